@@ -1,0 +1,1 @@
+"""The components that ship with soundbench, each whole in its file."""

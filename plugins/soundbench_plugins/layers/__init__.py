@@ -1,0 +1,1 @@
+"""The few layers that several built-in networks share."""

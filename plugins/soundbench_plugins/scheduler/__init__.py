@@ -1,0 +1,1 @@
+"""Built-in components of the kind `scheduler`, one file each."""

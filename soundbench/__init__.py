@@ -1,0 +1,1 @@
+"""soundbench: teach a machine to know sounds."""

@@ -1,0 +1,79 @@
+"""Addressed draws: a number is a function of (seed, epoch, place, position, draw), never of how many came before.
+
+Every draw hashes its address to 64 bits. The mixing is the finalizer of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014,
+section 3), in signed 64-bit arithmetic that wraps around alike in NumPy arrays and torch tensors, so that one code
+serves both and a draw stays on the device of the positions it is made for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, TypeVar
+
+import attrs
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Chance", "order"]
+
+Positions = TypeVar("Positions", "np.ndarray", "Tensor")
+
+_UNIT = 2.0**-24
+
+
+def _signed(value: int) -> int:
+    """The 64 low bits of a number, as a signed integer."""
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
+
+
+_STEP = _signed(0x9E3779B97F4A7C15)
+_FIRST = _signed(0xBF58476D1CE4E5B9)
+_SECOND = _signed(0x94D049BB133111EB)
+
+
+def _mix(bits: Positions) -> Positions:
+    """SplitMix64's finalizer; the masks make signed right shifts logical ones."""
+    bits = (bits ^ ((bits >> 30) & ((1 << 34) - 1))) * _FIRST
+    bits = (bits ^ ((bits >> 27) & ((1 << 37) - 1))) * _SECOND
+    return bits ^ ((bits >> 31) & ((1 << 33) - 1))
+
+
+@attrs.frozen
+class Chance:
+    """The draws of one component in one epoch.
+
+    Attributes:
+        seed: the run's seed.
+        epoch: counted from 1.
+        place: the component's place, such as `augmentation[1]`.
+    """
+
+    seed: int
+    epoch: int
+    place: str
+
+    def bits(self, position: Positions, draw: str) -> Positions:
+        """64 random bits for each position, int64, shaped like `position` (int64 array or tensor)."""
+        address = f"{self.seed}/{self.epoch}/{self.place}/{draw}".encode()
+        key = _signed(int.from_bytes(hashlib.blake2b(address, digest_size=8).digest(), "little"))
+        return _mix(_mix(position * _STEP + key) + key)
+
+    def uniform(self, position: Positions, draw: str, low: float = 0.0, high: float = 1.0) -> Positions:
+        """A number in [low, high) for each position, float32, with 24 random bits."""
+        unit = (self.bits(position, draw) >> 40) & ((1 << 24) - 1)
+        if isinstance(unit, np.ndarray):
+            return (low + (high - low) * (unit * _UNIT)).astype(np.float32)
+        return low + (high - low) * (unit.float() * _UNIT)
+
+    def integers(self, position: Positions, draw: str, count: Positions | int) -> Positions:
+        """An integer in [0, count) for each position, int64; `count` may differ from row to row, up to 2**31."""
+        return (((self.bits(position, draw) >> 32) & ((1 << 31) - 1)) * count) >> 31
+
+
+def order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """A random order of `count` items, int64 `(count,)`, that depends on nothing but its arguments."""
+    keys = Chance(seed, epoch, "order").bits(np.arange(count, dtype=np.int64), "order")
+    return np.argsort(keys, kind="stable")
