@@ -1,0 +1,199 @@
+"""The only place that makes components and fits them to each other.
+
+Every `ValueError` of a constructor is gathered under its table's path, and one silent batch is sent through the chain,
+so that two parts whose shapes disagree are named before any sound is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, TypeVar
+
+import attrs
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from soundbench.contracts import Augmentation, Dataset, Loss, RunInfo
+from soundbench.errors import BrokenPlugin, Problem, RecipeError, SoundbenchError
+from soundbench.network import Head, Network
+from soundbench.observers import Observers
+from soundbench.recipe import Model, Part, Recipe
+
+__all__ = ["Assembly", "assemble", "make_dataset", "make_network", "make_observers", "make_optimizer", "make_scheduler"]
+
+Placed = list[tuple[str, Augmentation]]
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Assembly:
+    """What a recipe names, made.
+
+    Attributes:
+        network: featurizer to head.
+        loss: with the scores of its logits.
+        on_waveform: augmentations of waveforms, each with its place in the recipe.
+        on_features: augmentations of features, likewise.
+    """
+
+    network: Network
+    loss: Loss
+    on_waveform: Placed
+    on_features: Placed
+
+
+@contextmanager
+def _gather(problems: list[Problem], key: str, part: Part) -> Iterator[None]:
+    """Write a constructor's `ValueError` down as a mistake in the table at `key`; anything else is the plugin's."""
+    try:
+        yield
+    except ValueError as error:
+        problems.append(Problem(key, str(error)))
+    except SoundbenchError:
+        raise
+    except Exception as error:
+        whose = f"{part.kind} {part.use!r} of {part.component.distribution or part.component.source}"
+        raise BrokenPlugin(f"{key}: making {whose} raised {type(error).__name__}: {error}") from error
+
+
+def _make(problems: list[Problem], key: str, part: Part, *supplied: Any) -> Any:
+    """The component, or None when its constructor refused its options."""
+    with _gather(problems, key, part):
+        return part.component.obj(*supplied, **part.options)
+    return None
+
+
+def make_dataset(recipe: Recipe) -> Dataset:
+    """The dataset. It reads nothing yet.
+
+    Raises:
+        RecipeError: an option is out of range.
+    """
+    problems: list[Problem] = []
+    dataset: Dataset = _make(problems, "dataset", recipe.dataset)
+    if problems:
+        raise RecipeError(recipe.source, problems)
+    return dataset
+
+
+def assemble(recipe: Recipe, classes: int) -> Assembly:
+    """Everything of a recipe that learns or is learnt from, seeded by `train.seed`.
+
+    Raises:
+        RecipeError: options out of range, or two parts whose shapes disagree.
+    """
+    problems: list[Problem] = []
+    torch.manual_seed(recipe.train.seed)
+    network, loss = _network(problems, recipe, classes)
+    on_waveform: Placed = []
+    on_features: Placed = []
+    for number, part in enumerate(recipe.augmentation):
+        place = f"augmentation[{number}]"
+        module = _make(problems, place, part, recipe.audio.rate)
+        if module is not None:
+            (on_waveform if module.on == "waveform" else on_features).append((place, module))
+    _try_optimizer(problems, recipe)
+    if problems or network is None or loss is None:
+        raise RecipeError(recipe.source, problems)
+    _probe(recipe, network, classes, recipe.source)
+    return Assembly(network, loss, on_waveform, on_features)
+
+
+def make_network(model: Model, source: str) -> tuple[Network, Loss]:
+    """The network and loss that a `model.toml` describes, not yet filled with weights."""
+    problems: list[Problem] = []
+    network, loss = _network(problems, model, len(model.classes))
+    if problems or network is None or loss is None:
+        raise RecipeError(source, problems)
+    return network, loss
+
+
+def _network(problems: list[Problem], of: Recipe | Model, classes: int) -> tuple[Network | None, Loss | None]:
+    """The network and its loss; a part is only tried when those before it could be made."""
+    loss = _make(problems, "loss", of.loss, classes)
+    featurizer = _make(problems, "featurizer", of.featurizer, of.audio.rate)
+    if featurizer is None:
+        return None, loss
+    backbone = _make(problems, "backbone", of.backbone, featurizer.bands)
+    if backbone is None:
+        return None, loss
+    pooling = _make(problems, "pooling", of.pooling, backbone.channels)
+    if pooling is None or loss is None:
+        return None, loss
+    head = Head(pooling.features, classes, classifier=loss.classifier, **attrs.asdict(of.head))
+    return Network(featurizer, backbone, pooling, head), loss
+
+
+def _probe(of: Recipe, network: Network, classes: int, source: str) -> None:
+    """Send one silent batch through, and name the two parts whose shapes disagree."""
+    samples = max(1, round(of.audio.window * of.audio.rate))
+    lengths = torch.tensor([samples, max(1, samples // 2)])
+    data = torch.zeros(2, samples)
+    stages: list[tuple[str, Part | None, Callable[..., Any], int | None]] = [
+        ("featurizer", of.featurizer, network.features, network.featurizer.bands),
+        ("backbone", of.backbone, network.backbone, network.backbone.channels),
+        ("pooling", of.pooling, network.pooling, network.pooling.features),
+        ("head", None, network.head, classes),
+    ]
+    network.eval()
+    before = "the waveform"
+    for key, part, stage, wanted in stages:
+        name = f"{key} {part.use!r}" if part else key
+        try:
+            with torch.no_grad():
+                out = stage(data) if key == "head" else stage(data, lengths)
+        except Exception as error:
+            text = " ".join(str(error).split())
+            problem = Problem(key, f"{name} cannot take what {before} gives, {tuple(data.shape)}: {text}")
+            raise RecipeError(source, [problem]) from error
+        data, lengths = out if isinstance(out, tuple) else (out, lengths)
+        if data.shape[1] != wanted:
+            said = {"featurizer": "bands", "backbone": "channels", "pooling": "features", "head": "classes"}[key]
+            problem = Problem(key, f"{name} says {wanted} {said}, but gives {data.shape[1]}: {tuple(data.shape)}")
+            raise RecipeError(source, [problem])
+        before = name
+    network.train()
+
+
+def _try_optimizer(problems: list[Problem], recipe: Recipe) -> None:
+    """Make optimizer and scheduler once for a parameter of no consequence, to hear what they refuse."""
+    toy = [{"params": [nn.Parameter(torch.zeros(2, 2))]}]
+    optimizer = _make(problems, "optimizer", recipe.optimizer, toy)
+    if optimizer is not None:
+        _make(problems, "scheduler", recipe.scheduler, optimizer, 10, 5)
+
+
+def make_optimizer(recipe: Recipe, groups: Sequence[dict[str, Any]]) -> Optimizer:
+    """The optimizer over ready groups."""
+    optimizer: Optimizer = recipe.optimizer.component.obj(groups, **recipe.optimizer.options)
+    return optimizer
+
+
+def make_scheduler(
+    recipe: Recipe, optimizer: Optimizer, steps: int, steps_per_epoch: int
+) -> tuple[LRScheduler, Literal["step", "epoch"]]:
+    """The scheduler, and whether it is stepped after each step or each epoch."""
+    function = recipe.scheduler.component.obj
+    scheduler = function(optimizer, steps, steps_per_epoch, **recipe.scheduler.options)
+    return scheduler, getattr(scheduler, "every", getattr(function, "every", "step"))
+
+
+def make_observers(recipe: Recipe, info: RunInfo, say: Callable[[str], None]) -> Observers:
+    """The run's observers, attached.
+
+    Raises:
+        RecipeError: an option is out of range.
+        BrokenPlugin: a hook that does not exist.
+    """
+    observers = Observers(say)
+    problems: list[Problem] = []
+    for number, part in enumerate(recipe.observer):
+        observer = _make(problems, f"observer[{number}]", part, info)
+        if observer is not None:
+            observers.add(f"{part.use}[{number}]", observer)
+    if problems:
+        raise RecipeError(recipe.source, problems)
+    return observers

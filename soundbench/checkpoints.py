@@ -1,0 +1,128 @@
+"""Training state and models on disk: written whole, read without executing anything."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import tomli
+import tomli_w
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from soundbench import rundir
+from soundbench.errors import RunError
+
+__all__ = ["keep_best", "latest", "load", "load_weights", "prune", "read_model_tables", "save", "save_model"]
+
+
+def save(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
+    """Write the training state after `step` steps; the file appears whole."""
+    path = folder / f"step-{step:08d}.pt"
+    with rundir.atomic(path) as part:
+        torch.save(dict(state), part)
+    return path
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The training state of one checkpoint, on the CPU.
+
+    Raises:
+        RunError: the file is not there, damaged, or no checkpoint.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such checkpoint") from None
+    except Exception as error:  # torch raises half a dozen kinds for a damaged file
+        raise RunError(f"{path}: the checkpoint is damaged ({type(error).__name__}) and cannot be read") from error
+    if not isinstance(state, dict) or "network" not in state:
+        raise RunError(f"{path}: this is no checkpoint of soundbench")
+    return state
+
+
+def latest(folder: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """The newest training state that can be read; damaged ones are said and passed over.
+
+    Raises:
+        RunError: there are checkpoints, and all of them are damaged.
+    """
+    paths = sorted(folder.glob("step-*.pt"), reverse=True)
+    for path in paths:
+        try:
+            return load(path)
+        except RunError as error:
+            say(f"{error}; going back to the one before")
+    if paths:
+        raise RunError(f"{folder}: every checkpoint is damaged; start the run anew")
+    return None
+
+
+def keep_best(path: Path) -> None:
+    """Make `best.pt` the same file as `path`."""
+    with rundir.atomic(path.with_name("best.pt")) as part:
+        part.unlink(missing_ok=True)
+        try:
+            os.link(path, part)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, part)
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Remove all but the last `keep` checkpoints."""
+    for path in sorted(folder.glob("step-*.pt"))[:-keep]:
+        path.unlink()
+
+
+def save_model(folder: Path, tables: Mapping[str, Any], network: nn.Module) -> None:
+    """Write `model.toml` and `weights.safetensors`: all that judging needs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with rundir.atomic(folder / "weights.safetensors") as part:
+        safetensors.torch.save_model(network, str(part), force_contiguous=True)
+    rundir.write_text(folder / "model.toml", tomli_w.dumps(dict(tables)))
+
+
+def read_model_tables(folder: Path) -> dict[str, Any]:
+    """What `model.toml` says.
+
+    Raises:
+        RunError: it is not there, or no TOML.
+    """
+    path = folder / "model.toml"
+    try:
+        return tomli.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{folder}: no model here: model.toml is missing") from None
+    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: damaged: {error}") from None
+
+
+def load_weights(folder: Path, network: nn.Module, classes: int) -> None:
+    """Fill a network with the weights of a model folder.
+
+    Raises:
+        RunError: the weights are missing, damaged, or do not fit the network that `model.toml` describes.
+    """
+    path = folder / "weights.safetensors"
+    try:
+        weights = safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise RunError(f"{folder}: no model here: weights.safetensors is missing") from None
+    except SafetensorError as error:
+        raise RunError(f"{path}: damaged: {error}") from None
+    last = weights.get("head.classify.weight")
+    if last is not None and len(last) != classes:
+        raise RunError(f"{folder}: model.toml names {classes} classes, but the weights are of {len(last)}")
+    try:
+        missing, unknown = safetensors.torch.load_model(network, path, strict=False)
+    except RuntimeError as error:
+        text = " ".join(str(error).split())
+        raise RunError(f"{path}: the weights do not fit model.toml: {text}") from None
+    if missing or unknown:
+        names = ", ".join(sorted([*missing, *unknown])[:5])
+        raise RunError(f"{path}: the weights do not fit model.toml: {len(missing)} missing, {len(unknown)} unknown: {names}")

@@ -1,0 +1,93 @@
+"""Processes, ranks and gathering: the one file that knows `ignite.distributed`.
+
+A run is one process, or several started by `torchrun`, which says so in the environment. Every function here does the
+right thing for both.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, TypeVar
+
+import ignite.distributed as idist
+import torch
+from torch import nn
+
+__all__ = ["barrier", "broadcast", "gather", "is_main", "join", "leave", "local_rank", "local_world", "rank", "same_buffers", "world", "wrap"]
+
+T = TypeVar("T")
+
+
+def join(device: str) -> None:
+    """Join the other processes of a `torchrun` start; does nothing where there is one process, or when joined."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and idist.backend() is None:
+        idist.initialize("nccl" if device.startswith("cuda") else "gloo")
+
+
+def leave() -> None:
+    """Leave the group of processes, when joined."""
+    if idist.backend() is not None:
+        idist.finalize()
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return int(idist.get_rank())
+
+
+def world() -> int:
+    """How many processes there are."""
+    return int(idist.get_world_size())
+
+
+def local_rank() -> int:
+    """This process's number on its machine."""
+    return int(idist.get_local_rank())
+
+
+def local_world() -> int:
+    """How many processes there are on this machine."""
+    return int(idist.get_nproc_per_node())
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait for the others."""
+    idist.barrier()
+
+
+def gather(item: T) -> list[T]:
+    """Every process's item, in the order of their ranks, on every process."""
+    if world() == 1:
+        return [item]
+    items: list[Any] = [None] * world()
+    torch.distributed.all_gather_object(items, item)
+    return items
+
+
+def broadcast(item: T) -> T:
+    """The main process's item, on every process."""
+    if world() == 1:
+        return item
+    items: list[Any] = [item]
+    torch.distributed.broadcast_object_list(items, src=0)
+    received: T = items[0]
+    return received
+
+
+def wrap(module: nn.Module, device: torch.device) -> nn.Module:
+    """The module with its gradients averaged over the processes; itself where there is one."""
+    if world() == 1:
+        return module
+    return nn.parallel.DistributedDataParallel(module, device_ids=[device.index] if device.type == "cuda" else None)
+
+
+def same_buffers(module: nn.Module) -> None:
+    """Give every process the main one's buffers: each has moved its batch norm's statistics by its own last step."""
+    if world() > 1:
+        for buffer in module.buffers():
+            torch.distributed.broadcast(buffer, src=0)

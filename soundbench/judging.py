@@ -1,0 +1,112 @@
+"""The one way to judge sound: test, validation, infer and stream all go through it.
+
+A clip's scores are the mean of its windows' scores. Judging is in float32 whatever a run was trained in, so that a
+score depends on the clip and not on its company.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import attrs
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from numpy.typing import NDArray
+
+from soundbench import distributed
+from soundbench.contracts import Loss
+from soundbench.loading import RawBatch, judging_batches, on_device
+from soundbench.machine import Machine, Precision
+from soundbench.network import Network
+from soundbench.splits import ClipTable
+from soundbench.store import Store
+
+__all__ = ["Grid", "Judged", "judge", "judge_clips", "make_evaluator"]
+
+
+@attrs.frozen
+class Grid:
+    """How a sound is cut into windows and brought to the network.
+
+    Attributes:
+        window: samples of a window.
+        hop: samples between the beginnings of windows.
+        level: dB of RMS that each window is brought to, or `off`.
+    """
+
+    window: int
+    hop: int
+    level: float | Literal["off"]
+
+
+@attrs.frozen
+class Judged:
+    """What was judged.
+
+    Attributes:
+        index: which clip each row is of, ascending, `(N,)`.
+        scores: of each class, `(N, K)` float32.
+        losses: of each clip, `(N,)` float32; meaningless where the clips have no labels.
+    """
+
+    index: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    losses: NDArray[np.float32]
+
+
+def make_evaluator(
+    network: Network, loss: Loss, machine: Machine, level: float | Literal["off"], precision: Precision = "fp32"
+) -> Engine:
+    """An engine whose output of each batch is (index, scores, losses) of its windows."""
+
+    def process(_engine: Engine, raw: RawBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        with torch.inference_mode(), machine.autocast(precision):
+            batch = on_device(raw, machine.device, level)
+            logits = network(batch.data, batch.lengths).float()
+            return batch.index.cpu(), loss.scores(logits).cpu(), loss(logits, batch.target).cpu()
+
+    return Engine(process)
+
+
+def judge(evaluator: Engine, network: Network, batches: Iterable[RawBatch]) -> Judged:
+    """Judge the windows of `batches` and join those of each clip, in this process."""
+    found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    training = network.training
+    network.eval()
+    try:
+        with evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: found.append(engine.state.output)):
+            evaluator.run(batches)
+    finally:
+        network.train(training)
+    index, scores, losses = (np.concatenate([part.numpy() for part in parts]) for parts in zip(*found, strict=True))
+    clips, owner, windows = np.unique(index, return_inverse=True, return_counts=True)
+    total = np.zeros((len(clips), scores.shape[1]), np.float64)
+    np.add.at(total, owner, scores)
+    loss = np.bincount(owner, losses, len(clips))
+    return Judged(clips, (total / windows[:, None]).astype(np.float32), (loss / windows).astype(np.float32))
+
+
+def judge_clips(
+    evaluator: Engine,
+    network: Network,
+    store: Store,
+    table: ClipTable,
+    rows: NDArray[np.int64],
+    grid: Grid,
+    batch: int,
+    workers: int = 0,
+) -> Judged:
+    """Judge clips of the store, shared out among the processes; every process gets the whole, each clip once."""
+    own = rows[distributed.rank() :: distributed.world()]
+    mine = None
+    if len(own):
+        mine = judge(
+            evaluator, network, judging_batches(store, table, own, grid.window, grid.hop, batch, workers)
+        )
+    parts = [part for part in distributed.gather(mine) if part is not None]
+    index = np.concatenate([part.index for part in parts])
+    ascending = np.argsort(index, kind="stable")
+    scores, losses = (np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "losses"))
+    return Judged(index[ascending], scores[ascending], losses[ascending])

@@ -1,0 +1,226 @@
+"""Clip tables and a store become batches, in an order that is a function of (seed, epoch) alone.
+
+Training shows each clip once an epoch, a random window of it; judging cuts every clip into windows on a fixed grid.
+Both read whole batches from the store's memory map; samples travel as 16-bit integers and become floats on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from soundbench import masks
+from soundbench.chance import Chance, order
+from soundbench.contracts import Batch
+from soundbench.splits import ClipTable
+from soundbench.store import Store
+
+__all__ = [
+    "Order",
+    "RawBatch",
+    "judging_batches",
+    "on_device",
+    "pack",
+    "set_level",
+    "training_batches",
+    "window_grid",
+]
+
+Rows = NDArray[np.int64]
+
+_order = lru_cache(maxsize=2)(order)
+
+
+class RawBatch(NamedTuple):
+    """A batch as it travels: 16-bit samples `(B, S)` and the scale `(B,)` of each row; the rest as in `Batch`."""
+
+    samples: Tensor
+    scales: Tensor
+    lengths: Tensor
+    target: Tensor
+    index: Tensor
+    position: Tensor
+
+
+@attrs.frozen
+class Order:
+    """Which clips each step of each epoch shows, and which of them each process takes.
+
+    An epoch's clips are dealt to its steps as evenly as they go, so that no step is left with a single clip, which
+    batch norm could not train on.
+
+    Attributes:
+        rows: the clips to train on, as rows of the clip table.
+        batch: clips a step at most, of all processes together.
+        seed: of the order.
+        rank: this process's number.
+        world: how many processes share each step.
+    """
+
+    rows: Rows = attrs.field(eq=False)
+    batch: int
+    seed: int
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of an epoch."""
+        return max(1, -(-len(self.rows) // self.batch))
+
+    def step(self, epoch: int, step: int) -> tuple[Rows, Rows]:
+        """The clips of one step that are this process's: rows of the table, and positions in the epoch's order."""
+        edges = np.arange(self.steps + 1) * len(self.rows) // self.steps
+        positions = np.arange(edges[step], edges[step + 1])[self.rank :: self.world]
+        return self.rows[_order(len(self.rows), self.seed, epoch)[positions]], positions
+
+    def size(self, step: int) -> int:
+        """Clips of one step, of all processes together."""
+        edges = np.arange(self.steps + 1) * len(self.rows) // self.steps
+        return int(edges[step + 1] - edges[step])
+
+
+class _Steps(Sampler[int]):
+    """The numbers of the steps from `first` to `last`."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self.first, self.last = first, last
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.first, self.last))
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+
+class _TrainingWindows(Dataset[RawBatch]):
+    """Item k is the batch of step k of the whole run: a random window of each clip."""
+
+    def __init__(self, store: Store, table: ClipTable, plan: Order, window: int) -> None:
+        self.store, self.table, self.plan, self.window = store, table, plan, window
+
+    def __getitem__(self, step: int) -> RawBatch:
+        epoch, step = 1 + step // self.plan.steps, step % self.plan.steps
+        rows, positions = self.plan.step(epoch, step)
+        spare = np.maximum(self.store.lengths[rows] - self.window, 0)
+        starts = Chance(self.plan.seed, epoch, "window").integers(positions, "start", spare + 1)
+        return _read(self.store, self.table, rows, starts, self.window, positions)
+
+
+class _JudgingWindows(Dataset[RawBatch]):
+    """Item k is the k-th batch of the windows of the judging grid."""
+
+    def __init__(
+        self, store: Store, table: ClipTable, rows: Rows, starts: NDArray[np.int64], window: int, batch: int
+    ) -> None:
+        self.store, self.table, self.window, self.batch = store, table, window, batch
+        self.rows, self.starts = rows, starts
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch)
+
+    def __getitem__(self, number: int) -> RawBatch:
+        part = slice(number * self.batch, (number + 1) * self.batch)
+        rows = self.rows[part]
+        return _read(self.store, self.table, rows, self.starts[part], self.window, np.arange(len(rows)))
+
+
+def _read(
+    store: Store, table: ClipTable, rows: Rows, starts: NDArray[np.int64], window: int, positions: Rows
+) -> RawBatch:
+    """The batch of the windows of `rows` that begin at `starts`."""
+    counts = np.minimum(store.lengths[rows] - starts, window)
+    samples, scales = store.gather(rows, starts, counts, window)
+    return RawBatch(
+        torch.from_numpy(samples),
+        torch.from_numpy(scales),
+        torch.from_numpy(counts.astype(np.int64)),
+        torch.from_numpy(table.targets(rows)),
+        torch.from_numpy(rows.astype(np.int64)),
+        torch.from_numpy(positions.astype(np.int64)),
+    )
+
+
+def training_batches(
+    store: Store, table: ClipTable, plan: Order, window: int, epochs: int, first_step: int = 0, workers: int = 0
+) -> Iterable[RawBatch]:
+    """The batches of every step from `first_step` to the end of the run, for this process."""
+    steps = _Steps(first_step, epochs * plan.steps)
+    return _loader(_TrainingWindows(store, table, plan, window), steps, workers)
+
+
+def judging_batches(
+    store: Store, table: ClipTable, rows: Rows, window: int, hop: int, batch: int, workers: int = 0
+) -> Iterable[RawBatch]:
+    """The windows of `rows`, in their order; `index` says which row of the table each window is of."""
+    owner, starts = window_grid(store.lengths[rows], window, hop)
+    windows = _JudgingWindows(store, table, rows[owner], starts, window, batch)
+    return _loader(windows, _Steps(0, len(windows)), workers)
+
+
+def _loader(dataset: Dataset[RawBatch], sampler: Sampler[int], workers: int) -> DataLoader[RawBatch]:
+    return DataLoader(dataset, batch_size=None, sampler=sampler, num_workers=workers, collate_fn=_same, generator=_own())
+
+
+def _own() -> torch.Generator:
+    """A generator for the loader's base seed, so that making one draws nothing from the global state."""
+    return torch.Generator().manual_seed(0)
+
+
+def _same(batch: RawBatch) -> RawBatch:
+    return batch
+
+
+def window_grid(lengths: Rows, window: int, hop: int) -> tuple[Rows, Rows]:
+    """The windows that sounds of `lengths` samples are judged by: which sound each is of, and where it begins.
+
+    Windows begin at k · hop while a whole one fits; a remainder gets one that ends at the end; a shorter sound is one
+    window.
+    """
+    last = np.maximum(lengths - window, 0)
+    counts = 1 - (-last // hop)
+    owner = np.repeat(np.arange(len(lengths)), counts)
+    number = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return owner, np.minimum(number * hop, last[owner])
+
+
+def pack(samples: list[NDArray[np.int16]], scales: list[float], index: list[int], classes: int) -> RawBatch:
+    """A batch of windows that come from no store, padded to the longest; without labels."""
+    lengths = np.array([len(row) for row in samples], np.int64)
+    rows = np.zeros((len(samples), lengths.max()), np.int16)
+    for row, values in zip(rows, samples, strict=True):
+        row[: len(values)] = values
+    return RawBatch(
+        torch.from_numpy(rows),
+        torch.tensor(scales, dtype=torch.float32),
+        torch.from_numpy(lengths),
+        torch.zeros(len(samples), classes),
+        torch.tensor(index),
+        torch.arange(len(samples)),
+    )
+
+
+def on_device(raw: RawBatch, device: torch.device, level: float | Literal["off"]) -> Batch:
+    """The batch as floats in [-1, 1] (more where the sound itself goes beyond), each row brought to `level`."""
+    raw = RawBatch(*(part.to(device, non_blocking=True) for part in raw))
+    data = raw.samples.float() * raw.scales[:, None]
+    if level != "off":
+        data = set_level(data, raw.lengths, level)
+    return Batch(data, raw.lengths, raw.target, raw.index, raw.position)
+
+
+def set_level(waveform: Tensor, lengths: Tensor, decibels: float) -> Tensor:
+    """Bring each row of `(B, S)` to `decibels` of RMS over its true samples; digital silence stays."""
+    size = waveform.shape[1]
+    inside = masks.mask(lengths, size)
+    power = (waveform.square() * inside).sum(dim=1) / lengths
+    gain = torch.where(power > 0, 10 ** (decibels / 20) * power.clamp(min=1e-30).rsqrt(), torch.ones_like(power))
+    return waveform * gain[:, None]

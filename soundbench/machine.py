@@ -1,0 +1,112 @@
+"""What the machine can do, and what `auto` therefore means: settled once at the start of a run, and recorded.
+
+The rules follow measurements kept in `benchmarks/results/`.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import attrs
+import torch
+from torch import nn
+
+from soundbench.errors import CallError
+
+__all__ = ["Machine", "settle"]
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@attrs.frozen
+class Machine:
+    """A device and how it is used.
+
+    Attributes:
+        device: where tensors live.
+        precision: of the network's forward pass in training; judging is always float32.
+        threads: of this process, for computing on a CPU.
+        channels_last: whether images are stored with their channels last.
+    """
+
+    device: torch.device
+    precision: Precision
+    threads: int
+    channels_last: bool
+
+    def autocast(self, precision: Precision | None = None) -> AbstractContextManager[object]:
+        """The context in which a forward pass runs in this machine's precision, or in another."""
+        precision = precision or self.precision
+        if precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=_DTYPES[precision])
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """The module on the device, images channels last where that was settled."""
+        module = module.to(self.device)
+        return module.to(memory_format=torch.channels_last) if self.channels_last else module  # type: ignore[call-overload, no-any-return]
+
+
+def settle(
+    device: str = "auto",
+    precision: Literal["auto"] | Precision = "auto",
+    threads: int | Literal["auto"] = "auto",
+    channels_last: bool | Literal["auto"] = "auto",
+    workers: int = 0,
+    local_rank: int = 0,
+    local_world: int = 1,
+) -> Machine:
+    """Settle what `auto` means here, and set this process's number of threads.
+
+    Raises:
+        CallError: a device that is not there, or a precision that it does not have.
+    """
+    where = _device(device, local_rank)
+    if threads == "auto":
+        threads = max(1, (_cores() - workers) // local_world)
+    torch.set_num_threads(threads)
+    chosen = _precision(where) if precision == "auto" else precision
+    if chosen == "fp16" and where.type == "cpu":
+        raise CallError("train.precision: fp16 needs a GPU; on a CPU use 'bf16' or 'fp32'")
+    return Machine(where, chosen, threads, True if channels_last == "auto" else channels_last)
+
+
+def _device(name: str, local_rank: int) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise CallError(f"device {name!r} is not known; use 'auto', 'cpu', 'cuda' or 'cuda:N'") from None
+    if device.type not in {"cpu", "cuda"}:
+        raise CallError(f"device {name!r} is not supported; use 'auto', 'cpu', 'cuda' or 'cuda:N'")
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise CallError(f"device {name!r} was asked for, but torch sees no CUDA device; use 'auto' or 'cpu'")
+        device = torch.device("cuda", local_rank if device.index is None else device.index)
+        if device.index >= torch.cuda.device_count():
+            raise CallError(f"device {name!r} was asked for, but there are {torch.cuda.device_count()} CUDA devices")
+        torch.cuda.set_device(device)
+    return device
+
+
+def _cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _precision(device: torch.device) -> Precision:
+    """bf16 where the hardware multiplies it faster than float32, fp16 on older GPUs, float32 elsewhere."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    return "bf16" if _has_amx() else "fp32"
+
+
+def _has_amx() -> bool:
+    """Whether the processor has matrix units for bf16; without them bf16 was measured slower than float32."""
+    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(probe and probe())

@@ -1,0 +1,248 @@
+"""Featurizer, backbone, pooling and head composed into one module, and what can be said of it without data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from soundbench.contracts import Backbone, Featurizer, Pooling
+
+__all__ = ["Head", "Layer", "Network", "Summary", "summarize"]
+
+
+class Head(nn.Module):
+    """From one vector a row to logits: an embedding layer, if asked for, and the classifier.
+
+    Shape: `(B, D)` to `(B, K)`.
+
+    Args:
+        features: D, the width of the pooling's vectors.
+        classes: K.
+        embedding: width of the embedding layer; 0 classifies the pooled vector itself.
+        norm_before: batch norm on the pooled vector.
+        bias: whether the embedding layer has a bias.
+        norm_after: batch norm on the embedding: `none`, `plain` (without scale and shift) or `affine`.
+        activation: `none` or `relu`, after the embedding's norm.
+        dropout: share of values dropped before the embedding layer and before the classifier.
+        classifier: `linear`, or `cosine`: unit vectors against unit class weights, so that logits lie in [-1, 1].
+    """
+
+    def __init__(
+        self,
+        features: int,
+        classes: int,
+        *,
+        embedding: int = 192,
+        norm_before: bool = False,
+        bias: bool = True,
+        norm_after: str = "none",
+        activation: str = "none",
+        dropout: float = 0.0,
+        classifier: str = "linear",
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        if norm_before:
+            layers.append(nn.BatchNorm1d(features))
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        if embedding:
+            layers.append(nn.Linear(features, embedding, bias=bias))
+        width = embedding or features
+        if norm_after != "none":
+            layers.append(nn.BatchNorm1d(width, affine=norm_after == "affine"))
+        if activation == "relu":
+            layers.append(nn.ReLU())
+        self.embed = nn.Sequential(*layers)
+        self.dropout = nn.Dropout(dropout) if dropout and embedding else nn.Identity()
+        self.classify = nn.Linear(width, classes, bias=classifier == "linear")
+        self.cosine = classifier == "cosine"
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Logits `(B, K)` of pooled vectors `(B, D)`."""
+        embedded = self.dropout(self.embed(vectors))
+        if self.cosine:
+            unit = nn.functional.normalize(self.classify.weight)
+            return nn.functional.linear(nn.functional.normalize(embedded), unit)
+        logits: Tensor = self.classify(embedded)
+        return logits
+
+
+class Network(nn.Module):
+    """Waveform in, logits out: featurizer, backbone, pooling, head.
+
+    Shape: waveforms `(B, S)` and lengths `(B,)` in samples to logits `(B, K)`.
+    """
+
+    def __init__(self, featurizer: Featurizer, backbone: Backbone, pooling: Pooling, head: nn.Module) -> None:
+        super().__init__()
+        self.featurizer = featurizer
+        self.backbone = backbone
+        self.pooling = pooling
+        self.head = head
+
+    def features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Features `(B, F, T)` and lengths in frames; rows of equal length at a time where the featurizer asks for it.
+
+        A featurizer that says `ragged = False` cannot mask (a group norm over time, say), so that padding would leak
+        into its frames.
+        """
+        if getattr(self.featurizer, "ragged", True) or bool((lengths == waveform.shape[1]).all()):
+            return self.featurizer(waveform, lengths)
+        found: list[tuple[Tensor, Tensor, Tensor]] = []
+        for length in lengths.unique().tolist():
+            rows = (lengths == length).nonzero().squeeze(1)
+            frames, counts = self.featurizer(waveform[rows, :length], lengths[rows])
+            found.append((rows, frames, counts))
+        longest = max(frames.shape[2] for _, frames, _ in found)
+        features = found[0][1].new_zeros(len(lengths), found[0][1].shape[1], longest)
+        counts = torch.zeros_like(lengths)
+        for rows, frames, count in found:
+            features[rows, :, : frames.shape[2]] = frames
+            counts[rows] = count.to(counts.dtype)
+        return features, counts
+
+    def classify(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Logits `(B, K)` of features `(B, F, T)` and their lengths in frames."""
+        frames, lengths = self.backbone(features, lengths)
+        logits: Tensor = self.head(self.pooling(frames, lengths))
+        return logits
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """Logits `(B, K)`."""
+        return self.classify(*self.features(waveform, lengths))
+
+
+@attrs.frozen
+class Layer:
+    """One layer of a network as it ran.
+
+    Attributes:
+        name: its path in the network.
+        type: the class of the module.
+        shape: of what came out of it, with one row.
+        parameters: of its own and of what is inside it.
+        macs: multiply-adds of one row.
+    """
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    parameters: int
+    macs: int
+
+
+@attrs.frozen
+class Summary:
+    """What can be said of a network without data.
+
+    Attributes:
+        layers: down to the third level, in the order in which they ran.
+        parameters: trainable numbers.
+        macs: multiply-adds of one window, convolutions and matrix products counted (the Fourier transform is not).
+        receptive_frames: how many feature frames one frame of the backbone's output depends on; None for all of them.
+        shortest_samples: the shortest row that no part extends with silence.
+        window_samples: the window that shapes and multiply-adds are of.
+    """
+
+    layers: tuple[Layer, ...]
+    parameters: int
+    macs: int
+    receptive_frames: int | None
+    shortest_samples: int
+    window_samples: int
+
+
+def summarize(network: Network, window: int) -> Summary:
+    """Run one silent window of `window` samples through the network and write down what happened."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    handles = [
+        module.register_forward_hook(_note(shapes, name))
+        for name, module in network.named_modules()
+        if name and name.count(".") < 3
+    ]
+    device = next(network.parameters()).device
+    waveform, lengths = torch.zeros(1, window, device=device), torch.tensor([window], device=device)
+    counter = FlopCounterMode(display=False, depth=None)
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad(), counter:
+            network(waveform, lengths)
+    finally:
+        for handle in handles:
+            handle.remove()
+        network.train(training)
+    modules = dict(network.named_modules())
+    flops = {name: sum(kinds.values()) // 2 for name, kinds in counter.get_flop_counts().items()}
+    layers = tuple(
+        Layer(name, type(modules[name]).__name__, shape, _count(modules[name]), flops.get(f"Network.{name}", 0))
+        for name, shape in shapes.items()
+    )
+    receptive = receptive_frames(network.backbone, network.featurizer.bands)
+    total = counter.get_total_flops() // 2
+    return Summary(layers, _count(network), total, receptive, shortest_samples(network), window)
+
+
+def _count(module: nn.Module) -> int:
+    """Trainable numbers of a module."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+def _note(shapes: dict[str, tuple[int, ...]], name: str) -> Any:
+    """A forward hook that keeps the shape of the first tensor that comes out."""
+
+    def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+        first = output[0] if isinstance(output, Sequence) and not isinstance(output, Tensor) else output
+        if isinstance(first, Tensor):
+            shapes.setdefault(name, tuple(first.shape))
+
+    return hook
+
+
+def receptive_frames(backbone: Backbone, bands: int, frames: int = 512) -> int | None:
+    """How many input frames one output frame of a backbone depends on; None where it is all of them.
+
+    Measured by the gradient of the middle output frame with respect to `frames` frames of noise. Networks with a
+    context of the whole clip (squeeze-excitation, CAM++'s masks) depend on all.
+    """
+    module = backbone
+    assert isinstance(module, nn.Module)
+    training = module.training
+    module.eval()
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(1, bands, frames, generator=generator).to(device).requires_grad_()
+    try:
+        out, _ = backbone(features, torch.tensor([frames], device=device))
+        (gradient,) = torch.autograd.grad(out[:, :, out.shape[2] // 2].square().sum(), features)
+    finally:
+        module.train(training)
+    touched = gradient.abs().sum(dim=(0, 1)).nonzero().squeeze(1)
+    span = int(touched[-1] - touched[0]) + 1 if len(touched) else 0
+    return None if span >= frames - 1 else span
+
+
+def shortest_samples(network: Network) -> int:
+    """The shortest row, in samples, that neither featurizer nor backbone extends, by their optional `shortest`."""
+    own = int(getattr(network.featurizer, "shortest", 1))
+    wanted = int(getattr(network.backbone, "shortest", 1))
+    device = next(network.parameters()).device
+
+    def frames(samples: int) -> int:
+        with torch.no_grad():
+            _, counts = network.featurizer(torch.zeros(1, samples, device=device), torch.tensor([samples], device=device))
+        return int(counts[0])
+
+    low, high = own, own
+    while frames(high) < wanted:
+        low, high = high + 1, high * 2
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if frames(middle) >= wanted else (middle + 1, high)
+    return low

@@ -1,0 +1,49 @@
+"""The observers of one run: a pluggy manager made for it, that no observer can harm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pluggy
+
+from soundbench.contracts import Hooks
+from soundbench.errors import BrokenPlugin
+
+__all__ = ["Observers"]
+
+
+class Observers:
+    """Tells observers what happens; one that raises is told on the log and dropped.
+
+    Args:
+        say: what a message for the log is given to.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self.manager = pluggy.PluginManager("soundbench")
+        self.manager.add_hookspecs(Hooks)
+
+    def add(self, name: str, observer: object) -> None:
+        """Attach an observer.
+
+        Raises:
+            BrokenPlugin: it implements a hook that does not exist, or asks for an argument that a hook does not have.
+        """
+        try:
+            self.manager.register(observer, name=name)
+            self.manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            text = " ".join(str(error).split())
+            raise BrokenPlugin(f"observer {name!r} ({type(observer).__module__}): {text}") from error
+
+    def tell(self, hook: str, **arguments: Any) -> None:
+        """Call a hook of every observer."""
+        for name, observer in list(self.manager.list_name_plugin()):
+            others = [other for other in self.manager.get_plugins() if other is not observer]
+            try:
+                self.manager.subset_hook_caller(hook, others)(**arguments)
+            except Exception as error:  # an observer is somebody else's code: whatever it raises must not end the run
+                self.manager.unregister(name=name)
+                self.say(f"observer {name!r} is dropped: {hook} raised {type(error).__name__}: {error}")
