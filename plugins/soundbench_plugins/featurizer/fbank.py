@@ -1,0 +1,141 @@
+"""Kaldi's filter bank: log energies of overlapping frames in triangular bands, even on the mel scale.
+
+Povey et al., "The Kaldi Speech Recognition Toolkit", ASRU 2011; the recipe is that of `compute-fbank-feats` without
+dither and energy: whole frames only, mean removal and pre-emphasis in each, Povey's window, power of a padded FFT,
+bands from mel(f) = 1127 ln(1 + f / 700), floor at float32's epsilon, natural logarithm. Samples are in [-1, 1]; Kaldi's
+own are 32768 times as large, which adds a constant and so vanishes with `normalize = "mean"`.
+
+Shapes: `(B, S)` to `(B, F, T)` with T = 1 + (S - frame) // hop; a row shorter than a frame is lengthened to one with
+zeros. Computed in float32 under autocast too, and in float64 where the samples are. Frames past a row's own are zero.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from soundbench import masks
+
+__all__ = ["Fbank"]
+
+# Rows that go through at a time on a CPU: what they hold in between still fits its cache.
+_ROWS = 8
+
+
+class Fbank(nn.Module):
+    """Kaldi's log mel filter bank.
+
+    Args:
+        bands: how many bands; one too narrow to hold an FFT bin is the floor everywhere, as in Kaldi.
+        frame: length of a frame in seconds.
+        hop: from frame to frame, in seconds.
+        low: lower edge of the lowest band in Hz.
+        high: upper edge of the highest band in Hz; 0 or below counts from half the rate downwards.
+        preemphasis: how much of the sample before is taken off each sample, from 0 to 1.
+        normalize: what is taken off each band of a clip: its "mean" over time, "mean-std" to divide by its standard
+            deviation too, or "none".
+    """
+
+    window: Tensor
+    banks: Tensor
+
+    def __init__(
+        self,
+        rate: int,
+        *,
+        bands: int = 80,
+        frame: float = 0.025,
+        hop: float = 0.010,
+        low: float = 20.0,
+        high: float = 0.0,
+        preemphasis: float = 0.97,
+        normalize: Literal["mean", "mean-std", "none"] = "mean",
+    ) -> None:
+        super().__init__()
+        self.rate, self.bands, self.preemphasis, self.normalize = rate, bands, preemphasis, normalize
+        # 0.029 * 1000 is 28.999999999999996: round off what is no part of a sample before cutting the rest.
+        self.frame, self.hop = int(round(frame * rate, 6)), int(round(hop * rate, 6))
+        self.low, self.high = low, high if high > 0.0 else rate / 2 + high
+        self._check(frame, hop)
+        self.fft = 1 << (self.frame - 1).bit_length()
+        self.register_buffer("window", povey_window(self.frame).float(), persistent=False)
+        self.register_buffer("banks", self._banks().float(), persistent=False)
+
+    def _check(self, frame: float, hop: float) -> None:
+        if self.bands < 1:
+            raise ValueError(f"bands is at least 1, not {self.bands}")
+        if self.frame < 2:
+            raise ValueError(f"frame is at least two samples, {2 / self.rate:g} s at {self.rate} Hz, not {frame}")
+        if self.hop < 1:
+            raise ValueError(f"hop is at least one sample, {1 / self.rate:g} s at {self.rate} Hz, not {hop}")
+        if not 0.0 <= self.low < self.high <= self.rate / 2:
+            raise ValueError(
+                f"low and high are 0 <= low < high <= {self.rate / 2:g} Hz, half the rate, not {self.low:g} and "
+                f"{self.high:g}"
+            )
+        if not 0.0 <= self.preemphasis <= 1.0:
+            raise ValueError(f"preemphasis is from 0 to 1, not {self.preemphasis}")
+        if self.normalize not in ("mean", "mean-std", "none"):
+            raise ValueError(f'normalize is "mean", "mean-std" or "none", not {self.normalize!r}')
+
+    def _banks(self) -> Tensor:
+        return mel_banks(self.bands, self.fft, self.rate, self.low, self.high)
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Waveforms `(B, S)` to log energies `(B, F, T)` and their lengths in frames `(B,)`."""
+        with torch.autocast(waveform.device.type, enabled=False):
+            waveform = masks.wide(waveform)
+            if waveform.dtype == torch.float64:
+                window, banks = povey_window(self.frame).to(waveform.device), self._banks().to(waveform.device)
+            else:
+                window, banks = self.window.to(waveform.dtype), self.banks.to(waveform.dtype)
+            if torch.compiler.is_compiling() or waveform.device.type != "cpu" or waveform.shape[0] <= _ROWS:
+                return self._rows(waveform, lengths, window, banks)
+            parts = zip(torch.split(waveform, _ROWS), torch.split(lengths, _ROWS), strict=True)
+            features, frames = zip(*(self._rows(*part, window, banks) for part in parts), strict=True)
+            return torch.cat(features), torch.cat(frames)
+
+    def _rows(self, waveform: Tensor, lengths: Tensor, window: Tensor, banks: Tensor) -> tuple[Tensor, Tensor]:
+        waveform, lengths = masks.extend(waveform, lengths, self.frame)
+        lengths = 1 + (lengths - self.frame) // self.hop
+        frames = waveform.unfold(1, self.frame, self.hop)
+        frames = frames - frames.mean(-1, keepdim=True)
+        # The first sample of a frame has none before it: Kaldi takes itself instead.
+        before = torch.cat([frames[..., :1], frames[..., :-1]], -1)
+        frames = (frames - self.preemphasis * before) * window
+        spectrum = torch.fft.rfft(frames, n=self.fft)
+        power = spectrum.real.square() + spectrum.imag.square()
+        logs = (power @ banks).clamp(min=torch.finfo(torch.float32).eps).log().transpose(1, 2)
+        return self._normalized(logs, lengths), lengths
+
+    def _normalized(self, logs: Tensor, lengths: Tensor) -> Tensor:
+        if self.normalize == "mean":
+            logs = logs - masks.mean(logs, lengths).unsqueeze(-1)
+        elif self.normalize == "mean-std":
+            # A thousandth of a log unit is less than any sound's spread: silence stays at zero, not at rounding noise.
+            mean, std = masks.mean_std(logs, lengths, eps=1e-6)
+            logs = (logs - mean.unsqueeze(-1)) / std.unsqueeze(-1)
+        return masks.apply(logs, lengths)
+
+
+def povey_window(size: int) -> Tensor:
+    """Povey's window of `size` samples, float64: Hann's, symmetric, to the power 0.85."""
+    return torch.hann_window(size, periodic=False, dtype=torch.float64).pow(0.85)
+
+
+def mel_banks(bands: int, fft: int, rate: int, low: float, high: float) -> Tensor:
+    """Weights `(fft / 2 + 1, bands)` of each FFT bin in each band, float64: triangles that are straight in mel."""
+
+    def mel(frequency: Tensor) -> Tensor:
+        return 1127.0 * (1.0 + frequency / 700.0).log()
+
+    bottom, top = mel(torch.tensor([low, high], dtype=torch.float64)).tolist()
+    edges = torch.linspace(bottom, top, bands + 2, dtype=torch.float64)
+    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
+    bins = mel(torch.arange(fft // 2 + 1, dtype=torch.float64) * rate / fft).unsqueeze(1)
+    weights = torch.minimum((bins - left) / (centre - left), (right - bins) / (right - centre)).clamp(min=0.0)
+    # Kaldi knows no bin at half the rate.
+    return F.pad(weights[:-1], (0, 0, 0, 1))

@@ -1,0 +1,37 @@
+"""Adam: Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015. torch's, fused.
+
+`decay` is added to the gradient, as L2 regularisation is; AdamW keeps it apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+__all__ = ["adam"]
+
+
+def adam(
+    groups: Sequence[Mapping[str, Any]],
+    *,
+    rate: float = 1e-3,
+    decay: float = 1e-5,
+    betas: list[float] = [0.9, 0.999],  # noqa: B006
+    eps: float = 1e-8,
+) -> torch.optim.Adam:
+    """Adam, with L2 regularisation.
+
+    Args:
+        groups: what is trained.
+        rate: the learning rate of the groups that bring none of their own.
+        decay: the weight of the L2 regularisation, likewise.
+        betas: how much of the running means of gradient and squared gradient is kept from step to step, in [0, 1).
+        eps: what is added to the root of the mean squared gradient.
+    """
+    if len(betas) != 2:
+        raise ValueError(f"betas are two numbers, not {len(betas)}")
+    return torch.optim.Adam(
+        [dict(group) for group in groups], lr=rate, weight_decay=decay, betas=(betas[0], betas[1]), eps=eps, fused=True
+    )

@@ -1,0 +1,34 @@
+"""AdamW: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019. torch's, fused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+__all__ = ["adamw"]
+
+
+def adamw(
+    groups: Sequence[Mapping[str, Any]],
+    *,
+    rate: float = 1e-3,
+    decay: float = 1e-2,
+    betas: list[float] = [0.9, 0.999],  # noqa: B006
+    eps: float = 1e-8,
+) -> torch.optim.AdamW:
+    """Adam with decoupled weight decay.
+
+    Args:
+        groups: what is trained.
+        rate: the learning rate of the groups that bring none of their own.
+        decay: the share of a weight, times the rate, that each step takes off, likewise.
+        betas: how much of the running means of gradient and squared gradient is kept from step to step, in [0, 1).
+        eps: what is added to the root of the mean squared gradient.
+    """
+    if len(betas) != 2:
+        raise ValueError(f"betas are two numbers, not {len(betas)}")
+    return torch.optim.AdamW(
+        [dict(group) for group in groups], lr=rate, weight_decay=decay, betas=(betas[0], betas[1]), eps=eps, fused=True
+    )

@@ -1,0 +1,43 @@
+"""Stochastic gradient descent with momentum: torch's, fused.
+
+Nesterov's momentum is in the form of Sutskever et al., "On the importance of initialization and momentum in deep
+learning", ICML 2013.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+__all__ = ["sgd"]
+
+
+def sgd(
+    groups: Sequence[Mapping[str, Any]],
+    *,
+    rate: float = 1e-2,
+    decay: float = 1e-4,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+) -> torch.optim.SGD:
+    """Stochastic gradient descent with momentum.
+
+    Args:
+        groups: what is trained.
+        rate: the learning rate of the groups that bring none of their own.
+        decay: the weight of the L2 regularisation, likewise.
+        momentum: how much of the last step is kept, from 0 to below 1.
+        nesterov: look ahead along the momentum, which then must not be 0.
+    """
+    if not 0.0 <= momentum < 1.0:
+        raise ValueError(f"momentum is from 0 to below 1, not {momentum}")
+    return torch.optim.SGD(
+        [dict(group) for group in groups],
+        lr=rate,
+        weight_decay=decay,
+        momentum=momentum,
+        nesterov=nesterov,
+        fused=True,
+    )
