@@ -1,0 +1,298 @@
+"""The run directory: every name inside it, how it is made and found, and its tables of clips and predictions.
+
+How its files are written and read, so that nothing finished is lost, is `files.py`'s, and offered here too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import attrs
+import numpy as np
+
+from soundbench.contracts import Clip
+from soundbench.errors import RunError
+from soundbench.files import (
+    append_line,
+    append_row,
+    atomic,
+    read_json,
+    read_rows,
+    read_table,
+    told,
+    write_bytes,
+    write_json,
+    write_rows,
+    write_text,
+)
+
+__all__ = [
+    "Predictions",
+    "RunDirectory",
+    "append_line",
+    "append_row",
+    "atomic",
+    "cut_history",
+    "default_name",
+    "log",
+    "read_json",
+    "read_predictions",
+    "read_rows",
+    "read_table",
+    "told",
+    "write_bytes",
+    "write_clips",
+    "write_json",
+    "write_predictions",
+    "write_rows",
+    "write_text",
+]
+
+_CLIP_COLUMNS = ("part", "path", "start", "stop", "fold", "group", "labels")
+_PREDICTION_COLUMNS = ("path", "start", "stop", "fold", "group", "label", "predicted", "score")
+_SCORE = "score:"
+
+
+class _Place:
+    """A name inside the run directory; on a run directory, its path."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, run: RunDirectory, owner: type) -> Path:
+        return run.path / self.name
+
+
+@attrs.frozen
+class RunDirectory:
+    """A run directory, which need not exist; `create`, `new` and `open` see to that.
+
+    Attributes:
+        path: the folder. Everything else is a path inside it.
+    """
+
+    path: Path = attrs.field(converter=Path)
+
+    recipe = _Place("recipe.toml")
+    environment = _Place("environment.json")
+    clips = _Place("clips.csv")
+    history = _Place("history.csv")
+    log = _Place("log.txt")
+    checkpoints = _Place("checkpoints")
+    model = _Place("model")
+    model_toml = _Place("model/model.toml")
+    weights = _Place("model/weights.safetensors")
+    code = _Place("model/code")
+    assets = _Place("model/assets")
+    predictions = _Place("predictions.csv")
+    report_json = _Place("report.json")
+    report_md = _Place("report.md")
+    confusion_csv = _Place("confusion.csv")
+    figures = _Place("figures")
+    confusion_png = _Place("figures/confusion.png")
+    confusion_labels = _Place("figures/confusion_labels.txt")
+
+    @classmethod
+    def create(cls, path: Path | str) -> RunDirectory:
+        """Make a run directory where there is nothing, or an empty folder.
+
+        Raises:
+            RunError: there is something, or nothing can be written there.
+        """
+        run = cls(path)
+        with told(run.path):
+            if run.path.exists() and not run.path.is_dir():
+                raise RunError(f"{run.path}: this is a file; a run needs a new folder or an empty one")
+            run.path.mkdir(parents=True, exist_ok=True)
+            if any(run.path.iterdir()):
+                resume = f", or continue this run with --resume {run.path}" if run.recipe.exists() else ""
+                raise RunError(f"{run.path}: exists and is not empty; give another folder with --out{resume}")
+            run._probe()
+        return run
+
+    @classmethod
+    def new(cls, folder: Path | str, recipe_name: str, now: datetime) -> RunDirectory:
+        """Make a run directory in `folder` under a name of its own, also beside others that are made at this moment."""
+        while True:
+            path = Path(folder) / default_name(recipe_name, now, Path(folder))
+            with told(path):
+                try:
+                    path.mkdir(parents=True)
+                except FileExistsError:
+                    continue
+            return cls.create(path)
+
+    @classmethod
+    def open(cls, path: Path | str, *needed: str) -> RunDirectory:
+        """A run directory that exists.
+
+        Args:
+            path: the folder.
+            needed: further names that must be inside, such as `model/model.toml`.
+
+        Raises:
+            RunError: it is no run directory, or something needed is missing; the message says what.
+        """
+        run = cls(path)
+        with told(run.path):
+            if not run.path.exists():
+                raise RunError(f"{run.path}: there is no such run directory")
+            if not run.path.is_dir():
+                raise RunError(f"{run.path}: not a run directory but a file")
+            if not run.recipe.exists():
+                inside = [run.path / name for name in sorted(p.parent.name for p in run.path.glob("*/recipe.toml"))]
+                hint = f"; it holds {len(inside)} of them, such as {inside[-1]}" if inside else ""
+                raise RunError(f"{run.path}: not a run directory: {run.recipe.name} is missing{hint}")
+            missing = [name for name in needed if not (run.path / name).exists()]
+        if missing:
+            raise RunError(f"{run.path}: the run is not finished: {', '.join(missing)} missing")
+        return run
+
+    def fold(self, fold: int | str) -> RunDirectory:
+        """The run directory of one fold, inside this one; it need not exist."""
+        name = f"{int(fold):02d}" if str(fold).isdecimal() else _safe(str(fold))
+        return RunDirectory(self.path / f"fold-{name}")
+
+    def _probe(self) -> None:
+        """Write and remove a file: what may be written is known only by writing."""
+        probe = self.path / ".probe"
+        probe.write_bytes(b"\n")
+        probe.unlink()
+
+
+def default_name(recipe_name: str, now: datetime, folder: Path | None = None) -> str:
+    """A run directory's name, such as `urbansound_campplus-20261122-101500`; `-2` and so on where `folder` has it."""
+    name = f"{_safe(recipe_name)}-{now:%Y%m%d-%H%M%S}"
+    count, free = 1, name
+    while folder is not None and (folder / free).exists():
+        count += 1
+        free = f"{name}-{count}"
+    return free
+
+
+def log(run: RunDirectory, text: str, now: datetime | None = None) -> None:
+    """Append text to `log.txt` with the time before it."""
+    time = (now or datetime.now().astimezone()).isoformat(timespec="seconds")
+    append_line(run.log, f"{time} {text}")
+
+
+def cut_history(run: RunDirectory, epoch: int) -> None:
+    """Drop the rows of `history.csv` after an epoch: training goes on from there."""
+    columns, rows = read_table(run.history)
+    if columns:
+        at = columns.index("epoch")
+        write_rows(run.history, columns, [row for row in rows if int(row[at]) <= epoch])
+
+
+def write_clips(run: RunDirectory, rows: Iterable[tuple[str, Clip]]) -> None:
+    """Write `clips.csv` from pairs of part and clip."""
+    cells = ((part, *_place(clip), _join(clip.labels)) for part, clip in rows)
+    write_rows(run.clips, _CLIP_COLUMNS, cells)
+
+
+def write_predictions(run: RunDirectory, classes: Sequence[str], rows: Iterable[tuple[Clip, np.ndarray]]) -> None:
+    """Write `predictions.csv` from pairs of clip and its scores `(K,)`, from a generator where there are many.
+
+    Nine digits bring a float32 back as it was.
+    """
+
+    def cells() -> Iterator[Sequence[object]]:
+        for clip, scores in rows:
+            best = int(np.argmax(np.where(np.isnan(scores), -np.inf, scores)))
+            text = [f"{score:.9g}" for score in scores.tolist()]
+            yield (*_place(clip), _join(clip.labels), classes[best], text[best], *text)
+
+    write_rows(run.predictions, [*_PREDICTION_COLUMNS, *(_SCORE + name for name in classes)], cells())
+
+
+@attrs.frozen
+class Predictions:
+    """What `predictions.csv` holds.
+
+    Attributes:
+        classes: the K class names, in the order of the scores.
+        clips: the N clips; their folds are text, their groups written out.
+        predicted: the class that each was given.
+        scores: `(N, K)` float64.
+    """
+
+    classes: tuple[str, ...]
+    clips: list[Clip]
+    predicted: list[str]
+    scores: np.ndarray
+
+    @property
+    def target(self) -> np.ndarray:
+        """Which classes each clip carries, `(N, K)` float32 of 0 and 1."""
+        codes = {name: code for code, name in enumerate(self.classes)}
+        target = np.zeros((len(self.clips), len(self.classes)), np.float32)
+        for row, clip in enumerate(self.clips):
+            target[row, [codes[label] for label in clip.labels]] = 1
+        return target
+
+    @property
+    def groups(self) -> np.ndarray:
+        """Each clip's group as a code, `(N,)` int64."""
+        return np.unique([clip.group or clip.path for clip in self.clips], return_inverse=True)[1].reshape(-1)
+
+
+def read_predictions(run: RunDirectory) -> Predictions:
+    """Read `predictions.csv`.
+
+    Raises:
+        RunError: it is missing, or damaged.
+    """
+    columns, rows = read_table(run.predictions)
+    head = len(_PREDICTION_COLUMNS)
+    if tuple(columns[:head]) != _PREDICTION_COLUMNS:
+        raise RunError(f"{run.predictions}: missing" if not columns else f"{run.predictions}: damaged: its first row")
+    classes = tuple(name.removeprefix(_SCORE) for name in columns[head:])
+    clips, predicted, scores = [], [], []
+    for number, row in enumerate(rows, start=2):
+        try:
+            clips.append(_clip(row, classes))
+            scores.append(np.array(row[head:], np.float64))
+        except ValueError as error:
+            raise RunError(f"{run.predictions}: damaged: row {number}: {error}") from None
+        predicted.append(row[6])
+    return Predictions(classes, clips, predicted, np.array(scores).reshape(len(clips), len(classes)))
+
+
+def _clip(row: Sequence[str], classes: Sequence[str]) -> Clip:
+    path, start, stop, fold, group, label = row[:6]
+    labels = _split(label, classes)
+    return Clip(path, labels, float(start), float(stop) if stop else None, fold or None, group)
+
+
+def _place(clip: Clip) -> tuple[object, ...]:
+    """The cells that say which stretch of which sound a clip is; its group written out."""
+    group = clip.path if clip.group is None else clip.group
+    return clip.path, float(clip.start), None if clip.stop is None else float(clip.stop), clip.fold, group
+
+
+def _join(labels: Sequence[str]) -> str:
+    """Labels in one cell: one as it is, several between bars, with their own bars and backslashes escaped."""
+    if len(labels) == 1:
+        return labels[0]
+    return "|".join(re.sub(r"([\\|])", r"\\\1", label) for label in labels)
+
+
+def _split(cell: str, classes: Sequence[str]) -> tuple[str, ...]:
+    """The labels of a cell that `_join` made."""
+    if cell in classes:
+        return (cell,)
+    labels = tuple(
+        re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in re.findall(r"(?:\\.|[^\\|])+", cell, re.S)
+    )
+    unknown = [label for label in labels if label not in classes]
+    if unknown or not labels:
+        raise ValueError(f"{cell!r} is not among its classes")
+    return labels
+
+
+def _safe(name: str) -> str:
+    """A name that is a file's on any system: other characters become `-`."""
+    return re.sub(r"[^\w.-]+", "-", name).strip(".-")[:80] or "run"
