@@ -139,7 +139,7 @@ def _bursts(time: Samples, paired: bool, phase: float, rng: np.random.Generator)
 
 
 def _noise(size: int, tilt: float, rate: int, rng: np.random.Generator) -> Samples:
-    """Noise above 100 Hz, `(S,)`; its power falls with frequency to the power of `tilt`: 0 is white, 1 pink, 2 brown."""
+    """Noise above 100 Hz, `(S,)`; power falls with frequency to the power of `tilt`: 0 is white, 1 pink, 2 brown."""
     pitch = np.fft.rfftfreq(size, 1 / rate)
     gain = np.where(pitch < 100.0, 0.0, np.maximum(pitch / 100.0, 1.0) ** (-tilt / 2))
     return np.fft.irfft(gain * np.fft.rfft(rng.uniform(-1.0, 1.0, size)), size)
