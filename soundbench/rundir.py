@@ -144,7 +144,7 @@ class RunDirectory:
                 raise RunError(f"{run.path}: not a run directory but a file")
             if not run.recipe.exists():
                 inside = [run.path / name for name in sorted(p.parent.name for p in run.path.glob("*/recipe.toml"))]
-                hint = f"; it holds {len(inside)} of them, such as {inside[-1]}" if inside else ""
+                hint = f"; did you mean {inside[-1]}?" if inside else ""
                 raise RunError(f"{run.path}: not a run directory: {run.recipe.name} is missing{hint}")
             missing = [name for name in needed if not (run.path / name).exists()]
         if missing:
@@ -196,13 +196,13 @@ def write_clips(run: RunDirectory, rows: Iterable[tuple[str, Clip]]) -> None:
 def write_predictions(run: RunDirectory, classes: Sequence[str], rows: Iterable[tuple[Clip, np.ndarray]]) -> None:
     """Write `predictions.csv` from pairs of clip and its scores `(K,)`, from a generator where there are many.
 
-    Nine digits bring a float32 back as it was.
+    Scores have as many digits as bring them back as they were, in their own precision.
     """
 
     def cells() -> Iterator[Sequence[object]]:
         for clip, scores in rows:
             best = int(np.argmax(np.where(np.isnan(scores), -np.inf, scores)))
-            text = [f"{score:.9g}" for score in scores.tolist()]
+            text = [str(score) for score in scores]
             yield (*_place(clip), _join(clip.labels), classes[best], text[best], *text)
 
     write_rows(run.predictions, [*_PREDICTION_COLUMNS, *(_SCORE + name for name in classes)], cells())
