@@ -76,7 +76,8 @@ class ESC50:
         missing = [row.file for row in rows if row.file.name not in there]
         if missing:
             raise MissingDataError(
-                f"{missing[0]}: no such file; the metadata lists {len(rows)} clips, of which {len(missing)} are not there"
+                f"{missing[0]}: no such file; "
+                f"the metadata lists {len(rows)} clips, of which {len(missing)} are not there"
             )
         for row in rows:
             yield Clip(str(row.file), (_CLASSES[row.target],), fold=row.fold, group=row.recording)
@@ -101,7 +102,7 @@ class ESC50:
         except KeyError as error:
             raise DataError(f"{place}: no column {error}") from None
         except (TypeError, ValueError):
-            raise DataError(f"{place}: fold {row['fold']!r} and target {row['target']!r}: not whole numbers") from None
+            raise DataError(f"{place}: fold {row['fold']!r}, target {row['target']!r}: not whole numbers") from None
         if fold not in _FOLDS:
             raise DataError(f"{place}: fold {fold}; there are 1 to 5")
         if not 0 <= target < len(_CLASSES) or _CLASSES[target] != label:

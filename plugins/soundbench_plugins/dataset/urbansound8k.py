@@ -92,9 +92,7 @@ class UrbanSound8K:
         except KeyError as error:
             raise DataError(f"{place}: no column {error}") from None
         except (TypeError, ValueError):
-            raise DataError(
-                f"{place}: fold {row['fold']!r} and classID {row['classID']!r}: not whole numbers"
-            ) from None
+            raise DataError(f"{place}: fold {row['fold']!r}, classID {row['classID']!r}: not whole numbers") from None
         if fold not in _FOLDS:
             raise DataError(f"{place}: fold {fold}; there are 1 to 10")
         if not 0 <= code < len(self.classes) or self.classes[code] != label:
