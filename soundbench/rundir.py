@@ -13,6 +13,7 @@ from pathlib import Path
 import attrs
 import numpy as np
 
+from soundbench.clips import ClipTable
 from soundbench.contracts import Clip
 from soundbench.errors import RunError
 from soundbench.files import (
@@ -110,14 +111,16 @@ class RunDirectory:
             if any(run.path.iterdir()):
                 resume = f", or continue this run with --resume {run.path}" if run.recipe.exists() else ""
                 raise RunError(f"{run.path}: exists and is not empty; give another folder with --out{resume}")
-            run._probe()
+            probe = run.path / ".probe"  # what may be written is known only by writing
+            probe.write_bytes(b"\n")
+            probe.unlink()
         return run
 
     @classmethod
-    def new(cls, folder: Path | str, recipe_name: str, now: datetime) -> RunDirectory:
+    def new(cls, folder: Path | str, recipe_name: str, now: datetime | None = None) -> RunDirectory:
         """Make a run directory in `folder` under a name of its own, also beside others that are made at this moment."""
         while True:
-            path = Path(folder) / default_name(recipe_name, now, Path(folder))
+            path = Path(folder) / default_name(recipe_name, now or datetime.now(), Path(folder))
             with told(path):
                 try:
                     path.mkdir(parents=True)
@@ -156,12 +159,6 @@ class RunDirectory:
         name = f"{int(fold):02d}" if str(fold).isdecimal() else _safe(str(fold))
         return RunDirectory(self.path / f"fold-{name}")
 
-    def _probe(self) -> None:
-        """Write and remove a file: what may be written is known only by writing."""
-        probe = self.path / ".probe"
-        probe.write_bytes(b"\n")
-        probe.unlink()
-
 
 def default_name(recipe_name: str, now: datetime, folder: Path | None = None) -> str:
     """A run directory's name, such as `urbansound_campplus-20261122-101500`; `-2` and so on where `folder` has it."""
@@ -187,25 +184,29 @@ def cut_history(run: RunDirectory, epoch: int) -> None:
         write_rows(run.history, columns, [row for row in rows if int(row[at]) <= epoch])
 
 
-def write_clips(run: RunDirectory, rows: Iterable[tuple[str, Clip]]) -> None:
-    """Write `clips.csv` from pairs of part and clip."""
-    cells = ((part, *_place(clip), _join(clip.labels)) for part, clip in rows)
-    write_rows(run.clips, _CLIP_COLUMNS, cells)
+def write_clips(run: RunDirectory, table: ClipTable, parts: Iterable[str]) -> None:
+    """Write `clips.csv`: every clip of the table, with the part that it belongs to."""
+    clips = ((part, table.clip(row)) for row, part in enumerate(parts))
+    write_rows(run.clips, _CLIP_COLUMNS, ((part, *_place(clip), _join(clip.labels)) for part, clip in clips))
 
 
-def write_predictions(run: RunDirectory, classes: Sequence[str], rows: Iterable[tuple[Clip, np.ndarray]]) -> None:
-    """Write `predictions.csv` from pairs of clip and its scores `(K,)`, from a generator where there are many.
+def write_predictions(run: RunDirectory, table: ClipTable, rows: np.ndarray, scores: np.ndarray) -> None:
+    """Write `predictions.csv`. Scores have as many digits as bring them back as they were, in their own precision.
 
-    Scores have as many digits as bring them back as they were, in their own precision.
+    Args:
+        run: where.
+        table: the clips.
+        rows: `(N,)`, which of them were judged.
+        scores: `(N, K)`, of these.
     """
 
     def cells() -> Iterator[Sequence[object]]:
-        for clip, scores in rows:
-            best = int(np.argmax(np.where(np.isnan(scores), -np.inf, scores)))
-            text = [str(score) for score in scores]
-            yield (*_place(clip), _join(clip.labels), classes[best], text[best], *text)
+        for row, own in zip(rows.tolist(), scores, strict=True):
+            clip, text = table.clip(row), [str(score) for score in own]
+            best = int(np.argmax(np.where(np.isnan(own), -np.inf, own)))
+            yield (*_place(clip), _join(clip.labels), table.classes[best], text[best], *text)
 
-    write_rows(run.predictions, [*_PREDICTION_COLUMNS, *(_SCORE + name for name in classes)], cells())
+    write_rows(run.predictions, [*_PREDICTION_COLUMNS, *(_SCORE + name for name in table.classes)], cells())
 
 
 @attrs.frozen
@@ -287,8 +288,7 @@ def _split(cell: str, classes: Sequence[str]) -> tuple[str, ...]:
     labels = tuple(
         re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in re.findall(r"(?:\\.|[^\\|])+", cell, re.S)
     )
-    unknown = [label for label in labels if label not in classes]
-    if unknown or not labels:
+    if any(label not in classes for label in labels):
         raise ValueError(f"{cell!r} is not among its classes")
     return labels
 

@@ -48,12 +48,12 @@ def evaluate(
         groups: `(N,)` integers, equal where clips share a group.
         classes: the K class names.
         prior: `(K,)`, how many training clips each class has.
-        resamples: how many resamples an interval is made of.
+        resamples: how many resamples an interval is made of; 0 for no intervals.
         seed: of the resamples.
 
     Returns:
         `metrics`: accuracy, macro_f1, balanced_accuracy and, for more than three classes, top3, each with `value`,
-        `low` and `high` (None where there is one group only); `baseline`: the class prior's accuracy and macro_f1;
+        `low` and `high` (None for one group only); `baseline`: the class prior's accuracy and macro_f1;
         `per_class`, `confusion` (rows are the truth), `classes`, `classes_without_clips`, `clips`, `groups`,
         `interval` (how it was made), `clips_with_several_labels` and `clips_without_finite_scores`.
 
@@ -178,8 +178,8 @@ def _metrics(counts: np.ndarray, classes: int, commonest: int) -> dict[str, np.n
 
 
 def _intervals(judged: _Judged, commonest: int, resamples: int, seed: int) -> dict[str, dict[str, float | None]]:
-    """The percentile interval of every metric; of one group there is none."""
-    if judged.groups < 2:
+    """The percentile interval of every metric; of one group, or without resamples, there is none."""
+    if judged.groups < 2 or resamples < 1:
         names = _metrics(np.ones((1, 3 * judged.classes + 1)), judged.classes, commonest)
         return {name: {"low": None, "high": None} for name in names}
     draws = _metrics(_resample(judged, resamples, seed), judged.classes, commonest)
