@@ -1,0 +1,160 @@
+"""Python source, read without running it; and a component's own file, run under a name of its own.
+
+Listing plugins must import none of them, and no parent package either: the module's file is found with the finders of
+`sys.meta_path` along search locations, and its docstrings are read with `ast`.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import inspect
+import re
+import sys
+from functools import lru_cache
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+
+__all__ = ["argument_docs", "defined_in", "find_source", "import_file", "line_of", "runs_when_imported", "summary_of"]
+
+_Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def find_source(module: str) -> str | None:
+    """The source text of a module that need not be imported yet; None where there is none to read."""
+    spec: ModuleSpec | None = None
+    locations = None
+    for depth, _ in enumerate(parts := module.split(".")):
+        if depth and (locations := spec.submodule_search_locations if spec else None) is None:
+            return None
+        spec = _find_spec(".".join(parts[: depth + 1]), locations)
+    get_source = getattr(spec.loader, "get_source", None) if spec else None
+    try:
+        return get_source(module) if get_source else None
+    except (ImportError, OSError, SyntaxError, UnicodeDecodeError):
+        return None
+
+
+def _find_spec(name: str, locations: object) -> ModuleSpec | None:
+    """As `importlib.util.find_spec`, which would import the parent package."""
+    for finder in sys.meta_path:
+        find = getattr(finder, "find_spec", None)
+        spec: ModuleSpec | None = find(name, locations) if find else None
+        if spec is not None:
+            return spec
+    return None
+
+
+@lru_cache(maxsize=256)
+def _parsed(module: str) -> ast.Module | None:
+    source = find_source(module)
+    try:
+        return None if source is None else ast.parse(source)
+    except (SyntaxError, ValueError):
+        return None
+
+
+def summary_of(module: str, attribute: str, hops: int = 5) -> str:
+    """The first line of a definition's docstring, also where the module only passes it on; empty if it is not found."""
+    tree = _parsed(module)
+    if tree is None:
+        return ""
+    for node in (*tree.body, *ast.walk(tree)):  # what stands at the top first, then what an `if` or `try` holds
+        if isinstance(node, _Definition) and node.name == attribute:
+            return (ast.get_docstring(node) or "").strip().partition("\n")[0].strip()
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and hops:
+            for alias in node.names:
+                if (alias.asname or alias.name) == attribute:
+                    return summary_of(_absolute(module, node), alias.name, hops - 1)
+    return ""
+
+
+def _absolute(module: str, node: ast.ImportFrom) -> str:
+    """The module that a `from` import names; a package and its own module `__init__` are told apart by their spec."""
+    if not node.level:
+        return node.module or ""
+    parts = module.split(".")
+    is_package = find_source(f"{module}.__init__") is not None
+    package = parts[: len(parts) - node.level + is_package]
+    return ".".join([*package, *([node.module] if node.module else [])])
+
+
+def defined_in(source: str) -> list[str]:
+    """The classes and functions that a file defines at its top, private ones left out."""
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError):
+        return []
+    return [node.name for node in body if isinstance(node, _Definition) and not node.name.startswith("_")]
+
+
+def runs_when_imported(source: str) -> bool:
+    """Whether a script lacks the guard `if __name__ == "__main__":`, so that importing it does its work again."""
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError):
+        return True
+    return not any(isinstance(node, ast.If) and "__name__" in ast.unparse(node.test) for node in body)
+
+
+class _Loader(SourceFileLoader):
+    """Compiles the source each time: no bytecode beside a user's file, and none that is staler than it."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def import_file(path: Path) -> ModuleType:
+    """The module that a file makes, under a name that no other file shares; `sys.path` is left as it is.
+
+    The same file gives the same module until it changes.
+    """
+    digest = hashlib.sha256(f"{path}\0".encode() + path.read_bytes()).hexdigest()[:12]
+    name = f"soundbench_file_{re.sub(r'[^A-Za-z0-9_]', '_', path.stem)}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = ModuleSpec(name, loader := _Loader(name, str(path)), origin=str(path))
+    spec.has_location = True
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before it runs: dataclasses and pickle look their module up
+    try:
+        loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def line_of(error: BaseException, path: Path) -> int | None:
+    """The line of a file that an exception came from."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return error.lineno
+    line, trace = None, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+def argument_docs(docstring: str | None) -> dict[str, str]:
+    """What the `Args:` section of a docstring says of each parameter, on one line each."""
+    found: dict[str, list[str]] = {}
+    lines = inspect.cleandoc(docstring or "").splitlines()
+    start = next((number for number, line in enumerate(lines) if line.strip() == "Args:"), len(lines))
+    indent, current = None, None
+    for line in lines[start + 1 :]:
+        width = len(line) - len(line.lstrip())
+        if line.strip() and width == 0:
+            break
+        indent = width if indent is None and line.strip() else indent
+        match = re.match(r"\s*\*{0,2}(\w+)(?:\s*\([^)]*\))?:\s*(.*)", line) if width == indent else None
+        if match:
+            current = match[1]
+            found[current] = [match[2]]
+        elif current:
+            found[current].append(line.strip())
+    return {name: " ".join(" ".join(words).split()) for name, words in found.items()}

@@ -1,0 +1,135 @@
+"""Words for messages: values and types as a reader of recipes would put them, and the nearest known name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import types
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+__all__ = [
+    "describe",
+    "is_mapping",
+    "is_sequence",
+    "is_set",
+    "is_union",
+    "join",
+    "nearest",
+    "parts_of",
+    "show",
+    "spell",
+    "unknown_key",
+]
+
+_WORDS: dict[Any, str] = {
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    str: "a string",
+    Path: "a path",
+}
+
+
+def join(key: str, part: str | int) -> str:
+    """A dotted path one step longer; a key that TOML would quote is quoted."""
+    if isinstance(part, int):
+        return f"{key}[{part}]"
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", part):
+        part = show(part)
+    return f"{key}.{part}" if key else part
+
+
+def show(value: Any) -> str:
+    """The value as a recipe would write it, shortened."""
+    if isinstance(value, bool):
+        text = "true" if value else "false"
+    elif isinstance(value, str):
+        text = '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    elif isinstance(value, Mapping):
+        text = "{" + ", ".join(f"{key} = {show(item)}" for key, item in list(value.items())[:9]) + "}"
+    elif isinstance(value, list | tuple):
+        text = "[" + ", ".join(show(item) for item in value[:20]) + "]"
+    else:
+        text = str(value)
+    return text if len(text) <= 80 else text[:76] + " ..."
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """`; did you mean "x"?` where a known name is near enough, else nothing."""
+    lowered = {item.lower(): item for item in known}
+    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
+    return f'; did you mean "{lowered[close[0]]}"?' if close else ""
+
+
+def spell(kind: Any) -> str:
+    """A type as one would write it, without module names: `float | "off"`."""
+    if kind is type(None):
+        return "None"
+    if get_origin(kind) is Literal:
+        return " | ".join(show(value) for value in get_args(kind))
+    if is_union(kind):
+        return " | ".join(spell(part) for part in get_args(kind))
+    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", inspect.formatannotation(kind))
+
+
+def _or(words: Iterable[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def describe(kind: Any) -> str:
+    """What a value of that type is, in words."""
+    if kind in _WORDS:
+        return _WORDS[kind]
+    if get_origin(kind) is Literal:
+        return _or(show(value) for value in get_args(kind))
+    if is_union(kind):
+        return _or(describe(part) for part in sorted(parts_of(kind), key=_is_container))
+    parts = [describe(part) for part in parts_of(kind)]
+    if is_sequence(kind):
+        return "a list" + (f" (each {_or(dict.fromkeys(parts))})" if parts and parts != ["anything"] else "")
+    if is_mapping(kind) or hasattr(kind, "__attrs_attrs__"):
+        return "a table"
+    return "anything" if kind is Any else f"of the type {spell(kind)}"
+
+
+def is_union(kind: Any) -> bool:
+    """`X | Y`, or `X | None`."""
+    return get_origin(kind) in (Union, types.UnionType)
+
+
+def is_sequence(kind: Any) -> bool:
+    """A list or tuple of something."""
+    origin = get_origin(kind) or kind
+    return inspect.isclass(origin) and issubclass(origin, Sequence) and not issubclass(origin, str | bytes)
+
+
+def is_set(kind: Any) -> bool:
+    """A set of something, which TOML has not."""
+    origin = get_origin(kind) or kind
+    return inspect.isclass(origin) and issubclass(origin, Set)
+
+
+def is_mapping(kind: Any) -> bool:
+    """A dict of something."""
+    origin = get_origin(kind) or kind
+    return inspect.isclass(origin) and issubclass(origin, Mapping)
+
+
+def _is_container(kind: Any) -> bool:
+    return is_sequence(kind) or is_mapping(kind)
+
+
+def parts_of(kind: Any) -> tuple[Any, ...]:
+    """The types that a type is made of."""
+    if get_origin(kind) is Literal:
+        return ()
+    return tuple(part for part in get_args(kind) if part not in (Ellipsis, type(None)))
+
+
+def unknown_key(name: str, known: Collection[str]) -> str:
+    """The message for a key that a table does not have."""
+    return f"unknown key{nearest(name, known) or ';'} known: {', '.join(known) or 'none'}"
