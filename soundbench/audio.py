@@ -1,0 +1,248 @@
+"""Sound from files, bytes and file objects: decoded, mixed down to one channel, resampled, set to a level.
+
+libsndfile (soundfile) reads WAV, AIFF, AU, CAF, W64, FLAC, Ogg Vorbis, Opus and MP3; PyAV, where it is installed
+(`pip install 'soundbench[av]'`), reads M4A, AAC, WebM and their like. Samples are float32, and 1.0 is full scale; what
+a float file holds beyond it is kept. Sound that is damaged is refused rather than read as something else.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+import attrs
+import numpy as np
+import soxr
+
+from soundbench import containers, pyav, sndfile
+from soundbench.errors import CallError, SoundError
+
+__all__ = ["SUFFIXES", "VERSIONS", "SoundInfo", "Source", "decode", "info", "level", "load", "resample"]
+
+Source: TypeAlias = str | Path | bytes | BinaryIO
+
+# What folders are searched for; below, what PyAV reads.
+SUFFIXES = frozenset(
+    {".wav", ".wave", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf"}
+    | {".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2"}
+    | {".m4a", ".mp4", ".aac", ".webm", ".mka", ".wma", ".ac3", ".amr", ".ape", ".wv", ".spx"}
+)
+# What the samples depend on beside the file.
+VERSIONS = f"{sndfile.VERSION}, soxr {soxr.__version__} HQ"
+
+# Below -400 dB there is no sound: what is smaller (codecs leave 1e-34) only makes arithmetic slow.
+SILENCE = 1e-20
+# Above 18 dB over full scale a lossy codec decodes what was never encoded.
+LOUDEST = 8.0
+# Seconds that a sound of a very low rate may last: it grows when resampled, by a thousand and more.
+LONGEST = 3600
+
+
+@attrs.frozen
+class SoundInfo:
+    """What a file's header says.
+
+    Attributes:
+        rate: samples a second.
+        channels: how many.
+        seconds: how long it says it lasts; an estimate for MP3 without a header of its own, 0 where it does not say.
+        format: container and coding, such as `WAV PCM_16`.
+    """
+
+    rate: int
+    channels: int
+    seconds: float
+    format: str
+
+
+@attrs.define
+class _Opened:
+    """A source, open and looked at.
+
+    Attributes:
+        name: what errors call it.
+        file: for reading it here.
+        target: what the decoders are given: the path where there is one, which they read without Python in between.
+        size: in bytes.
+        kind: as `containers.sniff` names it.
+    """
+
+    name: str
+    file: BinaryIO
+    target: Any
+    size: int = 0
+    kind: str = ""
+
+    def error(self, reason: str) -> SoundError:
+        return SoundError(self.name, reason)
+
+    def refuse_damage(self) -> None:
+        with self.read():
+            reason = containers.damage(self.file, self.size, self.kind)
+        if reason:
+            raise self.error(reason)
+
+    @contextmanager
+    def read(self) -> Iterator[None]:
+        """While the file itself is read; afterwards it is at its beginning, where decoders want it."""
+        try:
+            yield
+            self.file.seek(0)
+        except OSError as error:
+            raise self.error(f"cannot be read: {error.strerror or error}") from None
+
+
+def decode(source: Source, start: float = 0.0, stop: float | None = None) -> tuple[np.ndarray, int]:
+    """The samples of a sound, or of a stretch of it, mixed down to one channel by their mean.
+
+    Args:
+        source: a path, a file's bytes, or a file object that is open for reading in binary.
+        start: where to begin, in seconds; exact to the sample.
+        stop: where to end, in seconds; None, or anything beyond the end, for the end.
+
+    Returns:
+        Samples `(S,)` float32, never none, always finite; and their rate.
+
+    Raises:
+        SoundError: naming the sound, what is wrong with it, and what would be right.
+    """
+    with _open(source) as sound:
+        if not (0 <= start < math.inf and (stop is None or start < stop)):
+            raise sound.error(
+                f"no samples between {_span(start, stop)}; a stretch starts at 0 s or later and stops after its start"
+            )
+        if stop is None:  # before decoding, where it is decoded to the end: MP3's decoder prints what it dislikes
+            sound.refuse_damage()
+        decoder = pyav if sound.kind in containers.PYAV_KINDS else sndfile
+        samples, rate, lossy = decoder.decode(sound.name, sound.target, sound.kind, start, stop)
+        if stop is not None and len(samples) < _frame(stop, rate) - _frame(start, rate):
+            sound.refuse_damage()
+        if not len(samples):
+            raise sound.error("holds no samples" if start == 0 else f"no samples between {_span(start, stop)}")
+        return _checked(sound, samples, lossy), rate
+
+
+def resample(samples: np.ndarray, rate: int, target: int) -> np.ndarray:
+    """Another rate, by soxr's high quality: flat to 0.9 of the band, images below -130 dB.
+
+    Shape: `(S,)` to `(round(S * target / rate),)` float32; one sample at least where there was one.
+    """
+    samples = np.asarray(samples, dtype=np.float32)
+    if rate == target or not len(samples):
+        return samples
+    changed = soxr.resample(samples, rate, target, quality="HQ")
+    return np.asarray(changed if len(changed) else samples[:1], dtype=np.float32)
+
+
+def load(source: Source, rate: int, start: float = 0.0, stop: float | None = None) -> np.ndarray:
+    """`decode` and `resample`: samples `(S,)` float32 at `rate`, never none."""
+    samples, native = decode(source, start, stop)
+    seconds = len(samples) / native
+    if seconds > LONGEST and native * 16 < rate:
+        hours = f"{seconds / 3600:.0f} hours" if seconds >= 7200 else f"{seconds / 60:.0f} minutes"
+        raise SoundError(
+            _name(source),
+            f"its header says {native} Hz, which makes it last {hours}; a rate so low may last an hour at most",
+        )
+    return resample(samples, native, rate)
+
+
+def level(samples: np.ndarray, decibels: float) -> np.ndarray:
+    """The same sound with a root mean square of `decibels` (0 dB: of 1.0). Digital silence stays.
+
+    Shape: `(S,)` to `(S,)` float32.
+    """
+    samples = np.asarray(samples, dtype=np.float32)
+    power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
+    if power == 0:
+        return samples
+    return samples * np.float32(10 ** (decibels / 20) / math.sqrt(power))
+
+
+def info(path: Source) -> SoundInfo:
+    """What a file's header says, without decoding it: a millisecond a file.
+
+    Raises:
+        SoundError: where it cannot be read as sound.
+    """
+    with _open(path) as sound:
+        decoder = pyav if sound.kind in containers.PYAV_KINDS else sndfile
+        return SoundInfo(*decoder.info(sound.name, sound.target, sound.kind))
+
+
+def _name(source: Source) -> str:
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return "<bytes>"
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else "<file>"
+
+
+def _span(start: float, stop: float | None) -> str:
+    return f"{start:g} s and {'the end' if stop is None else f'{stop:g} s'}"
+
+
+def _frame(seconds: float, rate: int) -> int:
+    return round(seconds * rate)
+
+
+@contextmanager
+def _open(source: Source) -> Iterator[_Opened]:
+    """The source as a file that can seek, its size and its kind; refused where it is no file or empty."""
+    name = _name(source)
+    if isinstance(source, (str, os.PathLike)):
+        try:
+            file: BinaryIO = open(source, "rb")  # noqa: SIM115 (closed below, where errors are others')
+        except FileNotFoundError:
+            raise SoundError(name, "no such file") from None
+        except IsADirectoryError:
+            raise SoundError(name, "is a folder; a sound file is needed") from None
+        except (OSError, ValueError) as error:
+            raise SoundError(name, f"cannot be opened: {getattr(error, 'strerror', None) or error}") from None
+        with file:
+            yield _look(name, file, os.fsencode(source) if os.name == "posix" else os.fspath(source))
+    else:
+        file = _seekable(name, source)
+        yield _look(name, file, file)
+
+
+def _seekable(name: str, source: Any) -> BinaryIO:
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return io.BytesIO(source)
+    if not hasattr(source, "read"):
+        raise CallError(f"a sound is a path, bytes or a file object, not {type(source).__name__}")
+    if isinstance(source.read(0), str):
+        raise CallError(f"{name}: the file is open as text; open it with mode 'rb'")
+    if getattr(source, "seekable", lambda: False)():
+        file: BinaryIO = source
+        return file
+    return io.BytesIO(source.read())
+
+
+def _look(name: str, file: BinaryIO, target: Any) -> _Opened:
+    sound = _Opened(name, file, target)
+    with sound.read():
+        sound.size = file.seek(0, os.SEEK_END)
+        sound.kind = containers.sniff(file)
+    if not sound.size:
+        raise sound.error("is empty (0 bytes); a sound file is needed")
+    return sound
+
+
+def _checked(sound: _Opened, samples: np.ndarray, lossy: bool) -> np.ndarray:
+    """Finite, believable, and without the smallest numbers."""
+    magnitude = np.abs(samples)
+    peak = float(magnitude.max())
+    if not math.isfinite(peak):
+        wrong = int(np.count_nonzero(~np.isfinite(samples)))
+        raise sound.error(f"{wrong} of {len(samples)} samples are NaN or infinite; samples are finite numbers")
+    if lossy and peak > LOUDEST:
+        raise sound.error(f"corrupt: decodes to a peak of {peak:.1f}, where 1.0 is full scale; copy it again")
+    samples[magnitude < SILENCE] = 0
+    return samples

@@ -1,0 +1,96 @@
+"""Decoding what libsndfile does not, M4A, AAC, WebM and their like, by PyAV (the extra `soundbench[av]`)."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from soundbench.errors import SoundError
+
+__all__ = ["decode", "info"]
+
+# Seconds that may be missing of what the container promises: codecs fill and trim their first and last frames.
+SLACK = 0.5
+
+
+def decode(name: str, target: Any, kind: str, start: float, stop: float | None) -> tuple[np.ndarray, int, bool]:
+    """The samples of a stretch, mixed down, their rate, and whether they were coded with loss.
+
+    Everything before the stretch is decoded too, and dropped: time stamps (milliseconds in WebM) are too coarse to
+    seek to a sample. Long files of which many stretches are read are better kept as WAV or FLAC.
+
+    Args:
+        name: what errors call it.
+        target: a path or a file object.
+        kind: what its container is called in errors.
+        start: seconds.
+        stop: seconds; None for the end.
+
+    Returns:
+        Samples `(S,)` float32, possibly none; rate; lossy: taken to be.
+    """
+    parts: list[np.ndarray] = []
+    rate = done = 0
+    with _open(name, target, kind) as (container, stream):
+        for block, rate in _frames(container, stream):
+            begin = round(start * rate)
+            end = math.inf if stop is None else round(stop * rate)
+            kept = block[:, max(begin - done, 0) : int(min(end - done, block.shape[1]))]
+            parts.append(kept.mean(axis=0, dtype=np.float32))
+            done += block.shape[1]
+            if done >= end:
+                break
+        promised = _seconds(container, stream)
+    if stop is None and rate and promised - done / rate > SLACK:
+        there = f"its header promises {promised:.2f} s of sound, {done / rate:.2f} s are there"
+        raise SoundError(name, f"truncated: {there}; copy it again")
+    return np.concatenate([*parts, np.empty(0, dtype=np.float32)]), rate, True
+
+
+def info(name: str, target: Any, kind: str) -> tuple[int, int, float, str]:
+    """Rate, channels, seconds and coding, by the header."""
+    with _open(name, target, kind) as (container, stream):
+        codec = stream.codec_context
+        return codec.sample_rate, codec.channels, _seconds(container, stream), f"{kind} {codec.name}"
+
+
+@contextmanager
+def _open(name: str, target: Any, kind: str) -> Iterator[tuple[Any, Any]]:
+    """The container and its first stream of sound; whatever PyAV dislikes becomes a `SoundError`."""
+    try:
+        import av
+    except ImportError:
+        raise SoundError(
+            name, f"{kind} is decoded by PyAV, which is not installed: pip install 'soundbench[av]'"
+        ) from None
+    try:
+        path = os.fsdecode(target) if isinstance(target, bytes) else target
+        with av.open(path, metadata_errors="ignore") as container:
+            if not container.streams.audio:
+                raise SoundError(name, f"{kind} file without sound")
+            yield container, container.streams.audio[0]
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or str(error)
+        raise SoundError(name, f"damaged {kind} file: PyAV says '{said}'; copy it again, or convert it anew") from None
+
+
+def _frames(container: Any, stream: Any) -> Iterator[tuple[np.ndarray, int]]:
+    """Decoded blocks `(C, S)` float32, each with its rate."""
+    import av
+
+    planar = av.AudioResampler(format="fltp")
+    for frame in container.decode(stream):
+        for part in planar.resample(frame):
+            yield part.to_ndarray(), part.sample_rate
+
+
+def _seconds(container: Any, stream: Any) -> float:
+    """How long the header says that it lasts; 0 where it does not say."""
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    return float(container.duration / 1_000_000) if container.duration else 0.0
