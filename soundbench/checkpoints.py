@@ -40,7 +40,7 @@ def load(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise RunError(f"{path}: no such checkpoint") from None
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
-        raise RunError(f"{path}: the checkpoint is damaged ({type(error).__name__}) and cannot be read") from error
+        raise RunError(f"{path}: the checkpoint is damaged and cannot be read") from error
     if not isinstance(state, dict) or "network" not in state:
         raise RunError(f"{path}: this is no checkpoint of soundbench")
     return state
@@ -125,4 +125,6 @@ def load_weights(folder: Path, network: nn.Module, classes: int) -> None:
         raise RunError(f"{path}: the weights do not fit model.toml: {text}") from None
     if missing or unknown:
         names = ", ".join(sorted([*missing, *unknown])[:5])
-        raise RunError(f"{path}: the weights do not fit model.toml: {len(missing)} missing, {len(unknown)} unknown: {names}")
+        raise RunError(
+            f"{path}: the weights do not fit model.toml: {len(missing)} missing, {len(unknown)} unknown: {names}"
+        )

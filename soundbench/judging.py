@@ -7,7 +7,7 @@ score depends on the clip and not on its company.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 import numpy as np
@@ -16,12 +16,14 @@ from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
 from soundbench import distributed
+from soundbench.clips import ClipTable
 from soundbench.contracts import Loss
 from soundbench.loading import RawBatch, judging_batches, on_device
 from soundbench.machine import Machine, Precision
 from soundbench.network import Network
-from soundbench.splits import ClipTable
-from soundbench.store import Store
+
+if TYPE_CHECKING:
+    from soundbench.store import Store
 
 __all__ = ["Grid", "Judged", "judge", "judge_clips", "make_evaluator"]
 
@@ -102,9 +104,7 @@ def judge_clips(
     own = rows[distributed.rank() :: distributed.world()]
     mine = None
     if len(own):
-        mine = judge(
-            evaluator, network, judging_batches(store, table, own, grid.window, grid.hop, batch, workers)
-        )
+        mine = judge(evaluator, network, judging_batches(store, table, own, grid.window, grid.hop, batch, workers))
     parts = [part for part in distributed.gather(mine) if part is not None]
     index = np.concatenate([part.index for part in parts])
     ascending = np.argsort(index, kind="stable")

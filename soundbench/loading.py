@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import attrs
 import numpy as np
@@ -19,9 +19,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from soundbench import masks
 from soundbench.chance import Chance, order
+from soundbench.clips import ClipTable
 from soundbench.contracts import Batch
-from soundbench.splits import ClipTable
-from soundbench.store import Store
+
+if TYPE_CHECKING:
+    from soundbench.store import Store
 
 __all__ = [
     "Order",
@@ -167,12 +169,8 @@ def judging_batches(
 
 
 def _loader(dataset: Dataset[RawBatch], sampler: Sampler[int], workers: int) -> DataLoader[RawBatch]:
-    return DataLoader(dataset, batch_size=None, sampler=sampler, num_workers=workers, collate_fn=_same, generator=_own())
-
-
-def _own() -> torch.Generator:
-    """A generator for the loader's base seed, so that making one draws nothing from the global state."""
-    return torch.Generator().manual_seed(0)
+    own = torch.Generator().manual_seed(0)  # the loader's base seed must draw nothing from the global state
+    return DataLoader(dataset, batch_size=None, sampler=sampler, num_workers=workers, collate_fn=_same, generator=own)
 
 
 def _same(batch: RawBatch) -> RawBatch:

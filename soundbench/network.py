@@ -236,7 +236,9 @@ def shortest_samples(network: Network) -> int:
 
     def frames(samples: int) -> int:
         with torch.no_grad():
-            _, counts = network.featurizer(torch.zeros(1, samples, device=device), torch.tensor([samples], device=device))
+            _, counts = network.featurizer(
+                torch.zeros(1, samples, device=device), torch.tensor([samples], device=device)
+            )
         return int(counts[0])
 
     low, high = own, own

@@ -1,0 +1,194 @@
+"""A run directory in, judgements out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, overload
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from soundbench import assembly, audio, checkpoints, recipe as recipes
+from soundbench.contracts import Loss
+from soundbench.errors import CallError, SoundError
+from soundbench.judging import Grid, judge, make_evaluator
+from soundbench.loading import RawBatch, pack, window_grid
+from soundbench.machine import Machine, settle
+from soundbench.network import Network
+from soundbench.store import quantize
+
+__all__ = ["Classifier", "Prediction", "load"]
+
+Sound = str | Path | bytes | BinaryIO | NDArray[Any] | torch.Tensor
+
+
+@attrs.frozen
+class Prediction:
+    """The judgement of one sound.
+
+    Attributes:
+        label: the class with the highest score.
+        score: its score, in [0, 1].
+        scores: every class and its score, highest first.
+    """
+
+    label: str
+    score: float
+    scores: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"label": self.label, "score": self.score, "scores": dict(self.scores)}
+
+
+def load(path: str | Path, *, device: str = "auto", trust_code: bool = False) -> Classifier:
+    """The classifier of a run directory, or of its `model/` folder copied anywhere.
+
+    Args:
+        path: the folder.
+        device: where to judge: `auto`, `cpu`, `cuda` or `cuda:N`.
+        trust_code: whether code that the model carries (`use = "./mine.py:Net"`) may be executed.
+
+    Raises:
+        RunError: no model is there, or one that cannot be used.
+    """
+    folder = Path(path)
+    if not (folder / "model.toml").exists() and (folder / "model").is_dir():
+        folder = folder / "model"
+    tables = checkpoints.read_model_tables(folder)
+    model = recipes.read_model(tables, base=folder, trust_code=trust_code)
+    network, loss = assembly.make_network(model, str(folder / "model.toml"))
+    checkpoints.load_weights(folder, network, len(model.classes))
+    machine = settle(device, precision="fp32", threads=torch.get_num_threads())
+    machine.place(network).eval()
+    seconds = model.audio.hop or model.audio.window
+    window, hop = (max(1, round(value * model.audio.rate)) for value in (model.audio.window, seconds))
+    return Classifier(network, loss, model.classes, model.audio.rate, Grid(window, hop, model.audio.level), machine)
+
+
+class Classifier:
+    """Judges sounds with a trained network.
+
+    Args:
+        network: on its device.
+        loss: for the scores of its logits.
+        classes: their names, in the order of the logits.
+        rate: samples a second that the network hears.
+        grid: how a sound is cut into windows.
+        machine: the device.
+    """
+
+    def __init__(
+        self, network: Network, loss: Loss, classes: Sequence[str], rate: int, grid: Grid, machine: Machine
+    ) -> None:
+        self.network, self.classes, self.rate, self.grid = network, tuple(classes), rate, grid
+        self._evaluator = make_evaluator(network, loss, machine, grid.level)
+
+    @overload
+    def predict(self, sound: list[Sound], rate: int | None = None, *, batch: int = 32) -> list[Prediction]: ...
+
+    @overload
+    def predict(self, sound: Sound, rate: int | None = None, *, batch: int = 32) -> Prediction: ...
+
+    def predict(
+        self, sound: Sound | list[Sound], rate: int | None = None, *, batch: int = 32
+    ) -> Prediction | list[Prediction]:
+        """Judge one sound, or each of a list.
+
+        Args:
+            sound: a path, the bytes of a file, an open binary file, or samples with their `rate`: an array or tensor
+                `(S,)`, or `(C, S)` with fewer channels than samples; floats in [-1, 1] or integers.
+            rate: samples a second, for samples.
+            batch: windows that go through the network together.
+
+        Raises:
+            SoundError: a sound that cannot be read.
+            CallError: samples without a rate, or of a shape that is no sound.
+        """
+        if isinstance(sound, list):
+            return self._judge([self._samples(one, rate) for one in sound], batch)
+        return self._judge([self._samples(sound, rate)], batch)[0]
+
+    def predict_files(
+        self, paths: Sequence[Path], *, batch: int = 32
+    ) -> Iterator[tuple[Path, Prediction | SoundError]]:
+        """Judge files, a few at a time, so that memory does not grow with their number.
+
+        Yields:
+            Each path, in order, with its judgement, or with what is wrong with the file.
+        """
+        for first in range(0, len(paths), batch):
+            some = paths[first : first + batch]
+            heard = [self._try(path) for path in some]
+            judged = iter(self._judge([sound for sound in heard if not isinstance(sound, SoundError)], batch))
+            for path, sound in zip(some, heard, strict=True):
+                yield path, sound if isinstance(sound, SoundError) else next(judged)
+
+    def _try(self, path: Path) -> NDArray[np.float32] | SoundError:
+        try:
+            return audio.load(path, self.rate)
+        except SoundError as error:
+            return error
+
+    def _samples(self, sound: Sound, rate: int | None) -> NDArray[np.float32]:
+        """A sound as the network hears it: one channel at its rate."""
+        if isinstance(sound, np.ndarray | torch.Tensor):
+            return audio.resample(_mono(sound), _checked(rate), self.rate)
+        return audio.load(sound, self.rate)
+
+    def _judge(self, sounds: list[NDArray[np.float32]], batch: int) -> list[Prediction]:
+        if not sounds:
+            return []
+        judged = judge(self._evaluator, self.network, self._batches(sounds, batch))
+        return [self._prediction(scores) for scores in judged.scores]
+
+    def _batches(self, sounds: list[NDArray[np.float32]], batch: int) -> Iterator[RawBatch]:
+        """The windows of the judging grid of every sound."""
+        lengths = np.array([len(samples) for samples in sounds])
+        owner, starts = window_grid(lengths, self.grid.window, self.grid.hop)
+        quantized = [quantize(samples) for samples in sounds]
+        for first in range(0, len(owner), batch):
+            part = slice(first, first + batch)
+            windows = [
+                quantized[sound][0][start : start + self.grid.window]
+                for sound, start in zip(owner[part], starts[part], strict=True)
+            ]
+            scales = [quantized[sound][1] for sound in owner[part]]
+            yield pack(windows, scales, owner[part].tolist(), len(self.classes))
+
+    def _prediction(self, scores: NDArray[np.float32]) -> Prediction:
+        ranked = np.argsort(-scores, kind="stable")
+        named = {self.classes[code]: float(scores[code]) for code in ranked}
+        return Prediction(self.classes[ranked[0]], float(scores[ranked[0]]), named)
+
+
+def _checked(rate: int | None) -> int:
+    if rate is None:
+        raise CallError("samples need their rate: predict(samples, rate=16000)")
+    if not rate > 0:
+        raise CallError(f"rate: {rate} is no rate; it is samples a second")
+    return rate
+
+
+def _mono(sound: NDArray[Any] | torch.Tensor) -> NDArray[np.float32]:
+    """Samples `(S,)` or `(C, S)`, floats or integers, as one channel of floats."""
+    samples = sound.detach().cpu().numpy() if isinstance(sound, torch.Tensor) else sound
+    if samples.ndim not in {1, 2} or 0 in samples.shape:
+        raise CallError(f"samples of shape {samples.shape} are no sound; give (samples,) or (channels, samples)")
+    if samples.ndim == 2 and samples.shape[0] > samples.shape[1]:
+        raise CallError(
+            f"samples of shape {samples.shape}: more channels than samples; give (channels, samples), channels first"
+        )
+    if np.issubdtype(samples.dtype, np.integer):
+        info = np.iinfo(samples.dtype)
+        middle = 0 if info.min < 0 else (info.max + 1) // 2
+        samples = (samples.astype(np.float64) - middle) / (info.max - middle + 1)
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise CallError(f"samples of type {samples.dtype} are no sound; give floats in [-1, 1] or integers")
+    if not np.isfinite(samples).all():
+        raise CallError("samples hold NaN or infinity")
+    mixed = samples.mean(axis=0) if samples.ndim == 2 else samples
+    return np.ascontiguousarray(mixed, dtype=np.float32)

@@ -1,0 +1,53 @@
+"""`soundbench run`: train and judge what a recipe describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("recipe", required=False)
+@click.option(
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe, such as train.epochs=5."
+)
+@click.option("--folds", type=click.Choice(["all"]), help="Test on every fold in turn, and pool the results.")
+@click.option("--out", type=click.Path(path_type=Path), help="The run directory; a new one under runs/ by default.")
+@click.option(
+    "--resume", "resumed", type=click.Path(path_type=Path), metavar="DIR", help="Go on with a run that was stopped."
+)
+@click.option("--device", help="auto, cpu, cuda or cuda:N.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Where decoded sound is kept.")
+@click.option("--no-cache", is_flag=True, help="Keep decoded sound only while the run lasts.")
+@click.option("--trust-code", is_flag=True, help="Execute code that the resumed run carries.")
+def command(
+    recipe: str | None,
+    sets: tuple[str, ...],
+    folds: str | None,
+    out: Path | None,
+    resumed: Path | None,
+    device: str | None,
+    cache: Path | None,
+    no_cache: bool,
+    trust_code: bool,
+) -> None:
+    """Train and judge RECIPE; the last line printed is the run directory."""
+    from soundbench.errors import CallError
+    from soundbench.folds import FOLDS, resume_folds, run_folds
+    from soundbench.recipe import read
+    from soundbench.run import resume, run
+
+    store = False if no_cache else (cache or True)
+    if resumed is not None:
+        if recipe or sets or folds or out or device:
+            raise CallError(
+                "--resume DIR goes on as the run was begun: it takes no recipe, --set, --folds, --out or --device"
+            )
+        go_on = resume_folds if (resumed / FOLDS).exists() else resume
+        click.echo(go_on(resumed, trust_code=trust_code, cache=store).path)
+        return
+    if recipe is None:
+        raise CallError("which recipe? soundbench run RECIPE, or soundbench run --resume DIR")
+    read_recipe = read(recipe, sets=[*sets, *([f"train.device={device}"] if device else [])])
+    click.echo((run_folds if folds else run)(read_recipe, out=out, cache=store).path)

@@ -1,0 +1,79 @@
+"""What a run was made with: versions, device, plugins, and a fingerprint of its data."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from soundbench import distributed
+from soundbench.clips import ClipTable
+from soundbench.machine import Machine
+from soundbench.recipe import Recipe
+
+__all__ = ["describe_environment", "fingerprint"]
+
+_PACKAGES = ("soundbench", "torch", "numpy", "pytorch-ignite", "soundfile", "soxr", "attrs", "cattrs", "pluggy")
+
+
+def describe_environment(recipe: Recipe, machine: Machine, data: str) -> dict[str, Any]:
+    """The content of `environment.json`; `data` is the data's fingerprint."""
+    cuda = machine.device.type == "cuda"
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "device": torch.cuda.get_device_name(machine.device) if cuda else _processor(),
+        "precision": machine.precision,
+        "threads": machine.threads,
+        "channels_last": machine.channels_last,
+        "processes": distributed.world(),
+        "data": data,
+        "plugins": [
+            {
+                "kind": part.kind,
+                "name": part.use,
+                "distribution": part.component.distribution,
+                "version": part.component.version,
+            }
+            for part in recipe.components()
+        ],
+    }
+
+
+def fingerprint(table: ClipTable, parts: NDArray[np.int8], lengths: NDArray[np.int64]) -> str:
+    """A digest of what was trained and judged on: every clip's place, labels, part and length in samples.
+
+    Args:
+        table: the clips.
+        parts: the part of each, `(N,)`.
+        lengths: the samples of each, `(N,)`; 0 where it cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for text in (*table.classes, *("/".join(path.split("/")[-2:]) for path in table.paths.names)):
+        digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
+    columns = (table.paths.codes, table.starts, table.stops, table.label_offsets, table.label_values, parts, lengths)
+    for column in columns:
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    """The processor's name, as the system gives it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,126 @@
+"""`--folds all`: a run for each fold of the dataset, and one report pooled over them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from soundbench import assembly, distributed, recipe as recipes, report, rundir, statistics
+from soundbench.clips import ClipTable, Fold
+from soundbench.errors import Problem, RecipeError
+from soundbench.recipe import Recipe
+from soundbench.run import resume, run, to_stderr
+from soundbench.rundir import RunDirectory
+
+__all__ = ["FOLDS", "resume_folds", "run_folds"]
+
+FOLDS = "folds.json"
+"""The file that says that a directory holds a run for each fold, and which."""
+
+Say = Callable[[str], None]
+
+
+def run_folds(
+    recipe: Recipe, *, out: Path | None = None, cache: Path | bool = True, say: Say = to_stderr
+) -> RunDirectory:
+    """Train and judge once for each fold, with that fold as the test set; `fold-01/`, ... and a report beside them.
+
+    Raises:
+        RecipeError: the dataset has fewer than two folds, or validation is a list of folds.
+    """
+    distributed.join(recipe.train.device)
+    table = ClipTable.of(assembly.make_dataset(recipe))
+    folds = table.folds_in_order()
+    problems = []
+    if len(folds) < 2:
+        problems.append(Problem("dataset", f"--folds all needs a dataset with folds; this one has {len(folds)}"))
+    if isinstance(recipe.split.validation, list):
+        problems.append(
+            Problem("split.validation", "--folds all tests on every fold; give validation as a share, such as 0.1")
+        )
+    if problems:
+        raise RecipeError(recipe.source, problems)
+    path = None
+    if distributed.is_main():
+        directory = RunDirectory.create(out) if out else RunDirectory.new(Path("runs"), recipe.name)
+        recipes.write_code(recipe, directory.model / "code")
+        rundir.write_text(directory.recipe, recipes.relocated(recipe, "./model/code").to_toml())
+        rundir.write_json(directory.path / FOLDS, {"folds": folds})
+        path = directory.path
+    return _each(recipe, RunDirectory(distributed.broadcast(path)), folds, cache, say, trust_code=True)
+
+
+def resume_folds(
+    directory: Path, *, trust_code: bool = False, cache: Path | bool = True, say: Say = to_stderr
+) -> RunDirectory:
+    """Go on with `run_folds`: finished folds stand, the one that was cut off resumes, the others follow."""
+    recipe = recipes.read(directory / "recipe.toml", trust_code=trust_code)
+    distributed.join(recipe.train.device)
+    folds = rundir.read_json(directory / FOLDS)["folds"]
+    return _each(recipe, RunDirectory(directory), folds, cache, say, trust_code)
+
+
+def _each(
+    recipe: Recipe, directory: RunDirectory, folds: Sequence[Fold], cache: Path | bool, say: Say, trust_code: bool
+) -> RunDirectory:
+    finished = []
+    for number, fold in enumerate(folds, start=1):
+        own = RunDirectory(directory.path / f"fold-{number:02d}")
+        say(f"fold {fold}: {number} of {len(folds)}, in {own.path}")
+        if own.environment.exists():
+            resume(own.path, trust_code=trust_code, cache=cache, say=say)
+        else:  # not begun, or cut off before anything was learnt
+            if distributed.is_main():
+                shutil.rmtree(own.path, ignore_errors=True)
+            distributed.barrier()
+            one = attrs.evolve(recipe, split=attrs.evolve(recipe.split, test=[fold]))
+            run(one, out=own.path, cache=cache, say=say)
+        finished.append(own)
+    if distributed.is_main():
+        found = _pool(recipe, finished, folds)
+        report.write(directory, found)
+        say(report.summary(found))
+    distributed.barrier()
+    return directory
+
+
+def _pool(recipe: Recipe, runs: Sequence[RunDirectory], folds: Sequence[Fold]) -> dict[str, Any]:
+    """The report over all folds: every clip counts once, and groups are told apart by their names."""
+    reports = [rundir.read_json(one.report_json) for one in runs]
+    predictions = [rundir.read_predictions(one) for one in runs]
+    classes = predictions[0].classes
+    names = [group for one in predictions for group in one.groups]
+    groups = np.unique(np.array(names), return_inverse=True)[1]
+    prior = np.sum([one["prior"] for one in reports], axis=0)
+    figures = statistics.evaluate(
+        np.concatenate([one.scores for one in predictions]),
+        np.concatenate([one.targets for one in predictions]),
+        groups,
+        classes,
+        prior,
+        seed=recipe.train.seed,
+    )
+    per_fold = [
+        {"test": [fold], "metrics": one["metrics"], "clips": one["clips"], "groups": one["groups"]}
+        for fold, one in zip(folds, reports, strict=True)
+    ]
+    protocol = {**reports[0]["protocol"], "split": {**recipe.tables()["split"], "test": "each fold in turn"}}
+    protocol["purged"] = sum(one["protocol"]["purged"] for one in reports)
+    protocol["best_epoch"] = [one["protocol"]["best_epoch"] for one in reports]
+    skipped = {clip["path"]: clip for one in reports for clip in one["skipped"]["clips"]}
+    return {
+        "name": recipe.name,
+        "protocol": protocol,
+        **figures,
+        "folds": per_fold,
+        "pooled": statistics.pooled(per_fold),
+        "skipped": {"count": len(skipped), "clips": list(skipped.values())},
+        "device": reports[0]["device"],
+        "precision": reports[0]["precision"],
+        "seconds": sum(one["seconds"] for one in reports),
+    }

@@ -1,0 +1,428 @@
+"""The conductor: a recipe in, a run directory out."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from soundbench import assembly, checkpoints, distributed, recipe as recipes, report, rundir, statistics, training
+from soundbench.contracts import Dataset, RunInfo
+from soundbench.environment import describe_environment, fingerprint
+from soundbench.errors import CallError, DataError, Problem, RecipeError, RunError
+from soundbench.judging import Grid, Judged, judge_clips, make_evaluator
+from soundbench.loading import Order, RawBatch, training_batches
+from soundbench.machine import Machine, settle
+from soundbench.recipe import Recipe
+from soundbench.rundir import RunDirectory
+from soundbench.splits import ClipTable, SplitResult, split
+from soundbench.store import Store, open_store
+
+__all__ = ["resume", "run", "to_stderr"]
+
+Say = Callable[[str], None]
+Rows = NDArray[np.int64]
+
+
+def to_stderr(line: str) -> None:
+    """Tell the user of the work, apart from its result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def run(recipe: Recipe, *, out: Path | None = None, cache: Path | bool = True, say: Say = to_stderr) -> RunDirectory:
+    """Train and judge what a recipe describes.
+
+    Args:
+        recipe: as `soundbench.Recipe` or `recipe.read` give it.
+        out: the run directory, which must be empty or not be there; by default a new one under `runs/`.
+        cache: the folder of decoded sound; True for the user's own, False for one that goes with the run.
+        say: what is told of the work; by default lines on standard error.
+
+    Raises:
+        SoundbenchError: a mistake in the recipe, unusable data, or a failure while working.
+    """
+    distributed.join(recipe.train.device)
+    session = _Session(recipe, cache, say)
+    session.begin(out)
+    return session.train_and_judge(None)
+
+
+def resume(
+    directory: Path, *, trust_code: bool = False, cache: Path | bool = True, say: Say = to_stderr
+) -> RunDirectory:
+    """Go on with a run where its last checkpoint was written, as if nothing had stopped it.
+
+    Args:
+        directory: the run directory.
+        trust_code: whether code that the run carries (`use = "./mine.py:Net"`) may be executed.
+        cache: as in `run`.
+        say: as in `run`.
+
+    Raises:
+        RunError: no run directory, changed data, or checkpoints that cannot be read.
+    """
+    found = RunDirectory.open(directory)
+    if found.report_json.exists():
+        say(f"{found.path}: this run is finished; nothing to resume")
+        return found
+    recipe = recipes.read(found.recipe, trust_code=trust_code)
+    distributed.join(recipe.train.device)
+    session = _Session(recipe, cache, say)
+    session.open(found)
+    return session.train_and_judge(checkpoints.latest(found.checkpoints, session.say))
+
+
+class _Session:
+    """One run at work: what its steps share, in the order in which they come to know it."""
+
+    directory: RunDirectory
+    store: Store
+    parts: dict[str, Rows]
+
+    def __init__(self, recipe: Recipe, cache: Path | bool, say: Say) -> None:
+        self.aloud, self.lines = say, list[str]()
+        self.cache = cache
+        self.began = time.monotonic()
+        self.machine = _settle(recipe)
+        self.recipe = recipe = _settled(recipe, self.machine)
+        self.dataset: Dataset = assembly.make_dataset(recipe)
+        self.made = assembly.assemble(recipe, len(self.dataset.classes))
+        self.table = ClipTable.of(self.dataset)
+        cut = recipe.split
+        self.cut = split(self.table, cut.test, cut.validation, cut.crossing, recipe.train.seed, recipe.source)
+        self.weights = _class_weights(recipe, self.table, self.cut.rows("train"))
+        self.grid = Grid(
+            window=_samples(recipe.audio.window, recipe.audio.rate),
+            hop=_samples(recipe.audio.hop or recipe.audio.window, recipe.audio.rate),
+            level=recipe.audio.level,
+        )
+
+    def say(self, line: str) -> None:
+        """Tell the user and the log; what is said before there is a log is kept for it."""
+        if distributed.is_main():
+            self.aloud(line)
+            self.lines.append(line)
+            if hasattr(self, "directory"):
+                for kept in self.lines:
+                    rundir.log(self.directory, kept)
+                self.lines.clear()
+
+    def begin(self, out: Path | None) -> None:
+        """Make the run directory and write down all that is known before any sound is read."""
+        if distributed.is_main():
+            self.directory = RunDirectory.create(out) if out else RunDirectory.new(Path("runs"), self.recipe.name)
+        path = distributed.broadcast(self.directory.path if distributed.is_main() else None)
+        self.directory = RunDirectory(path)
+        if distributed.is_main():
+            for name, source in recipes.local_files(self.recipe).items():
+                rundir.write_bytes(self.directory.model / "code" / name, source.read_bytes())
+            rundir.write_text(self.directory.recipe, recipes.relocated(self.recipe, "./model/code").to_toml())
+        distributed.barrier()
+
+    def open(self, directory: RunDirectory) -> None:
+        """Take up a run directory that is there."""
+        self.directory = directory
+
+    def train_and_judge(self, state: Mapping[str, Any] | None) -> RunDirectory:
+        """Train to the end, judge the test set once, and write the report."""
+        with ExitStack() as stack:
+            self._open_store(stack)
+            observers = assembly.make_observers(self.recipe, self._info(state), self.say)
+            tell = observers.tell if distributed.is_main() else _tell_nobody
+            try:
+                tell("run_started")
+                self._train(state, tell)
+                found = self._report(self._judge_test())
+            except BaseException as error:
+                tell("run_failed", error=error)
+                raise
+            tell("run_finished", report=found)
+        return self.directory
+
+    def _open_store(self, stack: ExitStack) -> None:
+        """Decode what is not decoded yet, leave unreadable clips out, and write the clip table."""
+        folder = None if self.cache is True else self.cache
+        if folder is False:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soundbench-")))
+        audio = self.recipe.audio
+        self.store = open_store(self.table, self.dataset, audio.rate, folder, audio.on_error, self.say)
+        readable = self.store.lengths > 0
+        self.parts = {}
+        for name in ("train", "validation", "test"):
+            rows = self.cut.rows(name)
+            self.parts[name] = rows[readable[rows]]
+        for name in ("train", "test"):
+            if not len(self.parts[name]):
+                raise DataError(f"no clip is left to {name} on: none of {len(self.cut.rows(name))} can be read")
+        self._note_data(readable)
+        counts = ", ".join(f"{len(rows)} {name}" for name, rows in self.parts.items())
+        self.say(f"clips: {counts}, {len(self.cut.rows('purged'))} purged, {len(self.store.errors)} unreadable")
+
+    def _note_data(self, readable: NDArray[np.bool_]) -> None:
+        """Write down which clips there are; on a resume they must be the same as before."""
+        data = fingerprint(self.table, self.cut.part, self.store.lengths)
+        if any(other != data for other in distributed.gather(data)):
+            raise DataError("the processes do not see the same data: their clip tables differ")
+        path = self.directory.environment
+        if path.exists() and rundir.read_json(path)["data"] != data:
+            raise RunError(f"{self.directory.path}: the data has changed since the run began; start it anew")
+        if distributed.is_main():
+            rundir.write_json(path, describe_environment(self.recipe, self.machine, data))
+            rundir.write_clips(self.directory, self.table, self._part_names(readable))
+        distributed.barrier()
+
+    def _part_names(self, readable: NDArray[np.bool_]) -> list[str]:
+        names = np.array(["train", "validation", "test", "purged"], dtype=object)[self.cut.part]
+        names[~readable] = "unreadable"
+        return list(names)
+
+    def _info(self, state: Mapping[str, Any] | None) -> RunInfo:
+        clips = {name: len(rows) for name, rows in self.parts.items()}
+        return RunInfo(
+            directory=self.directory.path,
+            name=self.recipe.name,
+            recipe=self.recipe.tables(),
+            classes=self.table.classes,
+            clips={**clips, "purged": len(self.cut.rows("purged"))},
+            epochs=self.recipe.train.epochs,
+            steps_per_epoch=self._plan().steps,
+            start_step=int(state["step"]) if state else 0,
+        )
+
+    def _plan(self) -> Order:
+        train = self.recipe.train
+        return Order(self.parts["train"], train.batch, train.seed, distributed.rank(), distributed.world())
+
+    def _train(self, state: Mapping[str, Any] | None, tell: Callable[..., None]) -> None:
+        recipe, plan = self.recipe, self._plan()
+        self._refuse_small_batches(plan)
+        parts = self._training_parts(plan)
+        rules = training.Rules(
+            level=self.grid.level,
+            **{name: getattr(recipe.train, name) for name in _RULES},
+        )
+        if distributed.is_main():
+            rundir.cut_history(self.directory, int(state["step"]) // plan.steps if state else 0)
+        if state:
+            self.say(f"resumed after step {state['step']} of {rules.epochs * plan.steps}")
+
+        def batches(step: int) -> Iterable[RawBatch]:
+            return training_batches(
+                self.store, self.table, plan, self.grid.window, rules.epochs, step, recipe.train.workers
+            )
+
+        training.train(
+            parts,
+            rules,
+            batches,
+            self.directory.checkpoints,
+            validate=self._validate,
+            tell=tell,
+            on_better=self._save_model,
+            on_epoch=self._write_epoch,
+            state=state,
+        )
+
+    def _refuse_small_batches(self, plan: Order) -> None:
+        """Batch norm needs two rows in every piece that goes through the network."""
+        pieces = plan.world * self.recipe.train.accumulate
+        smallest = min(plan.size(step) for step in range(plan.steps)) // pieces
+        if smallest < 2:
+            problem = Problem(
+                "train.batch",
+                f"a step of {min(len(plan.rows), plan.batch)} clips in {pieces} pieces leaves some with fewer than 2, "
+                "which batch norm cannot train on; give more clips, a larger batch, or fewer pieces",
+            )
+            raise RecipeError(self.recipe.source, [problem])
+
+    def _training_parts(self, plan: Order) -> training.Parts:
+        recipe, machine, made = self.recipe, self.machine, self.made
+        machine.place(made.network)
+        step = training.TrainStep(made.network, made.on_features, made.loss, recipe.train.seed).to(machine.device)
+        for _, module in made.on_waveform:
+            if isinstance(module, torch.nn.Module):
+                module.to(machine.device)
+        optimizer = assembly.make_optimizer(recipe, training.parameter_groups(made.network))
+        scheduler, every = assembly.make_scheduler(recipe, optimizer, recipe.train.epochs * plan.steps, plan.steps)
+        return training.Parts(
+            network=made.network,
+            step=distributed.wrap(step, machine.device),
+            augmentations=made.on_waveform,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            every=every,
+            scaler=torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16"),
+            class_weights=torch.from_numpy(self.weights).to(machine.device),
+            plan=plan,
+            machine=machine,
+        )
+
+    def _judge(self, part: str) -> Judged:
+        """Judge the clips of a part; every process gets the whole."""
+        evaluator = make_evaluator(self.made.network, self.made.loss, self.machine, self.grid.level)
+        train = self.recipe.train
+        return judge_clips(
+            evaluator,
+            self.made.network,
+            self.store,
+            self.table,
+            self.parts[part],
+            self.grid,
+            train.batch,
+            train.workers,
+        )
+
+    def _evaluate(self, judged: Judged, resamples: int) -> dict[str, Any]:
+        targets = self.table.targets(judged.index)
+        groups = self.table.group_codes[judged.index]
+        prior = self._prior()
+        return statistics.evaluate(
+            judged.scores, targets, groups, self.table.classes, prior, resamples, self.recipe.train.seed
+        )
+
+    def _prior(self) -> NDArray[np.float32]:
+        """How many training clips each class has, `(K,)`."""
+        return self.table.targets(self.parts["train"]).sum(axis=0)
+
+    def _validate(self) -> training.Validation | None:
+        """Accuracy on the validation set decides which epoch is the best; of equals, the lower loss."""
+        if not len(self.parts["validation"]):
+            return None
+        judged = self._judge("validation")
+        metrics = self._evaluate(judged, resamples=1)["metrics"]
+        loss = float(judged.losses.mean(dtype=np.float64))
+        row = {
+            "validation_loss": loss,
+            "validation_accuracy": metrics["accuracy"]["value"],
+            "validation_macro_f1": metrics["macro_f1"]["value"],
+        }
+        return training.Validation((metrics["accuracy"]["value"], -loss), row)
+
+    def _write_epoch(self, row: Mapping[str, float]) -> None:
+        if distributed.is_main():
+            rundir.append_row(self.directory.history, row)
+
+    def _save_model(self) -> None:
+        if distributed.is_main():
+            tables = recipes.model_tables(recipes.relocated(self.recipe, "./code"), self.table.classes)
+            checkpoints.save_model(self.directory.model, tables, self.made.network)
+
+    def _judge_test(self) -> Judged:
+        """Judge the test set, once, with the best network."""
+        best = checkpoints.load(self.directory.checkpoints / "best.pt")
+        self.best_epoch = int(best["progress"]["best_epoch"])
+        self.made.network.load_state_dict(best["network"])
+        return self._judge("test")
+
+    def _report(self, judged: Judged) -> dict[str, Any]:
+        figures = self._evaluate(judged, resamples=2000)
+        found = {
+            "name": self.recipe.name,
+            "protocol": self._protocol(),
+            **figures,
+            "folds": [{"test": self.recipe.tables()["split"]["test"], "metrics": figures["metrics"]}],
+            "prior": self._prior().tolist(),
+            "parts": {name: len(rows) for name, rows in self.parts.items()},
+            "skipped": {
+                "count": len(self.store.errors),
+                "clips": [
+                    {"path": self.table.paths[row], "reason": reason} for row, reason in self.store.errors.items()
+                ],
+            },
+            "device": str(self.machine.device),
+            "precision": self.machine.precision,
+            "seconds": round(time.monotonic() - self.began, 1),
+        }
+        if distributed.is_main():
+            rundir.write_predictions(self.directory, self.table, judged.index, judged.scores)
+            report.write(self.directory, found)
+            self.say(report.summary(found))
+        distributed.barrier()
+        return found
+
+    def _protocol(self) -> dict[str, Any]:
+        """What the numbers are comparable within."""
+        tables = self.recipe.tables()
+        notes = []
+        if self.recipe.split.crossing == "allow" and self.cut.crossing_groups:
+            notes.append(f"{self.cut.crossing_groups} groups cross between parts, as the recipe allows")
+        if not len(self.parts["validation"]):
+            notes.append("no validation set: the last epoch was judged")
+        if self.cut.classes_without_test:
+            notes.append("classes without a test clip: " + ", ".join(self.cut.classes_without_test))
+        selection = "highest validation accuracy, then lowest loss" if len(self.parts["validation"]) else "last epoch"
+        return {
+            "dataset": tables["dataset"],
+            "classes": len(self.table.classes),
+            "split": tables["split"],
+            "crossing_groups": self.cut.crossing_groups,
+            "purged": len(self.cut.rows("purged")),
+            "selection": selection,
+            "best_epoch": self.best_epoch,
+            "epochs": self.recipe.train.epochs,
+            "seed": self.recipe.train.seed,
+            "audio": tables["audio"],
+            "notes": notes,
+        }
+
+
+_RULES = ("epochs", "seed", "accumulate", "clip_gradient", "patience", "keep", "checkpoint_steps")
+
+
+def _tell_nobody(_hook: str, **_arguments: Any) -> None:
+    """Observers live in the main process alone."""
+
+
+def _samples(seconds: float, rate: int) -> int:
+    return max(1, round(seconds * rate))
+
+
+def _settle(recipe: Recipe) -> Machine:
+    train = recipe.train
+    return settle(
+        train.device,
+        train.precision,
+        train.threads,
+        train.channels_last,
+        train.workers,
+        distributed.local_rank(),
+        distributed.local_world(),
+    )
+
+
+def _settled(recipe: Recipe, machine: Machine) -> Recipe:
+    """The recipe with what `auto` turned out to mean."""
+    train = attrs.evolve(
+        recipe.train,
+        device=machine.device.type,
+        precision=machine.precision,
+        threads=machine.threads,
+        channels_last=machine.channels_last,
+    )
+    return attrs.evolve(recipe, train=train)
+
+
+def _class_weights(recipe: Recipe, table: ClipTable, rows: Rows) -> NDArray[np.float32]:
+    """The weight of each class `(K,)` in the loss, with mean 1 over the training clips."""
+    counts = table.targets(rows).sum(axis=0)
+    given = recipe.train.class_weights
+    if given == "none":
+        return np.ones(len(table.classes), np.float32)
+    if given == "balanced":
+        weights = np.divide(1.0, counts, out=np.zeros(len(counts)), where=counts > 0)
+    else:
+        unknown = [name for name in given if name not in table.classes]
+        if unknown:
+            text = f"no class {unknown[0]!r}; the classes are: {', '.join(table.classes)}"
+            raise RecipeError(recipe.source, [Problem("train.class_weights", text)])
+        weights = np.array([given.get(name, 1.0) for name in table.classes])
+    return (weights * counts.sum() / (weights * counts).sum()).astype(np.float32)

@@ -1,0 +1,304 @@
+"""Training: what a step is, and that a resume is exact."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from toys import (
+    ToyBackbone,
+    ToyDataset,
+    ToyDrop,
+    ToyFeaturizer,
+    ToyGain,
+    ToyLoss,
+    ToyPooling,
+    toy_optimizer,
+    toy_scheduler,
+)
+from torch import nn
+
+from soundbench import checkpoints, distributed
+from soundbench.clips import ClipTable
+from soundbench.errors import RunError
+from soundbench.loading import Order, training_batches
+from soundbench.machine import Machine
+from soundbench.network import Head, Network
+from soundbench.training import Parts, Rules, TrainStep, Validation, parameter_groups, train
+
+CPU = Machine(torch.device("cpu"), "fp32", 1, False)
+WINDOW = 1600
+
+
+class ArrayStore:
+    """A store in memory."""
+
+    def __init__(self, dataset: ToyDataset) -> None:
+        sounds = [dataset.read(clip)[0] for clip in dataset.clips()]
+        self.sounds = [(sound * 32767).astype(np.int16) for sound in sounds]
+        self.lengths = np.array([len(sound) for sound in sounds])
+
+    def gather(self, rows: Any, starts: Any, counts: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
+        samples = np.zeros((len(rows), size), np.int16)
+        for place, (row, start, count) in enumerate(zip(rows, starts, counts, strict=True)):
+            samples[place, :count] = self.sounds[row][start : start + count]
+        return samples, np.full(len(rows), 1 / 32767, np.float32)
+
+
+def made(plan: Order, epochs: int, dropout: float = 0.2, norm: bool = True) -> Parts:
+    torch.manual_seed(3)
+    backbone = ToyBackbone(32, dropout=dropout)
+    if not norm:
+        backbone.norm = nn.Identity()
+    network = Network(ToyFeaturizer(8000), backbone, ToyPooling(16), Head(16, 2, embedding=8))
+    step = TrainStep(network, [("augmentation[1]", ToyDrop(8000))], ToyLoss(2), plan.seed)
+    optimizer = toy_optimizer(parameter_groups(network))
+    return Parts(
+        network=network,
+        step=distributed.wrap(step, CPU.device),
+        augmentations=[("augmentation[0]", ToyGain(8000))],
+        optimizer=optimizer,
+        scheduler=toy_scheduler(optimizer, epochs * plan.steps, plan.steps),
+        every="step",
+        scaler=torch.amp.GradScaler("cpu", enabled=False),
+        class_weights=torch.ones(2),
+        plan=plan,
+        machine=CPU,
+    )
+
+
+class Stopped(Exception):
+    """Stands for a kill."""
+
+
+def go(
+    folder: Path,
+    *,
+    epochs: int = 3,
+    rules: Mapping[str, Any] | None = None,
+    state: Mapping[str, Any] | None = None,
+    stop_at: int | None = None,
+    plan: Mapping[str, Any] | None = None,
+    parts: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
+    dataset = ToyDataset(clips=26)
+    table, store = ClipTable.of(dataset), ArrayStore(dataset)
+    order = Order(
+        np.arange(26),
+        **{"batch": 6, "seed": 5, "rank": distributed.rank(), "world": distributed.world()} | dict(plan or {}),
+    )
+    ready = made(order, epochs, **dict(parts or {}))
+    history: list[dict[str, float]] = []
+
+    def batches(first: int) -> Any:
+        for number, batch in enumerate(training_batches(store, table, order, WINDOW, epochs, first), start=first):
+            if number == stop_at:
+                raise Stopped
+            yield batch
+
+    train(
+        ready,
+        Rules(epochs=epochs, seed=5, **{"keep": 50} | dict(rules or {})),
+        batches,
+        folder,
+        validate=lambda: None,
+        tell=lambda hook, **_: None,
+        on_better=lambda: None,
+        on_epoch=lambda row: history.append(dict(row)),
+        state=state,
+    )
+    return {name: value.clone() for name, value in ready.network.state_dict().items()}, history
+
+
+def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_resume_at_any_step_ends_with_the_same_weights_bit_for_bit(tmp_path: Path) -> None:
+    whole, history = go(tmp_path / "whole")
+    for stop in (1, 5, 7, 13):
+        folder = tmp_path / str(stop)
+        with pytest.raises(Stopped):
+            go(folder, rules={"checkpoint_steps": 1}, stop_at=stop)
+        torch.manual_seed(99)
+        random.seed(99)
+        state = checkpoints.latest(folder, print)
+        assert state is not None
+        assert state["step"] == stop
+        resumed, later = go(folder, state=state)
+        assert same(whole, resumed), f"stopped before step {stop}"
+        assert [row["train_loss"] for row in later] == pytest.approx(
+            [row["train_loss"] for row in history[-len(later) :]]
+        )
+
+
+def test_training_depends_on_the_seed(tmp_path: Path) -> None:
+    assert not same(go(tmp_path / "a")[0], go(tmp_path / "b", plan={"seed": 6})[0])
+
+
+def test_pieces_of_a_batch_add_up_to_the_batch(tmp_path: Path) -> None:
+    """Without batch norm and dropout, two pieces give the gradient of the whole."""
+    plain = {"dropout": 0.0, "norm": False}
+    whole, _ = go(tmp_path / "a", parts=plain)
+    pieces, _ = go(tmp_path / "b", parts=plain, rules={"accumulate": 2})
+    for name, value in whole.items():
+        torch.testing.assert_close(pieces[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_fewer_clips_than_a_batch_are_one_step() -> None:
+    plan = Order(np.arange(5), batch=64, seed=0)
+    assert plan.steps == 1
+    assert sorted(plan.step(1, 0)[0]) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("count", [2, 7, 64, 65, 129, 1000])
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_an_epoch_shows_each_clip_once_and_no_step_is_left_with_one(count: int, world: int) -> None:
+    plans = [Order(np.arange(count) + 10, 64, 1, rank, world) for rank in range(world)]
+    steps = [np.concatenate([plan.step(2, step)[0] for plan in plans]) for step in range(plans[0].steps)]
+    assert sorted(np.concatenate(steps)) == list(range(10, 10 + count))
+    assert all(2 <= len(step) <= 64 for step in steps)
+    assert [len(step) for step in steps] == [plans[0].size(step) for step in range(plans[0].steps)]
+
+
+def test_the_order_of_an_epoch_is_the_same_for_any_batch_and_number_of_processes() -> None:
+    def shown(batch: int, world: int) -> list[int]:
+        plans = [Order(np.arange(100), batch, 1, rank, world) for rank in range(world)]
+        by_position = {}
+        for step in range(plans[0].steps):
+            for plan in plans:
+                rows, positions = plan.step(3, step)
+                by_position.update(zip(positions.tolist(), rows.tolist(), strict=True))
+        return [by_position[position] for position in range(100)]
+
+    assert shown(8, 1) == shown(64, 1) == shown(30, 2) == shown(17, 3)
+
+
+def test_windows_of_a_clip_do_not_depend_on_batch_or_workers() -> None:
+    dataset = ToyDataset(clips=26)
+    table, store = ClipTable.of(dataset), ArrayStore(dataset)
+
+    def shown(batch: int, workers: int) -> dict[tuple[int, int], bytes]:
+        found = {}
+        plan = Order(np.arange(26), batch, 1)
+        for number, raw in enumerate(training_batches(store, table, plan, 800, 2, workers=workers)):
+            for row, position in enumerate(raw.position.tolist()):
+                key = number // plan.steps, position
+                found[key] = raw.samples[row].numpy().tobytes()
+        return found
+
+    assert shown(4, 0) == shown(9, 0) == shown(9, 1)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_advice(tmp_path: Path) -> None:
+    def spoil(parts: Parts) -> None:
+        parts.network.head.classify.bias.data.fill_(float("nan"))
+
+    dataset = ToyDataset(clips=8)
+    table, store = ClipTable.of(dataset), ArrayStore(dataset)
+    order = Order(np.arange(8), 4, 1)
+    ready = made(order, 1)
+    spoil(ready)
+    with pytest.raises(
+        RunError, match=r"the loss is no longer finite at step \d; lower optimizer.rate, set train.clip_gradient"
+    ):
+        train(
+            ready,
+            Rules(epochs=1, seed=1),
+            lambda first: training_batches(store, table, order, WINDOW, 1, first),
+            tmp_path,
+            validate=lambda: None,
+            tell=lambda hook, **_: None,
+            on_better=lambda: None,
+            on_epoch=lambda row: None,
+        )
+
+
+def test_patience_stops_and_the_best_epoch_is_kept(tmp_path: Path) -> None:
+    dataset = ToyDataset(clips=8)
+    table, store = ClipTable.of(dataset), ArrayStore(dataset)
+    order = Order(np.arange(8), 4, 1)
+    figures = iter([0.5, 0.7, 0.6, 0.7, 0.9])
+    better: list[int] = []
+    epochs: list[int] = []
+    best = train(
+        made(order, 9),
+        Rules(epochs=9, seed=1, patience=2),
+        lambda first: training_batches(store, table, order, WINDOW, 9, first),
+        tmp_path,
+        validate=lambda: Validation((next(figures),), {}),
+        tell=lambda hook, **_: None,
+        on_better=lambda: better.append(epochs[-1]),
+        on_epoch=lambda row: epochs.append(int(row["epoch"])),
+    )
+    assert (best, better, epochs) == (2, [1, 2], [1, 2, 3, 4])
+    assert checkpoints.load(tmp_path / "best.pt")["step"] == 4
+
+
+def test_norms_and_biases_do_not_decay() -> None:
+    network = made(Order(np.arange(4), 2, 1), 1).network
+    decaying, others = parameter_groups(network)
+    assert all(parameter.ndim > 1 for parameter in decaying["params"])
+    assert others["weight_decay"] == 0.0
+    assert len(decaying["params"]) + len(others["params"]) == len(list(network.parameters()))
+
+
+def test_a_damaged_checkpoint_is_said_and_passed_over(tmp_path: Path) -> None:
+    go(tmp_path)
+    last = max(tmp_path.glob("step-*.pt"))
+    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
+    said: list[str] = []
+    state = checkpoints.latest(tmp_path, said.append)
+    assert state is not None
+    assert state["step"] == 10
+    assert said == [f"{last}: the checkpoint is damaged and cannot be read; going back to the one before"]
+    for path in tmp_path.glob("step-*.pt"):
+        path.write_bytes(b"no zip")
+    with pytest.raises(RunError) as caught:
+        checkpoints.latest(tmp_path, said.append)
+    assert str(caught.value) == f"{tmp_path}: every checkpoint is damaged; start the run anew"
+
+
+def test_two_processes_end_with_one_process_s_weights(tmp_path: Path) -> None:
+    """Without batch norm and dropout, two gloo processes take the steps that one takes."""
+    whole, history = go(tmp_path / "one", parts={"dropout": 0.0, "norm": False})
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    processes = []
+    for rank in range(2):
+        environment = os.environ | {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": "2",
+            "LOCAL_WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(Path(__file__).parent),
+        }
+        code = (
+            "import sys, torch, test_training as t; from pathlib import Path;"
+            "from soundbench import distributed; distributed.join('cpu');"
+            "out, history = t.go(Path(sys.argv[1]), parts={'dropout': 0.0, 'norm': False});"
+            "distributed.is_main() and torch.save((out, history), sys.argv[2]); distributed.leave()"
+        )
+        arguments = [sys.executable, "-c", code, str(tmp_path / "two"), str(tmp_path / "out.pt")]
+        processes.append(subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True))
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    both, their_history = torch.load(tmp_path / "out.pt", weights_only=True)
+    for name, value in whole.items():
+        torch.testing.assert_close(both[name], value, rtol=1e-4, atol=1e-6)
+    losses = [row["train_loss"] for row in history]
+    assert [row["train_loss"] for row in their_history] == pytest.approx(losses, rel=1e-4)

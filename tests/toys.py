@@ -1,0 +1,150 @@
+"""Toy components and data for tests of the core, which names no built-in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from soundbench import masks
+from soundbench.contracts import Batch, Clip
+
+
+class ToyDataset:
+    """Two classes of noise, low and high; sounds from 0.05 to 0.4 s.
+
+    Args:
+        clips: how many.
+        seed: of the noise.
+    """
+
+    multilabel = False
+
+    def __init__(self, *, clips: int = 40, seed: int = 0) -> None:
+        if clips < 1:
+            raise ValueError(f"clips must be at least 1, not {clips}")
+        self.count, self.seed = clips, seed
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return ("low", "high")
+
+    @property
+    def fingerprint(self) -> str:
+        return f"toy {self.count} {self.seed}"
+
+    def clips(self) -> Iterator[Clip]:
+        for number in range(self.count):
+            yield Clip(str(number), (self.classes[number % 2],), fold=1 + number // 2 % 4, group=str(number // 2))
+
+    def read(self, clip: Clip) -> tuple[np.ndarray, int]:
+        draws = np.random.default_rng([self.seed, int(clip.path)])
+        noise = draws.standard_normal(int(draws.integers(400, 3200))).astype(np.float32)
+        smooth = np.convolve(noise, np.ones(8) / 8, mode="same")
+        return (0.1 * (smooth if clip.labels[0] == "low" else noise - smooth)).astype(np.float32), 8000
+
+
+class ToyFeaturizer(nn.Module):
+    """Log spectra of frames of 64 samples, no overlap."""
+
+    bands = 32
+    shortest = 64
+
+    def __init__(self, rate: int, *, floor: float = 1e-5) -> None:
+        super().__init__()
+        self.floor = floor
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        waveform = nn.functional.pad(waveform, (0, -waveform.shape[1] % 64))
+        spectra = torch.fft.rfft(waveform.unflatten(1, (-1, 64)))[..., 1:33].abs()
+        counts = (lengths // 64).clamp(min=1)
+        return masks.apply((spectra + self.floor).log().transpose(1, 2), counts), counts
+
+
+class ToyBackbone(nn.Module):
+    """One masked convolution with batch norm and dropout."""
+
+    default_pooling: ClassVar[dict[str, Any]] = {"use": "mean"}
+    default_head: ClassVar[dict[str, Any]] = {"embedding": 8}
+
+    def __init__(self, bands: int, *, channels: int = 16, dropout: float = 0.2) -> None:
+        super().__init__()
+        if channels < 1:
+            raise ValueError(f"channels must be at least 1, not {channels}")
+        self.channels = channels
+        self.conv = nn.Conv1d(bands, channels, 3, padding=1)
+        self.norm = nn.BatchNorm1d(channels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return masks.apply(self.dropout(self.norm(self.conv(features)).relu()), lengths), lengths
+
+
+class ToyPooling(nn.Module):
+    """The mean over true frames."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.features = channels
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        return masks.apply(frames, lengths).sum(dim=2) / lengths[:, None]
+
+
+class ToyLoss(nn.Module):
+    """Cross entropy."""
+
+    classifier: ClassVar[Literal["linear"]] = "linear"
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return -(logits.log_softmax(dim=1) * target).sum(dim=1)
+
+    def scores(self, logits: Tensor) -> Tensor:
+        return logits.softmax(dim=1)
+
+
+class ToyGain(nn.Module):
+    """A gain for each row."""
+
+    on: ClassVar[Literal["waveform"]] = "waveform"
+
+    def __init__(self, rate: int, *, most: float = 2.0) -> None:
+        super().__init__()
+        self.most = most
+
+    def forward(self, batch: Batch, chance: Any) -> Batch:
+        gain = chance.uniform(batch.position, "gain", 1 / self.most, self.most)
+        return attrs.evolve(batch, data=batch.data * gain[:, None])
+
+
+class ToyDrop(nn.Module):
+    """Silences one band of each row."""
+
+    on: ClassVar[Literal["features"]] = "features"
+
+    def __init__(self, rate: int) -> None:
+        super().__init__()
+
+    def forward(self, batch: Batch, chance: Any) -> Batch:
+        band = chance.integers(batch.position, "band", batch.data.shape[1])
+        keep = torch.arange(batch.data.shape[1], device=band.device) != band[:, None]
+        return attrs.evolve(batch, data=batch.data * keep[:, :, None])
+
+
+def toy_optimizer(groups: Any, *, rate: float = 0.01) -> torch.optim.Optimizer:
+    """AdamW."""
+    return torch.optim.AdamW(groups, lr=rate)
+
+
+def toy_scheduler(
+    optimizer: torch.optim.Optimizer, steps: int, steps_per_epoch: int, *, floor: float = 0.1
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """A straight line down to `floor` of the rate."""
+    return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, floor, steps)
