@@ -1,0 +1,105 @@
+"""Folder: one's own sounds, a folder a class.
+
+The classes are the folders in `root`, sorted by their names' characters, not by the machine's language. The sounds of a
+class are the files in any depth below its folder that end as sound files do; what begins with a dot is left out, links
+are followed. Each file is a group of its own: where several files were cut from one recording, use a manifest.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from soundbench.audio import SUFFIXES
+from soundbench.contracts import Clip
+from soundbench.errors import DataError, MissingDataError
+
+__all__ = ["Folder"]
+
+
+class Folder:
+    """One's own sounds: a folder a class, sorted by name; each file is a group of its own.
+
+    Args:
+        root: the folder that holds the class folders.
+    """
+
+    multilabel = False
+
+    def __init__(self, *, root: Path) -> None:
+        self.root = Path(root)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the folders in the root, sorted.
+
+        Raises:
+            MissingDataError: the root, or any folder in it, is not there.
+            DataError: sounds lie beside the folders, or the folders are folds.
+        """
+        if not self.root.is_dir():
+            raise MissingDataError(f"{self.root}: no such folder; a folder of class folders is looked for there")
+        folders, sounds = _listed(str(self.root))
+        if sounds:
+            raise DataError(
+                f"{self.root}: {len(sounds)} sound files lie in it and belong to no class, such as {sounds[0]}; "
+                "put each into the folder of its class"
+            )
+        if not folders:
+            raise MissingDataError(f"{self.root}: no class folders in it; a folder a class is looked for")
+        if all(re.fullmatch(r"fold[-_ ]?\d+", name, re.IGNORECASE) for name in folders):
+            raise DataError(
+                f"{self.root}: the folders in it ({', '.join(folders[:3])}, ...) are folds, not classes; "
+                "use the dataset's own plugin, such as urbansound8k, or a manifest"
+            )
+        return tuple(folders)
+
+    def clips(self) -> Iterator[Clip]:
+        """The sounds of one class after another, each folder's sorted by name.
+
+        Raises:
+            DataError: a class folder holds no sound, or a folder cannot be read.
+        """
+        silent = []
+        for label in self.classes:
+            count = 0
+            for path in _sounds(os.path.join(self.root, label), frozenset()):
+                count += 1
+                yield Clip(path, (label,))
+            if not count:
+                silent.append(label)
+        if silent:
+            raise DataError(
+                f"{self.root}: no sound file in {len(silent)} of {len(self.classes)} class folders: "
+                f"{', '.join(silent[:5])}{', ...' if len(silent) > 5 else ''}; known: {', '.join(sorted(SUFFIXES))}"
+            )
+
+
+def _sounds(folder: str, above: frozenset[str]) -> Iterator[str]:
+    """The sounds below a folder; `above` are the real paths it was reached by, so that a link into one ends there."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    folders, sounds = _listed(folder)
+    yield from (os.path.join(folder, name) for name in sounds)
+    for name in folders:
+        yield from _sounds(os.path.join(folder, name), above | {real})
+
+
+def _listed(folder: str) -> tuple[list[str], list[str]]:
+    """The names of the folders and of the sounds in a folder, each sorted."""
+    folders, sounds = list[str](), list[str]()
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    folders.append(entry.name)
+                elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                    sounds.append(entry.name)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read: {error.strerror}") from None
+    return sorted(folders), sorted(sounds)
