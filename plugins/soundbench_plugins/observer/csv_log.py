@@ -1,0 +1,66 @@
+"""A table of the training's progress in the run directory: a row each time the engine tells of it.
+
+Columns: `step` and `epoch`, `loss` and `clips_per_second` since the row before, learning `rate`, and `seconds` of
+training so far. A run that is resumed goes on at its checkpoint: rows beyond it are cut first, and so is a row that a
+kill has torn.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from time import monotonic
+
+from soundbench.contracts import RunInfo, hookimpl
+from soundbench.errors import RunError
+
+__all__ = ["CsvLog"]
+
+_COLUMNS = "step,epoch,loss,rate,clips_per_second,seconds\n"
+_TAKEN = ("clips.csv", "confusion.csv", "history.csv", "predictions.csv")
+
+
+class CsvLog:
+    """Progress as a CSV table in the run directory.
+
+    Args:
+        run: the run.
+        file: the table's name.
+    """
+
+    def __init__(self, run: RunInfo, *, file: str = "progress.csv") -> None:
+        if Path(file).name != file or not file.endswith(".csv") or file in _TAKEN:
+            raise ValueError(f'file is "{file}"; it is a name that ends in .csv, and none of {", ".join(_TAKEN)}')
+        self.run = run
+        self.path = run.directory / file
+        self._before = 0.0
+        self._began = monotonic()
+
+    @hookimpl
+    def run_started(self) -> None:
+        """Keep the rows up to where the run goes on."""
+        kept = self._kept() if self.path.exists() else []
+        self._before = float(kept[-1].rsplit(",", 1)[1]) if kept else 0.0
+        beside = self.path.with_name(f".{self.path.name}.tmp")
+        beside.write_text("".join([_COLUMNS, *kept]), encoding="utf-8", newline="\n")
+        os.replace(beside, self.path)
+        self._began = monotonic()
+
+    @hookimpl
+    def progressed(self, epoch: int, step: int, loss: float, rate: float, clips_per_second: float) -> None:
+        """A row."""
+        seconds = self._before + monotonic() - self._began
+        with open(self.path, "a", encoding="utf-8", newline="\n") as file:
+            file.write(f"{step},{epoch},{loss:.6g},{rate:.6g},{clips_per_second:.1f},{seconds:.2f}\n")
+
+    def _kept(self) -> list[str]:
+        """Whole rows up to the run's first step.
+
+        Raises:
+            RunError: the file holds something else.
+        """
+        head, *rows = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) or [_COLUMNS]
+        if head != _COLUMNS:
+            raise RunError(f"{self.path}: not a table of progress: its first row is {head.strip()!r}")
+        whole = [row for row in rows if row.endswith("\n") and row.count(",") == _COLUMNS.count(",")]
+        return [row for row in whole if int(row.split(",")[0]) <= self.run.start_step]
