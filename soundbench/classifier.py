@@ -84,7 +84,8 @@ class Classifier:
     def __init__(
         self, network: Network, loss: Loss, classes: Sequence[str], rate: int, grid: Grid, machine: Machine
     ) -> None:
-        self.network, self.classes, self.rate, self.grid = network, tuple(classes), rate, grid
+        self.network, self.loss, self.machine = network, loss, machine
+        self.classes, self.rate, self.grid = tuple(classes), rate, grid
         self._evaluator = make_evaluator(network, loss, machine, grid.level)
 
     @overload
@@ -109,8 +110,8 @@ class Classifier:
             CallError: samples without a rate, or of a shape that is no sound.
         """
         if isinstance(sound, list):
-            return self._judge([self._samples(one, rate) for one in sound], batch)
-        return self._judge([self._samples(sound, rate)], batch)[0]
+            return self._judge([self.hear(one, rate) for one in sound], batch)
+        return self._judge([self.hear(sound, rate)], batch)[0]
 
     def predict_files(
         self, paths: Sequence[Path], *, batch: int = 32
@@ -133,7 +134,7 @@ class Classifier:
         except SoundError as error:
             return error
 
-    def _samples(self, sound: Sound, rate: int | None) -> NDArray[np.float32]:
+    def hear(self, sound: Sound, rate: int | None) -> NDArray[np.float32]:
         """A sound as the network hears it: one channel at its rate."""
         if isinstance(sound, np.ndarray | torch.Tensor):
             return audio.resample(_mono(sound), _checked(rate), self.rate)
@@ -142,10 +143,10 @@ class Classifier:
     def _judge(self, sounds: list[NDArray[np.float32]], batch: int) -> list[Prediction]:
         if not sounds:
             return []
-        judged = judge(self._evaluator, self.network, self._batches(sounds, batch))
+        judged = judge(self._evaluator, self.network, self.windows(sounds, batch))
         return [self._prediction(scores) for scores in judged.scores]
 
-    def _batches(self, sounds: list[NDArray[np.float32]], batch: int) -> Iterator[RawBatch]:
+    def windows(self, sounds: list[NDArray[np.float32]], batch: int) -> Iterator[RawBatch]:
         """The windows of the judging grid of every sound."""
         lengths = np.array([len(samples) for samples in sounds])
         owner, starts = window_grid(lengths, self.grid.window, self.grid.hop)

@@ -171,7 +171,8 @@ class Featurizer(Protocol):
     of any length from one sample gives at least one frame. Normalisation is an option of its own, and masked. One that
     cannot promise it sets `ragged = False` and is given rows of equal length.
 
-    It may offer `assets(folder)`, to write what the model must carry along.
+    It may offer `shortest`, the samples of the shortest row that is not extended inside (1 if left out), and
+    `assets(folder)`, to write what the model must carry along.
     """
 
     bands: int
@@ -185,8 +186,8 @@ class Backbone(Protocol):
     """An `nn.Module(bands, *, ...)`: features `(B, F, T)` and lengths to `(B, C, T')` and lengths.
 
     `channels` is C. Any F from 16 and any T from 1: rows are extended to the shortest input inside, and lengths clamped
-    to it. Padding changes nothing in evaluation; every parameter gets a gradient. `default_pooling` (a table with
-    `use`) and `default_head` (a `[head]` table) are its paper's own.
+    to it (`shortest` says to how many frames; 1 if left out). Padding changes nothing in evaluation; every parameter
+    gets a gradient. `default_pooling` (a table with `use`) and `default_head` (a `[head]` table) are its paper's own.
     """
 
     channels: int

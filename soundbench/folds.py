@@ -118,7 +118,7 @@ def _pool(recipe: Recipe, runs: Sequence[RunDirectory], folds: Sequence[Fold]) -
         "protocol": protocol,
         **figures,
         "folds": per_fold,
-        "pooled": statistics.pooled(per_fold),
+        "across_folds": statistics.pooled(per_fold),
         "skipped": {"count": len(skipped), "clips": list(skipped.values())},
         "device": reports[0]["device"],
         "precision": reports[0]["precision"],

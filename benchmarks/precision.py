@@ -1,0 +1,97 @@
+"""What precision, channels-last and threads add on this machine: the measurements behind `auto`.
+
+    python benchmarks/precision.py [--rounds 5] [--batch 16]
+    python benchmarks/precision.py --judge RUN     test accuracy of a finished run, judged in each precision
+
+The first prints clips/s of CAM++ trained (forward, backward, AdamW) on three-second clips in each setting, settings
+taking turns; medians, and the ratio to float32 with channels first. The second judges the test clips of a run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from engine import CLASSES, batches, network
+from soundbench_plugins.loss.cross_entropy import CrossEntropy
+from soundbench_plugins.optimizer.adamw import adamw
+
+from soundbench.machine import Machine, settle
+from soundbench.training import parameter_groups
+
+PRECISIONS = ("fp32", "bf16")
+
+
+def step_seconds(machine: Machine, model: torch.nn.Module, optimizer: torch.optim.Optimizer, raw: object) -> float:
+    torch.set_num_threads(machine.threads)
+    loss = CrossEntropy(CLASSES)
+    began = time.perf_counter()
+    with machine.autocast():
+        logits = model(raw.samples.float() * raw.scales[:, None], raw.lengths)
+    loss(logits.float(), raw.target).mean().backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return time.perf_counter() - began
+
+
+def speed(rounds: int, batch: int) -> None:
+    raw = batches(1, batch, 3.0)[0]
+    cores = settle(device="cpu").threads
+    settings = []
+    for precision, last, threads in itertools.product(PRECISIONS, (False, True), sorted({1, cores})):
+        machine = Machine(torch.device("cpu"), precision, threads, last)
+        model = machine.place(network(small=False)).train()
+        settings.append((machine, model, adamw(parameter_groups(model)), []))
+    for number in range(rounds + 1):
+        for machine, model, optimizer, seconds in settings:
+            elapsed = step_seconds(machine, model, optimizer, raw)
+            if number:
+                seconds.append(elapsed)
+    base = {machine.threads: statistics.median(seconds) for machine, _, _, seconds in settings[: len({1, cores})]}
+    print("| precision | channels last | threads | clips/s | ratio to fp32, channels first, same threads |")
+    print("|---|---|---|---|---|")
+    for machine, _, _, seconds in settings:
+        middle = statistics.median(seconds)
+        ratio = base[machine.threads] / middle
+        print(f"| {machine.precision} | {machine.channels_last} | {machine.threads} | {batch / middle:.1f} | {ratio:.2f} |")
+
+
+def judge(run: Path) -> None:
+    from soundbench import classifier, rundir
+    from soundbench.judging import judge as judged_by
+    from soundbench.judging import make_evaluator
+
+    model = classifier.load(run)
+    rows = [row for row in rundir.read_rows(run / "predictions.csv")]
+    truth = np.array([model.classes.index(row["label"]) for row in rows])
+    stored = np.array([model.classes.index(row["predicted"]) for row in rows])
+    print(f"stored predictions: {(stored == truth).mean():.4f} of {len(rows)} clips")
+    sounds = [model.hear(Path(row["path"])) for row in rows]
+    for precision in PRECISIONS:
+        evaluator = make_evaluator(model.network, model.loss, model.machine, model.grid.level, precision)
+        began = time.perf_counter()
+        scores = judged_by(evaluator, model.network, model.windows(sounds, 32)).scores
+        seconds = time.perf_counter() - began
+        accuracy = (scores.argmax(axis=1) == truth).mean()
+        print(f"{precision}: {accuracy:.4f}, {len(rows) / seconds:.1f} clips/s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--judge", type=Path)
+    options = parser.parse_args()
+    if options.judge:
+        judge(options.judge)
+    else:
+        speed(options.rounds, options.batch)
+
+
+if __name__ == "__main__":
+    main()
