@@ -63,7 +63,7 @@ def info(name: str, target: Any, kind: str) -> tuple[int, int, float, str]:
 def _open(name: str, target: Any, kind: str) -> Iterator[tuple[Any, Any]]:
     """The container and its first stream of sound; whatever PyAV dislikes becomes a `SoundError`."""
     try:
-        import av
+        import av.error
     except ImportError:
         raise SoundError(
             name, f"{kind} is decoded by PyAV, which is not installed: pip install 'soundbench[av]'"

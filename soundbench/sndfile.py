@@ -11,7 +11,7 @@ from soundbench.errors import SoundError
 
 __all__ = ["VERSION", "decode", "info"]
 
-VERSION = soundfile.__libsndfile_version__.replace("libsndfile-", "libsndfile ")
+VERSION = f"libsndfile {soundfile.__libsndfile_version__}"
 
 # Samples of all channels that are decoded at a time, so that a hundred channels or ten hours take no more memory.
 BLOCK = 1 << 22
