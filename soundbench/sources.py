@@ -17,7 +17,16 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
-__all__ = ["argument_docs", "defined_in", "find_source", "import_file", "line_of", "runs_when_imported", "summary_of"]
+__all__ = [
+    "argument_docs",
+    "defined_in",
+    "find_source",
+    "import_file",
+    "imports_neighbours",
+    "line_of",
+    "runs_when_imported",
+    "summary_of",
+]
 
 _Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -98,6 +107,14 @@ def runs_when_imported(source: str) -> bool:
     except (SyntaxError, ValueError):
         return True
     return not any(isinstance(node, ast.If) and "__name__" in ast.unparse(node.test) for node in body)
+
+
+def imports_neighbours(source: str) -> bool:
+    """Whether a file imports relative to its own package, so that a copy of it elsewhere would not work."""
+    try:
+        return any(isinstance(node, ast.ImportFrom) and node.level > 0 for node in ast.walk(ast.parse(source)))
+    except (SyntaxError, ValueError):
+        return True
 
 
 class _Loader(SourceFileLoader):

@@ -1,0 +1,191 @@
+"""`Recipe` and `Model`: what a run, and what judging, is made of; from a file, from Python, from `model.toml`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from soundbench.recipe.reading import Draft, draft_of, find_recipe, read_draft
+from soundbench.recipe.resolving import Part, Resolver
+from soundbench.recipe.tables import TABLES, Audio, Head, Split, Train
+from soundbench.registry import Registry
+from soundbench.structuring import plain, structure
+from soundbench.wording import show
+
+__all__ = ["Model", "Recipe", "compose", "model_tables", "read", "read_model"]
+
+_MODEL = ("audio", "featurizer", "backbone", "pooling", "head", "loss")
+
+
+@attrs.frozen(init=False)
+class Recipe:
+    """What a run is made of: every component found, every option checked, every default written out.
+
+        Recipe(dataset={"use": "folder", "root": "sounds"}, backbone=MyNet, train={"epochs": 3})
+
+    Args:
+        name: the recipe's name, which run directories are called after.
+        source: how messages call the recipe.
+        base: the folder that local files are relative to; None for the working directory.
+        registry: where components are found; None for what is installed.
+        **tables: the tables of a recipe. A component is a mapping with `use`, a name, a class, or a `Part`; the core's
+            own are mappings or `Split`, `Audio`, `Head`, `Train`.
+
+    Raises:
+        RecipeError: all mistakes at once.
+    """
+
+    dataset: Part
+    split: Split
+    audio: Audio
+    augmentation: tuple[Part, ...]
+    featurizer: Part
+    backbone: Part
+    pooling: Part
+    head: Head
+    loss: Part
+    optimizer: Part
+    scheduler: Part
+    train: Train
+    observer: tuple[Part, ...]
+    name: str = attrs.field(default="recipe", eq=False)
+    source: str = attrs.field(default="<python>", eq=False)
+
+    def __init__(
+        self,
+        *,
+        name: str = "recipe",
+        source: str = "<python>",
+        base: Path | None = None,
+        registry: Registry | None = None,
+        **tables: Any,
+    ) -> None:
+        draft = draft_of(tables, name, source, base)
+        self.__attrs_init__(**_resolve(draft, registry, True))
+
+    def components(self) -> Iterator[Part]:
+        """Every part, in the order of the tables."""
+        for table in TABLES:
+            value = getattr(self, table)
+            yield from (value,) if isinstance(value, Part) else value if isinstance(value, tuple) else ()
+
+    def tables(self) -> dict[str, Any]:
+        """The recipe as plain TOML tables, every default written out, `use` first; what is None is left out."""
+        return {"name": self.name} | {table: _plain(getattr(self, table)) for table in TABLES}
+
+    def to_toml(self) -> str:
+        """The recipe as a file that, read again, is the same recipe."""
+        from soundbench.recipe.writing import to_toml
+
+        return to_toml(self)
+
+
+@attrs.frozen
+class Model:
+    """What judging needs of a recipe, and the classes: the content of `model.toml`."""
+
+    classes: tuple[str, ...]
+    multilabel: bool
+    audio: Audio
+    featurizer: Part
+    backbone: Part
+    pooling: Part
+    head: Head
+    loss: Part
+
+
+def compose(
+    tables: Mapping[str, Any], name: str = "recipe", base: Path | None = None, registry: Registry | None = None
+) -> Recipe:
+    """A recipe from tables; see `Recipe`."""
+    return Recipe(**{"name": name, **tables}, base=base, registry=registry)
+
+
+def read(
+    path: str | Path, sets: Sequence[str] = (), registry: Registry | None = None, trust_code: bool = True
+) -> Recipe:
+    """A recipe from its file.
+
+    Args:
+        path: the file, or the name of one that ships with soundbench.
+        sets: what the command line sets, `KEY=VALUE` each.
+        registry: where components are found; None for what is installed.
+        trust_code: whether components in local files may be executed; False for the recipe of somebody's run.
+
+    Raises:
+        RecipeError: all mistakes at once.
+    """
+    draft = read_draft(find_recipe(path), sets)
+    recipe = Recipe.__new__(Recipe)
+    recipe.__attrs_init__(**_resolve(draft, registry, trust_code))
+    return recipe
+
+
+def model_tables(recipe: Recipe, classes: Sequence[str], multilabel: bool = False) -> dict[str, Any]:
+    """What `model.toml` holds."""
+    head = {"classes": list(classes), "multilabel": multilabel}
+    return head | {table: _plain(getattr(recipe, table)) for table in _MODEL}
+
+
+def read_model(
+    tables: Mapping[str, Any],
+    base: Path | None = None,
+    registry: Registry | None = None,
+    trust_code: bool = False,
+    source: str = "model.toml",
+) -> Model:
+    """The model that the tables of a `model.toml` describe.
+
+    Args:
+        tables: what the file holds.
+        base: the model's folder.
+        registry: where components are found; None for what is installed.
+        trust_code: whether code that came with the model may be executed.
+        source: how messages call the file.
+
+    Raises:
+        RecipeError: all mistakes at once.
+    """
+    own = {key: tables[key] for key in tables if key not in ("classes", "multilabel")}
+    resolver = Resolver(draft_of(own, "model", source, base), registry, trust_code)
+    head, problems = structure(_ModelHead, {key: tables[key] for key in tables if key not in own}, "")
+    resolver.draft.problems += problems
+    made = resolver.resolve(_MODEL, _MODEL)
+    return Model(classes=tuple(head.classes), multilabel=head.multilabel, **made)  # type: ignore[union-attr]
+
+
+def _distinct(_: Any, attribute: attrs.Attribute[Any], value: list[str]) -> None:
+    if not value or len(set(value)) != len(value):
+        raise ValueError(f"{attribute.name} must be different names, at least one, is {show(value)}")
+
+
+@attrs.frozen
+class _ModelHead:
+    classes: list[str] = attrs.field(validator=_distinct)
+    multilabel: bool = False
+
+
+@attrs.frozen
+class _Name:
+    name: str = attrs.field()
+
+    @name.validator
+    def _check(self, attribute: attrs.Attribute[Any], value: str) -> None:
+        if not value.strip() or "/" in value or "\0" in value or value.startswith("."):
+            raise ValueError(f"{attribute.name} must be fit for a folder's name, is {show(value)}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [part.table() for part in value]
+    return value.table() if isinstance(value, Part) else plain(value)
+
+
+def _resolve(draft: Draft, registry: Registry | None, trust_code: bool) -> dict[str, Any]:
+    """The fields of a recipe."""
+    draft.problems += structure(_Name, {"name": draft.name}, "")[1]
+    made = Resolver(draft, registry, trust_code).resolve(TABLES, ("dataset", "backbone"))
+    return {**made, "name": draft.name, "source": draft.source}

@@ -1,0 +1,159 @@
+"""One draft's tables resolved: components found, keys and types checked, defaults laid below, all mistakes gathered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from soundbench.contracts import KINDS
+from soundbench.errors import BrokenPlugin, PluginError, Problem, RecipeError
+from soundbench.recipe.reading import Draft, merge_part, merge_tables
+from soundbench.recipe.tables import CORE, DEFAULTS
+from soundbench.registry import Component, Registry, is_file
+from soundbench.structuring import plain, structure
+from soundbench.wording import nearest, show
+
+__all__ = ["Part", "Resolver"]
+
+
+@attrs.frozen
+class Part:
+    """A component with its options.
+
+    Attributes:
+        kind: its kind.
+        use: what a recipe finds it by.
+        options: every option that is not None, as the constructor takes it.
+        component: the component itself.
+    """
+
+    kind: str
+    use: str
+    options: dict[str, Any]
+    component: Component = attrs.field(eq=False, repr=False)
+
+    def table(self) -> dict[str, Any]:
+        """Its table in a recipe."""
+        return {"use": self.use, **plain(self.options)}
+
+
+class Resolver:
+    """Makes what the tables of one draft describe."""
+
+    def __init__(self, draft: Draft, registry: Registry | None, trust_code: bool) -> None:
+        self.draft = draft
+        self.registry = registry if registry is not None else Registry()
+        self.trust_code = trust_code
+        self.cause: PluginError | None = None
+
+    def resolve(self, known: Sequence[str], required: Sequence[str]) -> dict[str, Any]:
+        """Every known table, made.
+
+        Raises:
+            RecipeError: all mistakes at once, in the order of the recipe.
+        """
+        tables = self.draft.tables
+        for key in tables:
+            if key not in known:
+                self._tell(key, f"unknown table{nearest(key, known) or ';'} known: {', '.join(known)}")
+        for key in required:
+            if key not in tables:
+                self._tell(key, self._missing(key))
+        backbone = self._table("backbone", {}) if "backbone" in tables else None
+        made: dict[str, Any] = {}
+        for key in known:
+            if key == "backbone":
+                made[key] = backbone
+            elif key not in required or key in tables:
+                made[key] = self._table(key, self._default(key, backbone))
+        if self.draft.problems:
+            place = {key: number for number, key in enumerate(tables)}
+            problems = [self.draft.located(problem) for problem in self.draft.problems]
+            problems.sort(key=lambda problem: place.get(problem.key.split(".")[0].split("[")[0], -1))
+            raise RecipeError(self.draft.source, problems) from self.cause
+        return made
+
+    def _tell(self, key: str, message: str, plugin: bool = False) -> None:
+        self.draft.problems.append(Problem(key, message, plugin))
+
+    def _missing(self, key: str) -> str:
+        if key not in KINDS:
+            return "this table is missing"
+        return f'this table is missing; write {key} = "NAME", known: {", ".join(self.registry.names(key)) or "none"}'
+
+    def _default(self, key: str, backbone: Part | None) -> Any:
+        """What lies below a table: the core's default, or what the backbone's paper has; None without a backbone."""
+        if key not in ("pooling", "head"):
+            return DEFAULTS.get(key, {})
+        if backbone is None:
+            return None
+        default = getattr(backbone.component.obj, f"default_{key}", {})
+        if isinstance(default, Mapping) and (key == "head" or not default or "use" in default):
+            return default
+        says = 'a table with "use"' if key == "pooling" else "a table"
+        self._tell(key, f"default_{key} of backbone {backbone.use} must be {says}, is {show(default)}", plugin=True)
+        return None
+
+    def _table(self, key: str, default: Any) -> Any:
+        given = self.draft.tables.get(key)
+        if key in CORE:
+            return self._core(key, default, given)
+        if not KINDS[key].many:
+            if isinstance(given, Part):
+                return given
+            if given is None and not default:
+                if default is not None:  # else told already: there is no backbone that could say
+                    self._tell(key, self._missing(key))
+                return None
+            if isinstance(given, Mapping):
+                given = merge_part(default or {}, given)
+            return self._part(key, key, default if given is None else given)
+        listed = default if given is None else given
+        if not isinstance(listed, list):
+            self._tell(key, f"must be a list, written [[{key}]], is {show(listed)}")
+            return ()
+        return tuple(self._part(key, f"{key}[{number}]", table) for number, table in enumerate(listed))
+
+    def _core(self, key: str, default: Mapping[str, Any], given: Any) -> Any:
+        if attrs.has(type(given)):
+            given = attrs.asdict(given, recurse=False)
+        if given is None or isinstance(given, Mapping):
+            given = merge_tables(default or {}, given or {})
+            given = {name: value for name, value in given.items() if value is not None}
+        made, problems = structure(CORE[key], given, key)
+        self.draft.problems += problems
+        return made
+
+    def _part(self, kind: str, key: str, table: Any) -> Part | None:
+        if isinstance(table, Part):
+            return table
+        if not isinstance(table, Mapping):
+            self._tell(key, f'must be a table with "use", or a name, is {show(table)}')
+            return None
+        use = table.get("use")
+        if use is None:
+            self._tell(f"{key}.use", f"is missing; known: {', '.join(self.registry.names(kind)) or 'none'}")
+            return None
+        component = self._component(kind, f"{key}.use", use)
+        if component is None:
+            return None
+        options, problems = component.structure({name: item for name, item in table.items() if name != "use"}, key)
+        self.draft.problems += problems
+        keep = isinstance(use, str) and not is_file(use)  # as it was written: it may say which distribution
+        return Part(kind, use if keep else component.name, options, component)
+
+    def _component(self, kind: str, key: str, use: Any) -> Component | None:
+        if not isinstance(use, str) and not callable(use):
+            self._tell(key, f"must be a string, is {show(use)}")
+            return None
+        if isinstance(use, str) and is_file(use) and not self.trust_code:
+            self._tell(key, f"{show(use)} is code that came with the run; only --trust-code (trust_code=True) runs it")
+            return None
+        try:
+            return self.registry.get(kind, use)
+        except PluginError as error:
+            self._tell(key, str(error), plugin=error.exit_code == BrokenPlugin.exit_code)
+            self.cause = self.cause or error
+            return None

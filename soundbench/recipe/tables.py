@@ -1,0 +1,212 @@
+"""The tables that are the core's own: their keys, types, defaults and ranges; and the names of default components."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import attrs
+
+from soundbench.wording import show
+
+__all__ = ["CORE", "DEFAULTS", "TABLES", "Audio", "Head", "Split", "Train"]
+
+TABLES = (
+    "dataset",
+    "split",
+    "audio",
+    "augmentation",
+    "featurizer",
+    "backbone",
+    "pooling",
+    "head",
+    "loss",
+    "optimizer",
+    "scheduler",
+    "train",
+    "observer",
+)
+
+# The only place in the core that names components. Pooling and head default to what the backbone's paper has.
+DEFAULTS: dict[str, Any] = {
+    "augmentation": [],
+    "featurizer": {"use": "fbank"},
+    "loss": {"use": "cross-entropy"},
+    "optimizer": {"use": "adamw"},
+    "scheduler": {"use": "warmup-cosine"},
+    "observer": [{"use": "progress"}],
+}
+
+_DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
+
+Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _range(says: str, holds: Callable[[Any], bool]) -> Validator:
+    """A validator of numbers; words such as "auto", and what is left out, are for the type to judge."""
+
+    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if _is_number(value) and not holds(value):
+            raise ValueError(f"{attribute.name} must be {says}, is {show(value)}")
+
+    return check
+
+
+def _at_least(low: int) -> Validator:
+    return _range(f"at least {low}", lambda value: value >= low)
+
+
+def _above(low: int) -> Validator:
+    return _range(f"above {low}", lambda value: value > low)
+
+
+def _between(low: float, high: float) -> Validator:
+    return _range(f"from {low:g} to {high:g}", lambda value: low <= value <= high)
+
+
+def _below_one(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if _is_number(value) and not 0 <= value < 1:
+        raise ValueError(f"{attribute.name} must be at least 0 and below 1, is {show(value)}")
+
+
+def _share(zero: bool) -> Validator:
+    """A share of the data, or a list of folds."""
+
+    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        low = "at least 0" if zero else "above 0"
+        if _is_number(value) and not (0 < value < 1 or (zero and value == 0)):
+            hint = f"; fold {value:g} is written [{value:g}]" if value >= 1 and value == int(value) else ""
+            raise ValueError(f"{attribute.name} must be a share {low} and below 1, is {show(value)}{hint}")
+        if isinstance(value, list) and not value and not zero:
+            raise ValueError(f"{attribute.name} must name at least one fold, is []")
+
+    return check
+
+
+def _device(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    kind = re.sub(r":\d+$", "", value) if isinstance(value, str) else ""
+    if kind not in _DEVICES:
+        known = ", ".join(show(device) for device in _DEVICES)
+        raise ValueError(f'{attribute.name} must be {known} or one such as "cuda:1", is {show(value)}')
+
+
+def _weights(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    for name, weight in value.items() if isinstance(value, Mapping) else ():
+        if _is_number(weight) and weight < 0:
+            raise ValueError(f"{attribute.name} must be at least 0 for every class, {show(name)} has {show(weight)}")
+
+
+@attrs.frozen
+class Split:
+    """What is trained on, what is validated on, what is tested on.
+
+    Attributes:
+        test: the folds to test on, or a share of the groups.
+        validation: the folds to validate on, or a share of the training groups, stratified; 0 or [] for none.
+        crossing: what to do with a group on both sides: purge it from training, refuse, or allow it.
+    """
+
+    test: list[int | str] | float = attrs.field(default=0.2, validator=_share(zero=False))
+    validation: list[int | str] | float = attrs.field(default=0.1, validator=_share(zero=True))
+    crossing: Literal["purge", "refuse", "allow"] = "purge"
+
+    def __attrs_post_init__(self) -> None:
+        if isinstance(self.test, list) and isinstance(self.validation, list):
+            both = [fold for fold in self.validation if fold in self.test]
+            if both:
+                raise ValueError(f"validation must name other folds than test; both have {show(both[0])}")
+
+
+@attrs.frozen
+class Audio:
+    """What sound is made into.
+
+    Attributes:
+        rate: samples a second that all sound is resampled to.
+        window: seconds that the network is shown at a time.
+        hop: seconds between the windows that a clip is judged by; the window if left out.
+        level: decibels of RMS that each window is brought to, or "off".
+        on_error: whether an unreadable clip ends the run or is skipped and reported.
+    """
+
+    rate: int = attrs.field(default=16000, validator=_between(1000, 384000))
+    window: float = attrs.field(default=3.0, validator=_above(0))
+    hop: float | None = attrs.field(default=None, validator=_above(0))
+    level: float | Literal["off"] = attrs.field(default="off", validator=_between(-100, 0))
+    on_error: Literal["fail", "skip"] = "fail"
+
+    def __attrs_post_init__(self) -> None:
+        if self.hop is not None and self.hop > self.window:
+            raise ValueError(
+                f"hop must be at most window, {show(self.window)}, or sound is left out; is {show(self.hop)}"
+            )
+        if self.window * self.rate < 1:
+            raise ValueError(
+                f"window must be at least one sample long at {self.rate} Hz, is {show(self.window)} seconds"
+            )
+
+
+@attrs.frozen
+class Head:
+    """From a pooled vector to one logit a class. A backbone's `default_head` is such a table.
+
+    Attributes:
+        embedding: features of the embedding layer; 0 for none, the pooled vector being the embedding then.
+        norm_before: batch norm of the pooled vector.
+        bias: a bias in the embedding layer.
+        norm_after: batch norm of the embedding, without or with weights of its own.
+        activation: after that.
+        dropout: before the classifier.
+    """
+
+    embedding: int = attrs.field(default=192, validator=_at_least(0))
+    norm_before: bool = False
+    bias: bool = True
+    norm_after: Literal["none", "plain", "affine"] = "none"
+    activation: Literal["none", "relu"] = "none"
+    dropout: float = attrs.field(default=0.0, validator=_below_one)
+
+
+@attrs.frozen
+class Train:
+    """How it is learnt.
+
+    Attributes:
+        epochs: how many at most.
+        batch: clips of one optimizer step, of all processes together.
+        seed: what every draw of chance is addressed by.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps", ...
+        precision: what the network computes in; "auto" is a rule on what the machine can do, settled once.
+        threads: of the processor, or "auto".
+        workers: processes that load batches; 0 for the training process itself.
+        channels_last: whether images are laid out channels last, or "auto".
+        accumulate: backward passes of one optimizer step.
+        clip_gradient: the gradient norm that none exceeds; 0 for off.
+        patience: epochs without a better validation after which training ends; 0 for off.
+        class_weights: "none", "balanced", or a table of classes with their weight in the loss.
+        keep: how many of the last checkpoints are kept.
+        checkpoint_steps: a checkpoint also after so many steps; 0 for the ends of epochs alone.
+    """
+
+    epochs: int = attrs.field(default=30, validator=_at_least(1))
+    batch: int = attrs.field(default=64, validator=_at_least(1))
+    seed: int = attrs.field(default=1, validator=_between(0, 2**63 - 1))
+    device: str = attrs.field(default="auto", validator=_device)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    threads: int | Literal["auto"] = attrs.field(default="auto", validator=_at_least(1))
+    workers: int = attrs.field(default=0, validator=_at_least(0))
+    channels_last: bool | Literal["auto"] = "auto"
+    accumulate: int = attrs.field(default=1, validator=_at_least(1))
+    clip_gradient: float = attrs.field(default=0.0, validator=_at_least(0))
+    patience: int = attrs.field(default=0, validator=_at_least(0))
+    class_weights: dict[str, float] | Literal["none", "balanced"] = attrs.field(default="none", validator=_weights)
+    keep: int = attrs.field(default=3, validator=_at_least(1))
+    checkpoint_steps: int = attrs.field(default=0, validator=_at_least(0))
+
+
+CORE: dict[str, type] = {"split": Split, "audio": Audio, "head": Head, "train": Train}
