@@ -46,7 +46,7 @@ _PLACES = {
     "Head": "recipe:Head",
     "Network": "network:Network",
     "Prediction": "classifier:Prediction",
-    "Recipe": "recipe:compose",
+    "Recipe": "recipe:Recipe",
     "Registry": "registry:Registry",
     "SoundbenchError": "errors:SoundbenchError",
     "Split": "recipe:Split",

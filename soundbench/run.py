@@ -123,8 +123,7 @@ class _Session:
         path = distributed.broadcast(self.directory.path if distributed.is_main() else None)
         self.directory = RunDirectory(path)
         if distributed.is_main():
-            for name, source in recipes.local_files(self.recipe).items():
-                rundir.write_bytes(self.directory.model / "code" / name, source.read_bytes())
+            recipes.write_code(self.recipe, self.directory.model / "code")
             rundir.write_text(self.directory.recipe, recipes.relocated(self.recipe, "./model/code").to_toml())
         distributed.barrier()
 
