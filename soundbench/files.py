@@ -134,10 +134,10 @@ def read_table(path: Path) -> tuple[list[str], Iterator[list[str]]]:
     data = _read(path) or b""
     try:
         text = data[: _whole(data)].decode()
-    except UnicodeDecodeError as error:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        columns = next(reader, [])
+    except (UnicodeDecodeError, csv.Error) as error:
         raise RunError(f"{path}: damaged: {error}") from None
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    columns = next(reader, [])
     return columns, _checked(path, reader, len(columns))
 
 
