@@ -11,6 +11,7 @@ import attrs
 from soundbench.recipe.reading import Draft, draft_of, find_recipe, read_draft
 from soundbench.recipe.resolving import Part, Resolver
 from soundbench.recipe.tables import TABLES, Audio, Head, Split, Train
+from soundbench.recipe.writing import to_toml
 from soundbench.registry import Registry
 from soundbench.structuring import plain, structure
 from soundbench.wording import show
@@ -78,8 +79,6 @@ class Recipe:
 
     def to_toml(self) -> str:
         """The recipe as a file that, read again, is the same recipe."""
-        from soundbench.recipe.writing import to_toml
-
         return to_toml(self)
 
 

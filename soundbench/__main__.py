@@ -1,0 +1,8 @@
+"""`python -m soundbench` is `soundbench`."""
+
+from __future__ import annotations
+
+from soundbench.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The command line: finds a command, calls it, and turns what is raised into one message and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from soundbench import __version__
+
+__all__ = ["COMMANDS", "invoke", "main"]
+
+# A command's module is imported when it is called: help must not wait for torch.
+COMMANDS = {
+    "run": ("soundbench.cli.run:command", "Train and judge what a recipe describes."),
+    "infer": ("soundbench.cli.infer:command", "Judge sound files with a trained run."),
+    "describe": ("soundbench.cli.describe:command", "Show a recipe resolved, and its network, without data."),
+    "data": ("soundbench.cli.data:command", "Look through the sounds of a recipe; list those of a folder."),
+    "list-plugins": ("soundbench.cli.list_plugins:command", "List the components that a recipe can name."),
+}
+
+# What the system refuses, and a user can mend: no space left, no permission.
+_NOT_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class _Commands(click.Group):
+    """A group of commands that are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        if cmd_name not in COMMANDS:
+            from soundbench.wording import nearest
+
+            hint = nearest(cmd_name, COMMANDS) or ";"
+            ctx.fail(f'there is no command "{cmd_name}"{hint} known: {", ".join(COMMANDS)}')
+        module, attribute = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.command(cls=_Commands, name="soundbench", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of whatever goes wrong.")
+@click.version_option(__version__, prog_name="soundbench", message="%(prog)s %(version)s")
+@click.pass_obj
+def group(seen: dict[str, bool], debug: bool) -> None:
+    """Teach a machine to know sounds: recipes, plugins, and numbers to trust."""
+    seen["debug"] = debug
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The program: exits 0 done, 1 failed, 2 a mistake in the call, 3 an unusable plugin, 130 stopped by hand."""
+    sys.exit(invoke(arguments))
+
+
+def invoke(arguments: Sequence[str] | None = None) -> int:
+    """What `main` does, with the exit code as its value."""
+    seen = {"debug": False}
+    try:
+        group.main(args=arguments, prog_name="soundbench", standalone_mode=False, obj=seen)
+    except SystemExit as asked:
+        return asked.code if isinstance(asked.code, int) else int(asked.code is not None)
+    except click.exceptions.Exit as asked:
+        return asked.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped by hand", err=True)
+        return 130
+    except Exception as error:
+        if seen["debug"]:
+            traceback.print_exc()
+        message, code = _explain(error)
+        click.echo(message, err=True)
+        return code
+    return 0
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """The message and the exit code of an exception."""
+    from soundbench.errors import SoundbenchError
+
+    if isinstance(error, SoundbenchError):
+        return str(error), error.exit_code
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+    ):
+        return f"{error.filename or 'the disk'}: {(error.strerror or text).lower()}", 1
+    return f"{type(error).__name__}: {text} (soundbench --debug ... shows where)", 1
