@@ -53,9 +53,12 @@ def load(path: str | Path, *, device: str = "auto", trust_code: bool = False) ->
         trust_code: whether code that the model carries (`use = "./mine.py:Net"`) may be executed.
 
     Raises:
-        RunError: no model is there, or one that cannot be used.
+        CallError: no such folder.
+        RunError: no model is in it, or one that cannot be used.
     """
     folder = Path(path)
+    if not folder.is_dir():
+        raise CallError(f"{folder}: no such run directory or model folder")
     if not (folder / "model.toml").exists() and (folder / "model").is_dir():
         folder = folder / "model"
     tables = checkpoints.read_model_tables(folder)

@@ -15,8 +15,10 @@ __all__ = ["find_sounds"]
 def find_sounds(paths: Sequence[str]) -> list[Path]:
     """The files that `paths` name: a file itself, the sounds below a folder, what a glob matches; each once, in order.
 
+    A path that is not there stays in the list, for whoever opens it to say so without losing the others.
+
     Raises:
-        MissingDataError: a path that is not there, a glob that matches nothing, a folder without a sound.
+        MissingDataError: a folder without a sound.
     """
     found: dict[Path, None] = {}
     for text in paths:
@@ -29,8 +31,7 @@ def find_sounds(paths: Sequence[str]) -> list[Path]:
             matches = [path]
         else:
             matches = sorted(Path(match) for match in glob.glob(text, recursive=True) if Path(match).is_file())
-            if not matches:
-                raise MissingDataError(f"{text}: no such file or folder")
+            matches = matches or [path]
         found.update(dict.fromkeys(matches))
     return list(found)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -161,11 +161,11 @@ class Summary:
 def summarize(network: Network, window: int) -> Summary:
     """Run one silent window of `window` samples through the network and write down what happened."""
     shapes: dict[str, tuple[int, ...]] = {}
-    handles = [
-        module.register_forward_hook(_note(shapes, name))
-        for name, module in network.named_modules()
-        if name and name.count(".") < 3
-    ]
+    handles = []
+    for name, module in network.named_modules():
+        if name and name.count(".") < 3:
+            handles.append(module.register_forward_pre_hook(_open(shapes, name)))
+            handles.append(module.register_forward_hook(_note(shapes, name)))
     device = next(network.parameters()).device
     waveform, lengths = torch.zeros(1, window, device=device), torch.tensor([window], device=device)
     counter = FlopCounterMode(display=False, depth=None)
@@ -194,13 +194,22 @@ def _count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
-def _note(shapes: dict[str, tuple[int, ...]], name: str) -> Any:
-    """A forward hook that keeps the shape of the first tensor that comes out."""
+def _open(shapes: dict[str, tuple[int, ...]], name: str) -> Callable[..., None]:
+    """A hook that gives a module its place before those inside it."""
+
+    def hook(*_: Any) -> None:
+        shapes.setdefault(name, ())
+
+    return hook
+
+
+def _note(shapes: dict[str, tuple[int, ...]], name: str) -> Callable[..., None]:
+    """A hook that keeps the shape of the first tensor that comes out of a module."""
 
     def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-        first = output[0] if isinstance(output, Sequence) and not isinstance(output, Tensor) else output
+        first = output[0] if isinstance(output, tuple) else output
         if isinstance(first, Tensor):
-            shapes.setdefault(name, tuple(first.shape))
+            shapes[name] = tuple(first.shape)
 
     return hook
 
