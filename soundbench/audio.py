@@ -113,9 +113,7 @@ def decode(source: Source, start: float = 0.0, stop: float | None = None) -> tup
     """
     with _open(source) as sound:
         if not (0 <= start < math.inf and (stop is None or start < stop)):
-            raise sound.error(
-                f"no samples between {_span(start, stop)}; a stretch starts at 0 s or later and stops after its start"
-            )
+            raise sound.error(f"no samples between {_span(start, stop)}; it must start at 0 s or later, and stop after")
         if stop is None:  # before decoding, where it is decoded to the end: MP3's decoder prints what it dislikes
             sound.refuse_damage()
         decoder = pyav if sound.kind in containers.PYAV_KINDS else sndfile

@@ -6,6 +6,7 @@ AIFF, Ogg), or print what they think of it on standard error (MP3). So the frame
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from typing import BinaryIO
 
 import attrs
 
-__all__ = ["PYAV_KINDS", "damage", "sniff"]
+__all__ = ["PYAV_KINDS", "damage", "last_ogg_page", "sniff"]
 
 # Bytes that may be missing before a file counts as cut off: headers that count themselves in are common.
 SLACK = 256
@@ -157,6 +158,7 @@ def _au(file: BinaryIO, size: int) -> str:
 
 # Ogg ------------------------------------------------------------------------------------------------------------------
 
+LARGEST_PAGE = 27 + 255 + 255 * 255
 # Ogg's checksum takes bits in the order opposite to zlib's: turned round before and after, zlib computes it.
 _TURNED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
@@ -165,6 +167,18 @@ def _ogg_codec(head: bytes) -> bytes:
     """The first bytes of the first packet, as long as the names of the codecs that PyAV reads."""
     packet = head[28:36] if head[:4] == b"OggS" else b""
     return packet[:5] if packet[:5] == b"\x7fFLAC" else packet
+
+
+def last_ogg_page(file: BinaryIO) -> int:
+    """The first sample of the last page of an Ogg file; 0 where it cannot be told."""
+    size = file.seek(0, os.SEEK_END)
+    tail = _at(file, max(size - 2 * LARGEST_PAGE, 0), 2 * LARGEST_PAGE)
+    ends = [-1, -1]  # of the last pages: the number of samples up to there, -1 for a page on which no packet ends
+    at = tail.find(b"OggS\0")
+    while 0 <= at <= len(tail) - 14:
+        ends.append(*struct.unpack("<q", tail[at + 6 : at + 14]))
+        at = tail.find(b"OggS\0", at + 1)
+    return max(ends[-2], 0)
 
 
 def _ogg(file: BinaryIO, size: int) -> str:

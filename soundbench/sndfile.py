@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from soundbench import containers
 from soundbench.errors import SoundError
 
 __all__ = ["VERSION", "decode", "info"]
@@ -17,6 +18,8 @@ VERSION = f"libsndfile {soundfile.__libsndfile_version__}"
 BLOCK = 1 << 22
 # libsndfile's length of what does not state its own.
 ENDLESS = 1 << 62
+# MP3's frames lean on earlier ones, up to nine of them: what is decoded right after a seek is wrong.
+PREROLL = 10 * 1152
 LOSSY = frozenset({"VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III"})
 KNOWN = "WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF, AU, CAF, W64"
 
@@ -46,8 +49,8 @@ def decode(name: str, target: Any, kind: str, start: float, stop: float | None) 
             raise SoundError(name, f"no samples between {start:g} s and {until}; it lasts {frames / rate:g} s")
         try:
             if 0 < begin < frames < ENDLESS:
-                file.seek(begin)
-                samples = _blocks(file, count, frames - begin)
+                extra = begin - file.seek(_where(file, target, begin))
+                samples = _blocks(file, extra + count, extra + frames - begin)[extra:]
             else:
                 samples = _blocks(file, begin + count, frames)[begin:]
         except soundfile.LibsndfileError as error:
@@ -70,6 +73,23 @@ def _open(name: str, target: Any, kind: str) -> Any:
         return soundfile.SoundFile(target)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: it is called *.raw
         raise _unreadable(name, kind, error) from None
+
+
+def _where(file: Any, target: Any, begin: int) -> int:
+    """Where to seek so that what is decoded is exact from `begin` on."""
+    if "MPEG" in file.subtype:
+        return max(begin - PREROLL, 0)
+    if file.subtype != "VORBIS":
+        return begin
+    # After a seek into the last page, libsndfile is off by as much as its end was trimmed.
+    if not isinstance(target, (str, bytes)):
+        at = target.tell()
+        last = containers.last_ogg_page(target)
+        target.seek(at)
+    else:
+        with open(target, "rb") as beside:
+            last = containers.last_ogg_page(beside)
+    return max(min(begin, last - 1), 0)
 
 
 def _unreadable(name: str, kind: str, error: Exception) -> SoundError:
