@@ -178,7 +178,8 @@ def _check(clip: Clip, places: Mapping[str, int], multilabel: bool) -> None:
     if len(set(clip.labels)) > 1 and not multilabel:
         raise DataError(f"{clip.path}: {len(clip.labels)} labels, but the dataset is not multilabel")
     if not 0 <= clip.start < (float("inf") if clip.stop is None else clip.stop):
-        raise DataError(f"{clip.path}: a clip from {clip.start:g} s to {clip.stop} s is none")
+        end = "the end" if clip.stop is None else f"{clip.stop:g} s"
+        raise DataError(f"{clip.path}: a clip from {clip.start:g} s to {end} is none")
 
 
 def _natural(fold: Fold) -> tuple[bool, int, list[tuple[bool, int, str]]]:

@@ -76,8 +76,7 @@ class ESC50:
         missing = [row.file for row in rows if row.file.name not in there]
         if missing:
             raise MissingDataError(
-                f"{missing[0]}: no such file; "
-                f"the metadata lists {len(rows)} clips, of which {len(missing)} are not there"
+                f"{missing[0]}: no such file; missing: {len(missing)} of the {len(rows)} clips that the metadata lists"
             )
         for row in rows:
             yield Clip(str(row.file), (_CLASSES[row.target],), fold=row.fold, group=row.recording)

@@ -105,8 +105,8 @@ class UrbanSound8K:
         missing = [row.file for row in rows if row.file.name not in there[row.fold]]
         if missing:
             raise MissingDataError(
-                f"{missing[0]}: no such file; the metadata lists {len(rows)} clips in folds "
-                f"{', '.join(map(str, sorted(self.folds)))}, of which {len(missing)} are not there"
+                f"{missing[0]}: no such file; missing: {len(missing)} of the {len(rows)} clips that the metadata lists "
+                f"in folds {', '.join(map(str, sorted(self.folds)))}"
             )
 
     @staticmethod
