@@ -226,18 +226,18 @@ class Predictions:
     scores: np.ndarray
 
     @property
-    def target(self) -> np.ndarray:
+    def targets(self) -> np.ndarray:
         """Which classes each clip carries, `(N, K)` float32 of 0 and 1."""
         codes = {name: code for code, name in enumerate(self.classes)}
-        target = np.zeros((len(self.clips), len(self.classes)), np.float32)
+        targets = np.zeros((len(self.clips), len(self.classes)), np.float32)
         for row, clip in enumerate(self.clips):
-            target[row, [codes[label] for label in clip.labels]] = 1
-        return target
+            targets[row, [codes[label] for label in clip.labels]] = 1
+        return targets
 
     @property
-    def groups(self) -> np.ndarray:
-        """Each clip's group as a code, `(N,)` int64."""
-        return np.unique([clip.group or clip.path for clip in self.clips], return_inverse=True)[1].reshape(-1)
+    def groups(self) -> list[str]:
+        """Each clip's group, by the name that it has in every run on the same data."""
+        return [clip.path if clip.group is None else clip.group for clip in self.clips]
 
 
 def read_predictions(run: RunDirectory) -> Predictions:

@@ -268,8 +268,8 @@ def test_predictions_come_back_as_they_were(run: RunDirectory) -> None:
     assert [clip.fold for clip in read.clips] == ["5", "0", "3", "2"]
     assert read.predicted == [CLASSES[best] for best in own.argmax(1)]
     assert np.array_equal(read.scores.astype(np.float32), own)
-    assert np.array_equal(read.target, np.eye(6, dtype=np.float32)[rows])
-    assert read.groups.tolist() == [2, 0, 1, 1]
+    assert np.array_equal(read.targets, np.eye(6, dtype=np.float32)[rows])
+    assert read.groups == ["g2", "g0", "g1", "g1"]
 
 
 def test_the_columns_of_predictions_are_those_that_the_page_names(run: RunDirectory) -> None:
@@ -307,7 +307,7 @@ def test_no_predictions_are_a_table_all_the_same(run: RunDirectory) -> None:
     read = rundir.read_predictions(run)
 
     assert read.scores.shape == (0, 6)
-    assert read.target.shape == (0, 6)
+    assert read.targets.shape == (0, 6)
 
 
 @pytest.mark.parametrize(
