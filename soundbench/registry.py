@@ -214,12 +214,10 @@ def _from_file(kind: str, use: str, base: Path | None) -> Component:
     path = Path(os.path.normpath((base or Path()) / Path(file if colon else use).expanduser())).absolute()
     if not path.is_file():
         beside = [item.name for item in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        raise UnknownPlugin(f"{use}: there is no file {path}{nearest(path.name, beside)}".rstrip("?"))
+        raise UnknownPlugin(f"{use}: there is no file {path}{nearest(path.name, beside)}")
     names = defined_in(path.read_text("utf-8", errors="replace"))
     if not colon or not name:
-        raise UnknownPlugin(
-            f"{use}: which of its components? {path} defines {_list(names)}: write {show(use + ':NAME')}"
-        )
+        raise UnknownPlugin(f"{use}: write {show(use + ':NAME')}; {path} defines {_list(names)}")
     what = f"{kind} {path}:{name}"
     try:
         module = import_file(path)

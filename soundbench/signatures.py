@@ -54,6 +54,8 @@ def _check_positional(given: list[str], supplied: tuple[str, ...]) -> list[str]:
 
 
 def _field(parameter: inspect.Parameter, namespace: dict[str, Any]) -> Any:
+    if parameter.name == "use":
+        raise ValueError("has the name of the key that finds the component")
     if parameter.annotation is parameter.empty:
         raise ValueError("has no type")
     try:

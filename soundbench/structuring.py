@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import attrs
@@ -43,8 +44,6 @@ from soundbench.wording import (
 __all__ = ["plain", "problems_of", "structure", "unfit_fields"]
 
 T = TypeVar("T")
-
-_NONE = type(None)
 
 
 def structure(cls: type[T], table: Any, key: str) -> tuple[T | None, list[Problem]]:
@@ -113,12 +112,12 @@ def _integer(value: Any, _: Any) -> int:
 
 
 def _number(value: Any, _: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
-        raise _wrong(float, value)
     try:
-        return float(value)
+        if not isinstance(value, bool) and isinstance(value, Real) and not math.isnan(value):
+            return float(value)
     except OverflowError:
-        raise _wrong(float, value) from None
+        pass
+    raise _wrong(float, value)
 
 
 def _truth(value: Any, _: Any) -> bool:
@@ -150,11 +149,11 @@ def _union_hook(union: Any) -> Callable[[Any, Any], Any]:
     members = get_args(union)
 
     def hook(value: Any, _: Any) -> Any:
-        if value is None and _NONE in members:
+        if value is None and NoneType in members:
             return None
         inside: Exception | None = None
         for member in members:
-            if member is _NONE:
+            if member is NoneType:
                 continue
             try:
                 return _converter.structure(value, member)

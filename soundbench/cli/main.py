@@ -50,28 +50,24 @@ class _Commands(click.Group):
 
 
 @click.command(cls=_Commands, name="soundbench", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--debug", is_flag=True, help="Show the traceback of whatever goes wrong.")
+@click.option("--debug", is_flag=True, help="Show the traceback of whatever goes wrong; anywhere in the call.")
 @click.version_option(__version__, prog_name="soundbench", message="%(prog)s %(version)s")
-@click.pass_obj
-def group(seen: dict[str, bool], debug: bool) -> None:
+def group(debug: bool) -> None:
     """Teach a machine to know sounds: recipes, plugins, and numbers to trust."""
-    seen["debug"] = debug
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The program: exits 0 done, 1 failed, 2 a mistake in the call, 3 an unusable plugin, 130 stopped by hand."""
-    sys.exit(invoke(arguments))
+    sys.exit(invoke(sys.argv[1:] if arguments is None else arguments))
 
 
-def invoke(arguments: Sequence[str] | None = None) -> int:
+def invoke(arguments: Sequence[str]) -> int:
     """What `main` does, with the exit code as its value."""
-    seen = {"debug": False}
+    plain = [argument for argument in arguments if argument != "--debug"]
     try:
-        group.main(args=arguments, prog_name="soundbench", standalone_mode=False, obj=seen)
+        code = group.main(args=plain, prog_name="soundbench", standalone_mode=False)
     except SystemExit as asked:
         return asked.code if isinstance(asked.code, int) else int(asked.code is not None)
-    except click.exceptions.Exit as asked:
-        return asked.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -79,12 +75,12 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
         click.echo("stopped by hand", err=True)
         return 130
     except Exception as error:
-        if seen["debug"]:
+        if len(plain) < len(arguments):
             traceback.print_exc()
         message, code = _explain(error)
         click.echo(message, err=True)
         return code
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _explain(error: Exception) -> tuple[str, int]:
@@ -94,12 +90,6 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, SoundbenchError):
         return str(error), error.exit_code
     text = " ".join(str(error).split())
-    if isinstance(error, OSError) and error.errno in (
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-    ):
+    if isinstance(error, OSError) and error.errno in _NOT_OURS:
         return f"{error.filename or 'the disk'}: {(error.strerror or text).lower()}", 1
-    return f"{type(error).__name__}: {text} (soundbench --debug ... shows where)", 1
+    return f"{type(error).__name__}: {text} (--debug shows the traceback)", 1

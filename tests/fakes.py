@@ -1,0 +1,72 @@
+"""Entry points that no installed distribution has, and a registry of toys, for tests of the core."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import Distribution, EntryPoint
+from typing import Any
+
+from soundbench.contracts import hookimpl
+from soundbench.registry import Registry
+
+
+class FakeDistribution(Distribution):
+    """A distribution that consists of its metadata."""
+
+    def __init__(self, name: str, version: str, requires: Sequence[str] = ()) -> None:
+        lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+        self.text = "\n".join([*lines, *(f"Requires-Dist: {line}" for line in requires), "", ""])
+
+    def read_text(self, filename: str) -> str | None:
+        return self.text if filename == "METADATA" else None
+
+    def locate_file(self, path: Any) -> Any:
+        raise NotImplementedError
+
+
+def fake(
+    kind: str, name: str, value: str, distribution: str = "toys", version: str = "1.0", requires: Sequence[str] = ()
+) -> EntryPoint:
+    """An entry point of a made-up distribution."""
+    entry = EntryPoint(name, value, f"soundbench.{kind}")
+    vars(entry).update(dist=FakeDistribution(distribution, version, requires))
+    return entry
+
+
+class Listener:
+    """Remembers the epochs that it was told of."""
+
+    def __init__(self, run: Any, *, every: int = 1) -> None:
+        self.run, self.every, self.epochs = run, every, list[int]()
+
+    @hookimpl
+    def epoch_completed(self, epoch: int) -> None:
+        self.epochs.append(epoch)
+
+
+TOYS = (
+    ("dataset", "noise", "toys:ToyDataset"),
+    ("augmentation", "gain", "toys:ToyGain"),
+    ("augmentation", "drop", "toys:ToyDrop"),
+    ("featurizer", "spectra", "toys:ToyFeaturizer"),
+    ("backbone", "conv", "toys:ToyBackbone"),
+    ("pooling", "mean", "toys:ToyPooling"),
+    ("loss", "entropy", "toys:ToyLoss"),
+    ("optimizer", "descent", "toys:toy_optimizer"),
+    ("scheduler", "line", "toys:toy_scheduler"),
+    ("observer", "listener", "fakes:Listener"),
+)
+
+# What a recipe names where the core's own defaults would name built-ins.
+NAMES: dict[str, Any] = {
+    "featurizer": "spectra",
+    "loss": "entropy",
+    "optimizer": "descent",
+    "scheduler": "line",
+    "observer": [],
+}
+
+
+def toy_registry(*more: EntryPoint) -> Registry:
+    """A registry of the toys, and of what is given."""
+    return Registry([*(fake(*toy) for toy in TOYS), *more])
