@@ -54,8 +54,8 @@ _PLACES = {
     "describe": "describing:describe",
     "load": "classifier:load",
     "read_recipe": "recipe:read",
-    "resume": "run:resume",
-    "run": "run:run",
+    "resume": "running:resume",
+    "run": "running:run",
     "run_folds": "folds:run_folds",
 }
 

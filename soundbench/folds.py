@@ -14,7 +14,7 @@ from soundbench import assembly, distributed, recipe as recipes, report, rundir,
 from soundbench.clips import ClipTable, Fold
 from soundbench.errors import Problem, RecipeError
 from soundbench.recipe import Recipe
-from soundbench.run import resume, run, to_stderr
+from soundbench.running import resume, run, to_stderr
 from soundbench.rundir import RunDirectory
 
 __all__ = ["FOLDS", "resume_folds", "run_folds"]

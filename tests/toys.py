@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
@@ -120,6 +122,7 @@ class ToyGain(nn.Module):
         self.most = most
 
     def forward(self, batch: Batch, chance: Any) -> Batch:
+        time.sleep(float(os.environ.get("SOUNDBENCH_TOY_DELAY", "0")))  # for tests that want to kill in mid-epoch
         gain = chance.uniform(batch.position, "gain", 1 / self.most, self.most)
         return attrs.evolve(batch, data=batch.data * gain[:, None])
 

@@ -36,7 +36,7 @@ def command(
     from soundbench.errors import CallError
     from soundbench.folds import FOLDS, resume_folds, run_folds
     from soundbench.recipe import read
-    from soundbench.run import resume, run
+    from soundbench.running import resume, run
 
     store = False if no_cache else (cache or True)
     if resumed is not None:

@@ -27,7 +27,7 @@ from soundbench.rundir import RunDirectory
 from soundbench.splits import ClipTable, SplitResult, split
 from soundbench.store import Store, open_store
 
-__all__ = ["resume", "run", "to_stderr"]
+__all__ = ["class_weights", "resume", "run", "to_stderr"]
 
 Say = Callable[[str], None]
 Rows = NDArray[np.int64]
@@ -99,7 +99,7 @@ class _Session:
         self.table = ClipTable.of(self.dataset)
         cut = recipe.split
         self.cut = split(self.table, cut.test, cut.validation, cut.crossing, recipe.train.seed, recipe.source)
-        self.weights = _class_weights(recipe, self.table, self.cut.rows("train"))
+        self.weights = class_weights(recipe.train.class_weights, self.table, self.cut.rows("train"), recipe.source)
         self.grid = Grid(
             window=_samples(recipe.audio.window, recipe.audio.rate),
             hop=_samples(recipe.audio.hop or recipe.audio.window, recipe.audio.rate),
@@ -410,18 +410,27 @@ def _settled(recipe: Recipe, machine: Machine) -> Recipe:
     return attrs.evolve(recipe, train=train)
 
 
-def _class_weights(recipe: Recipe, table: ClipTable, rows: Rows) -> NDArray[np.float32]:
-    """The weight of each class `(K,)` in the loss, with mean 1 over the training clips."""
+def class_weights(given: Mapping[str, float] | str, table: ClipTable, rows: Rows, source: str) -> NDArray[np.float32]:
+    """The weight of each class `(K,)` in the loss, with mean 1 over the training clips.
+
+    Args:
+        given: `train.class_weights`: `none`, `balanced` (the inverse of a class's clips), or a weight a class.
+        table: the clips.
+        rows: those to train on.
+        source: the recipe, for messages.
+
+    Raises:
+        RecipeError: a class that there is not.
+    """
     counts = table.targets(rows).sum(axis=0)
-    given = recipe.train.class_weights
     if given == "none":
         return np.ones(len(table.classes), np.float32)
-    if given == "balanced":
-        weights = np.divide(1.0, counts, out=np.zeros(len(counts)), where=counts > 0)
-    else:
+    if isinstance(given, Mapping):
         unknown = [name for name in given if name not in table.classes]
         if unknown:
             text = f"no class {unknown[0]!r}; the classes are: {', '.join(table.classes)}"
-            raise RecipeError(recipe.source, [Problem("train.class_weights", text)])
+            raise RecipeError(source, [Problem("train.class_weights", text)])
         weights = np.array([given.get(name, 1.0) for name in table.classes])
+    else:
+        weights = np.divide(1.0, counts, out=np.zeros(len(counts)), where=counts > 0)
     return (weights * counts.sum() / (weights * counts).sum()).astype(np.float32)

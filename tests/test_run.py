@@ -1,0 +1,443 @@
+"""Runs from end to end: the run directory, kills and resumes, folds, processes, and code that a run carries."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+import toys
+
+import soundbench
+from soundbench import rundir
+from soundbench.contracts import hookimpl
+from soundbench.errors import DataError, RecipeError, RunError
+
+TOYS = Path(toys.__file__)
+
+RECIPE = f"""
+dataset = {{ use = "{TOYS}:ToyDataset", clips = 64 }}
+augmentation = ["{TOYS}:ToyGain", "{TOYS}:ToyDrop"]
+featurizer = "{TOYS}:ToyFeaturizer"
+backbone = "{TOYS}:ToyBackbone"
+pooling = "{TOYS}:ToyPooling"
+head = {{ embedding = 8, norm_after = "affine" }}
+loss = "{TOYS}:ToyLoss"
+optimizer = "{TOYS}:toy_optimizer"
+scheduler = "{TOYS}:toy_scheduler"
+observer = []
+
+[split]
+test = [4]
+validation = 0.2
+
+[audio]
+rate = 8000
+window = 0.2
+
+[train]
+epochs = 3
+batch = 6
+device = "cpu"
+precision = "fp32"
+threads = 1
+"""
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("SOUNDBENCH_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "toy.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def command(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+    line = [sys.executable, "-m", "soundbench", *(str(argument) for argument in arguments)]
+    return subprocess.Popen(
+        line, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def done(process: subprocess.Popen[str]) -> str:
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return out
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model" / "weights.safetensors").read_bytes()
+
+
+def toy_run(recipe: Path, out: Path, *sets: str, **options: Any) -> Path:
+    return soundbench.run(soundbench.read_recipe(recipe, sets), out=out, **options).path
+
+
+def test_a_run_leaves_all_that_a_person_or_a_program_needs(recipe: Path, tmp_path: Path) -> None:
+    out = done(command("run", recipe, "--out", tmp_path / "run"))
+    run = tmp_path / "run"
+    assert out.splitlines()[-1] == str(run)
+    report = json.loads((run / "report.json").read_text())
+    assert report["protocol"]["split"]["test"] == [4]
+    assert report["protocol"]["selection"] == "highest validation accuracy, then lowest loss"
+    for name in ("accuracy", "macro_f1"):
+        figure = report["metrics"][name]
+        assert figure["low"] <= figure["value"] <= figure["high"]
+    assert report["metrics"]["accuracy"]["value"] >= 0.9
+    assert [row["class"] for row in report["per_class"]] == ["low", "high"]
+    assert report["folds"][0]["test"] == [4]
+    assert report["clips"] == 16
+    predictions = rundir.read_rows(run / "predictions.csv")
+    assert len(predictions) == 16
+    right = sum(row["label"] == row["predicted"] for row in predictions)
+    assert right / 16 == report["metrics"]["accuracy"]["value"]
+    parts = [row["part"] for row in rundir.read_rows(run / "clips.csv")]
+    assert (parts.count("test"), parts.count("train") + parts.count("validation")) == (16, 48)
+    assert [row["epoch"] for row in rundir.read_rows(run / "history.csv")] == ["1", "2", "3"]
+    assert (run / "figures" / "confusion.png").stat().st_size > 1000
+    assert (run / "model" / "code" / "toys.py").exists()
+    assert sorted(path.name for path in (run / "checkpoints").iterdir())[0] == "best.pt"
+
+
+def test_running_the_resolved_recipe_again_is_running_the_same(recipe: Path, tmp_path: Path) -> None:
+    first = toy_run(recipe, tmp_path / "first")
+    again = toy_run(first / "recipe.toml", tmp_path / "again")
+    assert weights(first) == weights(again)
+    resolved = [(run / "recipe.toml").read_text().split("\n\n", 1)[1] for run in (first, again)]
+    assert resolved[0] == resolved[1]
+
+
+def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(recipe: Path, tmp_path: Path) -> None:
+    """SIGKILL in mid-epoch, twice, in a real process; the second time after the first resume."""
+    whole = tmp_path / "whole"
+    done(command("run", recipe, "--out", whole, "--set", "train.epochs=6"))
+    cut = tmp_path / "cut"
+    arguments: list[object] = [
+        "run",
+        recipe,
+        "--out",
+        cut,
+        "--set",
+        "train.epochs=6",
+        "--set",
+        "train.checkpoint_steps=3",
+    ]
+    slow = {"SOUNDBENCH_TOY_DELAY": "0.05"}
+    for least in (4, 16):
+        process = command(*arguments, **slow)
+        deadline = time.monotonic() + 100
+        while not _mid_epoch(cut, least):
+            assert time.monotonic() < deadline and process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        arguments = ["run", "--resume", cut, "--trust-code"]
+    assert not (cut / "report.json").exists()
+    done(command(*arguments))
+    assert weights(whole) == weights(cut)
+    columns = ("epoch", "step", "rate", "validation_loss", "validation_accuracy")
+    rows = [[[row[name] for name in columns] for row in rundir.read_rows(run / "history.csv")] for run in (whole, cut)]
+    assert rows[0] == rows[1]
+    reports = [json.loads((run / "report.json").read_text()) for run in (whole, cut)]
+    assert reports[0]["metrics"] == reports[1]["metrics"]
+
+
+def _mid_epoch(run: Path, least: int) -> bool:
+    steps = [int(path.stem.split("-")[1]) for path in (run / "checkpoints").glob("step-*.pt")]
+    return any(step >= least and step % 7 for step in steps)
+
+
+def test_all_folds_are_pooled_and_a_cut_off_fold_resumes(recipe: Path, tmp_path: Path) -> None:
+    resolved = soundbench.read_recipe(recipe, ["train.epochs=1"])
+    run = soundbench.run_folds(resolved, out=tmp_path / "folds").path
+    report = json.loads((run / "report.json").read_text())
+    assert report["clips"] == 64
+    assert [fold["test"] for fold in report["folds"]] == [[1], [2], [3], [4]]
+    each = [json.loads((run / f"fold-{number:02d}" / "report.json").read_text()) for number in range(1, 5)]
+    right = sum(one["metrics"]["accuracy"]["value"] * one["clips"] for one in each)
+    assert report["metrics"]["accuracy"]["value"] == pytest.approx(right / 64)
+    before = [weights(run / f"fold-{number:02d}") for number in range(1, 5)]
+    for leftover in ("report.json", "fold-03/report.json", "fold-04/environment.json"):
+        (run / leftover).unlink()
+    out = done(command("run", "--resume", run, "--trust-code"))
+    assert out.splitlines()[-1] == str(run)
+    assert json.loads((run / "report.json").read_text())["metrics"] == report["metrics"]
+    assert before == [weights(run / f"fold-{number:02d}") for number in range(1, 5)]
+
+
+def test_folds_all_needs_folds_and_a_share_to_validate_on(recipe: Path, tmp_path: Path) -> None:
+    resolved = soundbench.read_recipe(recipe, ["split.validation=[1]"])
+    with pytest.raises(RecipeError) as caught:
+        soundbench.run_folds(resolved, out=tmp_path / "folds")
+    assert str(caught.value) == (
+        f"{recipe}: split.validation: --folds all tests on every fold; give validation as a share, such as 0.1"
+    )
+
+
+def test_two_processes_make_one_run(recipe: Path, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    both = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    run = tmp_path / "run"
+    processes = [
+        command("run", recipe, "--out", run, RANK=str(rank), LOCAL_RANK=str(rank), **both) for rank in range(2)
+    ]
+    outs = [done(process) for process in processes]
+    assert outs[0].splitlines()[-1] == str(run)
+    report = json.loads((run / "report.json").read_text())
+    assert report["clips"] == 16
+    assert len(rundir.read_rows(run / "predictions.csv")) == 16
+    assert len(rundir.read_rows(run / "history.csv")) == 3
+    assert json.loads((run / "environment.json").read_text())["processes"] == 2
+    assert report["metrics"]["accuracy"]["value"] >= 0.8
+
+
+def test_code_of_a_run_is_executed_only_when_trusted(recipe: Path, tmp_path: Path) -> None:
+    run = toy_run(recipe, tmp_path / "run", "train.epochs=1")
+    assert "toys.py:ToyBackbone" in (run / "model" / "model.toml").read_text()
+    process = command("infer", run, TOYS)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "is code that came with the run; only --trust-code (trust_code=True) runs it" in errors
+    with pytest.raises(RecipeError, match="only --trust-code"):
+        soundbench.load(run)
+    classifier = soundbench.load(run, trust_code=True)
+    assert classifier.classes == ("low", "high")
+    (run / "report.json").unlink()
+    with pytest.raises(RecipeError, match="only --trust-code"):
+        soundbench.resume(run)
+
+
+def test_the_model_folder_can_be_copied_away_alone(recipe: Path, tmp_path: Path) -> None:
+    run = toy_run(recipe, tmp_path / "run", "train.epochs=1")
+    sound = 0.1 * np.random.default_rng(0).standard_normal(5000).astype(np.float32)
+    here = soundbench.load(run, trust_code=True).predict(sound, rate=8000)
+    (tmp_path / "elsewhere").mkdir()
+    (run / "model").rename(tmp_path / "elsewhere" / "m")
+    there = soundbench.load(tmp_path / "elsewhere" / "m", trust_code=True).predict(sound, rate=8000)
+    assert here == there
+
+
+def test_predictions_of_a_run_are_those_of_the_classifier(recipe: Path, tmp_path: Path) -> None:
+    run = toy_run(recipe, tmp_path / "run", "train.epochs=1")
+    classifier = soundbench.load(run, trust_code=True)
+    dataset = toys.ToyDataset(clips=64)
+    clips = {clip.path: clip for clip in dataset.clips()}
+    for row in rundir.read_rows(run / "predictions.csv"):
+        samples, rate = dataset.read(clips[row["path"]])
+        assert classifier.predict(samples, rate=rate).scores["low"] == pytest.approx(float(row["score:low"]), abs=1e-5)
+
+
+class Raising:
+    """Raises at every hook."""
+
+    def __init__(self, run: Any) -> None:
+        self.run = run
+
+    @hookimpl
+    def epoch_completed(self, epoch: int) -> None:
+        raise OSError(f"no disk in epoch {epoch}")
+
+
+def test_an_observer_that_raises_loses_no_result(recipe: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    mine = Path(__file__)
+    run = toy_run(recipe, tmp_path / "run", f'observer=["{mine}:Raising"]', say=said.append)
+    dropped = [line for line in said if "dropped" in line]
+    assert len(dropped) == 1
+    assert "epoch_completed raised OSError: no disk in epoch 1" in dropped[0]
+    assert dropped[0] in (run / "log.txt").read_text()
+    assert (run / "report.json").exists()
+    assert weights(run) == weights(toy_run(recipe, tmp_path / "plain"))
+
+
+def test_composed_from_python_alone(tmp_path: Path) -> None:
+    """A whole recipe's network and report from classes and mappings, no file and no entry point."""
+    recipe = soundbench.Recipe(
+        name="mine",
+        dataset={"use": toys.ToyDataset, "clips": 48},
+        split=soundbench.Split(test=[4], validation=0),
+        audio={"rate": 8000, "window": 0.2},
+        featurizer=toys.ToyFeaturizer,
+        backbone={"use": toys.ToyBackbone, "channels": 24},
+        pooling=toys.ToyPooling,
+        loss=toys.ToyLoss,
+        optimizer=toys.toy_optimizer,
+        scheduler=toys.toy_scheduler,
+        observer=[],
+        train=soundbench.Train(epochs=2, batch=8, device="cpu", precision="fp32"),
+    )
+    found = soundbench.describe(recipe)
+    assert found["parameters"] == (3 * 32 * 24 + 24) + 48 + (24 * 8 + 8) + (8 * 2 + 2)
+    run = soundbench.run(recipe, out=tmp_path / "run")
+    report = json.loads(run.report_json.read_text())
+    assert report["protocol"]["notes"] == ["no validation set: the last epoch was judged"]
+    assert report["protocol"]["best_epoch"] == 2
+    network = soundbench.load(run.path, trust_code=True).network
+    assert isinstance(network, soundbench.Network)
+    by_hand = soundbench.Network(
+        toys.ToyFeaturizer(8000),
+        toys.ToyBackbone(32, channels=24),
+        toys.ToyPooling(24),
+        torch.nn.Sequential(torch.nn.Linear(24, 8), torch.nn.Linear(8, 2)),
+    )
+    assert by_hand(torch.zeros(1, 1600), torch.tensor([1600])).shape == (1, 2)
+
+
+def test_a_finished_run_is_not_trained_again(recipe: Path, tmp_path: Path) -> None:
+    run = toy_run(recipe, tmp_path / "run", "train.epochs=1")
+    said: list[str] = []
+    soundbench.resume(run, trust_code=True, say=said.append)
+    assert said == [f"{run}: this run is finished; nothing to resume"]
+
+
+def test_data_that_changed_since_is_refused_on_a_resume(recipe: Path, tmp_path: Path) -> None:
+    run = toy_run(recipe, tmp_path / "run", "train.epochs=1")
+    (run / "report.json").unlink()
+    resolved = (run / "recipe.toml").read_text()
+    (run / "recipe.toml").write_text(resolved.replace("clips = 64", "clips = 62"))
+    with pytest.raises(RunError) as caught:
+        soundbench.resume(run, trust_code=True)
+    assert str(caught.value) == f"{run}: the data has changed since the run began; start it anew"
+
+
+def test_a_model_whose_classes_disagree_is_refused(recipe: Path, tmp_path: Path) -> None:
+    run = toy_run(recipe, tmp_path / "run", "train.epochs=1")
+    described = (run / "model" / "model.toml").read_text()
+    (run / "model" / "model.toml").write_text(described.replace('    "low",\n', '    "low",\n    "middle",\n'))
+    with pytest.raises(RunError) as caught:
+        soundbench.load(run, trust_code=True)
+    assert str(caught.value) == f"{run}/model: model.toml names 3 classes, but the weights are of 2"
+
+
+def test_damaged_weights_are_refused(recipe: Path, tmp_path: Path) -> None:
+    run = toy_run(recipe, tmp_path / "run", "train.epochs=1")
+    path = run / "model" / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(RunError, match=r"weights.safetensors: damaged: "):
+        soundbench.load(run, trust_code=True)
+
+
+def test_the_weights_hold_each_tensor_once_and_contiguous(recipe: Path, tmp_path: Path) -> None:
+    run = toy_run(recipe, tmp_path / "run", "train.epochs=1")
+    stored = safetensors.torch.load_file(run / "model" / "weights.safetensors")
+    network = soundbench.load(run, trust_code=True).network
+    assert stored.keys() == network.state_dict().keys()
+    assert all(value.is_contiguous() for value in stored.values())
+
+
+class Broken(toys.ToyDataset):
+    """Toy data with two sounds that cannot be read."""
+
+    def __init__(self, *, clips: int = 40) -> None:
+        super().__init__(clips=clips)
+
+    @property
+    def fingerprint(self) -> str:
+        return f"broken {self.count}"
+
+    def read(self, clip: soundbench.Clip) -> tuple[np.ndarray, int]:
+        if clip.path in {"3", "12"}:
+            from soundbench.errors import SoundError
+
+            raise SoundError(clip.path, "the tape is torn")
+        return super().read(clip)
+
+
+def test_unreadable_clips_end_the_run_or_are_skipped_and_reported(recipe: Path, tmp_path: Path) -> None:
+    mine = f'dataset.use="{Path(__file__)}:Broken"'
+    with pytest.raises(DataError, match="the tape is torn"):
+        toy_run(recipe, tmp_path / "fail", mine)
+    run = toy_run(recipe, tmp_path / "skip", mine, 'audio.on_error="skip"', "train.epochs=1")
+    skipped = json.loads((run / "report.json").read_text())["skipped"]
+    assert skipped["count"] == 2
+    assert [clip["path"] for clip in skipped["clips"]] == ["3", "12"]
+    assert "the tape is torn" in skipped["clips"][0]["reason"]
+    assert [row["part"] for row in rundir.read_rows(run / "clips.csv")].count("unreadable") == 2
+
+
+def test_balanced_weights_have_mean_one_over_the_training_clips() -> None:
+    from soundbench.clips import ClipTable
+    from soundbench.running import class_weights
+
+    class Lopsided(toys.ToyDataset):
+        def clips(self) -> Any:
+            for number in range(40):
+                yield soundbench.Clip(str(number), (self.classes[number % 4 == 0],))
+
+    table = ClipTable.of(Lopsided(clips=40))
+    rows = np.arange(40)
+    balanced = class_weights("balanced", table, rows, "toy")
+    np.testing.assert_allclose(balanced, [40 / (2 * 30), 40 / (2 * 10)], rtol=1e-6)
+    given = class_weights({"high": 3.0}, table, rows, "toy")
+    assert given[1] / given[0] == pytest.approx(3.0)
+    assert (table.targets(rows) @ given).mean() == pytest.approx(1.0)
+    with pytest.raises(RecipeError) as caught:
+        class_weights({"hihg": 3.0}, table, rows, "toy")
+    assert str(caught.value) == "toy: train.class_weights: no class 'hihg'; the classes are: low, high"
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (["train.batch=1"], "a step of 1 clips in 1 pieces leaves some with fewer than 2"),
+        (["train.accumulate=4"], "a step of 6 clips in 4 pieces leaves some with fewer than 2"),
+    ],
+)
+def test_batches_too_small_for_batch_norm_are_refused(
+    recipe: Path, tmp_path: Path, sets: list[str], message: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        toy_run(recipe, tmp_path / "run", *sets)
+    assert str(caught.value).startswith(f"{recipe}: train.batch: {message}")
+
+
+def test_constructors_that_refuse_are_gathered_under_their_tables(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        toy_run(recipe, tmp_path / "run", "backbone.channels=0", "scheduler.floor=-1.0")
+    assert str(caught.value).splitlines() == [
+        f"{recipe}: backbone: channels must be at least 1, not 0",
+        f"{recipe}: scheduler: Ending multiplicative factor expected to be between 0 and 1.",
+    ]
+
+
+class Liar(toys.ToyBackbone):
+    """Says one width and gives another."""
+
+    def __init__(self, bands: int, *, channels: int = 16) -> None:
+        super().__init__(bands, channels=channels)
+        self.channels = channels + 1
+
+
+def test_two_parts_whose_shapes_disagree_are_named_before_any_sound_is_read(recipe: Path, tmp_path: Path) -> None:
+    use = f'backbone="{Path(__file__)}:Liar"'
+    with pytest.raises(RecipeError) as caught:
+        toy_run(recipe, tmp_path / "run", use)
+    assert "says 17 channels, but gives 16: (2, 16, 25)" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:3"])
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_said(recipe: Path, tmp_path: Path, device: str) -> None:
+    process = command("run", recipe, "--device", device)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert errors == f"device {device!r} was asked for, but torch sees no CUDA device; use 'auto' or 'cpu'\n"
