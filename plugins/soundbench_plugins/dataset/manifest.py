@@ -57,7 +57,7 @@ class Manifest:
             the fold `train`.
         multilabel: whether a clip may have several labels.
         root: the folder that relative paths begin at. Without it that is the manifest's own folder; a list of numbers
-            whose first path is not there begins at the working directory, as its makers meant it.
+            whose first path names a folder that is not there begins at the working directory, as its makers meant it.
     """
 
     def __init__(
@@ -102,8 +102,7 @@ class Manifest:
                     faults.add(line, error)
                     continue
                 base = self._base(file, clip.path) if base is None else base
-                own = clip.fold if fold == "train" else None
-                named = fold if len(self.paths) > 1 and own is None else clip.fold
+                named = fold if len(self.paths) > 1 and (fold == "test" or clip.fold is None) else clip.fold
                 yield attrs.evolve(clip, path=os.path.join(base, clip.path), fold=named)
             faults.tell()
             if base is None:
@@ -113,7 +112,8 @@ class Manifest:
         """Where the relative paths of a manifest begin."""
         if self.root is not None:
             return str(self.root)
-        if _rows_of(file) is _list_rows and not os.path.exists(file.parent / first) and os.path.exists(first):
+        folder = os.path.dirname(first)
+        if _rows_of(file) is _list_rows and not os.path.isdir(file.parent / folder) and os.path.isdir(folder):
             return str(Path.cwd())
         return str(file.parent)
 
