@@ -230,6 +230,14 @@ def test_a_bare_evaluation_is_enough(run: RunDirectory) -> None:
     assert "# run\n" in page(run, judged())
 
 
+def test_the_page_on_reports_explains_every_key() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "report.md").read_text(encoding="utf-8")
+    content = judged()
+
+    for name in {*content, *content["metrics"], *content["per_class"][0], "parts", "folds", "across_folds", "skipped"}:
+        assert re.search(rf"`{name}\b", text), name
+
+
 # All folds
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -92,6 +93,16 @@ def test_every_name_is_where_the_design_has_it(run: RunDirectory) -> None:
         "confusion_png": "figures/confusion.png",
         "confusion_labels": "figures/confusion_labels.txt",
     }
+
+
+def test_the_page_on_run_directories_names_every_file_and_column() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "run-directory.md").read_text(encoding="utf-8")
+    places = [place.name for place in vars(RunDirectory).values() if isinstance(place, rundir._Place)]
+
+    for name in {part for place in places for part in place.split("/")}:
+        assert re.search(rf"[`/]{re.escape(name)}[`/]", page), name
+    for name in (*rundir._CLIP_COLUMNS, *rundir._PREDICTION_COLUMNS, "score:<class>"):
+        assert f"`{name}`" in page, name
 
 
 @pytest.mark.parametrize(
