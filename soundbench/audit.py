@@ -293,6 +293,6 @@ def _classes(table: ClipTable, result: SplitResult) -> Iterable[Check]:
     )
     yield from (Check(name, len(classes), classes[:EXAMPLES]) for name, classes in missing)
     counts = np.bincount(table.label_values, minlength=len(table.classes))
-    least, most = (f"{counts[code]} clips of {table.classes[code]}" for code in (counts.argmin(), counts.argmax()))
-    ends = (least, most) if counts.min() < counts.max() else (f"{counts.min()} clips of each",)
+    least, most = (f"{table.classes[code]}: {counts[code]}" for code in (counts.argmin(), counts.argmax()))
+    ends = (least, most) if counts.min() < counts.max() else (f"each: {counts.min()}",)
     yield Check("classes, the smallest and the largest", len(table.classes), ends)

@@ -7,7 +7,7 @@ import io
 import os
 from pathlib import Path
 
-from soundbench.errors import DataError
+from soundbench.errors import DataError, MissingDataError
 from soundbench.finding import find_sounds
 
 __all__ = ["manifest_of"]
@@ -27,6 +27,8 @@ def manifest_of(folder: Path, base: Path) -> str:
         MissingDataError: no such folder, or no sound in it.
         DataError: sounds that lie in no class folder.
     """
+    if not folder.is_dir():
+        raise MissingDataError(f"{folder}: no such folder; a folder of class folders is looked for there")
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["path", "label", "group"])
@@ -34,6 +36,8 @@ def manifest_of(folder: Path, base: Path) -> str:
         *above, _ = sound.relative_to(folder).parts
         if not above:
             raise DataError(f"{sound}: lies in no class folder; put it into the folder of its class")
+        if any(part.startswith(".") for part in above):
+            continue
         group = "/".join(above) if len(above) > 1 else ""
         table.writerow([Path(os.path.relpath(sound, base)).as_posix(), above[0], group])
     return text.getvalue()
