@@ -67,6 +67,10 @@ class Recipe:
         draft = draft_of(tables, name, source, base)
         self.__attrs_init__(**_resolve(draft, registry, True))
 
+    def with_tables(self, **changes: Any) -> Recipe:
+        """The recipe with some of its tables changed, for tables that are made and checked already."""
+        return attrs.evolve(self, **changes)
+
     def components(self) -> Iterator[Part]:
         """Every part, in the order of the tables."""
         for table in TABLES:

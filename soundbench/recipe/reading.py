@@ -70,6 +70,9 @@ class Draft:
         Raises:
             ValueError: the path leads nowhere.
         """
+        if path == ["name"]:
+            self.name = value
+            return
         if len(path) == 1:
             self.put({str(path[0]): value}, Path(), _SET)
             return

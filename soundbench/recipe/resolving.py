@@ -149,7 +149,7 @@ class Resolver:
             self._tell(key, f"must be a string, is {show(use)}")
             return None
         if isinstance(use, str) and is_file(use) and not self.trust_code:
-            self._tell(key, f"{show(use)} is code that came with the run; only --trust-code (trust_code=True) runs it")
+            self._tell(key, f'"{use}" is code that came with the run; only --trust-code (trust_code=True) runs it')
             return None
         try:
             return self.registry.get(kind, use)

@@ -65,8 +65,8 @@ def _above(low: int) -> Validator:
     return _range(f"above {low}", lambda value: value > low)
 
 
-def _between(low: float, high: float) -> Validator:
-    return _range(f"from {low:g} to {high:g}", lambda value: low <= value <= high)
+def _between(low: int, high: int) -> Validator:
+    return _range(f"from {low} to {high}", lambda value: low <= value <= high)
 
 
 def _below_one(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -142,13 +142,9 @@ class Audio:
 
     def __attrs_post_init__(self) -> None:
         if self.hop is not None and self.hop > self.window:
-            raise ValueError(
-                f"hop must be at most window, {show(self.window)}, or sound is left out; is {show(self.hop)}"
-            )
+            raise ValueError(f"hop must be at most window ({self.window} s), or sound is left out; is {self.hop}")
         if self.window * self.rate < 1:
-            raise ValueError(
-                f"window must be at least one sample long at {self.rate} Hz, is {show(self.window)} seconds"
-            )
+            raise ValueError(f"window must be at least one sample long at {self.rate} Hz, is {self.window} s")
 
 
 @attrs.frozen
