@@ -1,0 +1,74 @@
+"""Packages that may be missing, or may not import, brought in where they are used and nowhere else."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from soundbench.errors import NotInstalled
+
+__all__ = ["import_torchaudio"]
+
+
+def import_torchaudio() -> types.ModuleType:
+    """`torchaudio`, also where its compiled part does not fit the torch that is installed.
+
+    Its wheels are built against one CUDA version and refuse to import beside a torch for CPUs or for another CUDA. All
+    but a few operators (RNN-T loss, forced alignment, fast IIR filters) are plain Python, and work with a stand-in for
+    the compiled part; those few then fail when called, with the reason.
+
+    Raises:
+        NotInstalled: torchaudio is not there, or not even its Python part can be imported.
+    """
+    if "torchaudio" in sys.modules:
+        return sys.modules["torchaudio"]
+    try:
+        return importlib.import_module("torchaudio")
+    except ModuleNotFoundError as error:
+        if error.name != "torchaudio":
+            raise
+        raise NotInstalled("torchaudio is not installed: pip install torchaudio") from error
+    except (OSError, RuntimeError) as error:
+        return _without_extension(error)
+
+
+def _without_extension(cause: Exception) -> types.ModuleType:
+    """`torchaudio` imported over a stand-in for its compiled part, which `cause` keeps from loading."""
+    _forget()
+    sys.modules["torchaudio._extension"] = _stand_in(str(cause).splitlines()[0])
+    try:
+        module = importlib.import_module("torchaudio")
+    except Exception:
+        _forget()
+        raise NotInstalled(f"torchaudio cannot be imported: {cause}") from cause
+    message = "torchaudio's compiled part does not fit this torch: its Python part alone is used"
+    warnings.warn(message, RuntimeWarning, stacklevel=3)
+    return module
+
+
+def _forget() -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchaudio"]:
+        del sys.modules[name]
+
+
+def _stand_in(reason: str) -> types.ModuleType:
+    """What `torchaudio._extension` offers the rest of torchaudio 2.11, saying that there is nothing compiled."""
+
+    def fail_if_no_align(function: Callable[..., Any]) -> Callable[..., Any]:
+        def refuse(*args: Any, **kwargs: Any) -> Any:
+            raise RuntimeError(f"{function.__name__} needs torchaudio's compiled part, which did not load: {reason}")
+
+        return refuse
+
+    module = types.ModuleType("torchaudio._extension")
+    vars(module).update(
+        _IS_TORCHAUDIO_EXT_AVAILABLE=False,
+        _IS_ALIGN_AVAILABLE=False,
+        _check_cuda_version=lambda: None,
+        fail_if_no_align=fail_if_no_align,
+    )
+    return module
