@@ -58,7 +58,8 @@ def speed(rounds: int, batch: int) -> None:
     for machine, _, _, seconds in settings:
         middle = statistics.median(seconds)
         ratio = base[machine.threads] / middle
-        print(f"| {machine.precision} | {machine.channels_last} | {machine.threads} | {batch / middle:.1f} | {ratio:.2f} |")
+        cells = (machine.precision, machine.channels_last, machine.threads, f"{batch / middle:.1f}", f"{ratio:.2f}")
+        print("| " + " | ".join(str(cell) for cell in cells) + " |")
 
 
 def judge(run: Path) -> None:
@@ -67,7 +68,7 @@ def judge(run: Path) -> None:
     from soundbench.judging import make_evaluator
 
     model = classifier.load(run)
-    rows = [row for row in rundir.read_rows(run / "predictions.csv")]
+    rows = rundir.read_rows(run / "predictions.csv")
     truth = np.array([model.classes.index(row["label"]) for row in rows])
     stored = np.array([model.classes.index(row["predicted"]) for row in rows])
     print(f"stored predictions: {(stored == truth).mean():.4f} of {len(rows)} clips")

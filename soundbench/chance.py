@@ -38,7 +38,8 @@ def _mix(bits: Positions) -> Positions:
     """SplitMix64's finalizer; the masks make signed right shifts logical ones."""
     bits = (bits ^ ((bits >> 30) & ((1 << 34) - 1))) * _FIRST
     bits = (bits ^ ((bits >> 27) & ((1 << 37) - 1))) * _SECOND
-    return bits ^ ((bits >> 31) & ((1 << 33) - 1))
+    mixed: Positions = bits ^ ((bits >> 31) & ((1 << 33) - 1))
+    return mixed
 
 
 @attrs.frozen
@@ -65,7 +66,8 @@ class Chance:
         """A number in [low, high) for each position, float32, with 24 random bits."""
         unit = (self.bits(position, draw) >> 40) & ((1 << 24) - 1)
         if isinstance(unit, np.ndarray):
-            return (low + (high - low) * (unit * _UNIT)).astype(np.float32)
+            scaled: np.ndarray = (low + (high - low) * (unit * _UNIT)).astype(np.float32)
+            return scaled
         return low + (high - low) * (unit.float() * _UNIT)
 
     def integers(self, position: Positions, draw: str, count: Positions | int) -> Positions:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from soundbench import assembly, audio, checkpoints, recipe as recipes
+from soundbench import assembly, audio, checkpoints
+from soundbench import recipe as recipes
 from soundbench.contracts import Loss
 from soundbench.errors import CallError, SoundError
 from soundbench.judging import Grid, judge, make_evaluator

@@ -13,7 +13,20 @@ import ignite.distributed as idist
 import torch
 from torch import nn
 
-__all__ = ["barrier", "broadcast", "gather", "is_main", "join", "leave", "local_rank", "local_world", "rank", "same_buffers", "world", "wrap"]
+__all__ = [
+    "barrier",
+    "broadcast",
+    "gather",
+    "is_main",
+    "join",
+    "leave",
+    "local_rank",
+    "local_world",
+    "rank",
+    "same_buffers",
+    "world",
+    "wrap",
+]
 
 T = TypeVar("T")
 
@@ -31,7 +44,7 @@ def leave() -> None:
 
 
 def rank() -> int:
-    """This process's number, from 0."""
+    """The number of this process, from 0."""
     return int(idist.get_rank())
 
 
@@ -41,7 +54,7 @@ def world() -> int:
 
 
 def local_rank() -> int:
-    """This process's number on its machine."""
+    """The number of this process on its machine."""
     return int(idist.get_local_rank())
 
 

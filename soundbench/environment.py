@@ -7,18 +7,40 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import attrs
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from soundbench import distributed
 from soundbench.clips import ClipTable
-from soundbench.machine import Machine
+from soundbench.machine import Machine, settle
 from soundbench.recipe import Recipe
 
-__all__ = ["describe_environment", "fingerprint"]
+__all__ = ["describe_environment", "fingerprint", "settle_recipe"]
 
+_SETTLED = ("precision", "threads", "channels_last")
 _PACKAGES = ("soundbench", "torch", "numpy", "pytorch-ignite", "soundfile", "soxr", "attrs", "cattrs", "pluggy")
+
+
+def settle_recipe(recipe: Recipe) -> tuple[Machine, Recipe]:
+    """The machine as this process uses it, and the recipe with what `auto` turned out to mean.
+
+    Raises:
+        CallError: a device or a precision that the machine does not have.
+    """
+    train = recipe.train
+    machine = settle(
+        train.device,
+        train.precision,
+        train.threads,
+        train.channels_last,
+        train.workers,
+        distributed.local_rank(),
+        distributed.local_world(),
+    )
+    settled = {"device": machine.device.type, **{name: getattr(machine, name) for name in _SETTLED}}
+    return machine, recipe.with_tables(train=attrs.evolve(train, **settled))
 
 
 def describe_environment(recipe: Recipe, machine: Machine, data: str) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from typing import Any
 import attrs
 import numpy as np
 
-from soundbench import assembly, distributed, recipe as recipes, report, rundir, statistics
+from soundbench import assembly, distributed, report, rundir, statistics
+from soundbench import recipe as recipes
 from soundbench.clips import ClipTable, Fold
 from soundbench.errors import Problem, RecipeError
 from soundbench.recipe import Recipe
-from soundbench.running import resume, run, to_stderr
 from soundbench.rundir import RunDirectory
+from soundbench.running import new_directory, resume, run, to_stderr
 
 __all__ = ["FOLDS", "resume_folds", "run_folds"]
 
@@ -45,14 +46,12 @@ def run_folds(
         )
     if problems:
         raise RecipeError(recipe.source, problems)
-    path = None
+    directory = new_directory(out, recipe.name)
     if distributed.is_main():
-        directory = RunDirectory.create(out) if out else RunDirectory.new(Path("runs"), recipe.name)
         recipes.write_code(recipe, directory.model / "code")
         rundir.write_text(directory.recipe, recipes.relocated(recipe, "./model/code").to_toml())
         rundir.write_json(directory.path / FOLDS, {"folds": folds})
-        path = directory.path
-    return _each(recipe, RunDirectory(distributed.broadcast(path)), folds, cache, say, trust_code=True)
+    return _each(recipe, directory, folds, cache, say, trust_code=True)
 
 
 def resume_folds(
@@ -70,7 +69,7 @@ def _each(
 ) -> RunDirectory:
     finished = []
     for number, fold in enumerate(folds, start=1):
-        own = RunDirectory(directory.path / f"fold-{number:02d}")
+        own = directory.fold(fold)
         say(f"fold {fold}: {number} of {len(folds)}, in {own.path}")
         if own.environment.exists():
             resume(own.path, trust_code=trust_code, cache=cache, say=say)
@@ -78,7 +77,7 @@ def _each(
             if distributed.is_main():
                 shutil.rmtree(own.path, ignore_errors=True)
             distributed.barrier()
-            one = attrs.evolve(recipe, split=attrs.evolve(recipe.split, test=[fold]))
+            one = recipe.with_tables(split=attrs.evolve(recipe.split, test=[fold]))
             run(one, out=own.path, cache=cache, say=say)
         finished.append(own)
     if distributed.is_main():

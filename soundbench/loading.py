@@ -6,7 +6,7 @@ Both read whole batches from the store's memory map; samples travel as 16-bit in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -21,6 +21,7 @@ from soundbench import masks
 from soundbench.chance import Chance, order
 from soundbench.clips import ClipTable
 from soundbench.contracts import Batch
+from soundbench.errors import Problem, RecipeError
 
 if TYPE_CHECKING:
     from soundbench.store import Store
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Order",
     "RawBatch",
+    "class_weights",
     "judging_batches",
     "on_device",
     "pack",
@@ -48,7 +50,7 @@ class RawBatch(NamedTuple):
     scales: Tensor
     lengths: Tensor
     target: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # a tuple's own method of that name is of no use here
     position: Tensor
 
 
@@ -170,11 +172,7 @@ def judging_batches(
 
 def _loader(dataset: Dataset[RawBatch], sampler: Sampler[int], workers: int) -> DataLoader[RawBatch]:
     own = torch.Generator().manual_seed(0)  # the loader's base seed must draw nothing from the global state
-    return DataLoader(dataset, batch_size=None, sampler=sampler, num_workers=workers, collate_fn=_same, generator=own)
-
-
-def _same(batch: RawBatch) -> RawBatch:
-    return batch
+    return DataLoader(dataset, batch_size=None, sampler=sampler, num_workers=workers, generator=own)
 
 
 def window_grid(lengths: Rows, window: int, hop: int) -> tuple[Rows, Rows]:
@@ -222,3 +220,30 @@ def set_level(waveform: Tensor, lengths: Tensor, decibels: float) -> Tensor:
     power = (waveform.square() * inside).sum(dim=1) / lengths
     gain = torch.where(power > 0, 10 ** (decibels / 20) * power.clamp(min=1e-30).rsqrt(), torch.ones_like(power))
     return waveform * gain[:, None]
+
+
+def class_weights(given: Mapping[str, float] | str, table: ClipTable, rows: Rows, source: str) -> NDArray[np.float32]:
+    """The weight of each class `(K,)` in the loss, with mean 1 over the training clips.
+
+    Args:
+        given: `train.class_weights`: `none`, `balanced` (the inverse of a class's clips), or a weight a class.
+        table: the clips.
+        rows: those to train on.
+        source: the recipe, for messages.
+
+    Raises:
+        RecipeError: a class that there is not.
+    """
+    counts = table.targets(rows).sum(axis=0)
+    if given == "none":
+        return np.ones(len(table.classes), np.float32)
+    if isinstance(given, Mapping):
+        unknown = [name for name in given if name not in table.classes]
+        if unknown:
+            text = f"no class {unknown[0]!r}; the classes are: {', '.join(table.classes)}"
+            raise RecipeError(source, [Problem("train.class_weights", text)])
+        weights = np.array([given.get(name, 1.0) for name in table.classes])
+    else:
+        weights = np.divide(1.0, counts, out=np.zeros(len(counts)), where=counts > 0)
+    scaled: NDArray[np.float32] = (weights * counts.sum() / (weights * counts).sum()).astype(np.float32)
+    return scaled

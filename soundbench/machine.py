@@ -48,7 +48,7 @@ class Machine:
     def place(self, module: nn.Module) -> nn.Module:
         """The module on the device, images channels last where that was settled."""
         module = module.to(self.device)
-        return module.to(memory_format=torch.channels_last) if self.channels_last else module  # type: ignore[call-overload, no-any-return]
+        return module.to(memory_format=torch.channels_last) if self.channels_last else module  # type: ignore[call-overload]
 
 
 def settle(
@@ -66,13 +66,12 @@ def settle(
         CallError: a device that is not there, or a precision that it does not have.
     """
     where = _device(device, local_rank)
-    if threads == "auto":
-        threads = max(1, (_cores() - workers) // local_world)
-    torch.set_num_threads(threads)
+    count = max(1, (_cores() - workers) // local_world) if threads == "auto" else threads
+    torch.set_num_threads(count)
     chosen = _precision(where) if precision == "auto" else precision
     if chosen == "fp16" and where.type == "cpu":
         raise CallError("train.precision: fp16 needs a GPU; on a CPU use 'bf16' or 'fp32'")
-    return Machine(where, chosen, threads, True if channels_last == "auto" else channels_last)
+    return Machine(where, chosen, count, True if channels_last == "auto" else channels_last)
 
 
 def _device(name: str, local_rank: int) -> torch.device:

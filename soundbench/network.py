@@ -95,7 +95,7 @@ class Network(nn.Module):
         if getattr(self.featurizer, "ragged", True) or bool((lengths == waveform.shape[1]).all()):
             return self.featurizer(waveform, lengths)
         found: list[tuple[Tensor, Tensor, Tensor]] = []
-        for length in lengths.unique().tolist():
+        for length in sorted(set(lengths.tolist())):
             rows = (lengths == length).nonzero().squeeze(1)
             frames, counts = self.featurizer(waveform[rows, :length], lengths[rows])
             found.append((rows, frames, counts))
@@ -168,7 +168,7 @@ def summarize(network: Network, window: int) -> Summary:
             handles.append(module.register_forward_hook(_note(shapes, name)))
     device = next(network.parameters()).device
     waveform, lengths = torch.zeros(1, window, device=device), torch.tensor([window], device=device)
-    counter = FlopCounterMode(display=False, depth=None)
+    counter = FlopCounterMode(display=False)
     training = network.training
     network.eval()
     try:

@@ -5,29 +5,29 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import attrs
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from soundbench import assembly, checkpoints, distributed, recipe as recipes, report, rundir, statistics, training
+from soundbench import assembly, checkpoints, distributed, report, rundir, statistics, training
+from soundbench import recipe as recipes
 from soundbench.contracts import Dataset, RunInfo
-from soundbench.environment import describe_environment, fingerprint
-from soundbench.errors import CallError, DataError, Problem, RecipeError, RunError
+from soundbench.environment import describe_environment, fingerprint, settle_recipe
+from soundbench.errors import DataError, Problem, RecipeError, RunError
 from soundbench.judging import Grid, Judged, judge_clips, make_evaluator
-from soundbench.loading import Order, RawBatch, training_batches
-from soundbench.machine import Machine, settle
+from soundbench.loading import Order, RawBatch, class_weights, training_batches
 from soundbench.recipe import Recipe
+from soundbench.results import protocol, skipped
 from soundbench.rundir import RunDirectory
-from soundbench.splits import ClipTable, SplitResult, split
+from soundbench.splits import ClipTable, split
 from soundbench.store import Store, open_store
 
-__all__ = ["class_weights", "resume", "run", "to_stderr"]
+__all__ = ["new_directory", "resume", "run", "to_stderr"]
 
 Say = Callable[[str], None]
 Rows = NDArray[np.int64]
@@ -36,6 +36,14 @@ Rows = NDArray[np.int64]
 def to_stderr(line: str) -> None:
     """Tell the user of the work, apart from its result."""
     print(line, file=sys.stderr, flush=True)
+
+
+def new_directory(out: Path | None, name: str) -> RunDirectory:
+    """A new run directory: `out`, or one under `runs/` called after the recipe. The main process makes it for all."""
+    path = Path()
+    if distributed.is_main():
+        path = (RunDirectory.create(out) if out else RunDirectory.new(Path("runs"), name)).path
+    return RunDirectory(distributed.broadcast(path))
 
 
 def run(recipe: Recipe, *, out: Path | None = None, cache: Path | bool = True, say: Say = to_stderr) -> RunDirectory:
@@ -92,8 +100,8 @@ class _Session:
         self.aloud, self.lines = say, list[str]()
         self.cache = cache
         self.began = time.monotonic()
-        self.machine = _settle(recipe)
-        self.recipe = recipe = _settled(recipe, self.machine)
+        self.machine, self.recipe = settle_recipe(recipe)
+        recipe = self.recipe
         self.dataset: Dataset = assembly.make_dataset(recipe)
         self.made = assembly.assemble(recipe, len(self.dataset.classes))
         self.table = ClipTable.of(self.dataset)
@@ -118,10 +126,7 @@ class _Session:
 
     def begin(self, out: Path | None) -> None:
         """Make the run directory and write down all that is known before any sound is read."""
-        if distributed.is_main():
-            self.directory = RunDirectory.create(out) if out else RunDirectory.new(Path("runs"), self.recipe.name)
-        path = distributed.broadcast(self.directory.path if distributed.is_main() else None)
-        self.directory = RunDirectory(path)
+        self.directory = new_directory(out, self.recipe.name)
         if distributed.is_main():
             recipes.write_code(self.recipe, self.directory.model / "code")
             rundir.write_text(self.directory.recipe, recipes.relocated(self.recipe, "./model/code").to_toml())
@@ -290,7 +295,8 @@ class _Session:
 
     def _prior(self) -> NDArray[np.float32]:
         """How many training clips each class has, `(K,)`."""
-        return self.table.targets(self.parts["train"]).sum(axis=0)
+        counts: NDArray[np.float32] = self.table.targets(self.parts["train"]).sum(axis=0)
+        return counts
 
     def _validate(self) -> training.Validation | None:
         """Accuracy on the validation set decides which epoch is the best; of equals, the lower loss."""
@@ -323,20 +329,15 @@ class _Session:
         return self._judge("test")
 
     def _report(self, judged: Judged) -> dict[str, Any]:
-        figures = self._evaluate(judged, resamples=2000)
+        """Write down what the test set's judgement says."""
         found = {
             "name": self.recipe.name,
-            "protocol": self._protocol(),
-            **figures,
+            "protocol": protocol(self.recipe, self.table, self.cut, self.parts, self.best_epoch),
+            **(figures := self._evaluate(judged, resamples=2000)),
             "folds": [{"test": self.recipe.tables()["split"]["test"], "metrics": figures["metrics"]}],
             "prior": self._prior().tolist(),
             "parts": {name: len(rows) for name, rows in self.parts.items()},
-            "skipped": {
-                "count": len(self.store.errors),
-                "clips": [
-                    {"path": self.table.paths[row], "reason": reason} for row, reason in self.store.errors.items()
-                ],
-            },
+            "skipped": skipped(self.table, self.store),
             "device": str(self.machine.device),
             "precision": self.machine.precision,
             "seconds": round(time.monotonic() - self.began, 1),
@@ -348,31 +349,6 @@ class _Session:
         distributed.barrier()
         return found
 
-    def _protocol(self) -> dict[str, Any]:
-        """What the numbers are comparable within."""
-        tables = self.recipe.tables()
-        notes = []
-        if self.recipe.split.crossing == "allow" and self.cut.crossing_groups:
-            notes.append(f"{self.cut.crossing_groups} groups cross between parts, as the recipe allows")
-        if not len(self.parts["validation"]):
-            notes.append("no validation set: the last epoch was judged")
-        if self.cut.classes_without_test:
-            notes.append("classes without a test clip: " + ", ".join(self.cut.classes_without_test))
-        selection = "highest validation accuracy, then lowest loss" if len(self.parts["validation"]) else "last epoch"
-        return {
-            "dataset": tables["dataset"],
-            "classes": len(self.table.classes),
-            "split": tables["split"],
-            "crossing_groups": self.cut.crossing_groups,
-            "purged": len(self.cut.rows("purged")),
-            "selection": selection,
-            "best_epoch": self.best_epoch,
-            "epochs": self.recipe.train.epochs,
-            "seed": self.recipe.train.seed,
-            "audio": tables["audio"],
-            "notes": notes,
-        }
-
 
 _RULES = ("epochs", "seed", "accumulate", "clip_gradient", "patience", "keep", "checkpoint_steps")
 
@@ -383,54 +359,3 @@ def _tell_nobody(_hook: str, **_arguments: Any) -> None:
 
 def _samples(seconds: float, rate: int) -> int:
     return max(1, round(seconds * rate))
-
-
-def _settle(recipe: Recipe) -> Machine:
-    train = recipe.train
-    return settle(
-        train.device,
-        train.precision,
-        train.threads,
-        train.channels_last,
-        train.workers,
-        distributed.local_rank(),
-        distributed.local_world(),
-    )
-
-
-def _settled(recipe: Recipe, machine: Machine) -> Recipe:
-    """The recipe with what `auto` turned out to mean."""
-    train = attrs.evolve(
-        recipe.train,
-        device=machine.device.type,
-        precision=machine.precision,
-        threads=machine.threads,
-        channels_last=machine.channels_last,
-    )
-    return attrs.evolve(recipe, train=train)
-
-
-def class_weights(given: Mapping[str, float] | str, table: ClipTable, rows: Rows, source: str) -> NDArray[np.float32]:
-    """The weight of each class `(K,)` in the loss, with mean 1 over the training clips.
-
-    Args:
-        given: `train.class_weights`: `none`, `balanced` (the inverse of a class's clips), or a weight a class.
-        table: the clips.
-        rows: those to train on.
-        source: the recipe, for messages.
-
-    Raises:
-        RecipeError: a class that there is not.
-    """
-    counts = table.targets(rows).sum(axis=0)
-    if given == "none":
-        return np.ones(len(table.classes), np.float32)
-    if isinstance(given, Mapping):
-        unknown = [name for name in given if name not in table.classes]
-        if unknown:
-            text = f"no class {unknown[0]!r}; the classes are: {', '.join(table.classes)}"
-            raise RecipeError(source, [Problem("train.class_weights", text)])
-        weights = np.array([given.get(name, 1.0) for name in table.classes])
-    else:
-        weights = np.divide(1.0, counts, out=np.zeros(len(counts)), where=counts > 0)
-    return (weights * counts.sum() / (weights * counts).sum()).astype(np.float32)

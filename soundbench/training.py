@@ -305,7 +305,7 @@ class _Session:
         return bool(self.rules.patience) and epoch - self.progress.best_epoch >= self.rules.patience
 
     def save(self, engine: Engine, best: bool = False) -> None:
-        """Write a checkpoint; its progress holds the losses of all processes, and a resume gives them to the main one."""
+        """Write a checkpoint. It holds the losses of all processes; a resume gives them to the main one."""
         loss = sum(distributed.gather(self.progress.loss))
         if distributed.is_main():
             parts, progress = self.parts, self.progress

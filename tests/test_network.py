@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from toys import ToyBackbone, ToyFeaturizer, ToyPooling
 from torch import Tensor, nn
+from toys import ToyBackbone, ToyFeaturizer, ToyPooling
 
 from soundbench.network import Head, Network, receptive_frames, summarize
 

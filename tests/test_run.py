@@ -143,7 +143,8 @@ def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(recipe: Path, tmp_
         process = command(*arguments, **slow)
         deadline = time.monotonic() + 100
         while not _mid_epoch(cut, least):
-            assert time.monotonic() < deadline and process.poll() is None, process.communicate()
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -375,7 +376,7 @@ def test_unreadable_clips_end_the_run_or_are_skipped_and_reported(recipe: Path, 
 
 def test_balanced_weights_have_mean_one_over_the_training_clips() -> None:
     from soundbench.clips import ClipTable
-    from soundbench.running import class_weights
+    from soundbench.loading import class_weights
 
     class Lopsided(toys.ToyDataset):
         def clips(self) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from toys import (
     ToyBackbone,
     ToyDataset,
@@ -25,7 +26,6 @@ from toys import (
     toy_optimizer,
     toy_scheduler,
 )
-from torch import nn
 
 from soundbench import checkpoints, distributed
 from soundbench.clips import ClipTable
