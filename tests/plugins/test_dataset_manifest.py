@@ -14,6 +14,7 @@ from soundbench_plugins.dataset.manifest import Manifest
 from soundbench.clips import ClipTable
 from soundbench.contracts import Clip
 from soundbench.errors import DataError, MissingDataError
+from soundbench.manifests import manifest_of
 
 STRANGE = ["rock, paper", 'say "hi"', "two  words", "狗叫", "🐕", "a;b", "[x]", "=1+1"]
 
@@ -318,3 +319,17 @@ def test_reading_takes_no_memory_for_its_rows(tmp_path: Path) -> None:
 
     peak(1)
     assert peak(20) < peak(1) + 100_000
+
+
+def test_what_data_manifest_writes_is_read_back(tmp_path: Path) -> None:
+    for label in ("rock, paper", 'say "hi"', "狗叫"):
+        write(tmp_path / "sounds" / label / "tape 1" / "a.wav", "")
+        write(tmp_path / "sounds" / label / "b.wav", "")
+    path = write(tmp_path / "lists/mine.csv", manifest_of(tmp_path / "sounds", tmp_path / "lists"))
+    table = ClipTable.of(Manifest(path=path))
+
+    assert table.classes == ("rock, paper", 'say "hi"', "狗叫")
+    assert all(Path(name).is_file() for name in table.paths.names)
+    assert {table.clip(row).group for row in range(len(table)) if "tape" in str(table.paths[row])} == {
+        f"{label}/tape 1" for label in table.classes
+    }
