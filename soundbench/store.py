@@ -76,13 +76,14 @@ def open_store(
     root = (folder or cache_folder()).absolute()
     place = root / sounds.key
     store = Store(place, sounds.of_rows)
-    if _is_good(place, sounds, say):
-        say(f"sound: {_count(len(sounds))} in {place}, {_size(store.size_bytes)}")
-    else:
-        with _telling(root), _locked(root, sounds.key, say):
-            if not _is_good(place, sounds, lambda _: None):
-                _sweep(root, sounds.key)
-                _make(root, sounds, say, workers or _cores())
+    with _telling(root):
+        if _is_good(place, sounds, say):
+            say(f"sound: {_count(len(sounds))} in {place}, {_size(store.size_bytes)}")
+        else:
+            with _locked(root, sounds.key, say):
+                if not _is_good(place, sounds, lambda _: None):
+                    _sweep(root, sounds.key)
+                    _make(root, sounds, say, workers or _cores())
     _refuse(sounds, Index.read(place).errors, on_error, say)
     return store
 
@@ -226,12 +227,14 @@ def _read(sounds: Sounds, number: int) -> Quantized | SoundError:
 
 @contextlib.contextmanager
 def _telling(root: Path) -> Iterator[None]:
-    """What keeps the cache folder from being written, in one line."""
+    """What keeps the cache folder from being used, in one line."""
     try:
         yield
+    except BrokenPipeError:  # whoever `say` told does not listen any more
+        raise
     except OSError as error:
         reason = error.strerror or str(error)
-        raise DataError(f"{root}: the cache folder cannot be written ({reason}); {ELSEWHERE}") from error
+        raise DataError(f"{root}: the cache folder cannot be used ({reason}); {ELSEWHERE}") from error
 
 
 @contextlib.contextmanager

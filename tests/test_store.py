@@ -436,7 +436,7 @@ def test_a_cache_folder_that_cannot_be_written(make, paths, tmp_path):
     with pytest.raises(DataError) as caught:
         make(*paths)
     assert str(caught.value) == (
-        f"{tmp_path / 'cache'}: the cache folder cannot be written (File exists); set SOUNDBENCH_CACHE to another "
+        f"{tmp_path / 'cache'}: the cache folder cannot be used (File exists); set SOUNDBENCH_CACHE to another "
         "folder, or use --no-cache"
     )
 
@@ -444,7 +444,7 @@ def test_a_cache_folder_that_cannot_be_written(make, paths, tmp_path):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_cache_folder_without_permission(make, paths, tmp_path):
     (tmp_path / "cache").mkdir(mode=0o500)
-    with pytest.raises(DataError, match=r"the cache folder cannot be written \(Permission denied\); set SOUNDBENCH"):
+    with pytest.raises(DataError, match=r"the cache folder cannot be used \(Permission denied\); set SOUNDBENCH"):
         make(*paths)
 
 
