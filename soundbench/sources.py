@@ -157,11 +157,11 @@ def line_of(error: BaseException, path: Path) -> int | None:
     return line
 
 
-def argument_docs(docstring: str | None) -> dict[str, str]:
-    """What the `Args:` section of a docstring says of each parameter, on one line each."""
+def argument_docs(docstring: str | None, section: str = "Args:") -> dict[str, str]:
+    """What a section of a docstring says of each name in it, on one line each."""
     found: dict[str, list[str]] = {}
     lines = inspect.cleandoc(docstring or "").splitlines()
-    start = next((number for number, line in enumerate(lines) if line.strip() == "Args:"), len(lines))
+    start = next((number for number, line in enumerate(lines) if line.strip() == section), len(lines))
     indent, current = None, None
     for line in lines[start + 1 :]:
         width = len(line) - len(line.lstrip())
