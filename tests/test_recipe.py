@@ -531,6 +531,7 @@ def test_local_files_go_with_the_run_and_are_found_there(own: Recipe, tmp_path: 
     moved = relocated(own, "./model/code")
     assert (moved.backbone.use, moved.pooling.use) == ("./model/code/mine.py:Net", "./model/code/mine_2.py:Pool")
     assert moved.loss == own.loss
+    assert "# backbone ./model/code/mine.py:Net: mine.py\n" in moved.to_toml()
     path = tmp_path / "run" / "recipe.toml"
     path.write_text(moved.to_toml(), encoding="utf-8")
     again = read(path, registry=toy_registry())

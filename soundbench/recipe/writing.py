@@ -30,7 +30,8 @@ def to_toml(recipe: Recipe) -> str:
     lines = [f"# Resolved by {own}, every default written out: running it again is running the same."]
     for part in recipe.components():
         component = part.component
-        origin = f"{component.distribution} {component.version}".strip() or str(component.source or "Python")
+        own_code = component.source.name if component.source else "Python"
+        origin = f"{component.distribution} {component.version}".strip() or own_code
         lines.append(f"# {part.kind} {part.use}: {origin}")
     return "\n".join(line.replace("\n", " ") for line in lines) + "\n\n" + tomli_w.dumps(recipe.tables())
 
