@@ -15,6 +15,7 @@ import statistics
 import time
 from pathlib import Path
 
+import attrs
 import numpy as np
 import torch
 from engine import CLASSES, batches, network
@@ -65,7 +66,6 @@ def speed(rounds: int, batch: int) -> None:
 def judge(run: Path) -> None:
     from soundbench import classifier, rundir
     from soundbench.judging import judge as judged_by
-    from soundbench.judging import make_evaluator
 
     model = classifier.load(run)
     rows = rundir.read_rows(run / "predictions.csv")
@@ -74,9 +74,9 @@ def judge(run: Path) -> None:
     print(f"stored predictions: {(stored == truth).mean():.4f} of {len(rows)} clips")
     sounds = [model.hear(Path(row["path"])) for row in rows]
     for precision in PRECISIONS:
-        evaluator = make_evaluator(model.network, model.loss, model.machine, model.grid.level, precision)
+        by = attrs.evolve(model.judge, precision=precision)
         began = time.perf_counter()
-        scores = judged_by(evaluator, model.network, model.windows(sounds, 32)).scores
+        scores = judged_by(by, model.windows(sounds, 32)).scores
         seconds = time.perf_counter() - began
         accuracy = (scores.argmax(axis=1) == truth).mean()
         print(f"{precision}: {accuracy:.4f}, {len(rows) / seconds:.1f} clips/s")

@@ -15,7 +15,7 @@ from soundbench import assembly, audio, checkpoints
 from soundbench import recipe as recipes
 from soundbench.contracts import Loss
 from soundbench.errors import CallError, SoundError
-from soundbench.judging import Grid, judge, make_evaluator
+from soundbench.judging import Grid, Judge, judge
 from soundbench.loading import RawBatch, pack, window_grid
 from soundbench.machine import Machine, settle
 from soundbench.network import Network
@@ -88,9 +88,8 @@ class Classifier:
     def __init__(
         self, network: Network, loss: Loss, classes: Sequence[str], rate: int, grid: Grid, machine: Machine
     ) -> None:
-        self.network, self.loss, self.machine = network, loss, machine
-        self.classes, self.rate, self.grid = tuple(classes), rate, grid
-        self._evaluator = make_evaluator(network, loss, machine, grid.level)
+        self.network, self.classes, self.rate, self.grid = network, tuple(classes), rate, grid
+        self.judge = Judge(network, loss, machine, grid.level)
 
     @overload
     def predict(self, sound: list[Sound], rate: int | None = None, *, batch: int = 32) -> list[Prediction]: ...
@@ -147,7 +146,7 @@ class Classifier:
     def _judge(self, sounds: list[NDArray[np.float32]], batch: int) -> list[Prediction]:
         if not sounds:
             return []
-        judged = judge(self._evaluator, self.network, self.windows(sounds, batch))
+        judged = judge(self.judge, self.windows(sounds, batch))
         return [self._prediction(scores) for scores in judged.scores]
 
     def windows(self, sounds: list[NDArray[np.float32]], batch: int) -> Iterator[RawBatch]:

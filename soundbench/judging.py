@@ -25,7 +25,7 @@ from soundbench.network import Network
 if TYPE_CHECKING:
     from soundbench.store import Store
 
-__all__ = ["Grid", "Judged", "judge", "judge_clips", "make_evaluator"]
+__all__ = ["Grid", "Judge", "Judged", "judge", "judge_clips", "make_evaluator"]
 
 
 @attrs.frozen
@@ -58,30 +58,51 @@ class Judged:
     losses: NDArray[np.float32]
 
 
-def make_evaluator(
-    network: Network, loss: Loss, machine: Machine, level: float | Literal["off"], precision: Precision = "fp32"
-) -> Engine:
-    """An engine whose output of each batch is (index, scores, losses) of its windows."""
+@attrs.frozen
+class Judge:
+    """What judges.
+
+    Attributes:
+        network: on the machine's device.
+        loss: for its scores.
+        machine: the device.
+        level: dB of RMS that each window is brought to, or `off`.
+        precision: that the network computes in.
+    """
+
+    network: Network
+    loss: Loss
+    machine: Machine
+    level: float | Literal["off"]
+    precision: Precision = "fp32"
+
+
+def make_evaluator(by: Judge) -> Engine:
+    """An engine whose output of each batch is (index, scores, losses) of its windows.
+
+    It is for one run: a second one would stop after as many batches as the first had.
+    """
 
     def process(_engine: Engine, raw: RawBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        with torch.inference_mode(), machine.autocast(precision):
-            batch = on_device(raw, machine.device, level)
-            logits = network(batch.data, batch.lengths).float()
-            return batch.index.cpu(), loss.scores(logits).cpu(), loss(logits, batch.target).cpu()
+        with torch.inference_mode(), by.machine.autocast(by.precision):
+            batch = on_device(raw, by.machine.device, by.level)
+            logits = by.network(batch.data, batch.lengths).float()
+            return batch.index.cpu(), by.loss.scores(logits).cpu(), by.loss(logits, batch.target).cpu()
 
     return Engine(process)
 
 
-def judge(evaluator: Engine, network: Network, batches: Iterable[RawBatch]) -> Judged:
+def judge(by: Judge, batches: Iterable[RawBatch]) -> Judged:
     """Judge the windows of `batches` and join those of each clip, in this process."""
     found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-    training = network.training
-    network.eval()
+    evaluator = make_evaluator(by)
+    evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: found.append(engine.state.output))
+    training = by.network.training
+    by.network.eval()
     try:
-        with evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: found.append(engine.state.output)):
-            evaluator.run(batches)
+        evaluator.run(batches)
     finally:
-        network.train(training)
+        by.network.train(training)
     index, scores, losses = (np.concatenate([part.numpy() for part in parts]) for parts in zip(*found, strict=True))
     clips, owner, windows = np.unique(index, return_inverse=True, return_counts=True)
     total = np.zeros((len(clips), scores.shape[1]), np.float64)
@@ -91,8 +112,7 @@ def judge(evaluator: Engine, network: Network, batches: Iterable[RawBatch]) -> J
 
 
 def judge_clips(
-    evaluator: Engine,
-    network: Network,
+    by: Judge,
     store: Store,
     table: ClipTable,
     rows: NDArray[np.int64],
@@ -104,7 +124,7 @@ def judge_clips(
     own = rows[distributed.rank() :: distributed.world()]
     mine = None
     if len(own):
-        mine = judge(evaluator, network, judging_batches(store, table, own, grid.window, grid.hop, batch, workers))
+        mine = judge(by, judging_batches(store, table, own, grid.window, grid.hop, batch, workers))
     parts = [part for part in distributed.gather(mine) if part is not None]
     index = np.concatenate([part.index for part in parts])
     ascending = np.argsort(index, kind="stable")

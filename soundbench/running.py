@@ -19,7 +19,7 @@ from soundbench import recipe as recipes
 from soundbench.contracts import Dataset, RunInfo
 from soundbench.environment import describe_environment, fingerprint, settle_recipe
 from soundbench.errors import DataError, Problem, RecipeError, RunError
-from soundbench.judging import Grid, Judged, judge_clips, make_evaluator
+from soundbench.judging import Grid, Judge, Judged, judge_clips
 from soundbench.loading import Order, RawBatch, class_weights, training_batches
 from soundbench.recipe import Recipe
 from soundbench.results import protocol, skipped
@@ -272,18 +272,9 @@ class _Session:
 
     def _judge(self, part: str) -> Judged:
         """Judge the clips of a part; every process gets the whole."""
-        evaluator = make_evaluator(self.made.network, self.made.loss, self.machine, self.grid.level)
+        by = Judge(self.made.network, self.made.loss, self.machine, self.grid.level)
         train = self.recipe.train
-        return judge_clips(
-            evaluator,
-            self.made.network,
-            self.store,
-            self.table,
-            self.parts[part],
-            self.grid,
-            train.batch,
-            train.workers,
-        )
+        return judge_clips(by, self.store, self.table, self.parts[part], self.grid, train.batch, train.workers)
 
     def _evaluate(self, judged: Judged, resamples: int) -> dict[str, Any]:
         targets = self.table.targets(judged.index)

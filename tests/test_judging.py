@@ -8,7 +8,7 @@ import torch
 from test_network import toy
 from toys import ToyLoss
 
-from soundbench.judging import judge, make_evaluator
+from soundbench.judging import Judge, judge
 from soundbench.loading import pack, set_level, window_grid
 from soundbench.machine import Machine
 
@@ -52,23 +52,23 @@ def test_every_sample_is_judged_whatever_the_length() -> None:
 
 def test_a_clip_scores_the_same_alone_and_in_any_company() -> None:
     network = toy().eval()
-    evaluator = make_evaluator(network, ToyLoss(5), CPU, "off")
+    by = Judge(network, ToyLoss(5), CPU, "off")
     draws = np.random.default_rng(0)
     sounds = [(draws.standard_normal(size) * 3000).astype(np.int16) for size in (50, 400, 1600, 1601, 640)]
-    alone = [judge(evaluator, network, [pack([sound], [1 / 32768], [0], 5)]).scores[0] for sound in sounds]
-    together = judge(evaluator, network, [pack(sounds, [1 / 32768] * 5, list(range(5)), 5)]).scores
+    alone = [judge(by, [pack([sound], [1 / 32768], [0], 5)]).scores[0] for sound in sounds]
+    together = judge(by, [pack(sounds, [1 / 32768] * 5, list(range(5)), 5)]).scores
     halves = [pack(sounds[:2], [1 / 32768] * 2, [0, 1], 5), pack(sounds[2:], [1 / 32768] * 3, [2, 3, 4], 5)]
     np.testing.assert_allclose(together, alone, atol=1e-5)
-    np.testing.assert_allclose(judge(evaluator, network, halves).scores, alone, atol=1e-5)
+    np.testing.assert_allclose(judge(by, halves).scores, alone, atol=1e-5)
 
 
 def test_a_clip_s_scores_are_the_mean_of_its_windows() -> None:
     network = toy().eval()
-    evaluator = make_evaluator(network, ToyLoss(5), CPU, "off")
+    by = Judge(network, ToyLoss(5), CPU, "off")
     draws = np.random.default_rng(0)
     windows = [(draws.standard_normal(800) * 3000).astype(np.int16) for _ in range(3)]
-    each = judge(evaluator, network, [pack(windows, [1 / 32768] * 3, [0, 1, 2], 5)]).scores
-    joined = judge(evaluator, network, [pack(windows, [1 / 32768] * 3, [7, 4, 7], 5)])
+    each = judge(by, [pack(windows, [1 / 32768] * 3, [0, 1, 2], 5)]).scores
+    joined = judge(by, [pack(windows, [1 / 32768] * 3, [7, 4, 7], 5)])
     assert joined.index.tolist() == [4, 7]
     np.testing.assert_allclose(joined.scores[0], each[1], atol=1e-6)
     np.testing.assert_allclose(joined.scores[1], (each[0] + each[2]) / 2, atol=1e-6)
@@ -77,8 +77,8 @@ def test_a_clip_s_scores_are_the_mean_of_its_windows() -> None:
 def test_judging_leaves_batch_norm_alone_and_the_mode_as_it_was() -> None:
     network = toy().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    evaluator = make_evaluator(network, ToyLoss(5), CPU, "off")
-    judge(evaluator, network, [pack([np.ones(900, np.int16)], [1 / 32768], [0], 5)])
+    by = Judge(network, ToyLoss(5), CPU, "off")
+    judge(by, [pack([np.ones(900, np.int16)], [1 / 32768], [0], 5)])
     assert network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 

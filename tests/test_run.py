@@ -442,3 +442,31 @@ def test_a_gpu_that_is_not_there_is_said(recipe: Path, tmp_path: Path, device: s
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert errors == f"device {device!r} was asked for, but torch sees no CUDA device; use 'auto' or 'cpu'\n"
+
+
+class Counting(toys.ToyDataset):
+    """Toy data that writes down each reading.
+
+    Args:
+        clips: how many.
+        journal: the file to write to.
+    """
+
+    def __init__(self, *, clips: int = 40, journal: str = "") -> None:
+        super().__init__(clips=clips)
+        self.journal = journal
+
+    def read(self, clip: soundbench.Clip) -> tuple[np.ndarray, int]:
+        with open(self.journal, "a") as file:
+            file.write(f"{clip.path}\n")
+        return super().read(clip)
+
+
+def test_sound_is_read_once_for_all_epochs_and_runs(recipe: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    use = f'dataset={{use="{Path(__file__)}:Counting", clips=64, journal="{journal}"}}'
+    toy_run(recipe, tmp_path / "first", use)
+    toy_run(recipe, tmp_path / "second", use)
+    assert sorted(journal.read_text().split(), key=int) == [str(number) for number in range(64)]
+    toy_run(recipe, tmp_path / "third", use, "train.epochs=1", cache=False)
+    assert len(journal.read_text().split()) == 128
