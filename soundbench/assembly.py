@@ -6,9 +6,8 @@ so that two parts whose shapes disagree are named before any sound is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import attrs
 import torch
@@ -18,14 +17,15 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from soundbench.contracts import Augmentation, Dataset, Loss, RunInfo
 from soundbench.errors import BrokenPlugin, Problem, RecipeError, SoundbenchError
+from soundbench.listings import import_failure
 from soundbench.network import Head, Network
 from soundbench.observers import Observers
 from soundbench.recipe import Model, Part, Recipe
+from soundbench.structuring import problems_of
 
 __all__ = ["Assembly", "assemble", "make_dataset", "make_network", "make_observers", "make_optimizer", "make_scheduler"]
 
 Placed = list[tuple[str, Augmentation]]
-T = TypeVar("T")
 
 
 @attrs.frozen
@@ -45,24 +45,20 @@ class Assembly:
     on_features: Placed
 
 
-@contextmanager
-def _gather(problems: list[Problem], key: str, part: Part) -> Iterator[None]:
-    """Write a constructor's `ValueError` down as a mistake in the table at `key`; anything else is the plugin's."""
+def _make(problems: list[Problem], key: str, part: Part, *supplied: Any) -> Any:
+    """The component; None when its constructor refused its options, which is written down under its key."""
+    component = part.component
     try:
-        yield
+        return component.obj(*supplied, **part.options)
     except ValueError as error:
-        problems.append(Problem(key, str(error)))
+        problems.extend(problems_of(error, key, [field.name for field in attrs.fields(component.options)]))
     except SoundbenchError:
         raise
+    except ImportError as error:
+        raise import_failure(f"{part.kind} {part.use!r}", error, component.obj.__module__) from error
     except Exception as error:
-        whose = f"{part.kind} {part.use!r} of {part.component.distribution or part.component.source}"
+        whose = f"{part.kind} {part.use!r} of {component.distribution or component.source}"
         raise BrokenPlugin(f"{key}: making {whose} raised {type(error).__name__}: {error}") from error
-
-
-def _make(problems: list[Problem], key: str, part: Part, *supplied: Any) -> Any:
-    """The component, or None when its constructor refused its options."""
-    with _gather(problems, key, part):
-        return part.component.obj(*supplied, **part.options)
     return None
 
 

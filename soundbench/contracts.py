@@ -307,4 +307,3 @@ class Hooks:
     @_spec
     def run_failed(self, error: BaseException) -> None:
         """The run ends with an error, or was stopped by hand."""
-

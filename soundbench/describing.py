@@ -57,9 +57,7 @@ def as_text(found: dict[str, Any], resolved: str) -> str:
     for layer in found["layers"]:
         indent = "  " * layer["name"].count(".")
         shape = " x ".join(str(size) for size in layer["shape"])
-        rows.append(
-            (indent + layer["name"], layer["type"], shape, f"{layer['parameters']:,}", f"{layer['macs']:,}")
-        )
+        rows.append((indent + layer["name"], layer["type"], shape, f"{layer['parameters']:,}", f"{layer['macs']:,}"))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = [
         "  ".join(cell.ljust(width) if column < 3 else cell.rjust(width) for column, (cell, width) in cells)

@@ -1,7 +1,7 @@
 """Arithmetic with lengths: rows padded at the end, where the padding changes nothing.
 
 Shapes: B rows, C channels, T positions in time. `lengths` `(B,)` counts the true positions of each row, at least one.
-Nothing here branches on the value of a tensor while it is exported or compiled, so all of it can be.
+All of it can be exported and compiled: only then does nothing look at the value of a tensor.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ __all__ = [
     "apply",
     "count",
     "extend",
+    "full",
     "keep",
     "mask",
     "mean",
@@ -35,22 +36,32 @@ def _aligned(lengths: Tensor, like: Tensor) -> Tensor:
     return mask(lengths, like.shape[-1]).reshape(like.shape[0], *[1] * (like.dim() - 2), like.shape[-1])
 
 
+def full(lengths: Tensor, size: int) -> bool:
+    """Whether every row is known to be full, so that there is nothing to mask.
+
+    Looked at only where looking costs nothing, on a CPU outside of export and compilation; False elsewhere.
+    """
+    return not torch.compiler.is_compiling() and lengths.device.type == "cpu" and bool((lengths >= size).all())
+
+
 def apply(x: Tensor, lengths: Tensor) -> Tensor:
-    """`x` `(B, ..., T)` with zeros beyond each row's length, whatever stood there (NaN too)."""
-    return x.masked_fill(~_aligned(lengths, x), 0.0)
+    """`x` `(B, ..., T)` with zeros beyond each row's length, whatever stood there (NaN too).
+
+    `x` itself, not a copy, where every row is full.
+    """
+    return x if full(lengths, x.shape[-1]) else x.masked_fill(~_aligned(lengths, x), 0.0)
 
 
 def keep(lengths: Tensor, like: Tensor) -> Tensor | None:
     """A multiplier `(B, 1, ..., T)` of ones and zeros that does what `apply` does to finite values.
 
-    None where every row is full and nothing is to be done; that is looked at only where looking costs nothing, on a
-    CPU outside of export and compilation.
+    None where every row is `full` and nothing is to be done.
 
     Args:
         lengths: true positions of each row.
         like: `(B, ..., T)`, whose rank and type the multiplier gets.
     """
-    if not torch.compiler.is_compiling() and lengths.device.type == "cpu" and bool((lengths >= like.shape[-1]).all()):
+    if full(lengths, like.shape[-1]):
         return None
     return _aligned(lengths, like).to(like.dtype)
 
@@ -100,8 +111,10 @@ def softmax(logits: Tensor, lengths: Tensor) -> Tensor:
 
 def extend(x: Tensor, lengths: Tensor, shortest: int) -> tuple[Tensor, Tensor]:
     """Rows of at least `shortest` positions: `x` `(B, ..., T)` lengthened with zeros, and the lengths clamped to it."""
-    missing = torch.sym_max(shortest - x.shape[-1], 0)  # type: ignore[no-untyped-call]
-    return F.pad(apply(x, lengths), (0, missing)), lengths.clamp(min=shortest)
+    x = apply(x, lengths)
+    if torch.compiler.is_compiling() or x.shape[-1] < shortest:
+        x = F.pad(x, (0, torch.sym_max(shortest - x.shape[-1], 0)))  # type: ignore[no-untyped-call]
+    return x, lengths.clamp(min=shortest)
 
 
 def strided(lengths: Tensor, stride: int) -> Tensor:

@@ -414,7 +414,7 @@ def test_constructors_that_refuse_are_gathered_under_their_tables(recipe: Path, 
     with pytest.raises(RecipeError) as caught:
         toy_run(recipe, tmp_path / "run", "backbone.channels=0", "scheduler.floor=-1.0")
     assert str(caught.value).splitlines() == [
-        f"{recipe}: backbone: channels must be at least 1, not 0",
+        f"{recipe}: backbone.channels: must be at least 1, not 0",
         f"{recipe}: scheduler: Ending multiplicative factor expected to be between 0 and 1.",
     ]
 

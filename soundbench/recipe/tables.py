@@ -38,7 +38,7 @@ DEFAULTS: dict[str, Any] = {
     "observer": [{"use": "progress"}],
 }
 
-_DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
+_DEVICES = ("auto", "cpu", "cuda")
 
 Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
@@ -176,7 +176,7 @@ class Train:
         epochs: how many at most.
         batch: clips of one optimizer step, of all processes together.
         seed: what every draw of chance is addressed by.
-        device: "auto", "cpu", "cuda", "cuda:1", "mps", ...
+        device: "auto", "cpu", "cuda" or one such as "cuda:1".
         precision: what the network computes in; "auto" is a rule on what the machine can do, settled once.
         threads: of the processor, or "auto".
         workers: processes that load batches; 0 for the training process itself.
