@@ -327,7 +327,7 @@ def test_missing_tables_are_told_with_what_could_be_there(recipes: Recipes) -> N
         ("[train]\nclip_gradient = -0.5", "train.clip_gradient: must be at least 0, is -0.5"),
         (
             "[train]\ndevice = 'gpu'",
-            'train.device: must be "auto", "cpu", "cuda", "mps", "xpu" or one such as "cuda:1", is "gpu"',
+            'train.device: must be "auto", "cpu", "cuda" or one such as "cuda:1", is "gpu"',
         ),
         (
             "[train]\nprecision = 'half'",
