@@ -6,6 +6,7 @@ right thing for both.
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any, TypeVar
 
@@ -29,6 +30,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+# An engine logs whatever ends it; without a handler that would reach the user beside the one line that is meant for him.
+logging.getLogger("ignite").addHandler(logging.NullHandler())
 
 
 def join(device: str) -> None:

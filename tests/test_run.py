@@ -470,3 +470,12 @@ def test_sound_is_read_once_for_all_epochs_and_runs(recipe: Path, tmp_path: Path
     assert sorted(journal.read_text().split(), key=int) == [str(number) for number in range(64)]
     toy_run(recipe, tmp_path / "third", use, "train.epochs=1", cache=False)
     assert len(journal.read_text().split()) == 128
+
+
+def test_a_run_that_fails_at_work_says_it_in_one_line(recipe: Path, tmp_path: Path) -> None:
+    process = command("run", recipe, "--out", tmp_path / "run", "--set", "optimizer.rate=1e30")
+    out, errors = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    said = [line for line in errors.splitlines() if not line.startswith(("sound: ", "clips: "))]
+    assert len(said) == 1
+    assert said[0].startswith("the loss is no longer finite at step ")
