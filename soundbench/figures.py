@@ -10,7 +10,7 @@ import io
 import logging
 import unicodedata
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -180,6 +180,7 @@ def _installed() -> Iterator[str]:
     """The families to look through, in order."""
     from matplotlib import font_manager
 
+    _add_new_fonts()
     there = {font.name for font in font_manager.fontManager.ttflist}
     yield from (family for family in _PREFERRED if family in there)
     others = sorted(there.difference(_PREFERRED))
@@ -198,3 +199,15 @@ def _glyphs(family: str) -> frozenset[int]:
         return frozenset(font.get_charmap())
     except (OSError, RuntimeError, ValueError):
         return frozenset()
+
+
+@cache
+def _add_new_fonts() -> None:
+    """Tell matplotlib of the fonts that were installed since it wrote its list of them."""
+    from matplotlib import font_manager
+
+    known = {font.fname for font in font_manager.fontManager.ttflist}
+    for path in font_manager.findSystemFonts():
+        if path not in known:
+            with suppress(Exception):  # a font file that it cannot read is one it does not use
+                font_manager.fontManager.addfont(path)
