@@ -65,7 +65,7 @@ class Speed(nn.Module):
         data, lengths, position = batch.data, batch.lengths, batch.position
         which = chance.integers(position, "factor", len(self.factors))
         changed = chance.uniform(position, "chance") < self.chance
-        data, lengths = masks.apply(data, lengths), lengths.clone()
+        data, lengths = masks.apply(data, lengths).clone(), lengths.clone()
         for place, factor in enumerate(self.factors):
             if factor == 1:
                 continue
