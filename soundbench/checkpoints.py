@@ -18,12 +18,27 @@ from torch import nn
 from soundbench import rundir
 from soundbench.errors import RunError
 
-__all__ = ["keep_best", "latest", "load", "load_weights", "prune", "read_model_tables", "save", "save_model"]
+__all__ = [
+    "keep_best",
+    "latest",
+    "load",
+    "load_weights",
+    "path_of",
+    "prune",
+    "read_model_tables",
+    "save",
+    "save_model",
+]
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """The checkpoint after `step` steps."""
+    return folder / f"step-{step:08d}.pt"
 
 
 def save(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
     """Write the training state after `step` steps; the file appears whole."""
-    path = folder / f"step-{step:08d}.pt"
+    path = path_of(folder, step)
     with rundir.atomic(path) as part:
         torch.save(dict(state), part)
     return path
@@ -73,9 +88,11 @@ def keep_best(path: Path) -> None:
             shutil.copyfile(path, part)
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Remove all but the last `keep` checkpoints."""
-    for path in sorted(folder.glob("step-*.pt"))[:-keep]:
+def prune(folder: Path, keep: int, last: Path) -> None:
+    """Keep `last` and the `keep - 1` checkpoints before it; those after it are damaged ones that were passed over."""
+    paths = sorted(folder.glob("step-*.pt"))
+    end = paths.index(last) + 1
+    for path in (*paths[: max(0, end - keep)], *paths[end:]):
         path.unlink()
 
 

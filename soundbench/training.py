@@ -321,7 +321,7 @@ class _Session:
             path = checkpoints.save(self.folder, engine.state.iteration, state)
             if best:
                 checkpoints.keep_best(path)
-            checkpoints.prune(self.folder, self.rules.keep)
+            checkpoints.prune(self.folder, self.rules.keep, path)
             self.tell("checkpoint_saved", path=path)
         distributed.barrier()
 
@@ -346,6 +346,9 @@ def restore(session: _Session, engine: Engine, state: Mapping[str, Any]) -> None
     session.progress = _Progress(best=None if best is None else tuple(best), **progress)
     if not distributed.is_main():
         session.progress.loss = 0.0
+    elif state["step"] == session.progress.best_epoch * parts.plan.steps:  # a kill may have come before it was said so
+        checkpoints.keep_best(checkpoints.path_of(session.folder, state["step"]))
+    distributed.barrier()
     engine.load_state_dict(
         {"iteration": state["step"], "epoch_length": parts.plan.steps, "max_epochs": session.rules.epochs}
     )

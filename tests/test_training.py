@@ -244,6 +244,26 @@ def test_patience_stops_and_the_best_epoch_is_kept(tmp_path: Path) -> None:
     assert checkpoints.load(tmp_path / "best.pt")["step"] == 4
 
 
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_kill_between_a_checkpoint_and_its_being_the_best_loses_nothing(
+    epoch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path) -> None:
+        if path.name == f"step-{5 * epoch:08d}.pt":
+            raise Stopped
+        keep_best(path)
+
+    keep_best = checkpoints.keep_best
+    monkeypatch.setattr(checkpoints, "keep_best", killed)
+    with pytest.raises(Stopped):
+        go(tmp_path, epochs=epoch)
+    monkeypatch.setattr(checkpoints, "keep_best", keep_best)
+    state = checkpoints.latest(tmp_path, print)
+    assert state is not None
+    go(tmp_path, epochs=epoch, state=state)
+    assert checkpoints.load(tmp_path / "best.pt")["step"] == 5 * epoch
+
+
 def test_norms_and_biases_do_not_decay() -> None:
     network = made(Order(np.arange(4), 2, 1), 1).network
     decaying, others = parameter_groups(network)
@@ -266,6 +286,19 @@ def test_a_damaged_checkpoint_is_said_and_passed_over(tmp_path: Path) -> None:
     with pytest.raises(RunError) as caught:
         checkpoints.latest(tmp_path, said.append)
     assert str(caught.value) == f"{tmp_path}: every checkpoint is damaged; start the run anew"
+
+
+def test_a_damaged_checkpoint_that_was_passed_over_takes_no_place_of_a_good_one(tmp_path: Path) -> None:
+    whole, _ = go(tmp_path / "whole")
+    folder = tmp_path / "cut"
+    go(folder)
+    for step in (10, 15):
+        checkpoints.path_of(folder, step).write_bytes(b"no zip")
+    state = checkpoints.latest(folder, lambda _: None)
+    with pytest.raises(Stopped):
+        go(folder, state=state, stop_at=7, rules={"checkpoint_steps": 1, "keep": 1})
+    assert sorted(path.name for path in folder.glob("step-*.pt")) == ["step-00000007.pt"]
+    assert same(whole, go(folder, state=checkpoints.latest(folder, print))[0])
 
 
 def test_two_processes_end_with_one_process_s_weights(tmp_path: Path) -> None:
