@@ -80,7 +80,10 @@ def latest(folder: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
 
 def keep_best(path: Path) -> None:
     """Make `best.pt` the same file as `path`."""
-    with rundir.atomic(path.with_name("best.pt")) as part:
+    best = path.with_name("best.pt")
+    if best.exists() and best.samefile(path):  # to rename a link onto another of the same file does nothing
+        return
+    with rundir.atomic(best) as part:
         part.unlink(missing_ok=True)
         try:
             os.link(path, part)
