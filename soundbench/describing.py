@@ -21,8 +21,8 @@ def describe(recipe: Recipe) -> dict[str, Any]:
 
     Returns:
         `name`, `recipe` (resolved tables), `classes` (a count), `classes_known` (False where the data is not there and
-        10 were assumed), `parameters`, `macs` of one window, `receptive_field` (`frames` and `seconds`, or None for the
-        whole clip), `shortest_input` (`samples` and `seconds`), and `layers`, each with `name`, `type`, `shape`,
+        10 were assumed), `window_seconds`, `parameters`, `macs` of one window, `receptive_field` (`frames`, or None for
+        the whole clip), `shortest_input` (`samples` and `seconds`), and `layers`, each with `name`, `type`, `shape`,
         `parameters` and `macs`.
 
     Raises:
