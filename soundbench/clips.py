@@ -151,6 +151,13 @@ class ClipTable:
         target[np.repeat(np.arange(len(rows)), counts), self.label_values[places]] = 1.0
         return target
 
+    def class_counts(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """How many of `rows`, each given once, carry each class, `(K,)`; without the `(n, K)` targets."""
+        chosen = np.zeros(len(self), dtype=np.bool_)
+        chosen[rows] = True
+        own = np.repeat(chosen, np.diff(self.label_offsets))
+        return np.bincount(self.label_values[own], minlength=len(self.classes))
+
     def clip(self, row: int) -> Clip:
         """The clip of a row, as the dataset gave it but for its group, which is never None."""
         stop = float(self.stops[row])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from typing import Any
 
 import attrs
@@ -77,7 +78,7 @@ def fingerprint(table: ClipTable, parts: NDArray[np.int8], lengths: NDArray[np.i
         lengths: the samples of each, `(N,)`; 0 where it cannot be read.
     """
     digest = hashlib.blake2b(digest_size=16)
-    for text in (*table.classes, *("/".join(path.split("/")[-2:]) for path in table.paths.names)):
+    for text in chain(table.classes, ("/".join(path.split("/")[-2:]) for path in table.paths.names)):
         digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
     columns = (table.paths.codes, table.starts, table.stops, table.label_offsets, table.label_values, parts, lengths)
     for column in columns:

@@ -49,8 +49,9 @@ def run_folds(
     directory = new_directory(out, recipe.name)
     if distributed.is_main():
         recipes.write_code(recipe, directory.model / "code")
-        rundir.write_text(directory.recipe, recipes.relocated(recipe, "./model/code").to_toml())
+        # Before the recipe, which makes a run directory of it: without this it would be resumed as one plain run.
         rundir.write_json(directory.path / FOLDS, {"folds": folds})
+        rundir.write_text(directory.recipe, recipes.relocated(recipe, "./model/code").to_toml())
     return _each(recipe, directory, folds, cache, say, trust_code=True)
 
 
@@ -70,7 +71,8 @@ def _each(
     finished = []
     for number, fold in enumerate(folds, start=1):
         own = directory.fold(fold)
-        say(f"fold {fold}: {number} of {len(folds)}, in {own.path}")
+        if distributed.is_main():
+            say(f"fold {fold}: {number} of {len(folds)}, in {own.path}")
         if own.environment.exists():
             resume(own.path, trust_code=trust_code, cache=cache, say=say)
         else:  # not begun, or cut off before anything was learnt

@@ -59,7 +59,7 @@ class Order:
     """Which clips each step of each epoch shows, and which of them each process takes.
 
     An epoch's clips are dealt to its steps as evenly as they go, so that no step is left with a single clip, which
-    batch norm could not train on.
+    batch norm could not train on (but for an odd number of clips in batches of 2).
 
     Attributes:
         rows: the clips to train on, as rows of the clip table.
@@ -232,11 +232,11 @@ def class_weights(given: Mapping[str, float] | str, table: ClipTable, rows: Rows
         source: the recipe, for messages.
 
     Raises:
-        RecipeError: a class that there is not.
+        RecipeError: a class that there is not, or no weight at all.
     """
-    counts = table.targets(rows).sum(axis=0)
     if given == "none":
         return np.ones(len(table.classes), np.float32)
+    counts = table.class_counts(rows)
     if isinstance(given, Mapping):
         unknown = [name for name in given if name not in table.classes]
         if unknown:
@@ -245,5 +245,9 @@ def class_weights(given: Mapping[str, float] | str, table: ClipTable, rows: Rows
         weights = np.array([given.get(name, 1.0) for name in table.classes])
     else:
         weights = np.divide(1.0, counts, out=np.zeros(len(counts)), where=counts > 0)
-    scaled: NDArray[np.float32] = (weights * counts.sum() / (weights * counts).sum()).astype(np.float32)
+    whole = float((weights * counts).sum())
+    if not whole:
+        text = "0 for every class that is trained on: nothing would be learnt"
+        raise RecipeError(source, [Problem("train.class_weights", text)])
+    scaled: NDArray[np.float32] = (weights * counts.sum() / whole).astype(np.float32)
     return scaled

@@ -40,10 +40,17 @@ def to_stderr(line: str) -> None:
 
 def new_directory(out: Path | None, name: str) -> RunDirectory:
     """A new run directory: `out`, or one under `runs/` called after the recipe. The main process makes it for all."""
-    path = Path()
+    found: RunDirectory | RunError | None = None
     if distributed.is_main():
-        path = (RunDirectory.create(out) if out else RunDirectory.new(Path("runs"), name)).path
-    return RunDirectory(distributed.broadcast(path))
+        try:
+            found = RunDirectory.create(out) if out else RunDirectory.new(Path("runs"), name)
+        except RunError as error:
+            found = error
+    made = distributed.broadcast(found)
+    if not isinstance(made, RunDirectory):
+        assert made is not None
+        raise made  # on all, or the others would wait for what never comes
+    return made
 
 
 def run(recipe: Recipe, *, out: Path | None = None, cache: Path | bool = True, say: Say = to_stderr) -> RunDirectory:
@@ -107,6 +114,7 @@ class _Session:
         self.table = ClipTable.of(self.dataset)
         cut = recipe.split
         self.cut = split(self.table, cut.test, cut.validation, cut.crossing, recipe.train.seed, recipe.source)
+        self._refuse_small_batches(self._plan(self.cut.rows("train")))
         self.weights = class_weights(recipe.train.class_weights, self.table, self.cut.rows("train"), recipe.source)
         self.grid = Grid(
             window=_samples(recipe.audio.window, recipe.audio.rate),
@@ -145,7 +153,7 @@ class _Session:
             try:
                 tell("run_started")
                 self._train(state, tell)
-                found = self._report(self._judge_test())
+                found = self._report(self._judge_test(resumed=state is not None))
             except BaseException as error:
                 tell("run_failed", error=error)
                 raise
@@ -198,17 +206,17 @@ class _Session:
             classes=self.table.classes,
             clips={**clips, "purged": len(self.cut.rows("purged"))},
             epochs=self.recipe.train.epochs,
-            steps_per_epoch=self._plan().steps,
+            steps_per_epoch=self._plan(self.parts["train"]).steps,
             start_step=int(state["step"]) if state else 0,
         )
 
-    def _plan(self) -> Order:
+    def _plan(self, rows: Rows) -> Order:
         train = self.recipe.train
-        return Order(self.parts["train"], train.batch, train.seed, distributed.rank(), distributed.world())
+        return Order(rows, train.batch, train.seed, distributed.rank(), distributed.world())
 
     def _train(self, state: Mapping[str, Any] | None, tell: Callable[..., None]) -> None:
-        recipe, plan = self.recipe, self._plan()
-        self._refuse_small_batches(plan)
+        recipe, plan = self.recipe, self._plan(self.parts["train"])
+        self._refuse_small_batches(plan)  # again: some clips may not have been readable
         parts = self._training_parts(plan)
         rules = training.Rules(
             level=self.grid.level,
@@ -239,11 +247,12 @@ class _Session:
     def _refuse_small_batches(self, plan: Order) -> None:
         """Batch norm needs two rows in every piece that goes through the network."""
         pieces = plan.world * self.recipe.train.accumulate
-        smallest = min(plan.size(step) for step in range(plan.steps)) // pieces
-        if smallest < 2:
+        smallest = min(plan.size(step) for step in range(plan.steps))
+        if smallest // pieces < 2:
+            clips = f"{smallest} clip{'s' * (smallest != 1)} in {pieces} piece{'s' * (pieces != 1)}"
             problem = Problem(
                 "train.batch",
-                f"a step of {min(len(plan.rows), plan.batch)} clips in {pieces} pieces leaves some with fewer than 2, "
+                f"a step of {clips} leaves some with fewer than 2, "
                 "which batch norm cannot train on; give more clips, a larger batch, or fewer pieces",
             )
             raise RecipeError(self.recipe.source, [problem])
@@ -284,10 +293,9 @@ class _Session:
             judged.scores, targets, groups, self.table.classes, prior, resamples, self.recipe.train.seed
         )
 
-    def _prior(self) -> NDArray[np.float32]:
+    def _prior(self) -> NDArray[np.int64]:
         """How many training clips each class has, `(K,)`."""
-        counts: NDArray[np.float32] = self.table.targets(self.parts["train"]).sum(axis=0)
-        return counts
+        return self.table.class_counts(self.parts["train"])
 
     def _validate(self) -> training.Validation | None:
         """Accuracy on the validation set decides which epoch is the best; of equals, the lower loss."""
@@ -312,11 +320,17 @@ class _Session:
             tables = recipes.model_tables(recipes.relocated(self.recipe, "./code"), self.table.classes)
             checkpoints.save_model(self.directory.model, tables, self.made.network)
 
-    def _judge_test(self) -> Judged:
-        """Judge the test set, once, with the best network."""
+    def _judge_test(self, resumed: bool) -> Judged:
+        """Judge the test set, once, with the best network.
+
+        A kill between model and checkpoint leaves the model of an epoch that is trained again after a resume, on a GPU
+        not to the same bits: then the best checkpoint's is written anew.
+        """
         best = checkpoints.load(self.directory.checkpoints / "best.pt")
         self.best_epoch = int(best["progress"]["best_epoch"])
         self.made.network.load_state_dict(best["network"])
+        if resumed:
+            self._save_model()
         return self._judge("test")
 
     def _report(self, judged: Judged) -> dict[str, Any]:

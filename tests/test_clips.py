@@ -66,6 +66,24 @@ def test_targets_are_one_for_each_label(table: ClipTable) -> None:
     assert table.label_codes.tolist() == [1, 0, 0]
 
 
+def test_classes_are_counted_among_the_rows_that_are_asked_for(table: ClipTable) -> None:
+    assert table.class_counts(np.array([1, 2])).tolist() == [2, 1]
+    assert table.class_counts(np.array([0])).tolist() == [0, 1]
+    assert table.class_counts(np.array([], dtype=np.int64)).tolist() == [0, 0]
+
+
+def test_counting_classes_takes_no_target_of_every_clip() -> None:
+    many = ClipTable.of(Listed([str(code) for code in range(500)], [Clip("a", (str(n % 500),)) for n in range(5000)]))
+    tracemalloc.start()
+    try:
+        counts = many.class_counts(np.arange(5000))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert counts.tolist() == [10] * 500
+    assert peak < 50 * 5000  # float32 targets take 2000 bytes a clip
+
+
 def test_folds_come_in_natural_order_numbers_first() -> None:
     folds = ["fold10", 10, "fold2", 2, None, "a", 1]
     clips = [Clip(f"{number}.wav", ("dog",), fold=fold) for number, fold in enumerate(folds)]

@@ -182,6 +182,21 @@ def test_all_folds_are_pooled_and_a_cut_off_fold_resumes(recipe: Path, tmp_path:
     assert before == [weights(run / f"fold-{number:02d}") for number in range(1, 5)]
 
 
+def test_folds_cut_off_at_their_very_beginning_are_not_resumed_as_one_run(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path, text: str) -> None:
+        write_text(path, text)
+        raise KeyboardInterrupt
+
+    write_text = rundir.write_text
+    monkeypatch.setattr(rundir, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        soundbench.run_folds(soundbench.read_recipe(recipe), out=tmp_path / "folds")
+    assert (tmp_path / "folds" / "recipe.toml").exists()
+    assert json.loads((tmp_path / "folds" / "folds.json").read_text()) == {"folds": [1, 2, 3, 4]}
+
+
 def test_folds_all_needs_folds_and_a_share_to_validate_on(recipe: Path, tmp_path: Path) -> None:
     resolved = soundbench.read_recipe(recipe, ["split.validation=[1]"])
     with pytest.raises(RecipeError) as caught:
@@ -191,16 +206,35 @@ def test_folds_all_needs_folds_and_a_share_to_validate_on(recipe: Path, tmp_path
     )
 
 
-def test_two_processes_make_one_run(recipe: Path, tmp_path: Path) -> None:
+def pair(*arguments: object) -> list[subprocess.Popen[str]]:
+    """One command in two processes that know of each other."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     both = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [command(*arguments, RANK=str(rank), LOCAL_RANK=str(rank), **both) for rank in range(2)]
+
+
+def test_two_processes_make_the_runs_of_all_folds_and_one_tells_of_them(recipe: Path, tmp_path: Path) -> None:
+    sets = ("--set", "train.epochs=1", "--set", "dataset.clips=32")
+    processes = pair("run", recipe, "--out", tmp_path / "run", "--folds", "all", *sets)
+    (_, told), (_, silent) = (process.communicate(timeout=120) for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], (told, silent)
+    assert "fold 4: 4 of 4" in told
+    assert "fold" not in silent
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["clips"] == 32
+
+
+def test_a_folder_that_the_main_process_is_refused_ends_the_others_too(recipe: Path, tmp_path: Path) -> None:
+    for process in pair("run", recipe, "--out", tmp_path):
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert errors == f"{tmp_path}: exists and is not empty; give another folder with --out\n"
+
+
+def test_two_processes_make_one_run(recipe: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    processes = [
-        command("run", recipe, "--out", run, RANK=str(rank), LOCAL_RANK=str(rank), **both) for rank in range(2)
-    ]
-    outs = [done(process) for process in processes]
+    outs = [done(process) for process in pair("run", recipe, "--out", run)]
     assert outs[0].splitlines()[-1] == str(run)
     report = json.loads((run / "report.json").read_text())
     assert report["clips"] == 16
@@ -309,6 +343,18 @@ def test_a_finished_run_is_not_trained_again(recipe: Path, tmp_path: Path) -> No
     assert said == [f"{run}: this run is finished; nothing to resume"]
 
 
+def test_the_model_after_a_resume_is_the_one_that_was_judged(recipe: Path, tmp_path: Path) -> None:
+    """As after a kill between model and checkpoint, where training again does not come to the same bits."""
+    run = toy_run(recipe, tmp_path / "run", "train.epochs=1")
+    before = weights(run)
+    path = run / "model" / "weights.safetensors"
+    stored = safetensors.torch.load_file(path)
+    safetensors.torch.save_file({name: value + 1 for name, value in stored.items()}, path)
+    (run / "report.json").unlink()
+    soundbench.resume(run, trust_code=True)
+    assert weights(run) == before
+
+
 def test_data_that_changed_since_is_refused_on_a_resume(recipe: Path, tmp_path: Path) -> None:
     run = toy_run(recipe, tmp_path / "run", "train.epochs=1")
     (run / "report.json").unlink()
@@ -393,13 +439,19 @@ def test_balanced_weights_have_mean_one_over_the_training_clips() -> None:
     with pytest.raises(RecipeError) as caught:
         class_weights({"hihg": 3.0}, table, rows, "toy")
     assert str(caught.value) == "toy: train.class_weights: no class 'hihg'; the classes are: low, high"
+    with pytest.raises(RecipeError) as caught:
+        class_weights({"low": 0.0, "high": 0.0}, table, rows, "toy")
+    assert str(caught.value) == (
+        "toy: train.class_weights: 0 for every class that is trained on: nothing would be learnt"
+    )
 
 
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
-        (["train.batch=1"], "a step of 1 clips in 1 pieces leaves some with fewer than 2"),
-        (["train.accumulate=4"], "a step of 6 clips in 4 pieces leaves some with fewer than 2"),
+        (["train.batch=1"], "a step of 1 clip in 1 piece leaves some with fewer than 2"),
+        (["train.batch=2", "split.validation=[2]", "dataset.clips=49"], "a step of 1 clip in 1 piece leaves some with"),
+        (["train.accumulate=4"], "a step of 5 clips in 4 pieces leaves some with fewer than 2"),
     ],
 )
 def test_batches_too_small_for_batch_norm_are_refused(
@@ -408,6 +460,7 @@ def test_batches_too_small_for_batch_norm_are_refused(
     with pytest.raises(RecipeError) as caught:
         toy_run(recipe, tmp_path / "run", *sets)
     assert str(caught.value).startswith(f"{recipe}: train.batch: {message}")
+    assert not (tmp_path / "run").exists()  # said before anything is made or read
 
 
 def test_constructors_that_refuse_are_gathered_under_their_tables(recipe: Path, tmp_path: Path) -> None:
