@@ -119,17 +119,22 @@ class Classifier:
     def predict_files(
         self, paths: Sequence[Path], *, batch: int = 32
     ) -> Iterator[tuple[Path, Prediction | SoundError]]:
-        """Judge files, a few at a time, so that memory does not grow with their number.
+        """Judge files, as many at a time as fill a batch, so that memory does not grow with their number.
 
         Yields:
             Each path, in order, with its judgement, or with what is wrong with the file.
         """
-        for first in range(0, len(paths), batch):
-            some = paths[first : first + batch]
-            heard = [self._try(path) for path in some]
-            judged = iter(self._judge([sound for sound in heard if not isinstance(sound, SoundError)], batch))
-            for path, sound in zip(some, heard, strict=True):
-                yield path, sound if isinstance(sound, SoundError) else next(judged)
+        heard: list[tuple[Path, NDArray[np.float32] | SoundError]] = []
+        samples = 0
+        for number, path in enumerate(paths, start=1):
+            sound = self._try(path)
+            heard.append((path, sound))
+            samples += self.grid.hop if isinstance(sound, SoundError) else max(len(sound), self.grid.hop)
+            if samples >= batch * self.grid.hop or number == len(paths):
+                judged = iter(self._judge([one for _, one in heard if not isinstance(one, SoundError)], batch))
+                for place, one in heard:
+                    yield place, one if isinstance(one, SoundError) else next(judged)
+                heard, samples = [], 0
 
     def _try(self, path: Path) -> NDArray[np.float32] | SoundError:
         try:

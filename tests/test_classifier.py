@@ -12,6 +12,7 @@ import torch
 from test_network import toy
 from toys import ToyLoss
 
+from soundbench import audio
 from soundbench.classifier import Classifier, load
 from soundbench.errors import CallError, RunError, SoundError
 from soundbench.judging import Grid
@@ -103,6 +104,25 @@ def test_bad_files_are_rows_and_good_ones_are_judged(
     assert [path for path, _ in judged] == paths
     kinds = [isinstance(result, SoundError) for _, result in judged]
     assert kinds == [False, True, True, True, False]
+
+
+def test_of_many_long_files_one_at_a_time_is_in_memory(
+    classifier: Classifier, samples: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that fills a batch by itself waits for no other."""
+    read: list[str] = []
+
+    def load_and_tell(path: Path, rate: int) -> np.ndarray:
+        read.append(path.name)
+        return load_sound(path, rate)
+
+    load_sound = audio.load
+    monkeypatch.setattr(audio, "load", load_and_tell)
+    paths = [tmp_path / f"{number}.wav" for number in range(5)]
+    for path, copies in zip(paths, (3, 3, 1, 1, 1), strict=True):
+        soundfile.write(path, np.tile(samples, copies), 8000)
+    seen = [(path.name, len(read)) for path, _ in classifier.predict_files(paths, batch=8)]
+    assert seen == [("0.wav", 1), ("1.wav", 2), ("2.wav", 5), ("3.wav", 5), ("4.wav", 5)]
 
 
 def test_what_is_no_run_is_said(tmp_path: Path) -> None:
