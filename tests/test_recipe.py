@@ -339,6 +339,8 @@ def test_missing_tables_are_told_with_what_could_be_there(recipes: Recipes) -> N
         ),
         ("[audio]\nrate = 8", "audio.rate: must be from 1000 to 384000, is 8"),
         ("[audio]\nwindow = 0", "audio.window: must be above 0, is 0.0"),
+        ("[audio]\nwindow = inf", "audio.window: must be finite, is inf"),
+        ("[train.class_weights]\ndog = inf", 'train.class_weights: must be finite for every class, "dog" has inf'),
         ("[audio]\nwindow = 1e-5", "audio.window: must be at least one sample long at 16000 Hz, is 1e-05 s"),
         ("[audio]\nlevel = 3", "audio.level: must be from -100 to 0, is 3.0"),
         ("[audio]\nlevel = 'on'", 'audio.level: must be a number or "off", is "on"'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -53,6 +54,8 @@ def _range(says: str, holds: Callable[[Any], bool]) -> Validator:
     def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         if _is_number(value) and not holds(value):
             raise ValueError(f"{attribute.name} must be {says}, is {show(value)}")
+        if _is_number(value) and not math.isfinite(value):
+            raise ValueError(f"{attribute.name} must be finite, is {show(value)}")
 
     return check
 
@@ -99,6 +102,8 @@ def _weights(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     for name, weight in value.items() if isinstance(value, Mapping) else ():
         if _is_number(weight) and weight < 0:
             raise ValueError(f"{attribute.name} must be at least 0 for every class, {show(name)} has {show(weight)}")
+        if _is_number(weight) and not math.isfinite(weight):
+            raise ValueError(f"{attribute.name} must be finite for every class, {show(name)} has {show(weight)}")
 
 
 @attrs.frozen
