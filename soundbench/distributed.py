@@ -31,14 +31,15 @@ __all__ = [
 
 T = TypeVar("T")
 
-# An engine logs whatever ends it; without a handler that would reach the user beside the one line that is meant for him.
+# An engine logs whatever ends it; without a handler that would reach the user beside the one line meant for them.
 logging.getLogger("ignite").addHandler(logging.NullHandler())
 
 
 def join(device: str) -> None:
     """Join the other processes of a `torchrun` start; does nothing where there is one process, or when joined."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and idist.backend() is None:
-        idist.initialize("nccl" if device.startswith("cuda") else "gloo")
+        gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+        idist.initialize("nccl" if gpu else "gloo")
 
 
 def leave() -> None:
