@@ -54,7 +54,8 @@ class ArrayStore:
         return samples, np.full(len(rows), 1 / 32767, np.float32)
 
 
-def made(plan: Order, epochs: int, dropout: float = 0.2, norm: bool = True) -> Parts:
+def made(plan: Order, epochs: int, dropout: float = 0.2, norm: bool = True, by_epoch: bool = False) -> Parts:
+    """Toy parts; `by_epoch` steps the rate at each epoch, and scales losses as for fp16."""
     torch.manual_seed(3)
     backbone = ToyBackbone(32, dropout=dropout)
     if not norm:
@@ -67,9 +68,9 @@ def made(plan: Order, epochs: int, dropout: float = 0.2, norm: bool = True) -> P
         step=distributed.wrap(step, CPU.device),
         augmentations=[("augmentation[0]", ToyGain(8000))],
         optimizer=optimizer,
-        scheduler=toy_scheduler(optimizer, epochs * plan.steps, plan.steps),
-        every="step",
-        scaler=torch.amp.GradScaler("cpu", enabled=False),
+        scheduler=toy_scheduler(optimizer, epochs if by_epoch else epochs * plan.steps, plan.steps),
+        every="epoch" if by_epoch else "step",
+        scaler=torch.amp.GradScaler("cpu", init_scale=16.0, growth_interval=4, enabled=by_epoch),
         class_weights=torch.ones(2),
         plan=plan,
         machine=CPU,
@@ -139,6 +140,25 @@ def test_a_resume_at_any_step_ends_with_the_same_weights_bit_for_bit(tmp_path: P
         assert [row["train_loss"] for row in later] == pytest.approx(
             [row["train_loss"] for row in history[-len(later) :]]
         )
+
+
+def test_a_schedule_by_epoch_and_the_scale_of_losses_resume_too(tmp_path: Path) -> None:
+    parts = {"by_epoch": True}
+    whole, history = go(tmp_path / "whole", parts=parts)
+    assert len({row["rate"] for row in history}) == 3
+    end = checkpoints.latest(tmp_path / "whole", print)
+    for stop in (5, 8, 10):
+        folder = tmp_path / str(stop)
+        with pytest.raises(Stopped):
+            go(folder, rules={"checkpoint_steps": 1}, stop_at=stop, parts=parts)
+        resumed, later = go(folder, state=checkpoints.latest(folder, print), parts=parts)
+        assert same(whole, resumed)
+        assert [row["rate"] for row in later] == [row["rate"] for row in history[-len(later) :]]
+        again = checkpoints.latest(folder, print)
+        assert end is not None
+        assert again is not None
+        assert (again["scheduler"], again["scaler"]) == (end["scheduler"], end["scaler"])
+        assert again["scaler"]["scale"] == 16.0 * 2**3
 
 
 def test_training_depends_on_the_seed(tmp_path: Path) -> None:
