@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from soundbench.audio import SUFFIXES
-from soundbench.errors import MissingDataError
+from soundbench.errors import DataError, MissingDataError
 
 __all__ = ["find_sounds"]
 
@@ -15,16 +16,18 @@ __all__ = ["find_sounds"]
 def find_sounds(paths: Sequence[str]) -> list[Path]:
     """The files that `paths` name: a file itself, the sounds below a folder, what a glob matches; each once, in order.
 
-    A path that is not there stays in the list, for whoever opens it to say so without losing the others.
+    Folders are searched in any depth and through links, but for what begins with a dot. A path that is not there stays
+    in the list, for whoever opens it to say so without losing the others.
 
     Raises:
         MissingDataError: a folder without a sound.
+        DataError: a folder that may not be read.
     """
     found: dict[Path, None] = {}
     for text in paths:
         path = Path(text)
         if path.is_dir():
-            matches = sorted(file for file in path.rglob("*") if _is_sound(file))
+            matches = sorted(_below(path, frozenset()))
             if not matches:
                 raise MissingDataError(f"{text}: no sound file in this folder; known: {', '.join(sorted(SUFFIXES))}")
         elif path.exists():
@@ -36,5 +39,20 @@ def find_sounds(paths: Sequence[str]) -> list[Path]:
     return list(found)
 
 
-def _is_sound(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+def _below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    """The sounds below a folder; `above` are the real paths it was reached by, so that a link into one ends there."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read: {error.strerror}") from None
+    for name in names:
+        path = folder / name
+        if name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _below(path, above | {real})
+        elif path.suffix.lower() in SUFFIXES:
+            yield path

@@ -25,7 +25,7 @@ def manifest_of(folder: Path, base: Path) -> str:
 
     Raises:
         MissingDataError: no such folder, or no sound in it.
-        DataError: sounds that lie in no class folder.
+        DataError: sounds that lie in no class folder, or a folder that may not be read.
     """
     if not folder.is_dir():
         raise MissingDataError(f"{folder}: no such folder; a folder of class folders is looked for there")
@@ -36,8 +36,6 @@ def manifest_of(folder: Path, base: Path) -> str:
         *above, _ = sound.relative_to(folder).parts
         if not above:
             raise DataError(f"{sound}: lies in no class folder; put it into the folder of its class")
-        if any(part.startswith(".") for part in above):
-            continue
         group = "/".join(above) if len(above) > 1 else ""
         table.writerow([Path(os.path.relpath(sound, base)).as_posix(), above[0], group])
     return text.getvalue()
