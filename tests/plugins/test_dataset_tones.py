@@ -135,10 +135,10 @@ def test_any_length_and_rate(seconds: float, rate: int) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"clips": 9}, "clips = 9: at least 10, one of each class"),
-        ({"seconds": 0.1}, "seconds = 0.1: between 0.5 and 60"),
-        ({"seed": -1}, "seed = -1: at least 0"),
-        ({"rate": 4000}, "rate = 4000: between 8000 and 192000"),
+        ({"clips": 9}, "clips must be at least 10, one of each class, is 9"),
+        ({"seconds": 0.1}, "seconds must be from 0.5 to 60, is 0.1"),
+        ({"seed": -1}, "seed must be at least 0, is -1"),
+        ({"rate": 4000}, "rate must be from 8000 to 192000, is 4000"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, float], message: str) -> None:

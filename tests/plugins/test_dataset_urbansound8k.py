@@ -87,7 +87,7 @@ def test_a_folder_of_something_else_is_told_apart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folds", [[11], [0, 1], []])
 def test_unknown_folds_are_refused(folds: list[int]) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(f'folds = {folds}: some of 1 to 10')}$"):
+    with pytest.raises(ValueError, match=f"^{re.escape(f'folds must be some of 1 to 10, is {folds}')}$"):
         UrbanSound8K(folds=folds)
 
 

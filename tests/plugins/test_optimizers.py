@@ -80,8 +80,14 @@ def test_its_steps_are_torchs(
 @pytest.mark.parametrize(
     ("make", "options", "message"),
     [
-        (adam, {"betas": [0.9]}, "betas are two numbers, not 1"),
-        (adamw, {"betas": [0.9, 0.9, 0.9]}, "betas are two numbers, not 3"),
+        (adam, {"betas": [0.9]}, "betas must be two numbers from 0 to below 1, is [0.9]"),
+        (adamw, {"betas": [0.9, 1.0]}, "betas must be two numbers from 0 to below 1, is [0.9, 1.0]"),
+        (adam, {"rate": -1.0}, "rate must be at least 0 and finite, is -1"),
+        (adamw, {"decay": -0.5}, "decay must be at least 0 and finite, is -0.5"),
+        (adamw, {"eps": float("inf")}, "eps must be at least 0 and finite, is inf"),
+        (sgd, {"rate": float("nan")}, "rate must be at least 0 and finite, is nan"),
+        (sgd, {"decay": -1.0}, "decay must be at least 0 and finite, is -1"),
+        (sgd, {"momentum": 0.0, "nesterov": True}, "nesterov must be false where momentum is 0, is true"),
         (sgd, {"momentum": 1.0}, "momentum is from 0 to below 1, not 1.0"),
     ],
 )

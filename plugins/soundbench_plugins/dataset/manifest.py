@@ -73,7 +73,7 @@ class Manifest:
         self.labels, self.root, self.multilabel = labels and Path(labels), root and Path(root), multilabel
         numbered = next((file for file in self.paths if _rows_of(file) is _list_rows), None)
         if numbered and labels is None:
-            raise ValueError(f"labels: the file that names the classes is needed, as {numbered.name} holds numbers")
+            raise ValueError(f"labels must be the file that names the classes, as {numbered.name} holds numbers")
         self._classes: tuple[str, ...] | None = None
 
     @property

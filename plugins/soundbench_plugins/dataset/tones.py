@@ -64,13 +64,13 @@ class Tones:
 
     def __init__(self, *, clips: int = 1200, seconds: float = 1.0, seed: int = 0, rate: int = 16000) -> None:
         if clips < len(self.classes):
-            raise ValueError(f"clips = {clips}: at least {len(self.classes)}, one of each class")
+            raise ValueError(f"clips must be at least {len(self.classes)}, one of each class, is {clips}")
         if not 0.5 <= seconds <= 60:
-            raise ValueError(f"seconds = {seconds:g}: between 0.5 and 60")
+            raise ValueError(f"seconds must be from 0.5 to 60, is {seconds:g}")
         if seed < 0:
-            raise ValueError(f"seed = {seed}: at least 0")
+            raise ValueError(f"seed must be at least 0, is {seed}")
         if not 8000 <= rate <= 192000:
-            raise ValueError(f"rate = {rate}: between 8000 and 192000")
+            raise ValueError(f"rate must be from 8000 to 192000, is {rate}")
         self.count, self.seconds, self.seed, self.rate = clips, seconds, seed, rate
 
     @property

@@ -57,7 +57,7 @@ class UrbanSound8K:
     def __init__(self, *, root: Path = Path("data/UrbanSound8K"), folds: list[int] | None = None) -> None:
         unknown = [fold for fold in folds or () if fold not in _FOLDS]
         if unknown or folds == []:
-            raise ValueError(f"folds = {folds}: some of 1 to 10")
+            raise ValueError(f"folds must be some of 1 to 10, is {folds}")
         self.root, self.folds = Path(root), frozenset(_FOLDS if folds is None else folds)
 
     def clips(self) -> Iterator[Clip]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,8 +28,11 @@ def adamw(
         betas: how much of the running means of gradient and squared gradient is kept from step to step, in [0, 1).
         eps: what is added to the root of the mean squared gradient.
     """
-    if len(betas) != 2:
-        raise ValueError(f"betas are two numbers, not {len(betas)}")
+    for name, value in (("rate", rate), ("decay", decay), ("eps", eps)):
+        if not 0.0 <= value < math.inf:
+            raise ValueError(f"{name} must be at least 0 and finite, is {value:g}")
+    if len(betas) != 2 or not all(0.0 <= beta < 1.0 for beta in betas):
+        raise ValueError(f"betas must be two numbers from 0 to below 1, is {betas}")
     return torch.optim.AdamW(
         [dict(group) for group in groups], lr=rate, weight_decay=decay, betas=(betas[0], betas[1]), eps=eps, fused=True
     )

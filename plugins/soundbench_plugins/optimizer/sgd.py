@@ -6,6 +6,7 @@ learning", ICML 2013.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,11 @@ def sgd(
         momentum: how much of the last step is kept, from 0 to below 1.
         nesterov: look ahead along the momentum, which then must not be 0.
     """
+    for name, value in (("rate", rate), ("decay", decay)):
+        if not 0.0 <= value < math.inf:
+            raise ValueError(f"{name} must be at least 0 and finite, is {value:g}")
+    if nesterov and not momentum:
+        raise ValueError("nesterov must be false where momentum is 0, is true")
     if not 0.0 <= momentum < 1.0:
         raise ValueError(f"momentum is from 0 to below 1, not {momentum}")
     return torch.optim.SGD(
