@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from soundbench import masks
 
@@ -182,6 +183,22 @@ class Rows:
         return self.members @ x
 
 
+class TimeConv(nn.Conv1d):
+    """A convolution of three frames over rows whose channels are innermost, `(B, T, C)` to `(B, T, C')`.
+
+    Computed on images one high: torch has fast convolutions in this layout for images, but for rows it copies them.
+    """
+
+    def __init__(self, channels: int, out: int, dilation: int) -> None:
+        super().__init__(channels, out, 3, padding=dilation, dilation=dilation, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rows `(B, T, C)` to `(B, T, C')`."""
+        image, weight = x.transpose(1, 2).unsqueeze(2), self.weight.unsqueeze(2)
+        image = F.conv2d(image, weight, padding=(0, self.dilation[0]), dilation=(1, self.dilation[0]))
+        return image.squeeze(2).transpose(1, 2)
+
+
 class DenseLayer(nn.Module):
     """Batch norm, ReLU, a bottleneck, the same again, and a convolution masked by its context."""
 
@@ -190,7 +207,7 @@ class DenseLayer(nn.Module):
         self.norm = nn.BatchNorm1d(channels)
         self.reduce = nn.Linear(channels, inner, bias=False)
         self.inner_norm = nn.BatchNorm1d(inner)
-        self.local = nn.Conv1d(inner, growth, 3, padding=dilation, dilation=dilation, bias=False)
+        self.local = TimeConv(inner, growth, dilation)
         self.squeeze = nn.Linear(inner, -(-inner // 2))
         self.expand = nn.Linear(-(-inner // 2), growth)
 
@@ -199,7 +216,7 @@ class DenseLayer(nn.Module):
         x = self.reduce(self.norm(x).relu_())
         x = rows.split(_rectified(self.inner_norm(x), rows.keep))
         mask = self.expand(self.squeeze(rows.context(x)).relu()).sigmoid()
-        local: Tensor = self.local(x.transpose(1, 2)).transpose(1, 2)
+        local: Tensor = self.local(x)
         return (local * rows.spread(mask)).flatten(0, 1)
 
 
