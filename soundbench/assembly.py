@@ -125,7 +125,7 @@ def _network(problems: list[Problem], of: Recipe | Model, classes: int) -> tuple
 
 def _probe(of: Recipe, network: Network, classes: int, source: str) -> None:
     """Send one silent batch through, and name the two parts whose shapes disagree."""
-    samples = max(1, round(of.audio.window * of.audio.rate))
+    samples = of.audio.window_samples
     lengths = torch.tensor([samples, max(1, samples // 2)])
     data = torch.zeros(2, samples)
     stages: list[tuple[str, Part | None, Callable[..., Any], int | None]] = [

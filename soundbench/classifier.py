@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from soundbench import assembly, audio, checkpoints
 from soundbench import recipe as recipes
-from soundbench.contracts import Loss
 from soundbench.errors import CallError, SoundError
 from soundbench.judging import Grid, Judge, judge
 from soundbench.loading import RawBatch, pack, window_grid
-from soundbench.machine import Machine, settle
+from soundbench.machine import settle
 from soundbench.network import Network
 from soundbench.store import quantize
 
@@ -54,7 +53,7 @@ def load(path: str | Path, *, device: str = "auto", trust_code: bool = False) ->
         trust_code: whether code that the model carries (`use = "./mine.py:Net"`) may be executed.
 
     Raises:
-        CallError: no such folder.
+        CallError: no such folder, or one of a run for each fold.
         RunError: no model is in it, or one that cannot be used.
     """
     folder = Path(path)
@@ -62,34 +61,36 @@ def load(path: str | Path, *, device: str = "auto", trust_code: bool = False) ->
         raise CallError(f"{folder}: no such run directory or model folder")
     if not (folder / "model.toml").exists() and (folder / "model").is_dir():
         folder = folder / "model"
-    tables = checkpoints.read_model_tables(folder)
-    model = recipes.read_model(tables, base=folder, trust_code=trust_code)
-    network, loss = assembly.make_network(model, str(folder / "model.toml"))
+    folds = [] if (folder / "model.toml").exists() else sorted(folder.glob("fold-*/model"))
+    if folds:
+        raise CallError(f"{folder}: holds a run for each fold; give one of them, such as {folds[0].parent}")
+    tables, source = checkpoints.read_model_tables(folder), str(folder / "model.toml")
+    model = recipes.read_model(tables, base=folder, trust_code=trust_code, source=source)
+    network, loss = assembly.make_network(model, source)
     checkpoints.load_weights(folder, network, len(model.classes))
     machine = settle(device, precision="fp32", threads=torch.get_num_threads())
     machine.place(network).eval()
-    seconds = model.audio.hop or model.audio.window
-    window, hop = (max(1, round(value * model.audio.rate)) for value in (model.audio.window, seconds))
-    return Classifier(network, loss, model.classes, model.audio.rate, Grid(window, hop, model.audio.level), machine)
+    grid = Grid(model.audio.window_samples, model.audio.hop_samples)
+    return Classifier(Judge(network, loss, machine, model.audio.level), model.classes, model.audio.rate, grid)
 
 
 class Classifier:
     """Judges sounds with a trained network.
 
     Args:
-        network: on its device.
-        loss: for the scores of its logits.
+        judge: the network on its device, and how it is brought to bear.
         classes: their names, in the order of the logits.
         rate: samples a second that the network hears.
         grid: how a sound is cut into windows.
-        machine: the device.
     """
 
-    def __init__(
-        self, network: Network, loss: Loss, classes: Sequence[str], rate: int, grid: Grid, machine: Machine
-    ) -> None:
-        self.network, self.classes, self.rate, self.grid = network, tuple(classes), rate, grid
-        self.judge = Judge(network, loss, machine, grid.level)
+    def __init__(self, judge: Judge, classes: Sequence[str], rate: int, grid: Grid) -> None:
+        self.judge, self.classes, self.rate, self.grid = judge, tuple(classes), rate, grid
+
+    @property
+    def network(self) -> Network:
+        """The network, waveform in, logits out."""
+        return self.judge.network
 
     @overload
     def predict(self, sound: list[Sound], rate: int | None = None, *, batch: int = 32) -> list[Prediction]: ...

@@ -35,7 +35,7 @@ def describe(recipe: Recipe) -> dict[str, Any]:
         classes, known = CLASSES, False
     network = assembly.assemble(recipe, classes).network
     rate = recipe.audio.rate
-    found = summarize(network, max(1, round(recipe.audio.window * rate)))
+    found = summarize(network, recipe.audio.window_samples)
     frames = found.receptive_frames
     return {
         "name": recipe.name,

@@ -40,7 +40,10 @@ def settle_recipe(recipe: Recipe) -> tuple[Machine, Recipe]:
         distributed.local_rank(),
         distributed.local_world(),
     )
-    settled = {"device": machine.device.type, **{name: getattr(machine, name) for name in _SETTLED}}
+    device = (
+        train.device if ":" in train.device else machine.device.type
+    )  # without a number, each process takes its own
+    settled = {"device": device, **{name: getattr(machine, name) for name in _SETTLED}}
     return machine, recipe.with_tables(train=attrs.evolve(train, **settled))
 
 

@@ -16,7 +16,7 @@ from soundbench.clips import ClipTable, Fold
 from soundbench.errors import Problem, RecipeError
 from soundbench.recipe import Recipe
 from soundbench.rundir import RunDirectory
-from soundbench.running import new_directory, resume, run, to_stderr
+from soundbench.running import device_set, new_directory, resume, run, to_stderr
 
 __all__ = ["FOLDS", "resume_folds", "run_folds"]
 
@@ -52,29 +52,35 @@ def run_folds(
         # Before the recipe, which makes a run directory of it: without this it would be resumed as one plain run.
         rundir.write_json(directory.path / FOLDS, {"folds": folds})
         rundir.write_text(directory.recipe, recipes.relocated(recipe, "./model/code").to_toml())
-    return _each(recipe, directory, folds, cache, say, trust_code=True)
+    return _each(recipe, directory, folds, say, trust_code=True, cache=cache)
 
 
 def resume_folds(
-    directory: Path, *, trust_code: bool = False, cache: Path | bool = True, say: Say = to_stderr
+    directory: Path,
+    *,
+    trust_code: bool = False,
+    device: str | None = None,
+    cache: Path | bool = True,
+    say: Say = to_stderr,
 ) -> RunDirectory:
     """Go on with `run_folds`: finished folds stand, the one that was cut off resumes, the others follow."""
-    recipe = recipes.read(directory / "recipe.toml", trust_code=trust_code)
+    recipe = recipes.read(directory / "recipe.toml", device_set(device), trust_code=trust_code)
     distributed.join(recipe.train.device)
     folds = rundir.read_json(directory / FOLDS)["folds"]
-    return _each(recipe, RunDirectory(directory), folds, cache, say, trust_code)
+    return _each(recipe, RunDirectory(directory), folds, say, trust_code=trust_code, device=device, cache=cache)
 
 
 def _each(
-    recipe: Recipe, directory: RunDirectory, folds: Sequence[Fold], cache: Path | bool, say: Say, trust_code: bool
+    recipe: Recipe, directory: RunDirectory, folds: Sequence[Fold], say: Say, *, cache: Path | bool, **resuming: Any
 ) -> RunDirectory:
+    """A run for each fold, and the report over all; `resuming` is how a fold that was begun is taken up."""
     finished = []
     for number, fold in enumerate(folds, start=1):
         own = directory.fold(fold)
         if distributed.is_main():
-            say(f"fold {fold}: {number} of {len(folds)}, in {own.path}")
+            say(f"fold {fold}: {number} of {len(folds)}")
         if own.environment.exists():
-            resume(own.path, trust_code=trust_code, cache=cache, say=say)
+            resume(own.path, cache=cache, say=say, **resuming)
         else:  # not begun, or cut off before anything was learnt
             if distributed.is_main():
                 shutil.rmtree(own.path, ignore_errors=True)

@@ -30,17 +30,15 @@ __all__ = ["Grid", "Judge", "Judged", "judge", "judge_clips", "make_evaluator"]
 
 @attrs.frozen
 class Grid:
-    """How a sound is cut into windows and brought to the network.
+    """How a sound is cut into windows.
 
     Attributes:
         window: samples of a window.
         hop: samples between the beginnings of windows.
-        level: dB of RMS that each window is brought to, or `off`.
     """
 
     window: int
     hop: int
-    level: float | Literal["off"]
 
 
 @attrs.frozen

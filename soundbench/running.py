@@ -27,7 +27,7 @@ from soundbench.rundir import RunDirectory
 from soundbench.splits import ClipTable, split
 from soundbench.store import Store, open_store
 
-__all__ = ["new_directory", "resume", "run", "to_stderr"]
+__all__ = ["device_set", "new_directory", "resume", "run", "to_stderr"]
 
 Say = Callable[[str], None]
 Rows = NDArray[np.int64]
@@ -72,13 +72,19 @@ def run(recipe: Recipe, *, out: Path | None = None, cache: Path | bool = True, s
 
 
 def resume(
-    directory: Path, *, trust_code: bool = False, cache: Path | bool = True, say: Say = to_stderr
+    directory: Path,
+    *,
+    trust_code: bool = False,
+    device: str | None = None,
+    cache: Path | bool = True,
+    say: Say = to_stderr,
 ) -> RunDirectory:
     """Go on with a run where its last checkpoint was written, as if nothing had stopped it.
 
     Args:
         directory: the run directory.
         trust_code: whether code that the run carries (`use = "./mine.py:Net"`) may be executed.
+        device: another one than the run was begun on; None for the same.
         cache: as in `run`.
         say: as in `run`.
 
@@ -89,11 +95,35 @@ def resume(
     if found.report_json.exists():
         say(f"{found.path}: this run is finished; nothing to resume")
         return found
-    recipe = recipes.read(found.recipe, trust_code=trust_code)
+    recipe = recipes.read(found.recipe, device_set(device), trust_code=trust_code)
     distributed.join(recipe.train.device)
     session = _Session(recipe, cache, say)
     session.open(found)
     return session.train_and_judge(checkpoints.latest(found.checkpoints, session.say))
+
+
+def device_set(device: str | None) -> list[str]:
+    """What `--device` is short for: the settings that a recipe is read with."""
+    return [] if device is None else [f'train.device="{device}"']
+
+
+class _Log:
+    """Tells the user and, as soon as there is one, the run's log; what was said before that is kept for it."""
+
+    def __init__(self, aloud: Say) -> None:
+        self.aloud = aloud
+        self.directory: RunDirectory | None = None
+        self.kept: list[str] = []
+
+    def __call__(self, line: str) -> None:
+        if not distributed.is_main():
+            return
+        self.aloud(line)
+        self.kept.append(line)
+        if self.directory is not None:
+            for kept in self.kept:
+                rundir.log(self.directory, kept)
+            self.kept.clear()
 
 
 class _Session:
@@ -104,7 +134,7 @@ class _Session:
     parts: dict[str, Rows]
 
     def __init__(self, recipe: Recipe, cache: Path | bool, say: Say) -> None:
-        self.aloud, self.lines = say, list[str]()
+        self.say = _Log(say)
         self.cache = cache
         self.began = time.monotonic()
         self.machine, self.recipe = settle_recipe(recipe)
@@ -116,25 +146,11 @@ class _Session:
         self.cut = split(self.table, cut.test, cut.validation, cut.crossing, recipe.train.seed, recipe.source)
         self._refuse_small_batches(self._plan(self.cut.rows("train")))
         self.weights = class_weights(recipe.train.class_weights, self.table, self.cut.rows("train"), recipe.source)
-        self.grid = Grid(
-            window=_samples(recipe.audio.window, recipe.audio.rate),
-            hop=_samples(recipe.audio.hop or recipe.audio.window, recipe.audio.rate),
-            level=recipe.audio.level,
-        )
-
-    def say(self, line: str) -> None:
-        """Tell the user and the log; what is said before there is a log is kept for it."""
-        if distributed.is_main():
-            self.aloud(line)
-            self.lines.append(line)
-            if hasattr(self, "directory"):
-                for kept in self.lines:
-                    rundir.log(self.directory, kept)
-                self.lines.clear()
+        self.grid = Grid(recipe.audio.window_samples, recipe.audio.hop_samples)
 
     def begin(self, out: Path | None) -> None:
         """Make the run directory and write down all that is known before any sound is read."""
-        self.directory = new_directory(out, self.recipe.name)
+        self.open(new_directory(out, self.recipe.name))
         if distributed.is_main():
             recipes.write_code(self.recipe, self.directory.model / "code")
             rundir.write_text(self.directory.recipe, recipes.relocated(self.recipe, "./model/code").to_toml())
@@ -142,7 +158,8 @@ class _Session:
 
     def open(self, directory: RunDirectory) -> None:
         """Take up a run directory that is there."""
-        self.directory = directory
+        self.directory = self.say.directory = directory
+        self.say(f"run: {directory.path}")
 
     def train_and_judge(self, state: Mapping[str, Any] | None) -> RunDirectory:
         """Train to the end, judge the test set once, and write the report."""
@@ -156,6 +173,7 @@ class _Session:
                 found = self._report(self._judge_test(resumed=state is not None))
             except BaseException as error:
                 tell("run_failed", error=error)
+                self.say(f"stopped; to go on: soundbench run --resume {self.directory.path}")
                 raise
             tell("run_finished", report=found)
         return self.directory
@@ -219,7 +237,7 @@ class _Session:
         self._refuse_small_batches(plan)  # again: some clips may not have been readable
         parts = self._training_parts(plan)
         rules = training.Rules(
-            level=self.grid.level,
+            level=self.recipe.audio.level,
             **{name: getattr(recipe.train, name) for name in _RULES},
         )
         if distributed.is_main():
@@ -232,7 +250,7 @@ class _Session:
                 self.store, self.table, plan, self.grid.window, rules.epochs, step, recipe.train.workers
             )
 
-        training.train(
+        self.best_epoch = training.train(
             parts,
             rules,
             batches,
@@ -281,7 +299,7 @@ class _Session:
 
     def _judge(self, part: str) -> Judged:
         """Judge the clips of a part; every process gets the whole."""
-        by = Judge(self.made.network, self.made.loss, self.machine, self.grid.level)
+        by = Judge(self.made.network, self.made.loss, self.machine, self.recipe.audio.level)
         train = self.recipe.train
         return judge_clips(by, self.store, self.table, self.parts[part], self.grid, train.batch, train.workers)
 
@@ -326,18 +344,23 @@ class _Session:
         A kill between model and checkpoint leaves the model of an epoch that is trained again after a resume, on a GPU
         not to the same bits: then the best checkpoint's is written anew.
         """
-        best = checkpoints.load(self.directory.checkpoints / "best.pt")
-        self.best_epoch = int(best["progress"]["best_epoch"])
-        self.made.network.load_state_dict(best["network"])
-        if resumed:
-            self._save_model()
+        try:
+            best = checkpoints.load(self.directory.checkpoints / "best.pt")
+        except RunError as error:
+            self.say(f"{error}; the weights in {self.directory.model} are judged instead")
+            checkpoints.load_weights(self.directory.model, self.made.network, len(self.table.classes))
+        else:
+            self.made.network.load_state_dict(best["network"])
+            if resumed:
+                self._save_model()
         return self._judge("test")
 
     def _report(self, judged: Judged) -> dict[str, Any]:
         """Write down what the test set's judgement says."""
+        as_written = recipes.relocated(self.recipe, "./model/code")
         found = {
             "name": self.recipe.name,
-            "protocol": protocol(self.recipe, self.table, self.cut, self.parts, self.best_epoch),
+            "protocol": protocol(as_written, self.table, self.cut, self.parts, self.best_epoch),
             **(figures := self._evaluate(judged, resamples=2000)),
             "folds": [{"test": self.recipe.tables()["split"]["test"], "metrics": figures["metrics"]}],
             "prior": self._prior().tolist(),
@@ -360,7 +383,3 @@ _RULES = ("epochs", "seed", "accumulate", "clip_gradient", "patience", "keep", "
 
 def _tell_nobody(_hook: str, **_arguments: Any) -> None:
     """Observers live in the main process alone."""
-
-
-def _samples(seconds: float, rate: int) -> int:
-    return max(1, round(seconds * rate))

@@ -15,7 +15,7 @@ from toys import ToyLoss
 from soundbench import audio
 from soundbench.classifier import Classifier, load
 from soundbench.errors import CallError, RunError, SoundError
-from soundbench.judging import Grid
+from soundbench.judging import Grid, Judge
 from soundbench.machine import Machine
 
 CLASSES = ("dog", "猫", "a, b", 'say "x"', "🐦")
@@ -24,7 +24,7 @@ CLASSES = ("dog", "猫", "a, b", 'say "x"', "🐦")
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
     machine = Machine(torch.device("cpu"), "fp32", 1, False)
-    return Classifier(toy().eval(), ToyLoss(5), CLASSES, 8000, Grid(1600, 1600, "off"), machine)
+    return Classifier(Judge(toy().eval(), ToyLoss(5), machine, "off"), CLASSES, 8000, Grid(1600, 1600))
 
 
 @pytest.fixture
@@ -135,3 +135,11 @@ def test_what_is_no_run_is_said(tmp_path: Path) -> None:
     (tmp_path / "model.toml").write_text("classes = [")
     with pytest.raises(RunError, match=r"model.toml: damaged: "):
         load(tmp_path)
+
+
+def test_a_run_for_each_fold_is_no_model_but_names_one(tmp_path: Path) -> None:
+    for name in ("fold-02", "fold-01"):
+        (tmp_path / name / "model").mkdir(parents=True)
+    with pytest.raises(CallError) as caught:
+        load(tmp_path)
+    assert str(caught.value) == f"{tmp_path}: holds a run for each fold; give one of them, such as {tmp_path}/fold-01"

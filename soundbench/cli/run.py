@@ -36,18 +36,16 @@ def command(
     from soundbench.errors import CallError
     from soundbench.folds import FOLDS, resume_folds, run_folds
     from soundbench.recipe import read
-    from soundbench.running import resume, run
+    from soundbench.running import device_set, resume, run
 
     store = False if no_cache else (cache or True)
     if resumed is not None:
-        if recipe or sets or folds or out or device:
-            raise CallError(
-                "--resume DIR goes on as the run was begun: it takes no recipe, --set, --folds, --out or --device"
-            )
+        if recipe or sets or folds or out:
+            raise CallError("--resume DIR goes on as the run was begun: it takes no recipe, --set, --folds or --out")
         go_on = resume_folds if (resumed / FOLDS).exists() else resume
-        click.echo(go_on(resumed, trust_code=trust_code, cache=store).path)
+        click.echo(go_on(resumed, trust_code=trust_code, device=device, cache=store).path)
         return
     if recipe is None:
         raise CallError("which recipe? soundbench run RECIPE, or soundbench run --resume DIR")
-    read_recipe = read(recipe, sets=[*sets, *([f"train.device={device}"] if device else [])])
+    read_recipe = read(recipe, sets=[*sets, *device_set(device)])
     click.echo((run_folds if folds else run)(read_recipe, out=out, cache=store).path)

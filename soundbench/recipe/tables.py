@@ -151,6 +151,16 @@ class Audio:
         if self.window * self.rate < 1:
             raise ValueError(f"window must be at least one sample long at {self.rate} Hz, is {self.window} s")
 
+    @property
+    def window_samples(self) -> int:
+        """Samples of a window."""
+        return max(1, round(self.window * self.rate))
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples between the beginnings of the windows that a clip is judged by."""
+        return max(1, round((self.hop or self.window) * self.rate))
+
 
 @attrs.frozen
 class Head:
