@@ -130,6 +130,7 @@ def load_weights(folder: Path, network: nn.Module, classes: int) -> None:
     """
     path = folder / "weights.safetensors"
     try:
+        path.open("rb").close()  # safetensors calls a file missing that may not be read
         weights = safetensors.torch.load_file(path)
     except FileNotFoundError:
         raise RunError(f"{folder}: no model here: weights.safetensors is missing") from None
@@ -138,11 +139,15 @@ def load_weights(folder: Path, network: nn.Module, classes: int) -> None:
     last = weights.get("head.classify.weight")
     if last is not None and len(last) != classes:
         raise RunError(f"{folder}: model.toml names {classes} classes, but the weights are of {len(last)}")
-    try:
-        missing, unknown = safetensors.torch.load_model(network, path, strict=False)
-    except RuntimeError as error:
-        text = " ".join(str(error).split())
-        raise RunError(f"{path}: the weights do not fit model.toml: {text}") from None
+    wanted = network.state_dict()
+    others = [name for name in weights if name in wanted and weights[name].shape != wanted[name].shape]
+    if others:
+        name, more = others[0], len(others) - 1
+        raise RunError(
+            f"{path}: the weights do not fit model.toml: {name} has the shape {tuple(weights[name].shape)}, "
+            f"model.toml makes it {tuple(wanted[name].shape)}; {more} more differ"
+        )
+    missing, unknown = safetensors.torch.load_model(network, path, strict=False)
     if missing or unknown:
         names = ", ".join(sorted([*missing, *unknown])[:5])
         raise RunError(

@@ -44,6 +44,7 @@ _REASONS = {
     errno.EPERM: "no permission to write here",
     errno.EROFS: "the file system is read-only",
     errno.ENOTDIR: "a part of this path is a file, not a folder",
+    errno.EEXIST: "a part of this path is a file, not a folder",
     errno.EISDIR: "this is a folder, not a file",
 }
 _FULL = 1 << 16  # bytes: with less than this left, it was the disk that failed a library's own writer

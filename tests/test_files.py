@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,22 +38,6 @@ def killed(script: str, *arguments: object, after: float) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 128 KiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)]
-    try:
-        done = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    except OSError:
-        done = False
-    if not done:
-        pytest.skip("this user may not mount a small disk")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 # Whole files
@@ -253,6 +236,14 @@ def test_a_log_grows_by_lines_and_a_torn_one_is_cut(tmp_path: Path) -> None:
 
 
 # What the system refuses
+
+
+def test_a_path_through_a_file_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "table.csv", tmp_path / "file" / "deeper" / "table.csv"):
+        with pytest.raises(RunError) as caught:
+            files.write_text(path, "text")
+        assert str(caught.value) == f"{path}: a part of this path is a file, not a folder"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import tomli_w
 
 from soundbench.contracts import KINDS
 from soundbench.errors import Problem, RecipeError
+from soundbench.files import write_bytes
 from soundbench.recipe.tables import TABLES
 from soundbench.sources import imports_neighbours, runs_when_imported
 
@@ -76,8 +77,7 @@ def relocated(recipe: Recipe, prefix: str) -> Recipe:
 def write_code(recipe: Recipe, folder: Path) -> None:
     """Copy the local files of a recipe into a folder, which is made if there are any."""
     for name, path in local_files(recipe).items():
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(path.read_bytes())
+        write_bytes(folder / name, path.read_bytes())
 
 
 def _targets(recipe: Recipe) -> dict[Path, str]:
