@@ -13,7 +13,7 @@ def command() -> None:
     """Look through the sounds of a recipe, and list those of a folder."""
 
 
-@command.command()
+@command.command(short_help="Count what is missing, damaged, odd or twice in a recipe's sounds.")
 @click.argument("recipe")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -30,7 +30,7 @@ def check(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
         raise SystemExit(1)
 
 
-@command.command()
+@command.command(short_help="Write a manifest of a folder of class folders.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write; standard output by default.")
 def manifest(folder: Path, output: Path | None) -> None:

@@ -162,3 +162,11 @@ def test_a_manifest_that_cannot_be_written_is_told_in_a_line(folder: Path, capsy
 
     assert invoke(["data", "manifest", "mine", "-o", "recipe.toml/list.csv"]) == 1
     assert "recipe.toml/list.csv" in capsys.readouterr().err
+
+
+def test_help_tells_of_each_command_to_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["data", "--help"]) == 0
+    assert capsys.readouterr().out.partition("Commands:\n")[2].splitlines() == [
+        "  check     Count what is missing, damaged, odd or twice in a recipe's sounds.",
+        "  manifest  Write a manifest of a folder of class folders.",
+    ]
