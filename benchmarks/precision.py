@@ -72,7 +72,7 @@ def judge(run: Path) -> None:
     truth = np.array([model.classes.index(row["label"]) for row in rows])
     stored = np.array([model.classes.index(row["predicted"]) for row in rows])
     print(f"stored predictions: {(stored == truth).mean():.4f} of {len(rows)} clips")
-    sounds = [model.hear(Path(row["path"])) for row in rows]
+    sounds = [model.hear(Path(row["path"]), None) for row in rows]
     for precision in PRECISIONS:
         by = attrs.evolve(model.judge, precision=precision)
         began = time.perf_counter()

@@ -47,7 +47,7 @@ def protocol(
         "split": tables["split"],
         "crossing_groups": cut.crossing_groups,
         "purged": len(cut.rows("purged")),
-        "selection": "highest validation accuracy, then lowest loss" if validated else "last epoch",
+        "selection": "lowest validation loss" if validated else "last epoch",
         "best_epoch": best_epoch,
         "epochs": recipe.train.epochs,
         "seed": recipe.train.seed,

@@ -316,7 +316,11 @@ class _Session:
         return self.table.class_counts(self.parts["train"])
 
     def _validate(self) -> training.Validation | None:
-        """Accuracy on the validation set decides which epoch is the best; of equals, the lower loss."""
+        """The loss on the validation set decides which epoch is the best.
+
+        A validation set is often a hundred clips of a dozen recordings, of which accuracy says little: an early network
+        that calls most of them by the commonest class can look best. The loss is a proper score and varies less.
+        """
         if not len(self.parts["validation"]):
             return None
         judged = self._judge("validation")
@@ -327,7 +331,7 @@ class _Session:
             "validation_accuracy": metrics["accuracy"]["value"],
             "validation_macro_f1": metrics["macro_f1"]["value"],
         }
-        return training.Validation((metrics["accuracy"]["value"], -loss), row)
+        return training.Validation(-loss, row)
 
     def _write_epoch(self, row: Mapping[str, float]) -> None:
         if distributed.is_main():

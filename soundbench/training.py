@@ -58,9 +58,9 @@ class Rules:
 
 @attrs.frozen
 class Validation:
-    """How well an epoch's network did: `better` is compared, the rest is written to the history."""
+    """How well an epoch's network did: the higher `score` is the better one; `row` is written to the history."""
 
-    better: tuple[float, ...]
+    score: float
     row: Mapping[str, float]
 
 
@@ -194,7 +194,7 @@ class _Progress:
     loss: float = 0.0
     clips: int = 0
     seconds: float = 0.0
-    best: tuple[float, ...] | None = None
+    best: float | None = None
     best_epoch: int = 0
 
 
@@ -288,9 +288,9 @@ class _Session:
         progress = self.progress
         validation = self.validate()
         row |= validation.row if validation else {}
-        better = validation is None or progress.best is None or validation.better > progress.best
+        better = validation is None or progress.best is None or validation.score > progress.best
         if better:
-            progress.best = validation.better if validation else None
+            progress.best = validation.score if validation else None
             progress.best_epoch = engine.state.epoch
         self.on_epoch(row)
         if better:
@@ -341,9 +341,7 @@ def restore(session: _Session, engine: Engine, state: Mapping[str, Any]) -> None
     parts.optimizer.load_state_dict(state["optimizer"])
     parts.scheduler.load_state_dict(state["scheduler"])
     parts.scaler.load_state_dict(state["scaler"])
-    progress = dict(state["progress"])
-    best = progress.pop("best")
-    session.progress = _Progress(best=None if best is None else tuple(best), **progress)
+    session.progress = _Progress(**state["progress"])
     if not distributed.is_main():
         session.progress.loss = 0.0
     elif state["step"] == session.progress.best_epoch * parts.plan.steps:  # a kill may have come before it was said so

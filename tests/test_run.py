@@ -95,7 +95,7 @@ def test_a_run_leaves_all_that_a_person_or_a_program_needs(recipe: Path, tmp_pat
     assert out.splitlines()[-1] == str(run)
     report = json.loads((run / "report.json").read_text())
     assert report["protocol"]["split"]["test"] == [4]
-    assert report["protocol"]["selection"] == "highest validation accuracy, then lowest loss"
+    assert report["protocol"]["selection"] == "lowest validation loss"
     for name in ("accuracy", "macro_f1"):
         figure = report["metrics"][name]
         assert figure["low"] <= figure["value"] <= figure["high"]

@@ -255,7 +255,7 @@ def test_patience_stops_and_the_best_epoch_is_kept(tmp_path: Path) -> None:
         Rules(epochs=9, seed=1, patience=2),
         lambda first: training_batches(store, table, order, WINDOW, 9, first),
         tmp_path,
-        validate=lambda: Validation((next(figures),), {}),
+        validate=lambda: Validation(next(figures), {}),
         tell=lambda hook, **_: None,
         on_better=lambda: better.append(epochs[-1]),
         on_epoch=lambda row: epochs.append(int(row["epoch"])),
