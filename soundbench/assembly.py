@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from soundbench.contracts import Augmentation, Dataset, Loss, RunInfo
-from soundbench.errors import BrokenPlugin, Problem, RecipeError, SoundbenchError
+from soundbench.errors import BrokenPlugin, DataError, Problem, RecipeError, SoundbenchError
 from soundbench.listings import import_failure
 from soundbench.network import Head, Network
 from soundbench.observers import Observers
@@ -27,18 +27,25 @@ __all__ = ["Assembly", "assemble", "make_dataset", "make_network", "make_observe
 
 Placed = list[tuple[str, Augmentation]]
 
+# So many classes are assumed for as long as it takes to find a recipe's other mistakes.
+_ASSUMED = 10
+
 
 @attrs.frozen
 class Assembly:
     """What a recipe names, made.
 
     Attributes:
+        dataset: it has read nothing yet but the names of its classes.
+        classes: how many there are.
         network: featurizer to head.
         loss: with the scores of its logits.
         on_waveform: augmentations of waveforms, each with its place in the recipe.
         on_features: augmentations of features, likewise.
     """
 
+    dataset: Dataset
+    classes: int
     network: Network
     loss: Loss
     on_waveform: Placed
@@ -63,7 +70,7 @@ def _make(problems: list[Problem], key: str, part: Part, *supplied: Any) -> Any:
 
 
 def make_dataset(recipe: Recipe) -> Dataset:
-    """The dataset. It reads nothing yet.
+    """The dataset of a recipe alone. It reads nothing yet.
 
     Raises:
         RecipeError: an option is out of range.
@@ -75,14 +82,21 @@ def make_dataset(recipe: Recipe) -> Dataset:
     return dataset
 
 
-def assemble(recipe: Recipe, classes: int) -> Assembly:
+def assemble(recipe: Recipe, assumed: int | None = None) -> Assembly:
     """Everything of a recipe that learns or is learnt from, seeded by `train.seed`.
 
+    Args:
+        recipe: resolved.
+        assumed: how many classes to assume where the dataset cannot name its own, for want of its files.
+
     Raises:
-        RecipeError: options out of range, or two parts whose shapes disagree.
+        RecipeError: options out of range, all of them at once; or two parts whose shapes disagree.
+        DataError: the dataset cannot name its classes, and nothing is assumed.
     """
     problems: list[Problem] = []
     torch.manual_seed(recipe.train.seed)
+    dataset = _make(problems, "dataset", recipe.dataset)
+    classes, without = _classes(dataset, assumed or _ASSUMED)
     network, loss = _network(problems, recipe, classes)
     on_waveform: Placed = []
     on_features: Placed = []
@@ -94,8 +108,18 @@ def assemble(recipe: Recipe, classes: int) -> Assembly:
     _try_optimizer(problems, recipe)
     if problems or network is None or loss is None:
         raise RecipeError(recipe.source, problems)
+    if without is not None and assumed is None:
+        raise without
     _probe(recipe, network, classes, recipe.source)
-    return Assembly(network, loss, on_waveform, on_features)
+    return Assembly(dataset, classes, network, loss, on_waveform, on_features)
+
+
+def _classes(dataset: Dataset | None, assumed: int) -> tuple[int, DataError | None]:
+    """How many classes there are, or are assumed to be, and why that is not known."""
+    try:
+        return (assumed if dataset is None else len(dataset.classes)), None
+    except DataError as error:
+        return assumed, error
 
 
 def make_network(model: Model, source: str) -> tuple[Network, Loss]:

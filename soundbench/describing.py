@@ -28,19 +28,18 @@ def describe(recipe: Recipe) -> dict[str, Any]:
     Raises:
         RecipeError: a mistake in the recipe.
     """
-    dataset = assembly.make_dataset(recipe)
+    made = assembly.assemble(recipe, assumed=CLASSES)
     try:
-        classes, known = len(dataset.classes), True
+        known = bool(made.dataset.classes)
     except DataError:
-        classes, known = CLASSES, False
-    network = assembly.assemble(recipe, classes).network
+        known = False
     rate = recipe.audio.rate
-    found = summarize(network, recipe.audio.window_samples)
+    found = summarize(made.network, recipe.audio.window_samples)
     frames = found.receptive_frames
     return {
         "name": recipe.name,
         "recipe": recipe.tables(),
-        "classes": classes,
+        "classes": made.classes,
         "classes_known": known,
         "window_seconds": recipe.audio.window,
         "parameters": found.parameters,
@@ -75,7 +74,10 @@ def as_text(found: dict[str, Any], resolved: str) -> str:
             f"parameters       {found['parameters']:,}",
             f"multiply-adds    {found['macs']:,} for a window of {found['window_seconds']:g} s",
             f"receptive field  {'the whole clip' if reach is None else str(reach['frames']) + ' frames'}",
-            f"shortest input   {found['shortest_input']['samples']} samples "
-            f"({found['shortest_input']['seconds']:.4g} s); a shorter one is extended with silence",
+            f"shortest input   {_shortest(**found['shortest_input'])}; a shorter one is extended with silence",
         ]
     )
+
+
+def _shortest(samples: int, seconds: float) -> str:
+    return f"{samples:,} sample{'s' * (samples != 1)} ({seconds:.4g} s)"

@@ -7,6 +7,7 @@
     │   ├── MissingDataError   2   what the recipe or the call points at is not there
     │   └── SoundError         1   one sound: its path and what is wrong with it
     ├── RunError               1   a run directory, checkpoint or model that cannot be used
+    │   └── RunPlaceError      2   what the call names is no run directory, or no place for a new one
     └── PluginError            3   a plugin that cannot be used
         ├── UnknownPlugin      2   no plugin of that kind and name
         ├── NotInstalled       3   it needs a package that is not there
@@ -33,6 +34,7 @@ __all__ = [
     "Problem",
     "RecipeError",
     "RunError",
+    "RunPlaceError",
     "SoundError",
     "SoundbenchError",
     "UnknownPlugin",
@@ -110,6 +112,12 @@ class SoundError(DataError):
 
 class RunError(SoundbenchError):
     """A run directory, checkpoint or model that cannot be used."""
+
+
+class RunPlaceError(RunError):
+    """What the call names is no run directory, or no place for a new one."""
+
+    exit_code = 2
 
 
 class PluginError(SoundbenchError):

@@ -15,7 +15,7 @@ import numpy as np
 
 from soundbench.clips import ClipTable
 from soundbench.contracts import Clip
-from soundbench.errors import RunError
+from soundbench.errors import RunError, RunPlaceError
 from soundbench.files import (
     append_line,
     append_row,
@@ -106,11 +106,11 @@ class RunDirectory:
         run = cls(path)
         with told(run.path):
             if run.path.exists() and not run.path.is_dir():
-                raise RunError(f"{run.path}: this is a file; a run needs a new folder or an empty one")
+                raise RunPlaceError(f"{run.path}: this is a file; a run needs a new folder or an empty one")
             run.path.mkdir(parents=True, exist_ok=True)
             if any(run.path.iterdir()):
                 resume = f", or continue this run with --resume {run.path}" if run.recipe.exists() else ""
-                raise RunError(f"{run.path}: exists and is not empty; give another folder with --out{resume}")
+                raise RunPlaceError(f"{run.path}: exists and is not empty; give another folder with --out{resume}")
             probe = run.path / ".probe"  # what may be written is known only by writing
             probe.write_bytes(b"\n")
             probe.unlink()
@@ -142,13 +142,13 @@ class RunDirectory:
         run = cls(path)
         with told(run.path):
             if not run.path.exists():
-                raise RunError(f"{run.path}: there is no such run directory")
+                raise RunPlaceError(f"{run.path}: there is no such run directory")
             if not run.path.is_dir():
-                raise RunError(f"{run.path}: not a run directory but a file")
+                raise RunPlaceError(f"{run.path}: not a run directory but a file")
             if not run.recipe.exists():
                 inside = [run.path / name for name in sorted(p.parent.name for p in run.path.glob("*/recipe.toml"))]
                 hint = f"; did you mean {inside[-1]}?" if inside else ""
-                raise RunError(f"{run.path}: not a run directory: {run.recipe.name} is missing{hint}")
+                raise RunPlaceError(f"{run.path}: not a run directory: {run.recipe.name} is missing{hint}")
             missing = [name for name in needed if not (run.path / name).exists()]
         if missing:
             raise RunError(f"{run.path}: the run is not finished: {', '.join(missing)} missing")

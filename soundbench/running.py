@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from soundbench import assembly, checkpoints, distributed, report, rundir, statistics, training
 from soundbench import recipe as recipes
-from soundbench.contracts import Dataset, RunInfo
+from soundbench.contracts import RunInfo
 from soundbench.environment import describe_environment, fingerprint, settle_recipe
 from soundbench.errors import DataError, Problem, RecipeError, RunError
 from soundbench.judging import Grid, Judge, Judged, judge_clips
@@ -139,9 +139,8 @@ class _Session:
         self.began = time.monotonic()
         self.machine, self.recipe = settle_recipe(recipe)
         recipe = self.recipe
-        self.dataset: Dataset = assembly.make_dataset(recipe)
-        self.made = assembly.assemble(recipe, len(self.dataset.classes))
-        self.table = ClipTable.of(self.dataset)
+        self.made = assembly.assemble(recipe)
+        self.table = ClipTable.of(self.made.dataset)
         cut = recipe.split
         self.cut = split(self.table, cut.test, cut.validation, cut.crossing, recipe.train.seed, recipe.source)
         self._refuse_small_batches(self._plan(self.cut.rows("train")))
@@ -184,7 +183,7 @@ class _Session:
         if folder is False:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soundbench-")))
         audio = self.recipe.audio
-        self.store = open_store(self.table, self.dataset, audio.rate, folder, audio.on_error, self.say)
+        self.store = open_store(self.table, self.made.dataset, audio.rate, folder, audio.on_error, self.say)
         readable = self.store.lengths > 0
         self.parts = {}
         for name in ("train", "validation", "test"):

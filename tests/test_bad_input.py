@@ -363,7 +363,7 @@ def test_a_run_directory_that_is_taken(told: Told, bad: Path) -> None:
     Path("taken/something").touch()
     code, text = told("run", "mine.toml", "--out", "taken")
     assert (code, text.splitlines()[-1]) == (
-        1,
+        2,
         "taken: exists and is not empty; give another folder with --out",
     )
 

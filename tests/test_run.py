@@ -228,7 +228,7 @@ def test_two_processes_make_the_runs_of_all_folds_and_one_tells_of_them(recipe: 
 def test_a_folder_that_the_main_process_is_refused_ends_the_others_too(recipe: Path, tmp_path: Path) -> None:
     for process in pair("run", recipe, "--out", tmp_path):
         _, errors = process.communicate(timeout=120)
-        assert process.returncode == 1
+        assert process.returncode == 2
         assert errors == f"{tmp_path}: exists and is not empty; give another folder with --out\n"
 
 
@@ -533,3 +533,12 @@ def test_a_run_that_fails_at_work_says_it_in_one_line(recipe: Path, tmp_path: Pa
     assert len(said) == 2
     assert said[0] == f"stopped; to go on: soundbench run --resume {tmp_path / 'run'}"
     assert said[1].startswith("the loss is no longer finite at step ")
+
+
+def test_all_out_of_range_options_are_told_at_once_the_dataset_s_too(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        toy_run(recipe, tmp_path / "run", "dataset.clips=0", "backbone.channels=0")
+    assert str(caught.value).splitlines() == [
+        f"{recipe}: dataset.clips: must be at least 1, not 0",
+        f"{recipe}: backbone.channels: must be at least 1, not 0",
+    ]

@@ -89,9 +89,12 @@ def test_a_mistake_in_a_dataset_is_told_under_its_key(told: Told, dataset: str, 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("folder", "no such folder; a folder of class folders is looked for there"),
-        ("esc50", "no such folder; ESC-50 is looked for there (meta/, audio/)"),
-        ("urbansound8k", "no such folder; UrbanSound8K is looked for there (metadata/, audio/fold1 to fold10)"),
+        ("folder", "no such folder; dataset.root must be a folder of class folders"),
+        ("esc50", "no such folder; dataset.root must be where ESC-50 lies (meta/, audio/)"),
+        (
+            "urbansound8k",
+            "no such folder; dataset.root must be where UrbanSound8K lies (metadata/, audio/fold1 to fold10)",
+        ),
     ],
 )
 def test_a_root_that_is_not_there(told: Told, tmp_path: Path, command: list[str], name: str, message: str) -> None:

@@ -74,7 +74,7 @@ def test_a_root_that_is_not_there_or_something_else_is_named(tmp_path: Path) -> 
     with pytest.raises(MissingDataError) as other:
         list(ESC50(root=tmp_path).clips())
 
-    assert str(gone.value) == f"{tmp_path}/gone: no such folder; ESC-50 is looked for there (meta/, audio/)"
+    assert str(gone.value) == f"{tmp_path}/gone: no such folder; dataset.root must be where ESC-50 lies (meta/, audio/)"
     assert str(other.value) == f"{tmp_path}: not ESC-50: no meta/esc50.csv"
 
 

@@ -66,7 +66,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("paths", "error", "message"),
     [
-        ([], MissingDataError, "{root}: no such folder; a folder of class folders is looked for there"),
+        ([], MissingDataError, "{root}: no such folder; dataset.root must be a folder of class folders"),
         (["notes.txt"], MissingDataError, "{root}: no class folders in it; a folder a class is looked for"),
         (
             ["b.wav", "a.wav", "dog/c.wav"],

@@ -87,7 +87,7 @@ class ESC50:
             raise MissingDataError(
                 f"{self.root}: not ESC-50: no {table.relative_to(self.root)}"
                 if self.root.is_dir()
-                else f"{self.root}: no such folder; ESC-50 is looked for there (meta/, audio/)"
+                else f"{self.root}: no such folder; dataset.root must be where ESC-50 lies (meta/, audio/)"
             )
         with table.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)

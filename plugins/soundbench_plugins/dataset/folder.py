@@ -40,7 +40,7 @@ class Folder:
             DataError: sounds lie beside the folders, or the folders are folds.
         """
         if not self.root.is_dir():
-            raise MissingDataError(f"{self.root}: no such folder; a folder of class folders is looked for there")
+            raise MissingDataError(f"{self.root}: no such folder; dataset.root must be a folder of class folders")
         folders, sounds = _listed(str(self.root))
         if sounds:
             raise DataError(
