@@ -28,9 +28,6 @@ __all__ = ["CAMPPlus"]
 # Frames of a segment, the neighbourhood that a frame's mask is computed from beside the whole row.
 _SEGMENT = 100
 
-# Frames of the shortest input: two remain after the halving.
-_SHORTEST = 3
-
 
 class CAMPPlus(nn.Module):
     """CAM++, a densely connected time-delay network with context-aware masking.
@@ -45,6 +42,7 @@ class CAMPPlus(nn.Module):
 
     default_pooling: ClassVar[Mapping[str, Any]] = {"use": "tsp"}
     default_head: ClassVar[Mapping[str, Any]] = {"embedding": 512, "bias": False, "norm_after": "plain"}
+    shortest = 3  # two frames are left after the halving
 
     def __init__(
         self,
@@ -79,7 +77,7 @@ class CAMPPlus(nn.Module):
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Features `(B, F, T)` to frame-level vectors `(B, C, ceil(T / 2))` and their lengths."""
-        features, lengths = masks.extend(features, lengths, _SHORTEST)
+        features, lengths = masks.extend(features, lengths, self.shortest)
         x = self.entry(self.front(features, lengths)).transpose(1, 2)
         lengths = masks.strided(lengths, 2)
         rows = Rows(lengths, x)

@@ -60,6 +60,7 @@ class Fbank(nn.Module):
         self.frame, self.hop = int(round(frame * rate, 6)), int(round(hop * rate, 6))
         self.low, self.high = low, high if high > 0.0 else rate / 2 + high
         self._check(frame, hop)
+        self.shortest = self.frame
         self.fft = 1 << (self.frame - 1).bit_length()
         window, banks = self._constants()
         self.register_buffer("window", window.float(), persistent=False)
