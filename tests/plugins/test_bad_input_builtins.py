@@ -93,7 +93,7 @@ def test_a_mistake_in_a_dataset_is_told_under_its_key(told: Told, dataset: str, 
         ("esc50", "no such folder; dataset.root must be where ESC-50 lies (meta/, audio/)"),
         (
             "urbansound8k",
-            "no such folder; dataset.root must be where UrbanSound8K lies (metadata/, audio/fold1, ...)",
+            "no such folder; dataset.root must be where UrbanSound8K lies (metadata/, audio/)",
         ),
     ],
 )

@@ -74,7 +74,7 @@ def test_a_root_that_is_not_there_is_named(tmp_path: Path) -> None:
         list(UrbanSound8K(root=tmp_path / "gone").clips())
 
     assert str(caught.value) == (
-        f"{tmp_path}/gone: no such folder; dataset.root must be where UrbanSound8K lies (metadata/, audio/fold1, ...)"
+        f"{tmp_path}/gone: no such folder; dataset.root must be where UrbanSound8K lies (metadata/, audio/)"
     )
 
 

@@ -78,7 +78,7 @@ class UrbanSound8K:
             raise MissingDataError(
                 f"{self.root}: not UrbanSound8K: no {table.relative_to(self.root)}"
                 if self.root.is_dir()
-                else f"{self.root}: no such folder; dataset.root must be where UrbanSound8K lies (metadata/, audio/fold1, ...)"
+                else f"{self.root}: no such folder; dataset.root must be where UrbanSound8K lies (metadata/, audio/)"
             )
         with table.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
