@@ -162,19 +162,20 @@ class _Session:
 
     def train_and_judge(self, state: Mapping[str, Any] | None) -> RunDirectory:
         """Train to the end, judge the test set once, and write the report."""
-        with ExitStack() as stack:
-            self._open_store(stack)
-            observers = assembly.make_observers(self.recipe, self._info(state), self.say)
-            tell = observers.tell if distributed.is_main() else _tell_nobody
-            try:
+        tell: Callable[..., None] = _tell_nobody
+        try:
+            with ExitStack() as stack:
+                self._open_store(stack)
+                if distributed.is_main():
+                    tell = assembly.make_observers(self.recipe, self._info(state), self.say).tell
                 tell("run_started")
                 self._train(state, tell)
                 found = self._report(self._judge_test(resumed=state is not None))
-            except BaseException as error:
-                tell("run_failed", error=error)
-                self.say(f"stopped; to go on: soundbench run --resume {self.directory.path}")
-                raise
-            tell("run_finished", report=found)
+                tell("run_finished", report=found)
+        except BaseException as error:
+            tell("run_failed", error=error)
+            self.say(f"stopped; to go on: soundbench run --resume {self.directory.path}")
+            raise
         return self.directory
 
     def _open_store(self, stack: ExitStack) -> None:
