@@ -33,19 +33,43 @@ def command(
     trust_code: bool,
 ) -> None:
     """Train and judge RECIPE; the last line printed is the run directory."""
+    from soundbench import distributed
     from soundbench.errors import CallError
-    from soundbench.folds import FOLDS, resume_folds, run_folds
-    from soundbench.recipe import read
-    from soundbench.running import device_set, resume, run
 
     store = False if no_cache else (cache or True)
-    if resumed is not None:
-        if recipe or sets or folds or out:
-            raise CallError("--resume DIR goes on as the run was begun: it takes no recipe, --set, --folds or --out")
-        go_on = resume_folds if (resumed / FOLDS).exists() else resume
-        click.echo(go_on(resumed, trust_code=trust_code, device=device, cache=store).path)
-        return
+    try:
+        if resumed is None:
+            click.echo(_run(recipe, sets, folds, out, device, store))
+        else:
+            if recipe or sets or folds or out:
+                raise CallError("--resume DIR takes no recipe, --set, --folds or --out: it goes on as it was begun")
+            click.echo(_resume(resumed, device, store, trust_code))
+    finally:
+        distributed.leave()  # a process that ends while it is still joined to others may end in an abort
+
+
+def _run(
+    recipe: str | None,
+    sets: tuple[str, ...],
+    folds: str | None,
+    out: Path | None,
+    device: str | None,
+    store: Path | bool,
+) -> Path:
+    from soundbench.errors import CallError
+    from soundbench.folds import run_folds
+    from soundbench.recipe import read
+    from soundbench.running import device_set, run
+
     if recipe is None:
         raise CallError("which recipe? soundbench run RECIPE, or soundbench run --resume DIR")
-    read_recipe = read(recipe, sets=[*sets, *device_set(device)])
-    click.echo((run_folds if folds else run)(read_recipe, out=out, cache=store).path)
+    resolved = read(recipe, sets=[*sets, *device_set(device)])
+    return (run_folds if folds else run)(resolved, out=out, cache=store).path
+
+
+def _resume(directory: Path, device: str | None, store: Path | bool, trust_code: bool) -> Path:
+    from soundbench.folds import FOLDS, resume_folds
+    from soundbench.running import resume
+
+    go_on = resume_folds if (directory / FOLDS).exists() else resume
+    return go_on(directory, trust_code=trust_code, device=device, cache=store).path
