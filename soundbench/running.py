@@ -341,6 +341,10 @@ class _Session:
         if distributed.is_main():
             tables = recipes.model_tables(recipes.relocated(self.recipe, "./code"), self.table.classes)
             checkpoints.save_model(self.directory.model, tables, self.made.network)
+            assets = getattr(self.made.network.featurizer, "assets", None)
+            if assets is not None:
+                self.directory.assets.mkdir(exist_ok=True)
+                assets(self.directory.assets)
 
     def _judge_test(self, resumed: bool) -> Judged:
         """Judge the test set, once, with the best network.

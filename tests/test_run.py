@@ -542,3 +542,15 @@ def test_all_out_of_range_options_are_told_at_once_the_dataset_s_too(recipe: Pat
         f"{recipe}: dataset.clips: must be at least 1, not 0",
         f"{recipe}: backbone.channels: must be at least 1, not 0",
     ]
+
+
+class Carrying(toys.ToyFeaturizer):
+    """A featurizer whose model must carry a file along."""
+
+    def assets(self, folder: Path) -> None:
+        (folder / "vocabulary.txt").write_text("a b c")
+
+
+def test_what_a_featurizer_must_carry_along_is_in_the_model(recipe: Path, tmp_path: Path) -> None:
+    run = toy_run(recipe, tmp_path / "run", f'featurizer="{Path(__file__)}:Carrying"', "train.epochs=1")
+    assert (run / "model" / "assets" / "vocabulary.txt").read_text() == "a b c"
