@@ -22,7 +22,7 @@ import soxr
 from soundbench import containers, pyav, sndfile
 from soundbench.errors import CallError, SoundError
 
-__all__ = ["SUFFIXES", "VERSIONS", "SoundInfo", "Source", "decode", "info", "level", "load", "resample"]
+__all__ = ["SUFFIXES", "VERSIONS", "SoundInfo", "Source", "decode", "info", "load", "resample"]
 
 Source: TypeAlias = str | Path | bytes | BinaryIO
 
@@ -148,18 +148,6 @@ def load(source: Source, rate: int, start: float = 0.0, stop: float | None = Non
             f"its header says {native} Hz, which makes it last {hours}; a rate so low may last an hour at most",
         )
     return resample(samples, native, rate)
-
-
-def level(samples: np.ndarray, decibels: float) -> np.ndarray:
-    """The same sound with a root mean square of `decibels` (0 dB: of 1.0). Digital silence stays.
-
-    Shape: `(S,)` to `(S,)` float32.
-    """
-    samples = np.asarray(samples, dtype=np.float32)
-    power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
-    if power == 0:
-        return samples
-    return samples * np.float32(10 ** (decibels / 20) / math.sqrt(power))
 
 
 def info(path: Source) -> SoundInfo:

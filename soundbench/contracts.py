@@ -42,6 +42,8 @@ __all__ = [
     "Hooks",
     "Kind",
     "Loss",
+    "MakeOptimizer",
+    "MakeScheduler",
     "Pooling",
     "RunInfo",
     "hookimpl",

@@ -143,3 +143,14 @@ def test_a_run_for_each_fold_is_no_model_but_names_one(tmp_path: Path) -> None:
     with pytest.raises(CallError) as caught:
         load(tmp_path)
     assert str(caught.value) == f"{tmp_path}: holds a run for each fold; give one of them, such as {tmp_path}/fold-01"
+
+
+def test_with_a_level_how_loud_a_sound_is_changes_nothing(samples: np.ndarray) -> None:
+    machine = Machine(torch.device("cpu"), "fp32", 1, False)
+    grid = Grid(1600, 1600)
+    levelled = Classifier(Judge(toy().eval(), ToyLoss(5), machine, -20), CLASSES, 8000, grid)
+    loud, quiet = (levelled.predict(gain * samples, rate=8000).scores for gain in (1.0, 0.1))
+    assert quiet == pytest.approx(loud, abs=1e-3)
+    plain = Classifier(Judge(toy().eval(), ToyLoss(5), machine, "off"), CLASSES, 8000, grid)
+    loud, quiet = (plain.predict(gain * samples, rate=8000).scores for gain in (1.0, 0.1))
+    assert quiet != pytest.approx(loud, abs=1e-2)

@@ -361,3 +361,12 @@ def test_a_run_killed_while_it_writes_its_predictions_has_none_or_all(run: RunDi
     assert not run.predictions.exists() or len(rundir.read_predictions(run).clips) == 20000
     rundir.write_predictions(run, table([Clip("a.wav", ("🎸",))]), np.array([0]), scores(1))
     assert [path.name for path in run.path.iterdir()] == ["predictions.csv"]
+
+
+@pytest.mark.usefixtures("bound")
+def test_a_run_directory_without_permission(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    with pytest.raises(RunError) as caught:
+        RunDirectory.create(closed / "run")
+    assert str(caught.value) == f"{closed / 'run'}: no permission to write here"

@@ -441,7 +441,7 @@ def test_a_cache_folder_that_cannot_be_written(make, paths, tmp_path):
     )
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.usefixtures("bound")
 def test_a_cache_folder_without_permission(make, paths, tmp_path):
     (tmp_path / "cache").mkdir(mode=0o500)
     with pytest.raises(DataError, match=r"the cache folder cannot be used \(Permission denied\); set SOUNDBENCH"):

@@ -99,7 +99,7 @@ def test_folders_that_cannot_be_are_refused(
     assert str(caught.value) == message.format(root=root)
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a folder that this user may not read")
+@pytest.mark.usefixtures("bound")
 def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
     root = laid_out(tmp_path, "dog/a.wav")
     (root / "dog").chmod(0)
