@@ -1,0 +1,130 @@
+"""Spectra of overlapping frames, as torch's `stft` centres them, but each row reflected at its own end.
+
+`torch.stft(center=True)` reflects a batch at the batch's end, so that a padded row's last frames hear its padding. Here
+each row is reflected at its own, over and over where it is shorter than half a frame, so that a single sample will do.
+
+Shapes: waveforms `(B, S)` to spectra `(B, T, N)` with frames first, T = 1 + S // hop and N = n_fft // 2 + 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from soundbench import masks
+
+__all__ = ["FLOOR", "Log", "Normalize", "Spectra", "check", "in_parts", "logarithm", "normalized", "samples"]
+
+Log = Literal["natural", "decibel", "none"]
+Normalize = Literal["mean", "mean-std", "none"]
+
+# What energies are raised to before a logarithm: -100 dB.
+FLOOR = 1e-10
+
+# Samples that go through at a time on a CPU: what they hold in between still fits its cache. Three rows of 3 s.
+_SAMPLES = 150_000
+
+
+class Spectra(nn.Module):
+    """Magnitudes, to a power, of the Fourier transforms of frames centred at every hop, under Hann's periodic window.
+
+    Args:
+        rate: samples a second.
+        frame: length of a frame; a whole number counts samples, another is in seconds.
+        hop: from frame to frame, likewise.
+        n_fft: length of the Fourier transform in samples, with the frame in its middle; 0 for the least power of two
+            that holds the frame.
+        power: 2 for energies, 1 for magnitudes.
+    """
+
+    window: Tensor
+
+    def __init__(self, rate: int, frame: float, hop: float, n_fft: int = 0, power: float = 2.0) -> None:
+        super().__init__()
+        self.frame, self.hop, self.power = samples(frame, rate), samples(hop, rate), power
+        if self.frame < 2:
+            raise ValueError(f"frame must be at least 2 samples, {2 / rate:g} s at {rate} Hz, is {frame}")
+        if self.hop < 1:
+            raise ValueError(f"hop must be at least 1 sample, {1 / rate:g} s at {rate} Hz, is {hop}")
+        if n_fft and n_fft < self.frame:
+            raise ValueError(f"n_fft must be 0 or at least a frame, {self.frame} samples, is {n_fft}")
+        if not power > 0.0:
+            raise ValueError(f"power must be above 0, is {power:g}")
+        self.n_fft = n_fft or 1 << (self.frame - 1).bit_length()
+        self.bins = self.n_fft // 2 + 1
+        left = (self.n_fft - self.frame) // 2
+        window = F.pad(torch.hann_window(self.frame, dtype=torch.float64), (left, self.n_fft - self.frame - left))
+        self.register_buffer("window", window.float(), persistent=False)
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Waveforms `(B, S)` to spectra `(B, T, N)` and their lengths in frames; frames past a row's own are noise."""
+        padded = reflected(waveform, lengths, self.n_fft // 2)
+        spectrum = torch.fft.rfft(padded.unfold(1, self.n_fft, self.hop) * self.window.to(waveform.dtype))
+        energies = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+        if self.power != 2.0:
+            # The gradient of a root is infinite at zero, where digital silence is.
+            energies = energies.clamp(min=torch.finfo(torch.float32).tiny).pow(self.power / 2)
+        return energies, 1 + lengths // self.hop
+
+
+def reflected(waveform: Tensor, lengths: Tensor, width: int) -> Tensor:
+    """Waveforms `(B, S)` with `width` samples more at both ends `(B, S + 2 width)`: mirrored at each row's own ends."""
+    size = waveform.shape[1]
+    if masks.full(lengths, size) and size > width:
+        return F.pad(waveform, (width, width), mode="reflect")
+    last = (lengths - 1).unsqueeze(1)
+    places = torch.arange(-width, size + width, device=waveform.device).expand(waveform.shape[0], -1)
+    # To and fro between the first sample and the last; a single sample stands everywhere.
+    places = last - (last - places.remainder((2 * last).clamp(min=1))).abs()
+    return waveform.gather(1, places)
+
+
+def samples(duration: float, rate: int) -> int:
+    """A duration in samples: a whole number is one already, another is in seconds."""
+    # 0.029 * 1000 is 28.999999999999996: round off what is no part of a sample before cutting the rest.
+    return duration if isinstance(duration, int) else int(round(duration * rate, 6))
+
+
+def in_parts(
+    function: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], waveform: Tensor, lengths: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What `function` makes of waveforms `(B, S)` and lengths, in float32 at least, a few rows at a time on a CPU."""
+    with torch.autocast(waveform.device.type, enabled=False):
+        waveform = masks.wide(waveform)
+        if torch.compiler.is_compiling() or waveform.device.type != "cpu" or waveform.numel() <= _SAMPLES:
+            return function(waveform, lengths)
+        rows = max(_SAMPLES // waveform.shape[1], 1)
+        parts = zip(torch.split(waveform, rows), torch.split(lengths, rows), strict=True)
+        features, frames = zip(*(function(*part) for part in parts), strict=True)
+        return torch.cat(features), torch.cat(frames)
+
+
+def check(log: str, normalize: str) -> None:
+    """Refuses a logarithm or a way to normalise that there is not."""
+    if log not in ("natural", "decibel", "none"):
+        raise ValueError(f'log must be "natural", "decibel" or "none", is {log!r}')
+    if normalize not in ("mean", "mean-std", "none"):
+        raise ValueError(f'normalize must be "mean", "mean-std" or "none", is {normalize!r}')
+
+
+def logarithm(energies: Tensor, log: Log, power: float = 2.0) -> Tensor:
+    """The natural logarithm, decibels (of magnitudes to a `power`), or `energies` as they are; floored at `FLOOR`."""
+    if log == "none":
+        return energies
+    energies = energies.clamp(min=FLOOR)
+    return energies.log() if log == "natural" else energies.log10() * (20.0 / power)
+
+
+def normalized(features: Tensor, lengths: Tensor, normalize: Normalize) -> Tensor:
+    """Features `(B, F, T)` less its mean over a row, by its deviation too, or as it is; zero past the end."""
+    if normalize == "mean":
+        features = features - masks.mean(features, lengths).unsqueeze(-1)
+    elif normalize == "mean-std":
+        # A thousandth of a log unit is less than any sound's spread: silence stays at zero, not at rounding noise.
+        mean, std = masks.mean_std(features, lengths, eps=1e-6)
+        features = (features - mean.unsqueeze(-1)) / std.unsqueeze(-1)
+    return masks.apply(features, lengths)
