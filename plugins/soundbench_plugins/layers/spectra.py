@@ -77,10 +77,13 @@ def reflected(waveform: Tensor, lengths: Tensor, width: int) -> Tensor:
     if masks.full(lengths, size) and size > width:
         return F.pad(waveform, (width, width), mode="reflect")
     last = (lengths - 1).unsqueeze(1)
-    places = torch.arange(-width, size + width, device=waveform.device).expand(waveform.shape[0], -1)
+    steps = torch.arange(width, device=waveform.device)
+    places = torch.cat([(steps - width).expand(waveform.shape[0], -1), last + 1 + steps], 1)
     # To and fro between the first sample and the last; a single sample stands everywhere.
-    places = last - (last - places.remainder((2 * last).clamp(min=1))).abs()
-    return waveform.gather(1, places)
+    mirrored = last - (last - places.remainder((2 * last).clamp(min=1))).abs()
+    before, after = waveform.gather(1, mirrored).split(width, 1)
+    padded = torch.cat([before, masks.apply(waveform, lengths), torch.zeros_like(after)], 1)
+    return padded.scatter(1, places[:, width:] + width, after)
 
 
 def samples(duration: float, rate: int) -> int:
