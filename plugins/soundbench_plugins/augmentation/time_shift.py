@@ -1,0 +1,53 @@
+"""Time shift: a row begins elsewhere.
+
+By default round the row's own length, so that what leaves at one end comes in at the other: nothing is lost, at the
+price of a seam. Otherwise silence comes in, and counts as part of the row.
+
+Shapes: waveforms `(B, S)` stay `(B, S)`, and lengths as they are.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import attrs
+import torch
+from torch import nn
+
+from soundbench import masks
+from soundbench.chance import Chance
+from soundbench.contracts import Batch
+
+__all__ = ["TimeShift"]
+
+
+class TimeShift(nn.Module):
+    """Rows shifted in time, earlier or later.
+
+    Args:
+        share: the farthest shift, as a share of the row's length.
+        circular: what leaves at one end comes in at the other; silence comes in otherwise.
+        chance: how often a row is changed, from 0 to 1.
+    """
+
+    on: ClassVar[Literal["waveform", "features"]] = "waveform"
+
+    def __init__(self, rate: int, *, share: float = 1.0, circular: bool = True, chance: float = 1.0) -> None:
+        super().__init__()
+        for name, value in (("share", share), ("chance", chance)):
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(f"{name} must be from 0 to 1, is {value}")
+        self.share, self.circular, self.chance = share, circular, chance
+
+    def forward(self, batch: Batch, chance: Chance) -> Batch:
+        """The batch with each row shifted by what was drawn for it."""
+        data, lengths, position = batch.data, batch.lengths, batch.position
+        reach = (lengths * self.share).long()
+        reach = torch.where(chance.uniform(position, "chance") < self.chance, reach, 0)
+        later = chance.integers(position, "shift", 2 * reach + 1) - reach
+        source = torch.arange(data.shape[1], device=data.device) - later.unsqueeze(1)
+        length = lengths.unsqueeze(1)
+        shifted = data.gather(1, source.remainder(length))
+        if not self.circular:
+            shifted = shifted.masked_fill((source < 0) | (source >= length), 0.0)
+        return attrs.evolve(batch, data=masks.apply(shifted, lengths))
