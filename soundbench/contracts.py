@@ -40,6 +40,8 @@ __all__ = [
     "Dataset",
     "Featurizer",
     "Hooks",
+    "Imported",
+    "Importer",
     "Kind",
     "Loss",
     "MakeOptimizer",
@@ -82,6 +84,7 @@ KINDS: dict[str, Kind] = {
         Kind("optimizer", ("groups",)),
         Kind("scheduler", ("optimizer", "steps", "steps_per_epoch")),
         Kind("observer", ("run",), many=True),
+        Kind("importer", ("path",)),
     )
 }
 
@@ -157,6 +160,10 @@ class Augmentation(Protocol):
     what lies beyond `lengths` stays zero. Draws are `chance.uniform(batch.position, ...)` and its like, never of
     torch's global state: a row's draw then depends on seed, epoch, its position and this component's place alone. One
     that mixes rows mixes their targets too. Never called in judging.
+
+    One that needs files may offer `prepare()`, which a run calls before it reads any sound. What is not there or cannot
+    be used is a `soundbench.errors.MissingDataError` or `DataError` from there, never from the constructor: a recipe is
+    described without its data.
     """
 
     on: ClassVar[Literal["waveform", "features"]]
@@ -248,6 +255,40 @@ class MakeScheduler(Protocol):
 
     def __call__(self, optimizer: Optimizer, steps: int, steps_per_epoch: int, **options: Any) -> LRScheduler:
         """The scheduler."""
+        ...
+
+
+@attrs.frozen
+class Imported:
+    """A model of another program, in the words of this one.
+
+    Attributes:
+        name: what its folder is called where the user names none.
+        tables: what `model.toml` shall say: `classes`, `multilabel` and the tables `audio`, `featurizer`, `backbone`,
+            `pooling`, `head` and `loss`; options left out get their defaults.
+        weights: its tensors, each under the name of the network's own that it fills; every one is filled, and none is
+            left over.
+        constants: tensors that it brings though the network makes its own, each under the name of that buffer; they are
+            compared, not loaded.
+        notes: what a user should know of it, such as what was left out and why.
+    """
+
+    name: str
+    tables: Mapping[str, Any]
+    weights: Mapping[str, Tensor]
+    constants: Mapping[str, Tensor] = attrs.field(factory=dict)
+    notes: Sequence[str] = ()
+
+
+class Importer(Protocol):
+    """A function `(path, *, ...)`: a model of another program, read without executing anything of it.
+
+    A recipe names none; `soundbench import NAME PATH` does, and its options are those of the command. Raises
+    `soundbench.errors.RunError` for a model that cannot be used, `CallError` where something has to be given beside it.
+    """
+
+    def __call__(self, path: Path, **options: Any) -> Imported:
+        """The model."""
         ...
 
 

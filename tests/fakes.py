@@ -55,6 +55,7 @@ TOYS = (
     ("optimizer", "descent", "toys:toy_optimizer"),
     ("scheduler", "line", "toys:toy_scheduler"),
     ("observer", "listener", "fakes:Listener"),
+    ("importer", "stranger", "toys:toy_importer"),
 )
 
 # What a recipe names where the core's own defaults would name built-ins.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import attrs
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from soundbench import masks
-from soundbench.contracts import Batch, Clip
+from soundbench.contracts import Batch, Clip, Imported
 
 
 class ToyDataset:
@@ -151,3 +152,29 @@ def toy_scheduler(
 ) -> torch.optim.lr_scheduler.LRScheduler:
     """A straight line down to `floor` of the rate."""
     return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, floor, steps)
+
+
+def toy_importer(path: Path, *, prefix: str = "net.", labels: Path | None = None, spare: int = 0) -> Imported:
+    """A network of toys, saved by `torch.save` with a prefix before each name.
+
+    Args:
+        path: the file.
+        prefix: what stands before the names.
+        labels: a file with a class name a line.
+        spare: clips that nobody needs.
+    """
+    if spare < 0:
+        raise ValueError(f"spare must be at least 0, is {spare}")
+    saved = torch.load(path, weights_only=True)
+    tables = {
+        "classes": labels.read_text().split() if labels else ["low", "high"],
+        "audio": {"rate": 8000, "window": 1.0},
+        "featurizer": "spectra",
+        "backbone": {"use": "conv", "channels": 4},
+        "pooling": "mean",
+        "head": {"embedding": 8},
+        "loss": "entropy",
+    }
+    constants = {name: saved.pop(name) for name in list(saved) if name.startswith("backbone.filters")}
+    weights = {name.removeprefix(prefix): tensor for name, tensor in saved.items()}
+    return Imported("toy", tables, weights, constants, notes=["nothing was left out"])

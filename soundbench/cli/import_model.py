@@ -1,0 +1,81 @@
+"""`soundbench import`: a model of another program as a model folder of soundbench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args
+
+import attrs
+import click
+
+# How the text of an option is read; lists and the like stay text, which the importer then refuses.
+_TYPES: dict[Any, Any] = {
+    bool: click.BOOL,
+    int: click.INT,
+    float: click.FLOAT,
+    Path: click.Path(path_type=Path),
+    str: click.STRING,
+}
+
+
+class _Importers(click.Group):
+    """A command for each importer, made of its options when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        from soundbench.registry import Registry
+
+        return Registry().names("importer")
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        from soundbench.catalogue import details
+        from soundbench.registry import Registry
+
+        found = details(Registry(), "importer", cmd_name)
+        docs = {option["name"]: option["doc"] for option in found.options()}
+        parameters: list[click.Parameter] = [
+            click.Argument(["path"], type=click.Path(path_type=Path)),
+            click.Option(
+                ["--out"],
+                type=click.Path(path_type=Path),
+                help="The model folder to write; by default imported/ and the model's own name.",
+            ),
+            *(_option(field, docs[field.name]) for field in attrs.fields(found.component.options)),
+        ]
+        return click.Command(cmd_name, callback=_importing(cmd_name), params=parameters, help=found.doc.split("\n")[0])
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from soundbench.registry import Registry
+
+        found = [(item.name, item.summary()) for item in Registry().listings("importer")]
+        with formatter.section("Importers"):
+            formatter.write_dl(found or [("none", "is installed")])
+
+
+@click.command(cls=_Importers, subcommand_metavar="IMPORTER PATH [OPTIONS]")
+def command() -> None:
+    """Make a model folder of a model of another program; `infer` takes it, and so does `init.from` in a recipe."""
+
+
+def _option(field: Any, doc: str) -> click.Option:
+    kinds = [kind for kind in get_args(field.type) or (field.type,) if kind is not NoneType]
+    known = next((_TYPES[kind] for kind in kinds if kind in _TYPES), click.STRING)
+    default = None if field.default is attrs.NOTHING else field.default
+    tail = "" if default is None else f"  [default: {default}]"
+    required = field.default is attrs.NOTHING
+    return click.Option(
+        [f"--{field.name.replace('_', '-')}", field.name], type=known, required=required, help=doc + tail
+    )
+
+
+def _importing(use: str) -> Any:
+    def run(path: Path, out: Path | None, **options: Any) -> None:
+        from soundbench.importing import import_model
+
+        given = {name: value for name, value in options.items() if value is not None}
+        done = import_model(use, path, out, given)
+        for note in done.notes:
+            click.echo(note, err=True)
+        click.echo(f"{done.folder}: {done.classes} classes, {done.parameters:,} parameters")
+
+    return run
