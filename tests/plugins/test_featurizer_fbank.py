@@ -194,17 +194,17 @@ def test_it_is_exported_with_any_batch_and_length() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bands": 0}, "bands is at least 1, not 0"),
-        ({"frame": 0.0}, "frame is at least two samples, 0.000125 s at 16000 Hz, not 0.0"),
-        ({"hop": 0.0}, "hop is at least one sample, 6.25e-05 s at 16000 Hz, not 0.0"),
+        ({"bands": 0}, "bands must be at least 1, is 0"),
+        ({"frame": 0.0}, "frame must be at least two samples, 0.000125 s at 16000 Hz, is 0.0"),
+        ({"hop": 0.0}, "hop must be at least one sample, 6.25e-05 s at 16000 Hz, is 0.0"),
         (
             {"low": 5000.0, "high": 4000.0},
-            "low and high are 0 <= low < high <= 8000 Hz, half the rate, not 5000 and 4000",
+            "low and high must be 0 <= low < high <= 8000 Hz, half the rate, are 5000 and 4000",
         ),
-        ({"high": 9000.0}, "low and high are 0 <= low < high <= 8000 Hz, half the rate, not 20 and 9000"),
-        ({"low": -1.0}, "low and high are 0 <= low < high <= 8000 Hz, half the rate, not -1 and 8000"),
-        ({"preemphasis": 1.5}, "preemphasis is from 0 to 1, not 1.5"),
-        ({"normalize": "max"}, 'normalize is "mean", "mean-std" or "none", not \'max\''),
+        ({"high": 9000.0}, "low and high must be 0 <= low < high <= 8000 Hz, half the rate, are 20 and 9000"),
+        ({"low": -1.0}, "low and high must be 0 <= low < high <= 8000 Hz, half the rate, are -1 and 8000"),
+        ({"preemphasis": 1.5}, "preemphasis must be from 0 to 1, is 1.5"),
+        ({"normalize": "max"}, 'normalize must be "mean", "mean-std" or "none", is \'max\''),
     ],
 )
 def test_an_option_out_of_range_is_refused(options: dict[str, object], message: str) -> None:

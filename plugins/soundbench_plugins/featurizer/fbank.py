@@ -11,18 +11,14 @@ zeros. Computed in float32 under autocast too, and in float64 where the samples 
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from soundbench import masks
+from soundbench_plugins.layers.spectra import Normalize, in_parts, normalized
 
 __all__ = ["Fbank"]
-
-# Samples that go through at a time on a CPU: what they hold in between still fits its cache. Three rows of 3 s.
-_SAMPLES = 150_000
 
 
 class Fbank(nn.Module):
@@ -52,7 +48,7 @@ class Fbank(nn.Module):
         low: float = 20.0,
         high: float = 0.0,
         preemphasis: float = 0.97,
-        normalize: Literal["mean", "mean-std", "none"] = "mean",
+        normalize: Normalize = "mean",
     ) -> None:
         super().__init__()
         self.rate, self.bands, self.preemphasis, self.normalize = rate, bands, preemphasis, normalize
@@ -68,20 +64,20 @@ class Fbank(nn.Module):
 
     def _check(self, frame: float, hop: float) -> None:
         if self.bands < 1:
-            raise ValueError(f"bands is at least 1, not {self.bands}")
+            raise ValueError(f"bands must be at least 1, is {self.bands}")
         if self.frame < 2:
-            raise ValueError(f"frame is at least two samples, {2 / self.rate:g} s at {self.rate} Hz, not {frame}")
+            raise ValueError(f"frame must be at least two samples, {2 / self.rate:g} s at {self.rate} Hz, is {frame}")
         if self.hop < 1:
-            raise ValueError(f"hop is at least one sample, {1 / self.rate:g} s at {self.rate} Hz, not {hop}")
+            raise ValueError(f"hop must be at least one sample, {1 / self.rate:g} s at {self.rate} Hz, is {hop}")
         if not 0.0 <= self.low < self.high <= self.rate / 2:
             raise ValueError(
-                f"low and high are 0 <= low < high <= {self.rate / 2:g} Hz, half the rate, not {self.low:g} and "
+                f"low and high must be 0 <= low < high <= {self.rate / 2:g} Hz, half the rate, are {self.low:g} and "
                 f"{self.high:g}"
             )
         if not 0.0 <= self.preemphasis <= 1.0:
-            raise ValueError(f"preemphasis is from 0 to 1, not {self.preemphasis}")
+            raise ValueError(f"preemphasis must be from 0 to 1, is {self.preemphasis}")
         if self.normalize not in ("mean", "mean-std", "none"):
-            raise ValueError(f'normalize is "mean", "mean-std" or "none", not {self.normalize!r}')
+            raise ValueError(f'normalize must be "mean", "mean-std" or "none", is {self.normalize!r}')
 
     def _constants(self) -> tuple[Tensor, Tensor]:
         """The window `(fft,)` and the bands `(fft / 2 + 1, F)`, float64."""
@@ -90,20 +86,13 @@ class Fbank(nn.Module):
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Waveforms `(B, S)` to log energies `(B, F, T)` and their lengths in frames `(B,)`."""
-        with torch.autocast(waveform.device.type, enabled=False):
-            waveform = masks.wide(waveform)
-            if waveform.dtype == torch.float64:
-                window, banks = (constant.to(waveform.device) for constant in self._constants())
-            else:
-                window, banks = self.window.to(waveform.dtype), self.banks.to(waveform.dtype)
-            if torch.compiler.is_compiling() or waveform.device.type != "cpu" or waveform.numel() <= _SAMPLES:
-                return self._rows(waveform, lengths, window, banks)
-            rows = max(_SAMPLES // waveform.shape[1], 1)
-            parts = zip(torch.split(waveform, rows), torch.split(lengths, rows), strict=True)
-            features, frames = zip(*(self._rows(*part, window, banks) for part in parts), strict=True)
-            return torch.cat(features), torch.cat(frames)
+        return in_parts(self._rows, waveform, lengths)
 
-    def _rows(self, waveform: Tensor, lengths: Tensor, window: Tensor, banks: Tensor) -> tuple[Tensor, Tensor]:
+    def _rows(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        if waveform.dtype == torch.float64:
+            window, banks = (constant.to(waveform.device) for constant in self._constants())
+        else:
+            window, banks = self.window.to(waveform.dtype), self.banks.to(waveform.dtype)
         waveform, lengths = masks.extend(waveform, lengths, self.frame)
         lengths = 1 + (lengths - self.frame) // self.hop
         # Kaldi takes mean and pre-emphasis frame by frame. But a sample less a share of the one before is the same in
@@ -116,16 +105,7 @@ class Fbank(nn.Module):
         spectrum = torch.fft.rfft((emphasized.unfold(1, self.fft, self.hop) - means).mul_(window))
         power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
         logs = (power @ banks).transpose(1, 2).contiguous().clamp_(min=torch.finfo(torch.float32).eps).log_()
-        return self._normalized(logs, lengths), lengths
-
-    def _normalized(self, logs: Tensor, lengths: Tensor) -> Tensor:
-        if self.normalize == "mean":
-            logs = logs - masks.mean(logs, lengths).unsqueeze(-1)
-        elif self.normalize == "mean-std":
-            # A thousandth of a log unit is less than any sound's spread: silence stays at zero, not at rounding noise.
-            mean, std = masks.mean_std(logs, lengths, eps=1e-6)
-            logs = (logs - mean.unsqueeze(-1)) / std.unsqueeze(-1)
-        return masks.apply(logs, lengths)
+        return normalized(logs, lengths, self.normalize), lengths
 
 
 def povey_window(size: int) -> Tensor:

@@ -81,7 +81,7 @@ def reflected(waveform: Tensor, lengths: Tensor, width: int) -> Tensor:
     places = torch.cat([(steps - width).expand(waveform.shape[0], -1), last + 1 + steps], 1)
     # To and fro between the first sample and the last; a single sample stands everywhere.
     mirrored = last - (last - places.remainder((2 * last).clamp(min=1))).abs()
-    before, after = waveform.gather(1, mirrored).split(width, 1)
+    before, after = torch.split(waveform.gather(1, mirrored), width, 1)
     padded = torch.cat([before, masks.apply(waveform, lengths), torch.zeros_like(after)], 1)
     return padded.scatter(1, places[:, width:] + width, after)
 
