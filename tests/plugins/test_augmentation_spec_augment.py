@@ -1,4 +1,4 @@
-"""SpecAugment: how much is blotted out, with what, and whose draw it is."""
+"""SpecAugment: how much is blotted out, with what, how time is warped, and whose draw it is."""
 
 from __future__ import annotations
 
@@ -104,12 +104,79 @@ def test_epochs_draw_anew() -> None:
     assert not torch.equal(augment(batch, Chance(1, 2, "augmentation[1]")).data, first)
 
 
+def _warp(share: float = 0.2) -> SpecAugment:
+    return _augment(frequency_masks=0, time_masks=0, time_warp=share)
+
+
+def _ramp(rows: int, frames: int) -> torch.Tensor:
+    """Frames that hold their own number: what they become tells where they came from."""
+    return torch.arange(1.0, frames + 1).expand(rows, 3, frames).clone()
+
+
+def test_time_is_warped_about_one_frame_and_the_ends_stay() -> None:
+    lengths = [100, 60, 7] * 200
+    out = _warp()(_batch(_ramp(600, 100), lengths), CHANCE)
+    assert out.lengths.tolist() == lengths
+    moved: dict[int, list[float]] = {100: [], 60: [], 7: []}
+    for row, length in zip(out.data, lengths, strict=True):
+        assert torch.equal(row[0], row[2])
+        assert not row[:, length:].any()
+        source = row[0, :length]
+        assert (source[0], source[-1]) == (1.0, length)
+        steps = source.diff()
+        assert (steps > 0).all()
+        # One pace before the frame that moves, one after it, and at most one step between two frames holds both.
+        early, late = steps[0], steps[-1]
+        between = ((steps - early).abs() > 1e-4) & ((steps - late).abs() > 1e-4)
+        assert between.sum() <= 1
+        shifts = source - torch.arange(1, length + 1)
+        moved[length].append(shifts[shifts.abs().argmax()].item())
+    for length, shifts in moved.items():
+        assert max(map(abs, shifts)) <= int(length * 0.2)
+        assert max(shifts) > 0.8 * int(length * 0.2)
+        assert min(shifts) < -0.8 * int(length * 0.2)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4])
+def test_a_row_too_short_to_warp_is_spared(frames: int) -> None:
+    batch = _batch(torch.randn(20, 5, 9), [frames] * 20)
+    assert torch.equal(_warp()(batch, CHANCE).data, batch.data)
+
+
+def test_the_warp_is_the_positions_not_the_batchs_and_comes_as_often_as_chance_says() -> None:
+    data, lengths = torch.randn(6, 20, 50), [50, 40, 30, 50, 21, 1]
+    augment = _augment(time_warp=0.3)
+    together = augment(_batch(data, lengths), CHANCE).data
+    for i, length in enumerate(lengths):
+        alone = augment(_batch(data[i : i + 1, :, :length].clone(), [length], first=i), CHANCE).data
+        torch.testing.assert_close(alone[0], together[i, :, :length])
+    batch = _batch(_ramp(1000, 50))
+    some = _augment(frequency_masks=0, time_masks=0, time_warp=0.2, chance=0.3)(batch, CHANCE).data
+    assert (some != batch.data).any(2).any(1).float().mean().item() == pytest.approx(0.3, abs=0.05)
+
+
+def test_the_masks_are_the_same_with_and_without_a_warp() -> None:
+    batch = _batch(torch.randn(50, 20, 40))
+    plain = _augment()(batch, CHANCE).data != batch.data
+    warped = _warp()(batch, CHANCE).data
+    both = _augment(time_warp=0.2)(batch, CHANCE).data
+    assert torch.equal(both != warped, plain)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_the_type_stays(dtype: torch.dtype) -> None:
+    out = _augment(time_warp=0.2)(_batch(torch.randn(3, 8, 30).to(dtype)), CHANCE).data
+    assert out.dtype == dtype
+    assert torch.isfinite(out).all()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"chance": 1.1}, "chance is a share from 0 to 1, not 1.1"),
-        ({"time_width": -0.1}, "time_width is a share from 0 to 1, not -0.1"),
-        ({"frequency_masks": -1}, "frequency_masks is at least 0, not -1"),
+        ({"chance": 1.1}, "chance must be from 0 to 1, is 1.1"),
+        ({"time_width": -0.1}, "time_width must be from 0 to 1, is -0.1"),
+        ({"time_warp": 0.5}, "time_warp must be from 0 to below 0.5, is 0.5"),
+        ({"frequency_masks": -1}, "frequency_masks must be at least 0, is -1"),
     ],
 )
 def test_an_option_out_of_range_is_refused(options: dict[str, float], message: str) -> None:

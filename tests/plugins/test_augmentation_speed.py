@@ -122,12 +122,12 @@ def test_it_holds_nothing_that_a_checkpoint_would_keep() -> None:
 
 @pytest.mark.parametrize("factor", [0.0, -1.0, 3.14159265, 101.0, float("nan"), float("inf")])
 def test_a_factor_that_is_no_ratio_of_small_numbers_is_refused(factor: float) -> None:
-    with pytest.raises(ValueError, match=f"factors are ratios of whole numbers up to 100, .*, not {factor}"):
+    with pytest.raises(ValueError, match=f"factors must be ratios of whole numbers up to 100, .*, is {factor}"):
         Speed(RATE, factors=[1.0, factor])
 
 
 def test_other_options_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match="factors is a list of at least one speed"):
+    with pytest.raises(ValueError, match=r"factors must be a list of at least one speed, is \[\]"):
         Speed(RATE, factors=[])
-    with pytest.raises(ValueError, match="chance is a share from 0 to 1, not 2"):
+    with pytest.raises(ValueError, match="chance must be from 0 to 1, is 2"):
         Speed(RATE, chance=2.0)

@@ -38,5 +38,5 @@ def test_it_has_no_parameters_and_wants_a_linear_layer() -> None:
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0])
 def test_smoothing_out_of_range_is_refused(smoothing: float) -> None:
-    with pytest.raises(ValueError, match=f"smoothing is a share from 0 to below 1, not {smoothing}"):
+    with pytest.raises(ValueError, match=f"smoothing must be from 0 to below 1, is {smoothing}"):
         CrossEntropy(4, smoothing=smoothing)

@@ -211,8 +211,8 @@ def test_a_terminal_of_ascii_is_enough(monkeypatch: pytest.MonkeyPatch, clock: C
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"every": -1.0}, "every is -1.0; seconds between lines are 0 or more"),
-        ({"width": 0}, "width is 0; a bar has at least one character"),
+        ({"every": -1.0}, "every must be at least 0 seconds, is -1.0"),
+        ({"width": 0}, "width must be at least 1 character, is 0"),
     ],
 )
 def test_an_option_out_of_range_is_refused(options: dict[str, float], message: str) -> None:

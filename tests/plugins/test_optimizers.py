@@ -88,7 +88,7 @@ def test_its_steps_are_torchs(
         (sgd, {"rate": float("nan")}, "rate must be at least 0 and finite, is nan"),
         (sgd, {"decay": -1.0}, "decay must be at least 0 and finite, is -1"),
         (sgd, {"momentum": 0.0, "nesterov": True}, "nesterov must be false where momentum is 0, is true"),
-        (sgd, {"momentum": 1.0}, "momentum is from 0 to below 1, not 1.0"),
+        (sgd, {"momentum": 1.0}, "momentum must be from 0 to below 1, is 1.0"),
     ],
 )
 def test_an_option_out_of_range_is_refused(

@@ -25,5 +25,5 @@ def test_one_frame_has_next_to_no_spread() -> None:
 
 
 def test_another_spread_is_refused() -> None:
-    with pytest.raises(ValueError, match='spread is "std" or "variance", not \'range\''):
+    with pytest.raises(ValueError, match='spread must be "std" or "variance", is \'range\''):
         TSP(5, spread="range")

@@ -89,5 +89,5 @@ def test_it_is_exported_with_any_batch_and_length(pooling: nn.Module) -> None:
 
 @pytest.mark.parametrize("make", [SAP, ASP])
 def test_an_option_out_of_range_is_refused(make: Callable[..., nn.Module]) -> None:
-    with pytest.raises(ValueError, match="attention is at least 1, not 0"):
+    with pytest.raises(ValueError, match="attention must be at least 1, is 0"):
         make(6, attention=0)

@@ -97,9 +97,9 @@ def test_past_the_end_the_floor_stays() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"warmup": -1.0}, "warmup is a number of epochs from 0, not -1.0"),
-        ({"warmup": math.inf}, "warmup is a number of epochs from 0, not inf"),
-        ({"floor": 2.0}, "floor is a share from 0 to 1, not 2.0"),
+        ({"warmup": -1.0}, "warmup must be at least 0 epochs, and finite, is -1.0"),
+        ({"warmup": math.inf}, "warmup must be at least 0 epochs, and finite, is inf"),
+        ({"floor": 2.0}, "floor must be from 0 to 1, is 2.0"),
     ],
 )
 def test_a_warm_up_out_of_range_is_refused(options: dict[str, float], message: str) -> None:
@@ -149,5 +149,5 @@ def test_wrong_options_of_a_schedule_are_told(args: dict[str, Any], message: str
 
 
 def test_another_interval_is_refused() -> None:
-    with pytest.raises(ValueError, match='every is "step" or "epoch", not \'clip\''):
+    with pytest.raises(ValueError, match='every must be "step" or "epoch", is \'clip\''):
         torch_scheduler(_optimizer(), 20, 5, name="StepLR", args={"step_size": 1}, every="clip")

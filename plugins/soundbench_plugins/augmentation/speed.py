@@ -52,9 +52,9 @@ class Speed(nn.Module):
     ) -> None:
         super().__init__()
         if not factors:
-            raise ValueError("factors is a list of at least one speed")
+            raise ValueError("factors must be a list of at least one speed, is []")
         if not 0.0 <= chance <= 1.0:
-            raise ValueError(f"chance is a share from 0 to 1, not {chance}")
+            raise ValueError(f"chance must be from 0 to 1, is {chance}")
         self.chance = chance
         self.factors = [_ratio(factor) for factor in factors]
         for place, factor in enumerate(self.factors):
@@ -80,7 +80,7 @@ class Speed(nn.Module):
 def _ratio(factor: float) -> Fraction:
     ratio = Fraction(factor).limit_denominator(_LARGEST) if math.isfinite(factor) else Fraction(0)
     if ratio <= 0 or ratio.numerator > _LARGEST or not math.isclose(ratio, factor, rel_tol=1e-9):
-        raise ValueError(f"factors are ratios of whole numbers up to {_LARGEST}, such as 0.9 or 1.25, not {factor}")
+        raise ValueError(f"factors must be ratios of whole numbers up to {_LARGEST}, such as 0.9 or 1.25, is {factor}")
     return ratio
 
 

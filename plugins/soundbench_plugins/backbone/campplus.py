@@ -57,9 +57,9 @@ class CAMPPlus(nn.Module):
         super().__init__()
         for name, value in (("growth", growth), ("bottleneck", bottleneck), ("width", width), ("front", front)):
             if value < 1:
-                raise ValueError(f"{name} is at least 1, not {value}")
+                raise ValueError(f"{name} must be at least 1, is {value}")
         if not layers or min(layers) < 1:
-            raise ValueError(f"layers is a list of numbers from 1, one a block, not {layers}")
+            raise ValueError(f"layers must be a list of numbers from 1, one a block, is {layers}")
         self.front = Front(bands, front)
         self.entry = nn.Conv1d(self.front.rows, width, 5, stride=2, padding=2, bias=False)
         self.entry_norm = nn.BatchNorm1d(width)

@@ -28,7 +28,7 @@ class CrossEntropy(nn.Module):
     def __init__(self, classes: int, *, smoothing: float = 0.0) -> None:
         super().__init__()
         if not 0.0 <= smoothing < 1.0:
-            raise ValueError(f"smoothing is a share from 0 to below 1, not {smoothing}")
+            raise ValueError(f"smoothing must be from 0 to below 1, is {smoothing}")
         self.classes = classes
         self.smoothing = smoothing
 

@@ -30,7 +30,7 @@ class CsvLog:
 
     def __init__(self, run: RunInfo, *, file: str = "progress.csv") -> None:
         if Path(file).name != file or not file.endswith(".csv") or file in _TAKEN:
-            raise ValueError(f'file is "{file}"; it is a name that ends in .csv, and none of {", ".join(_TAKEN)}')
+            raise ValueError(f'file must be a name that ends in .csv, and none of {", ".join(_TAKEN)}, is "{file}"')
         self.run = run
         self.path = run.directory / file
         self._before = 0.0

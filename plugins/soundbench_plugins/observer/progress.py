@@ -27,9 +27,9 @@ class Progress:
 
     def __init__(self, run: RunInfo, *, every: float = 10.0, width: int = 24) -> None:
         if every < 0:
-            raise ValueError(f"every is {every}; seconds between lines are 0 or more")
+            raise ValueError(f"every must be at least 0 seconds, is {every}")
         if width < 1:
-            raise ValueError(f"width is {width}; a bar has at least one character")
+            raise ValueError(f"width must be at least 1 character, is {width}")
         self.run, self.every, self.width = run, every, width
         self._drawn = 0
         self._spoken = monotonic()

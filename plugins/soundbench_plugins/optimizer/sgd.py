@@ -38,7 +38,7 @@ def sgd(
     if nesterov and not momentum:
         raise ValueError("nesterov must be false where momentum is 0, is true")
     if not 0.0 <= momentum < 1.0:
-        raise ValueError(f"momentum is from 0 to below 1, not {momentum}")
+        raise ValueError(f"momentum must be from 0 to below 1, is {momentum}")
     return torch.optim.SGD(
         [dict(group) for group in groups],
         lr=rate,

@@ -33,7 +33,7 @@ class ASP(nn.Module):
     def __init__(self, channels: int, *, attention: int = 128, context: bool = True) -> None:
         super().__init__()
         if attention < 1:
-            raise ValueError(f"attention is at least 1, not {attention}")
+            raise ValueError(f"attention must be at least 1, is {attention}")
         self.channels, self.features, self.context = channels, 2 * channels, context
         self.hidden = nn.Conv1d(channels * (3 if context else 1), attention, 1)
         self.norm = nn.BatchNorm1d(attention)

@@ -26,7 +26,7 @@ class SAP(nn.Module):
     def __init__(self, channels: int, *, attention: int = 128) -> None:
         super().__init__()
         if attention < 1:
-            raise ValueError(f"attention is at least 1, not {attention}")
+            raise ValueError(f"attention must be at least 1, is {attention}")
         self.features = channels
         self.hidden = nn.Conv1d(channels, attention, 1)
         self.score = nn.Conv1d(attention, channels, 1)

@@ -28,7 +28,7 @@ class TSP(nn.Module):
     def __init__(self, channels: int, *, spread: Literal["std", "variance"] = "std") -> None:
         super().__init__()
         if spread not in ("std", "variance"):
-            raise ValueError(f'spread is "std" or "variance", not {spread!r}')
+            raise ValueError(f'spread must be "std" or "variance", is {spread!r}')
         self.features = 2 * channels
         self.spread = spread
 

@@ -48,7 +48,7 @@ def torch_scheduler(
         hint = f"did you mean {nearest[0]!r}? There are " if nearest else "there are "
         raise ValueError(f"torch.optim.lr_scheduler has no {name!r} that could be used here; {hint}{', '.join(_NAMES)}")
     if every not in ("step", "epoch"):
-        raise ValueError(f'every is "step" or "epoch", not {every!r}')
+        raise ValueError(f'every must be "step" or "epoch", is {every!r}')
     make = getattr(lr_scheduler, name)
     allowed = [option for option in inspect.signature(make).parameters if option not in ("optimizer", "last_epoch")]
     unknown = sorted(set(args) - set(allowed))

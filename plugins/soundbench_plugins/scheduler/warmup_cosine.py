@@ -30,9 +30,9 @@ def warmup_cosine(
         floor: what is left of each group's rate at the end of the run, as a share of it.
     """
     if warmup < 0.0 or not math.isfinite(warmup):
-        raise ValueError(f"warmup is a number of epochs from 0, not {warmup}")
+        raise ValueError(f"warmup must be at least 0 epochs, and finite, is {warmup}")
     if not 0.0 <= floor <= 1.0:
-        raise ValueError(f"floor is a share from 0 to 1, not {floor}")
+        raise ValueError(f"floor must be from 0 to 1, is {floor}")
     rising = round(warmup * steps_per_epoch)
 
     def factor(step: int) -> float:
