@@ -51,6 +51,16 @@ class Assembly:
     on_waveform: Placed
     on_features: Placed
 
+    def prepare(self) -> None:
+        """Have the augmentations that need files read them.
+
+        Raises:
+            DataError: what is not there or cannot be used.
+        """
+        for _, augment in (*self.on_waveform, *self.on_features):
+            if hasattr(augment, "prepare"):
+                augment.prepare()
+
 
 def _make(problems: list[Problem], key: str, part: Part, *supplied: Any) -> Any:
     """The component; None when its constructor refused its options, which is written down under its key."""

@@ -146,6 +146,7 @@ class _Session:
         self._refuse_small_batches(self._plan(self.cut.rows("train")))
         self.weights = class_weights(recipe.train.class_weights, self.table, self.cut.rows("train"), recipe.source)
         self.grid = Grid(recipe.audio.window_samples, recipe.audio.hop_samples)
+        self.made.prepare()
 
     def begin(self, out: Path | None) -> None:
         """Make the run directory and write down all that is known before any sound is read."""

@@ -17,11 +17,13 @@ import pytest
 import safetensors.torch
 import torch
 import toys
+from torch import nn
 
 import soundbench
 from soundbench import rundir
-from soundbench.contracts import hookimpl
-from soundbench.errors import DataError, RecipeError, RunError
+from soundbench.chance import Chance
+from soundbench.contracts import Batch, hookimpl
+from soundbench.errors import DataError, MissingDataError, RecipeError, RunError
 
 TOYS = Path(toys.__file__)
 
@@ -487,6 +489,32 @@ def test_two_parts_whose_shapes_disagree_are_named_before_any_sound_is_read(reci
         toy_run(recipe, tmp_path / "run", use)
     assert "says 17 channels, but gives 16: (2, 16, 25)" in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+class Needy(nn.Module):
+    """Augments by a file that is not there."""
+
+    on = "waveform"
+
+    def __init__(self, rate: int, *, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def prepare(self) -> None:
+        raise MissingDataError(f"{self.path}: no such file")
+
+    def forward(self, batch: Batch, chance: Chance) -> Batch:
+        return batch
+
+
+def test_an_augmentation_without_its_files_ends_a_run_before_it_begins(recipe: Path, tmp_path: Path) -> None:
+    needy = f'augmentation=[{{use="{Path(__file__)}:Needy", path="{tmp_path}/noise"}}]'
+    assert soundbench.read_recipe(recipe, [needy]).augmentation
+    with pytest.raises(MissingDataError) as caught:
+        toy_run(recipe, tmp_path / "run", needy)
+    assert str(caught.value) == f"{tmp_path}/noise: no such file"
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:3"])

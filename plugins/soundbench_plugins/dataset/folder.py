@@ -15,6 +15,7 @@ from pathlib import Path
 from soundbench.audio import SUFFIXES
 from soundbench.contracts import Clip
 from soundbench.errors import DataError, MissingDataError
+from soundbench_plugins.layers.sound_files import listed, sounds_below
 
 __all__ = ["Folder"]
 
@@ -41,7 +42,7 @@ class Folder:
         """
         if not self.root.is_dir():
             raise MissingDataError(f"{self.root}: no such folder; dataset.root must be a folder of class folders")
-        folders, sounds = _listed(str(self.root))
+        folders, sounds = listed(str(self.root))
         if sounds:
             raise DataError(
                 f"{self.root}: {len(sounds)} sound files lie in it and belong to no class, such as {sounds[0]}; "
@@ -65,7 +66,7 @@ class Folder:
         silent = []
         for label in self.classes:
             count = 0
-            for path in _sounds(os.path.join(self.root, label), frozenset()):
+            for path in sounds_below(os.path.join(self.root, label)):
                 count += 1
                 yield Clip(path, (label,))
             if not count:
@@ -75,31 +76,3 @@ class Folder:
                 f"{self.root}: no sound file in {len(silent)} of {len(self.classes)} class folders: "
                 f"{', '.join(silent[:5])}{', ...' if len(silent) > 5 else ''}; known: {', '.join(sorted(SUFFIXES))}"
             )
-
-
-def _sounds(folder: str, above: frozenset[str]) -> Iterator[str]:
-    """The sounds below a folder; `above` are the real paths it was reached by, so that a link into one ends there."""
-    real = os.path.realpath(folder)
-    if real in above:
-        return
-    folders, sounds = _listed(folder)
-    yield from (os.path.join(folder, name) for name in sounds)
-    for name in folders:
-        yield from _sounds(os.path.join(folder, name), above | {real})
-
-
-def _listed(folder: str) -> tuple[list[str], list[str]]:
-    """The names of the folders and of the sounds in a folder, each sorted."""
-    folders, sounds = list[str](), list[str]()
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    folders.append(entry.name)
-                elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-                    sounds.append(entry.name)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read: {error.strerror}") from None
-    return sorted(folders), sorted(sounds)
