@@ -10,6 +10,10 @@ are keyword-only parameters, each with a type and a default. The docstring's fir
 `Args:` section explains the options. A value out of range is refused by the constructor with a `ValueError` that says
 what is allowed. `**kwargs` and options without a type are refused when the component is loaded.
 
+`soundbench.testing.check_component(kind, component)` proves what follows. A component that cannot be made with its
+defaults alone, or that reads data, offers an example to be proved with: `example(folder) -> dict`, a static method of
+the class or an attribute of the function, writes what it needs (little) into an empty folder and gives the options.
+
 Shapes everywhere: B rows, S samples, F bands, T frames, C channels, K classes. `lengths` `(B,)` counts the true samples
 or frames of each row; what lies beyond them is padding, and changes nothing.
 """
@@ -159,7 +163,8 @@ class Augmentation(Protocol):
     `on` says whether it takes waveforms or features. Lengths stay honest; `data` may grow or shrink along time, and
     what lies beyond `lengths` stays zero. Draws are `chance.uniform(batch.position, ...)` and its like, never of
     torch's global state: a row's draw then depends on seed, epoch, its position and this component's place alone. One
-    that mixes rows mixes their targets too. Never called in judging.
+    that takes a row's partner from the batch says `mixes = True`, mixes their targets too, and keeps each row's sum of
+    them. Never called in judging.
 
     One that needs files may offer `prepare()`, which a run calls before it reads any sound. What is not there or cannot
     be used is a `soundbench.errors.MissingDataError` or `DataError` from there, never from the constructor: a recipe is
@@ -196,7 +201,8 @@ class Backbone(Protocol):
 
     `channels` is C. Any F from 16 and any T from 1: rows are extended to the shortest input inside, and lengths clamped
     to it (`shortest` says to how many frames; 1 if left out). Padding changes nothing in evaluation; every parameter
-    gets a gradient. `default_pooling` (a table with `use`) and `default_head` (a `[head]` table) are its paper's own.
+    gets a gradient; `torch.export` takes any batch and length. `default_pooling` (a table with `use`) and
+    `default_head` (a `[head]` table) are its paper's own.
     """
 
     channels: int
