@@ -1,0 +1,105 @@
+"""Reverb: rows as heard in rooms, by convolution with impulse responses from a folder.
+
+Ko, Peddinti, Povey, Seltzer, Khudanpur, "A study on data augmentation of reverberant speech for robust speech
+recognition", ICASSP 2017. The loudest sample of a response is taken for its direct path and stands at time 0, so that
+nothing is shifted; what comes before it stays before it. A row keeps its length, so its last echoes are cut off, and
+its level: its root mean square after is that before, not its peak.
+
+A response may be longer than a row: what would be heard after the row's end is left out, nothing else.
+
+Shapes: waveforms `(B, S)` stay `(B, S)`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from soundbench import masks
+from soundbench.chance import Chance
+from soundbench.contracts import Batch
+from soundbench_plugins.layers.sound_bank import SoundBank
+from soundbench_plugins.layers.sound_files import sounds_of
+
+__all__ = ["Reverb"]
+
+# Samples that are convolved at a time on a CPU: what they hold in between still fits its cache.
+_SAMPLES = 400_000
+
+
+class Reverb(nn.Module):
+    """Rows convolved with impulse responses from a folder, at the level they had.
+
+    Args:
+        folder: where the impulse responses are: sound files in any depth below it, of any length.
+        chance: how often a row is changed, from 0 to 1.
+    """
+
+    on: ClassVar[Literal["waveform", "features"]] = "waveform"
+
+    def __init__(self, rate: int, *, folder: Path, chance: float = 0.5) -> None:
+        super().__init__()
+        if not 0.0 <= chance <= 1.0:
+            raise ValueError(f"chance must be from 0 to 1, is {chance}")
+        self.rate, self.folder, self.chance = rate, Path(folder), chance
+        self.bank: SoundBank | None = None
+
+    def prepare(self) -> SoundBank:
+        """Read the impulse responses, once.
+
+        Raises:
+            MissingDataError: no such folder, or none with a sound in it.
+            DataError: files that cannot be read, or hold only zeros.
+        """
+        if self.bank is None:
+            self.bank = SoundBank.read(sounds_of(self.folder, "reverb.folder"), self.rate)
+            self.before = int(self.bank.peaks.max())
+            self.after = int((self.bank.lengths - self.bank.peaks).max())
+        return self.bank
+
+    def forward(self, batch: Batch, chance: Chance) -> Batch:
+        """The batch with the rows that drew it as heard in a room."""
+        bank = self.prepare().to(batch.data.device)
+        which = chance.integers(batch.position, "response", len(bank))
+        rows = torch.nonzero(chance.uniform(batch.position, "chance") < self.chance).squeeze(1)
+        if not len(rows):
+            return batch
+        data = masks.apply(batch.data, batch.lengths).clone()
+        size = data.shape[1]
+        together = len(rows) if data.device.type != "cpu" else max(_SAMPLES // size, 1)
+        for part in torch.split(rows, together):
+            responses, before = self._responses(bank, which[part], size)
+            dry = data[part]
+            wet = masks.apply(convolved(dry, responses, before), batch.lengths[part])
+            loud = torch.linalg.vector_norm(wet, dim=1, keepdim=True)
+            gain = torch.linalg.vector_norm(dry, dim=1, keepdim=True) / loud.clamp(min=1e-20)
+            data[part] = wet * gain
+        return attrs.evolve(batch, data=data)
+
+    def _responses(self, bank: SoundBank, which: Tensor, size: int) -> tuple[Tensor, int]:
+        """The responses `(B, K)` that rows of `size` samples can hear, and how many samples stand before the peak."""
+        before, after = min(self.before, size - 1), min(self.after, size)
+        begins = bank.peaks[which] - before
+        places = begins.unsqueeze(1) + torch.arange(before + after, device=which.device)
+        inside = (places >= 0) & (places < bank.lengths[which].unsqueeze(1))
+        return bank.stretches(which, begins, before + after) * inside / 32767.0, before
+
+
+def convolved(x: Tensor, responses: Tensor, before: int) -> Tensor:
+    """Rows `(B, S)`, each convolved with a response `(B, K)` whose time 0 is its sample `before`: `(B, S)`."""
+    size = x.shape[1]
+    # What goes round must not reach the part that is kept, which is from `before` on.
+    count = _fast(size + max(responses.shape[1] - before - 1, before))
+    spectrum = torch.fft.rfft(x, count) * torch.fft.rfft(responses, count)
+    wet: Tensor = torch.fft.irfft(spectrum, count)[:, before : before + size]
+    return wet
+
+
+def _fast(least: int) -> int:
+    """The least length from `least` on of which a Fourier transform is fast: an even product of 2, 3 and 5."""
+    odd = [3**three * 5**five for three in range(8) for five in range(6)]
+    return min(part << max((-(-least // part) - 1).bit_length(), 1) for part in odd)
