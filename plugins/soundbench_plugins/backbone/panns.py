@@ -6,8 +6,7 @@ they have 4,572,266, 4,954,090 and 79,694,314 parameters.
 
 Shapes: `(B, F, T)` to `(B, C, T')`, the mean over what is left of the bands; each block rounds T / 2 down, CNN14's last
 block leaves it, so T' is about T / 16 or T / 32. Rows shorter than one frame of the output (16 or 32 frames) are
-extended to it with zeros. Bands are halved as long as there are two, so that CNN14 takes 16 of them too (below 64 bands
-its rows have two frames of output, 64 frames of input, at least).
+extended to it with zeros. Bands are halved as long as there are two, so that CNN14 takes 16 of them too.
 
 Names and shapes of weights are the published checkpoints' (`conv_block1.conv1` is `blocks.0.conv1`): images are held as
 `(B, C, T, F)` inside, as theirs are. `bias` adds the biases to the convolutions that macls 1.0.6 trains with.
@@ -47,8 +46,7 @@ class PANNs(nn.Module):
         self.channels = channels[-1]
         self.bn0 = nn.BatchNorm1d(bands)
         pooled = len(channels) if self.pool_last else len(channels) - 1
-        # An unpooled last block has two values of a row to take statistics of: bands, or else frames.
-        self.shortest = 2**pooled * (2 if not self.pool_last and bands < 2 * 2**pooled else 1)
+        self.shortest = 2**pooled
         self.blocks = nn.ModuleList(
             Block(before, after, self.kernels, pool=place < pooled, dropout=dropout, bias=bias)
             for place, (before, after) in enumerate(zip([1, *channels], channels, strict=False))
@@ -58,7 +56,10 @@ class PANNs(nn.Module):
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Features `(B, F, T)` to frame-level vectors `(B, C, T')` and their lengths."""
-        features, lengths = masks.extend(features, lengths, self.shortest)
+        # Room for two frames of output whatever the lengths: norms have two values to take statistics of in training,
+        # and export need not ask whether there is one frame or more.
+        features, _ = masks.extend(features, lengths, 2 * self.shortest)
+        lengths = lengths.clamp(min=self.shortest)
         # What a convolution sees beyond a row's end are zeros after the norm, as at the end of a row alone.
         x = masks.apply(self.bn0(features), lengths).transpose(1, 2).unsqueeze(1)
         x = x.contiguous(memory_format=torch.channels_last)
@@ -167,7 +168,7 @@ class Block(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """`(B, C, T, F)`, zero beyond the lengths, to `(B, C', T or T // 2, F or F // 2)`, also zero there."""
+        """`(B, C, T, F)`, zero beyond the lengths, to `(B, C', T or T // 2, F')`, also zero there."""
         x = self.bn1(self.conv1(x))
         if self.conv2 is not None and self.bn2 is not None:
             x = self.bn2(self.conv2(_silence(x, lengths).relu_()))
