@@ -15,7 +15,8 @@ from torch import Tensor
 from soundbench import masks
 from soundbench.chance import Chance
 from soundbench.contracts import Batch
-from soundbench.testing.cases import Case, global_states
+from soundbench.errors import DataError, MissingDataError
+from soundbench.testing.cases import RATE, Case, global_states
 from soundbench.testing.findings import Broken, Checks, Moot
 from soundbench.testing.modules import compare, counts, finite
 
@@ -64,6 +65,15 @@ def place(case: Case) -> str:
     if _on(case) not in ("waveform", "features"):
         raise Broken(f'on must be "waveform" or "features", is {_on(case)!r}')
     return _on(case)
+
+
+def prepared(case: Case) -> str:
+    """What it needs is read where the engine asks for it."""
+    prepare = getattr(case.memory["made"], "prepare", None)
+    if prepare is None:
+        raise Moot("it has nothing to prepare")
+    prepare()
+    return "before the first batch"
 
 
 def shapes(case: Case) -> str:
@@ -173,8 +183,27 @@ def _same(what: str, one: Batch, other: Batch, near: float) -> float:
     return compare(what, one.data[..., :size], other.data[..., :size], near)
 
 
+def missing(case: Case) -> str:
+    """It is made without its data; `prepare()` names what is missing, in a `MissingDataError`."""
+    if not case.paths:
+        raise Moot("it needs no files")
+    changed = case.bereft()  # last of all
+    try:
+        module = case.make(RATE, **changed)
+    except DataError as error:
+        raise Broken(f"the constructor looks for data, and a recipe cannot be described without: {error}") from error
+    try:
+        getattr(module, "prepare", lambda: None)()
+    except MissingDataError as error:
+        if str(case.folder) not in str(error):
+            raise Broken(f"MissingDataError names no path: {error}") from error
+        return str(error).replace(str(case.folder), "...")
+    raise Broken("with nothing there, prepare() raises no MissingDataError")
+
+
 CHECKS: Checks = {
     "on": place,
+    "prepare": prepared,
     "shapes": shapes,
     "lengths": lengths,
     "values": values,
@@ -182,4 +211,5 @@ CHECKS: Checks = {
     "global chance": untouched,
     "same draw": again,
     "addressed": addressed,
+    "missing": missing,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -81,7 +82,7 @@ class Case:
             folder.mkdir()
             table = dict(self.component.obj.example(folder))  # type: ignore[attr-defined]
         elif self.component.kind == "dataset":
-            table = {field.name: self.missing(field.type) for field in self.fields if self._names_data(field)}
+            table = {field.name: self.missing(field.type) for field in self.paths}
         else:
             table = {}
         needed = [field.name for field in self.fields if field.default is attrs.NOTHING and field.name not in table]
@@ -92,12 +93,21 @@ class Case:
             raise Broken("; ".join(str(problem).lstrip(".") for problem in problems))
         return options
 
-    def _names_data(self, field: attrs.Attribute[Any]) -> bool:
-        return is_path(field.type) and field.default is not None
+    @property
+    def paths(self) -> tuple[attrs.Attribute[Any], ...]:
+        """The options that name data, always or by default."""
+        return tuple(field for field in self.fields if is_path(field.type) and field.default is not None)
 
     def missing(self, kind: Any) -> Any:
         """A value for an option that names a path: nothing is there."""
         return [self.nowhere] if get_origin(kind) is list else self.nowhere
+
+    def bereft(self) -> dict[str, Any]:
+        """Changes to the options, so that no data is there; what the example wrote is taken away for good."""
+        if self.exemplified:
+            shutil.rmtree(self.folder / "example")
+            return {}
+        return {field.name: self.missing(field.type) for field in self.paths}
 
     def make(self, *supplied: Any, seed: int = 0, **changed: Any) -> Any:
         """The component, its weights drawn from a seed."""

@@ -7,7 +7,6 @@ taken away; the data of a user is never touched.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from soundbench.audio import SUFFIXES
 from soundbench.clips import ClipTable
 from soundbench.contracts import Clip
 from soundbench.errors import DataError, MissingDataError
-from soundbench.testing.cases import Case, is_path
+from soundbench.testing.cases import Case
 from soundbench.testing.findings import Broken, Checks, Moot
 from soundbench.testing.watching import Watch
 
@@ -36,15 +35,11 @@ def table(case: Case) -> ClipTable:
         Moot: nothing is there, and it brings no example.
     """
     if "table" not in case.memory:
-        if case.given is None and not case.exemplified and _path_options(case):
+        if case.given is None and not case.exemplified and case.paths:
             raise Moot("it offers no example(folder), so there is no data to prove it on")
         case.memory["table"] = ClipTable.of(case.make())
     found: ClipTable = case.memory["table"]
     return found
-
-
-def _path_options(case: Case) -> list[str]:
-    return [field.name for field in case.fields if is_path(field.type) and field.default is not None]
 
 
 def _clips(case: Case) -> list[Clip]:
@@ -196,14 +191,9 @@ def sounds(case: Case) -> str:
 
 def missing(case: Case) -> str:
     """It is made without its data; what is missing is named by `classes` or `clips()`, in a `MissingDataError`."""
-    names = _path_options(case)
-    if not names:
+    if not case.paths:
         raise Moot("it needs no files")
-    changed: dict[str, Any] = {}
-    if case.exemplified:  # last of all: what it wrote is taken away
-        shutil.rmtree(case.folder / "example")
-    else:
-        changed = {field.name: case.missing(field.type) for field in case.fields if field.name in names}
+    changed = case.bereft()  # last of all
     try:
         dataset = case.make(**changed)
     except DataError as error:

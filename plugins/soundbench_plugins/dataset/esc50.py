@@ -7,9 +7,9 @@ archive: `meta/esc50.csv` and `audio/`. The folds hold every recording (Freesoun
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 
@@ -57,6 +57,19 @@ class ESC50:
     def __init__(self, *, root: Path = Path("data/ESC-50"), subset: Literal["esc50", "esc10"] = "esc50") -> None:
         self.root = Path(root)
         self.targets = _ESC10 if subset == "esc10" else tuple(range(len(_CLASSES)))
+
+    @staticmethod
+    def example(folder: Path) -> Mapping[str, Any]:
+        """The layout with two clips a fold, as good as empty."""
+        lines = ["filename,fold,target,category,esc10,src_file,take"]
+        for number in range(10):
+            fold, name = 1 + number // 2, f"{1 + number // 2}-{number}-A-{number}.wav"
+            lines.append(f"{name},{fold},{number},{_CLASSES[number]},{number in _ESC10},{number},A")
+            (folder / "audio").mkdir(exist_ok=True)
+            (folder / "audio" / name).write_bytes(b"sound")
+        (folder / "meta").mkdir()
+        (folder / "meta" / "esc50.csv").write_text("\n".join([*lines, ""]), encoding="utf-8")
+        return {"root": folder}
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from soundbench.audio import SUFFIXES
 from soundbench.contracts import Clip
@@ -31,6 +32,15 @@ class Folder:
 
     def __init__(self, *, root: Path) -> None:
         self.root = Path(root)
+
+    @staticmethod
+    def example(folder: Path) -> Mapping[str, Any]:
+        """Two classes, one of them with its sounds in two folders; they are as good as empty."""
+        for name in ("cat/1.wav", "dog/a/1.wav", "dog/b/2.flac"):
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"sound")
+        return {"root": folder}
 
     @property
     def classes(self) -> tuple[str, ...]:

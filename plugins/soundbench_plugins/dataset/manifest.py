@@ -21,7 +21,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -75,6 +75,15 @@ class Manifest:
         if numbered and labels is None:
             raise ValueError(f"labels must be the file that names the classes, as {numbered.name} holds numbers")
         self._classes: tuple[str, ...] | None = None
+
+    @staticmethod
+    def example(folder: Path) -> Mapping[str, Any]:
+        """A manifest of two sounds that are as good as empty."""
+        for name in ("1.wav", "2.wav"):
+            (folder / name).write_bytes(b"sound")
+        path = folder / "sounds.csv"
+        path.write_text("path,label,fold,group\n1.wav,dog,1,a\n2.wav,cat,2,b\n", encoding="utf-8")
+        return {"path": path}
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -8,9 +8,9 @@ every recording (Freesound id) together but for five ids, which are a class in o
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import attrs
 
@@ -59,6 +59,19 @@ class UrbanSound8K:
         if unknown or folds == []:
             raise ValueError(f"folds must be some of 1 to 10, is {folds}")
         self.root, self.folds = Path(root), frozenset(_FOLDS if folds is None else folds)
+
+    @classmethod
+    def example(cls, folder: Path) -> Mapping[str, Any]:
+        """The layout with a clip a fold, as good as empty."""
+        lines = ["slice_file_name,fsID,start,end,salience,fold,classID,class"]
+        for code, fold in enumerate(_FOLDS):
+            path = folder / "audio" / f"fold{fold}" / f"{1000 + fold}-{code}-0-0.wav"
+            path.parent.mkdir(parents=True)
+            path.write_bytes(b"sound")
+            lines.append(f"{path.name},{1000 + fold},0,4,1,{fold},{code},{cls.classes[code]}")
+        (folder / "metadata").mkdir()
+        (folder / "metadata" / "UrbanSound8K.csv").write_text("\n".join([*lines, ""]), encoding="utf-8")
+        return {"root": folder}
 
     def clips(self) -> Iterator[Clip]:
         """The clips of the chosen folds, in the metadata's order.

@@ -49,3 +49,6 @@ def torch_optim(
     except (TypeError, ValueError) as error:
         raise ValueError(f"torch.optim.{name} refuses its options: {error}") from error
     return optimizer
+
+
+torch_optim.example = lambda folder: {"name": "RMSprop"}  # type: ignore[attr-defined]

@@ -62,3 +62,6 @@ def torch_scheduler(
         raise ValueError(f"{name} refuses its options: {error}") from error
     schedule.every = every  # type: ignore[attr-defined]
     return schedule
+
+
+torch_scheduler.example = lambda folder: {"name": "CosineAnnealingLR", "args": {"T_max": "epochs"}}  # type: ignore[attr-defined]
