@@ -125,6 +125,8 @@ def _compare(path: Path, network: Network, constants: Mapping[str, Tensor]) -> N
 def fill(path: Path, network: Network, weights: Mapping[str, Tensor]) -> None:
     """Fill a network with tensors, each of it with one of them and none left over.
 
+    A convolution over one frame and a matrix are the same numbers: ones at the end of a shape are of no account.
+
     Raises:
         RunError: naming all that are missing, left over, or of another shape.
     """
@@ -133,7 +135,7 @@ def fill(path: Path, network: Network, weights: Mapping[str, Tensor]) -> None:
     wrong = [
         f"{name} has the shape {tuple(weights[name].shape)}, the network wants {tuple(own[name].shape)}"
         for name in shared
-        if weights[name].shape != own[name].shape
+        if _shape(weights[name]) != _shape(own[name])
     ]
     missing = [name for name in own if name not in weights and not name.endswith(_COUNTER)]
     over = [name for name in weights if name not in own]
@@ -147,7 +149,15 @@ def fill(path: Path, network: Network, weights: Mapping[str, Tensor]) -> None:
     infinite = [name for name in shared if not bool(torch.isfinite(weights[name]).all())]
     if infinite:
         raise RunError(f"{path}: holds NaN or infinity in {_few(infinite)}")
-    network.load_state_dict({name: weights[name] for name in shared}, strict=False)
+    network.load_state_dict({name: weights[name].reshape(own[name].shape) for name in shared}, strict=False)
+
+
+def _shape(tensor: Tensor) -> tuple[int, ...]:
+    """The shape without the ones at its end."""
+    sizes = list(tensor.shape)
+    while sizes and sizes[-1] == 1:
+        sizes.pop()
+    return tuple(sizes)
 
 
 def _few(names: Sequence[str]) -> str:

@@ -129,6 +129,15 @@ def test_the_count_of_batch_norms_steps_may_be_missing(save: Save, tmp_path: Pat
     assert import_model("stranger", path, tmp_path / "out", registry=toy_registry()).classes == 2
 
 
+def test_a_convolution_over_one_frame_is_a_matrix(save: Save, tmp_path: Path) -> None:
+    matrix = torch.arange(16.0).reshape(2, 8)
+    path = save(net__head__classify__weight=matrix[:, :, None])
+    done = import_model("stranger", path, tmp_path / "out", registry=toy_registry())
+    assert torch.equal(load_file(done.folder / "weights.safetensors")["head.classify.weight"], matrix)
+    with pytest.raises(RunError, match="1 of another shape"):
+        import_model("stranger", save(net__head__classify__weight=matrix.t()), tmp_path / "x", registry=toy_registry())
+
+
 def test_constants_are_compared_with_the_networks_own(save: Save, tmp_path: Path) -> None:
     registry = Registry([fake(*entry) for entry in _with_filters()])
     near = save(backbone__filters=torch.eye(3) * (1 + 1e-6))

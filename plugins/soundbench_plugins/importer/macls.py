@@ -1,0 +1,324 @@
+"""Models trained by macls 1.0.6, `models/<Model>_<feature>/best_model/`.
+
+What it leaves there is `model.pth`, a bare state dict, and `model.state`, JSON with the network's class. Features,
+network options and labels are in files that its user keeps elsewhere: the YAML that it was trained with, and the list
+of labels that the YAML names.
+
+Its `predict` judges a whole sound, which a long window does here too; the level it sets before that is `audio.level`.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from soundbench.contracts import Imported
+from soundbench.errors import CallError, NotInstalled, RunError
+from soundbench_plugins.layers.strangers import read_tensors, renamed
+
+__all__ = ["macls"]
+
+Table = dict[str, Any]
+
+# What macls never uses: the layer of its PANNs for the classes of AudioSet.
+_UNUSED = "fc_audioset."
+
+
+def macls(path: Path, *, config: Path | None = None, labels: Path | None = None, window: float = 60.0) -> Imported:
+    """A model trained by macls 1.0.6: its folder with model.pth in it.
+
+    Args:
+        path: that folder, or the one around it.
+        config: the YAML that it was trained with; if left out, the only one beside the model.
+        labels: its label list, a class a line; if left out, the one that the YAML names.
+        window: seconds that are judged at once. macls judges a whole sound; a longer one than this is judged here by
+            several windows, and the mean of their scores taken.
+    """
+    folder = _folder(path)
+    settings = Settings.read(config or _config(folder))
+    name, networks = _name(settings, folder), _networks()
+    if name not in networks:
+        known = ", ".join(item for item in networks if item != "any")
+        raise RunError(f"{settings.source}: model_conf.model: {name} is no network of macls; known: {known}")
+    weights = _weights(folder / "model.pth", [networks[name], networks["any"]])
+    classes = _classes(settings, labels, folder)
+    count = len(weights.get("head.classify.bias", classes))
+    if count != len(classes):
+        raise CallError(f"{folder} has {count} classes, but the label list names {len(classes)}: give it with --labels")
+    audio, featurizer, notes = _sound(settings, window)
+    tables = {"classes": classes, "multilabel": False, "audio": audio, "featurizer": featurizer}
+    tables |= _network(networks[name], settings, count)
+    tables["loss"] = {"use": "cross-entropy", "smoothing": float(settings.take("train_conf.label_smoothing", 0.0))}
+    method = str(settings.take("preprocess_conf.feature_method", "Fbank"))
+    return Imported(f"{name}_{Path(method).name}", tables, weights, notes=notes)
+
+
+# -- files ---------------------------------------------------------------------------------------------------------
+
+
+def _folder(path: Path) -> Path:
+    """The folder that holds model.pth: the one given, or its best model."""
+    for folder in (path, path / "best_model"):
+        if (folder / "model.pth").is_file():
+            return folder
+    raise RunError(f"{path}: no model of macls here: model.pth is missing")
+
+
+def _config(folder: Path) -> Path:
+    places = (folder, folder.parent)
+    found = [file for place in places for kind in ("*.yml", "*.yaml") for file in sorted(place.glob(kind))]
+    if len(found) == 1:
+        return found[0]
+    why = f"there are {len(found)} beside it" if found else "macls keeps none with the model"
+    raise CallError(f"{folder}: give the YAML that it was trained with, --config configs/cam++.yml or the like; {why}")
+
+
+def _name(settings: Settings, folder: Path) -> str:
+    """The network's class, as the YAML and, where it is there, model.state have it."""
+    try:
+        state = json.loads((folder / "model.state").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        state = {}
+    except ValueError as error:
+        raise RunError(f"{folder / 'model.state'}: damaged: {error}") from error
+    kept = str(state.get("model", "")) if isinstance(state, dict) else ""
+    name = str(settings.take("model_conf.model", kept))
+    if kept and name != kept:
+        raise CallError(f"{settings.source}: is of a {name}, but {folder} holds a {kept}: give its own with --config")
+    return name
+
+
+def _classes(settings: Settings, labels: Path | None, folder: Path) -> list[str]:
+    """The lines of the label list."""
+    named = Path(str(settings.take("dataset_conf.label_list_path", "dataset/label_list.txt")))
+    beside = settings.source.absolute().parent
+    places = [labels] if labels else [named, beside / named, beside.parent / named, folder / named.name]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        tried = ", ".join(str(place) for place in dict.fromkeys(places))
+        raise CallError(f"{folder}: its label list is not there: give it with --labels (looked for {tried})")
+    return found.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+
+
+class Settings:
+    """What the YAML says.
+
+    Args:
+        source: its file.
+        tables: its content.
+    """
+
+    def __init__(self, source: Path, tables: Table) -> None:
+        self.source, self.tables = source, tables
+
+    @classmethod
+    def read(cls, path: Path) -> Settings:
+        """Those of a file."""
+        try:
+            import yaml
+        except ModuleNotFoundError as error:
+            message = 'importer "macls" needs PyYAML, which is not installed: pip install "soundbench[yaml]"'
+            raise NotInstalled(message) from error
+        try:
+            found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise CallError(f"{path}: cannot be read: {error.strerror}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise CallError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(found, dict) or "model_conf" not in found:
+            raise CallError(f"{path}: no configuration of macls: model_conf is missing")
+        return cls(path, found)
+
+    def take(self, key: str, default: Any) -> Any:
+        """The value of a dotted key; the default where it is missing or null."""
+        *above, last = key.split(".")
+        value = self.table(".".join(above)).get(last)
+        return default if value is None else value
+
+    def table(self, key: str) -> Table:
+        """A table; empty where it is missing or null."""
+        node: Any = self.tables
+        for part in key.split("."):
+            node = node.get(part) or {}
+            if not isinstance(node, dict):
+                raise CallError(f"{self.source}: {key} must be a table, is {node!r}")
+        return dict(node)
+
+
+class Options:
+    """The arguments of a network or of its features, each asked for once.
+
+    Args:
+        given: by their names; what is null is left out.
+        source: the YAML, for messages.
+    """
+
+    def __init__(self, given: Table, source: Path) -> None:
+        self.given = {name: value for name, value in given.items() if value is not None}
+        self.source = source
+
+    def take(self, name: str, default: Any) -> Any:
+        """The value, or its default."""
+        return self.given.pop(name, default)
+
+    def only(self, name: str, *allowed: Any) -> None:
+        """Refuse a value that nothing here can do."""
+        value = self.given.pop(name, allowed[0])
+        if value not in allowed:
+            raise RunError(f"{self.source}: {name}: {value!r} cannot be imported, {allowed[0]!r} can")
+
+    def spread(self) -> None:
+        """Take apart what ECAPA-TDNN's lists say of its five layers; all the blocks between them are alike here."""
+        channels, dilations = self.given.get("channels"), self.given.get("dilations")
+        if isinstance(channels, list):
+            if len(channels) != 5 or len(set(channels[:4])) > 1:
+                raise RunError(f"{self.source}: channels: four of one width and a fifth are imported, not {channels}")
+            self.given |= {"channels": channels[0], "aggregation": channels[4]}
+        if isinstance(dilations, list):
+            if len(dilations) != 5 or dilations[0] != 1 or dilations[4] != 1:
+                raise RunError(f"{self.source}: dilations: 1, three others and 1 are imported, not {dilations}")
+            self.given["dilations"] = dilations[1:4]
+
+    def done(self) -> None:
+        """Refuse what nobody asked for."""
+        if self.given:
+            raise RunError(f"{self.source}: cannot be imported with {', '.join(sorted(self.given))}")
+
+
+# -- sound ---------------------------------------------------------------------------------------------------------
+
+
+def _sound(settings: Settings, window: float) -> tuple[Table, Table, list[str]]:
+    """The audio and featurizer tables, and what differs."""
+    rate = int(settings.take("dataset_conf.dataset.sample_rate", 16000))
+    level: float | str = "off"
+    if settings.take("dataset_conf.dataset.use_dB_normalization", True):
+        level = float(settings.take("dataset_conf.dataset.target_dB", -20.0))
+    method = str(settings.take("preprocess_conf.feature_method", "Fbank"))
+    if settings.take("preprocess_conf.use_hf_model", False) or method not in FEATURES:
+        raise RunError(
+            f"{settings.source}: features of {method} cannot be imported, only {', '.join(FEATURES)}: "
+            "macls computes others by a model of transformers that it does not keep"
+        )
+    options = Options(settings.table("preprocess_conf.method_args"), settings.source)
+    featurizer, notes = FEATURES[method](options, rate)
+    options.done()
+    return {"rate": rate, "window": float(window), "level": level}, featurizer, notes
+
+
+def _fbank(options: Options, rate: int) -> tuple[Table, list[str]]:
+    options.only("sample_frequency", rate)
+    options.only("dither", 0.0)
+    options.only("window_type", "povey")
+    table = {
+        "use": "fbank",
+        "bands": options.take("num_mel_bins", 23),
+        "frame": options.take("frame_length", 25.0) / 1000,
+        "hop": options.take("frame_shift", 10.0) / 1000,
+        "low": float(options.take("low_freq", 20.0)),
+        "high": float(options.take("high_freq", 0.0)),
+        "preemphasis": float(options.take("preemphasis_coefficient", 0.97)),
+        "normalize": "mean",
+    }
+    return table, []
+
+
+def _frames(options: Options) -> Table:
+    """What the transforms of torchaudio agree in: lengths in samples, no logarithm."""
+    n_fft = options.take("n_fft", 400)
+    frame = options.take("win_length", n_fft)
+    hop = options.take("hop_length", frame // 2)
+    return {"frame": frame, "hop": hop, "n_fft": n_fft, "power": float(options.take("power", 2.0))}
+
+
+def _bands(options: Options, rate: int) -> Table:
+    options.only("sample_rate", rate)
+    return {
+        "low": float(options.take("f_min", 0.0)),
+        "high": float(options.take("f_max", rate / 2)),
+        "scale": options.take("mel_scale", "htk"),
+        "norm": options.take("norm", "none"),
+    }
+
+
+def _mel_spectrogram(options: Options, rate: int) -> tuple[Table, list[str]]:
+    table = {"use": "mel-spectrogram", "bands": options.take("n_mels", 128), **_bands(options, rate)}
+    return {**table, **_frames(options), "log": "none", "normalize": "mean"}, []
+
+
+def _spectrogram(options: Options, rate: int) -> tuple[Table, list[str]]:
+    return {"use": "spectrogram", **_frames(options), "log": "none", "normalize": "mean"}, []
+
+
+def _mfcc(options: Options, rate: int) -> tuple[Table, list[str]]:
+    options.only("sample_rate", rate)
+    inner = Options(options.take("melkwargs", {}), options.source)
+    frames = _frames(inner)
+    if frames.pop("power") != 2.0:
+        raise RunError(f"{options.source}: melkwargs.power: only 2 can be imported")
+    bands = _bands(inner, rate) | {"bands": inner.take("n_mels", 128)}
+    inner.done()
+    table = {"use": "mfcc", "coefficients": options.take("n_mfcc", 40), **bands, **frames}
+    note = "MFCC: macls cuts levels 80 dB below a sound's loudest, here the floor is -100 dB: scores differ a little"
+    return {**table, "log": "decibel", "normalize": "mean"}, [note]
+
+
+FEATURES: dict[str, Callable[[Options, int], tuple[Table, list[str]]]] = {
+    "Fbank": _fbank,
+    "MelSpectrogram": _mel_spectrogram,
+    "Spectrogram": _spectrogram,
+    "MFCC": _mfcc,
+}
+
+
+# -- networks ------------------------------------------------------------------------------------------------------
+
+
+def _networks() -> dict[str, Table]:
+    """What the file beside this one says of each network."""
+    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+
+
+def _weights(path: Path, networks: list[Table]) -> dict[str, Tensor]:
+    """The tensors by the names of the network here."""
+    used = {name: tensor for name, tensor in read_tensors(path).items() if not name.startswith(_UNUSED)}
+    parts = [named for network in networks for named in network["names"].items()]
+    return renamed(used, {theirs: f"{part}.{ours}" for part, names in parts for theirs, ours in names.items()})
+
+
+def _network(network: Table, settings: Settings, classes: int) -> Table:
+    """The tables of backbone, pooling and head."""
+    options = Options(settings.table("model_conf.model_args"), settings.source)
+    options.only("num_class", classes)
+    options.spread()
+    for name, allowed in network.get("only", {}).items():
+        options.only(name, *allowed)
+    for name in network.get("ignored", ()):
+        options.take(name, None)
+    backbone = dict(network["backbone"])
+    for name, (ours, default) in network.get("arguments", {}).items():
+        backbone[ours] = options.take(name, default)
+    head = {**network["head"], "embedding": options.take("embd_dim", network["head"]["embedding"])}
+    pooling = network.get("pooling") or _pooling(options)
+    options.done()
+    return {"backbone": backbone, "pooling": pooling, "head": head}
+
+
+def _pooling(options: Options) -> Table:
+    """That of the networks which can have any of four."""
+    attention, context = options.take("attention_channels", 128), options.take("global_context", True)
+    kinds: dict[str, Table] = {
+        "ASP": {"use": "asp", "attention": attention, "context": context},
+        "SAP": {"use": "sap"},
+        "TAP": {"use": "tap"},
+        "TSP": {"use": "tsp", "spread": "variance"},
+    }
+    kind = options.take("pooling_type", "ASP")
+    if kind not in kinds:
+        raise RunError(f"{options.source}: pooling_type: {kind!r} cannot be imported, only {', '.join(kinds)}")
+    return kinds[kind]
