@@ -10,8 +10,9 @@ Shapes: waveforms `(B, S)` stay `(B, S)`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from soundbench.chance import Chance
 from soundbench.contracts import Batch
 from soundbench.errors import DataError, MissingDataError
 from soundbench_plugins.layers import mixing
+from soundbench_plugins.layers.example_sounds import write_sounds
 from soundbench_plugins.layers.sound_bank import SoundBank
 from soundbench_plugins.layers.sound_files import listed, sounds_of
 
@@ -62,6 +64,12 @@ class Background(nn.Module):
         self.rate, self.folders, self.snr, self.most, self.chance = rate, folders, snr, most, chance
         self.bank: SoundBank | None = None
         self.counts: list[int] = []
+
+    @staticmethod
+    def example(folder: Path) -> Mapping[str, Any]:
+        """Two kinds, of one sound and of two."""
+        write_sounds(folder, "rain/1.wav", "street/1.wav", "street/2.wav")
+        return {"folders": [folder]}
 
     def prepare(self) -> SoundBank:
         """Read the backgrounds, once.

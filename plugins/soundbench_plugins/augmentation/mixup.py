@@ -41,6 +41,7 @@ class Mixup(nn.Module):
     """
 
     on: ClassVar[Literal["waveform", "features"]] = "waveform"
+    mixes: ClassVar[bool] = True
 
     def __init__(self, rate: int, *, alpha: float = 1.0, between: bool = False, chance: float = 1.0) -> None:
         super().__init__()

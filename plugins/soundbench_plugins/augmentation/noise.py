@@ -11,14 +11,16 @@ Shapes: waveforms `(B, S)` stay `(B, S)`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
 from soundbench.chance import Chance
 from soundbench.contracts import Batch
 from soundbench_plugins.layers import mixing
+from soundbench_plugins.layers.example_sounds import write_sounds
 from soundbench_plugins.layers.sound_bank import SoundBank
 from soundbench_plugins.layers.sound_files import sounds_of
 
@@ -44,6 +46,12 @@ class Noise(nn.Module):
         mixing.check(snr, chance)
         self.rate, self.folder, self.snr, self.chance = rate, Path(folder), snr, chance
         self.bank: SoundBank | None = None
+
+    @staticmethod
+    def example(folder: Path) -> Mapping[str, Any]:
+        """Two noises."""
+        write_sounds(folder, "1.wav", "2.wav")
+        return {"folder": folder}
 
     def prepare(self) -> SoundBank:
         """Read the noise, once.
