@@ -66,7 +66,7 @@ def load(path: str | Path, *, device: str = "auto", trust_code: bool = False) ->
         raise CallError(f"{folder}: holds a run for each fold; give one of them, such as {folds[0].parent}")
     tables, source = checkpoints.read_model_tables(folder), str(folder / "model.toml")
     model = recipes.read_model(tables, base=folder, trust_code=trust_code, source=source)
-    network, loss = assembly.make_network(model, source)
+    network, loss = assembly.make_network(model, source, folder / "assets")
     checkpoints.load_weights(folder, network, len(model.classes))
     machine = settle(device, precision="fp32", threads=torch.get_num_threads())
     machine.place(network).eval()

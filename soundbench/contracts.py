@@ -185,8 +185,9 @@ class Featurizer(Protocol):
     of any length from one sample gives at least one frame. Normalisation is an option of its own, and masked. One that
     cannot promise it sets `ragged = False` and is given rows of equal length.
 
-    It may offer `shortest`, the samples of the shortest row that is not extended inside (1 if left out), and
-    `assets(folder)`, to write what the model must carry along.
+    It may offer `shortest`, the samples of the shortest row that is not extended inside (1 if left out). And
+    `assets(folder)`, to write what the model must carry along, with the class method `from_assets(folder, rate,
+    **options)`, which makes it again from there when a model is loaded, before its weights are filled in.
     """
 
     bands: int

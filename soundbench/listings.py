@@ -92,14 +92,22 @@ def _installed(module: str) -> bool:
 
 
 def _cure(package: str, listing: Listing | None) -> str:
-    """How to install a missing package: by the extra that brings it, where the distribution's metadata says so."""
-    for requirement in listing.requires if listing else ():
+    """How to install a missing package: by the smallest extra that brings it, where the metadata says so.
+
+    A package of an extra is often in another for developers too, among much else.
+    """
+    if listing is None:
+        return ""
+    brought: dict[str, list[str]] = {}
+    for requirement in listing.requires:
         name, _, marker = requirement.partition(";")
-        name = re.split(r"[\s\[<>=!~(]", name.strip())[0]
-        if listing is not None and normal(name) == normal(package):
-            extra = re.search(r"extra\s*==\s*['\"]([^'\"]+)", marker)
-            return f': pip install "{listing.distribution}[{extra[1]}]"' if extra else f": pip install {name}"
-    return ""
+        extra = re.search(r"extra\s*==\s*['\"]([^'\"]+)", marker)
+        brought.setdefault(extra[1] if extra else "", []).append(re.split(r"[\s\[<>=!~(]", name.strip())[0])
+    bringing = {extra: names for extra, names in brought.items() if normal(package) in {normal(name) for name in names}}
+    if "" in bringing:
+        return f": pip install {package}"
+    extras = sorted(bringing, key=lambda extra: len(bringing[extra]))
+    return f': pip install "{listing.distribution}[{extras[0]}]"' if extras else ""
 
 
 def normal(distribution: str) -> str:

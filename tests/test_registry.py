@@ -173,7 +173,12 @@ def test_an_unknown_distribution_is_told_with_full_names() -> None:
 
 def test_a_missing_package_is_told_with_the_extra_that_brings_it(write: Write) -> None:
     write("needy", "import no_such_package.deep")
-    requires = ['no-such-package>=2 ; extra == "deep"', "attrs"]
+    requires = [
+        'no-such-package; extra == "dev"',
+        'ruff; extra == "dev"',
+        'no-such-package>=2 ; extra == "deep"',
+        "attrs",
+    ]
     registry = Registry([fake("backbone", "net", "needy:Net", "needy-dist", "0.3", requires)])
     message = refused(NotInstalled, "backbone", "net", registry)
     assert message == (

@@ -567,6 +567,14 @@ def test_a_run_that_fails_at_work_says_it_in_one_line(recipe: Path, tmp_path: Pa
 class Carrying(toys.ToyFeaturizer):
     """A featurizer whose model must carry a file along."""
 
+    words = ""
+
+    @classmethod
+    def from_assets(cls, folder: Path, rate: int, **options: Any) -> Carrying:
+        made = cls(rate, **options)
+        made.words = (folder / "vocabulary.txt").read_text()
+        return made
+
     def assets(self, folder: Path) -> None:
         (folder / "vocabulary.txt").write_text("a b c")
 
@@ -574,3 +582,5 @@ class Carrying(toys.ToyFeaturizer):
 def test_what_a_featurizer_must_carry_along_is_in_the_model(recipe: Path, tmp_path: Path) -> None:
     run = toy_run(recipe, tmp_path / "run", f'featurizer="{Path(__file__)}:Carrying"', "train.epochs=1")
     assert (run / "model" / "assets" / "vocabulary.txt").read_text() == "a b c"
+    featurizer = soundbench.load(run, trust_code=True).network.featurizer
+    assert (featurizer.words, featurizer.floor) == ("a b c", 1e-5)

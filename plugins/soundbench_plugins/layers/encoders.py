@@ -1,0 +1,227 @@
+"""Audio encoders of transformers as featurizers: what their layers make of a waveform.
+
+Shapes: waveforms `(B, S)` to hidden states `(B, F, T)`, F the encoder's width. Rows are as `layers.fronts` says.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from soundbench import masks
+from soundbench.errors import NotInstalled
+from soundbench.optional import import_torchaudio
+from soundbench_plugins.layers.fronts import front_of
+
+__all__ = ["Encoder", "Layer", "save_example"]
+
+Layer = int | Literal["weighted"]
+
+
+class Encoder(nn.Module):
+    """A pretrained encoder, whose hidden states are the features.
+
+    Dropping of whole layers and masking of its own are off in training: what a row hears is then addressed chance, and
+    every layer learns in every step. Parameters that the features do not depend on are held fast.
+
+    Args:
+        rate: samples a second.
+        model: a local folder, or a name on the hub; a `Path` is a folder of `assets`, with no weights in it.
+        layer: which hidden state: 0 is what the first layer hears, 1 what it says, -1 what the last says; "weighted"
+            is a weighted sum of all of these, learned.
+        frozen: whether the encoder stays as it is.
+        types: the types of model that will do, as its configuration calls them; none for any.
+    """
+
+    def __init__(
+        self,
+        rate: int,
+        model: str | Path,
+        layer: Layer,
+        frozen: bool,
+        types: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self.config, self.extractor = _describe(model, rate, types)
+        depth = self.config.num_hidden_layers
+        if layer != "weighted" and not -1 - depth <= layer <= depth:
+            raise ValueError(f'layer must be from 0 to {depth}, -1 for the last, or "weighted", is {layer}')
+        self.layer = layer if layer == "weighted" else layer % (depth + 1)
+        self.bands: int = self.config.hidden_size
+        try:
+            self.front = front_of(self.config, self.extractor)
+        except ValueError as error:
+            raise ValueError(f"model must be an encoder {error}, is {str(model)!r}") from None
+        self.ragged, self.shortest = self.front.ragged, self.front.shortest
+        self.encoder = _load(model, _trimmed(self.config, self.layer))
+        self.frozen = frozen
+        if frozen:
+            self.encoder.requires_grad_(False).eval()
+        else:
+            self._hold_unused()
+        if self.layer == "weighted":
+            self.weights = nn.Parameter(torch.zeros(depth + 1))
+
+    @classmethod
+    def from_assets(cls, folder: Path, rate: int, **options: Any) -> Self:
+        """One of the kind that wrote `folder`, its weights still to be filled in."""
+        return cls(rate, **options | {"model": Path(folder)})
+
+    def assets(self, folder: Path) -> None:
+        """Write the configurations of the encoder and of its feature extractor."""
+        self.config.save_pretrained(folder)
+        self.extractor.save_pretrained(folder)
+
+    def train(self, mode: bool = True) -> Self:
+        """To training, all but a frozen encoder."""
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Waveforms `(B, S)` to hidden states `(B, F, T)` and their lengths in frames `(B,)`."""
+        waveform = masks.apply(masks.wide(waveform).float(), lengths)
+        states, lengths = self._states(waveform, lengths)
+        if self.layer == "weighted":
+            shares = self.weights.softmax(0)
+            mixed = sum(share * masks.wide(state) for share, state in zip(shares, states, strict=True))
+        else:
+            mixed = masks.wide(states[self.layer])
+        return masks.apply(self.front.frames(mixed, lengths).transpose(1, 2).contiguous(), lengths), lengths
+
+    def _states(self, waveform: Tensor, lengths: Tensor) -> tuple[Sequence[Tensor], Tensor]:
+        """Hidden states, each `(B, N, F)`, from what the first layer hears on."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            arguments, lengths = self.front(waveform, lengths)
+            return self.encoder(**arguments, output_hidden_states=True).hidden_states, lengths
+
+    def _hold_unused(self) -> None:
+        """Let no parameter learn that the features do not depend on, found by trying."""
+        waveform = torch.linspace(-0.1, 0.1, 2 * self.shortest).unsqueeze(0)
+        states, _ = self._states(waveform, torch.tensor([waveform.shape[1]]))
+        out = torch.stack(list(states) if self.layer == "weighted" else [states[self.layer]]).sum()
+        parameters = [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]
+        for parameter, found in zip(parameters, torch.autograd.grad(out, parameters, allow_unused=True), strict=True):
+            parameter.requires_grad_(found is not None)
+
+
+def _describe(model: str | Path, rate: int, types: Sequence[str]) -> tuple[Any, Any]:
+    """The configuration and the feature extractor of a model that is fit for sound at that rate."""
+    name = str(model)
+    if not name:
+        raise ValueError("model must be a local folder or a name on the hub, is ''")
+    local = _is_local(name)
+    try:
+        with _quiet():
+            config = transformers.AutoConfig.from_pretrained(name, local_files_only=local, trust_remote_code=False)
+            extractor = transformers.AutoFeatureExtractor.from_pretrained(
+                name, local_files_only=local, trust_remote_code=False
+            )
+    except Exception as error:  # of half a dozen kinds, by what is missing
+        what = "with config.json and preprocessor_config.json" if local else "that is there, or a name on the hub"
+        raise ValueError(f"model must be a folder {what}, is {name!r}: {_first_line(error)}") from error
+    if types and config.model_type not in types:
+        raise ValueError(
+            f'model must be of the type {" or ".join(types)}, is {config.model_type}; use = "transformers" takes any'
+        )
+    hears = getattr(extractor, "sampling_rate", rate)
+    if hears != rate:
+        raise ValueError(f"model must hear sound at audio.rate, {rate} Hz, is {name!r}, which hears {hears} Hz")
+    return config, extractor
+
+
+def _trimmed(config: Any, layer: Layer) -> Any:
+    """The configuration of what is needed of the encoder up to a hidden state, and of nothing by chance."""
+    config = copy.deepcopy(config)
+    if layer != "weighted":
+        # A layer more than needed: the last one's state may be normalised, and the one wanted is not the last.
+        config.num_hidden_layers = min(layer + 1, config.num_hidden_layers)
+    for name in ("layerdrop", "encoder_layerdrop"):
+        if hasattr(config, name):
+            setattr(config, name, 0.0)
+    config.apply_spec_augment = False
+    return config
+
+
+def _load(model: str | Path, config: Any) -> nn.Module:
+    """The encoder, with the weights of a folder or of the hub; with none if the folder is one of assets."""
+    with _quiet():
+        if isinstance(model, Path):
+            return _encoder(transformers.AutoModel.from_config(config))
+        try:
+            found, told = transformers.AutoModel.from_pretrained(
+                model,
+                config=config,
+                local_files_only=_is_local(model),
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+        except Exception as error:
+            raise ValueError(f"model must have weights that fit it, is {model!r}: {_first_line(error)}") from error
+    encoder = _encoder(found)
+    missing = sorted(name for name in told["missing_keys"] if not name.startswith(("decoder.", "masked_spec_embed")))
+    if missing:
+        raise ValueError(
+            f"model must have all its weights, is {model!r}, which lacks {len(missing)}: {missing[0]}, ..."
+        )
+    return encoder.float()
+
+
+def _encoder(found: Any) -> nn.Module:
+    encoder: nn.Module = found.get_encoder() if found.config.is_encoder_decoder else found
+    return encoder
+
+
+def _is_local(model: str) -> bool:
+    return Path(model).is_dir()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def save_example(folder: Path, config: type[transformers.PretrainedConfig]) -> dict[str, Any]:
+    """Write a small model of the kin of wav2vec 2.0 that has learned nothing, and give the options that name it."""
+    small = config(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        conv_dim=[16] * 7,
+        feat_extract_norm="layer",
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+    )
+    with _quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        transformers.AutoModel.from_config(small).save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
+    return {"model": str(folder)}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's advice and progress bars, and with a torchaudio that it can import."""
+    logging = transformers.utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with suppress(NotInstalled):  # the library does without
+                import_torchaudio()
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
