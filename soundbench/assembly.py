@@ -6,7 +6,9 @@ so that two parts whose shapes disagree are named before any sound is read.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import attrs
@@ -132,9 +134,19 @@ def _classes(dataset: Dataset | None, assumed: int) -> tuple[int, DataError | No
         return assumed, error
 
 
-def make_network(model: Model, source: str) -> tuple[Network, Loss]:
-    """The network and loss that a `model.toml` describes, not yet filled with weights."""
+def make_network(model: Model, source: str, assets: Path | None = None) -> tuple[Network, Loss]:
+    """The network and loss that a `model.toml` describes, not yet filled with weights.
+
+    Args:
+        model: read from there.
+        source: how messages call it.
+        assets: the folder of what the featurizer wrote when the model was saved.
+    """
     problems: list[Problem] = []
+    if assets is not None and hasattr(model.featurizer.component.obj, "from_assets"):
+        remake = functools.partial(model.featurizer.component.obj.from_assets, assets)
+        component = attrs.evolve(model.featurizer.component, obj=remake)
+        model = attrs.evolve(model, featurizer=attrs.evolve(model.featurizer, component=component))
     network, loss = _network(problems, model, len(model.classes))
     if problems or network is None or loss is None:
         raise RecipeError(source, problems)
