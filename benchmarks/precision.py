@@ -23,7 +23,7 @@ from soundbench_plugins.loss.cross_entropy import CrossEntropy
 from soundbench_plugins.optimizer.adamw import adamw
 
 from soundbench.machine import Machine, settle
-from soundbench.training import parameter_groups
+from soundbench.weights import parameter_groups
 
 PRECISIONS = ("fp32", "bf16")
 

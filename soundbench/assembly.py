@@ -24,6 +24,7 @@ from soundbench.network import Head, Network
 from soundbench.observers import Observers
 from soundbench.recipe import Model, Part, Recipe
 from soundbench.structuring import problems_of
+from soundbench.weights import unknown_part
 
 __all__ = ["Assembly", "assemble", "make_dataset", "make_network", "make_observers", "make_optimizer", "make_scheduler"]
 
@@ -118,6 +119,7 @@ def assemble(recipe: Recipe, assumed: int | None = None) -> Assembly:
         if module is not None:
             (on_waveform if module.on == "waveform" else on_features).append((place, module))
     _try_optimizer(problems, recipe)
+    _name_parts(problems, recipe, network)
     if problems or network is None or loss is None:
         raise RecipeError(recipe.source, problems)
     if without is not None and assumed is None:
@@ -206,6 +208,21 @@ def _try_optimizer(problems: list[Problem], recipe: Recipe) -> None:
     optimizer = _make(problems, "optimizer", recipe.optimizer, toy)
     if optimizer is not None:
         _make(problems, "scheduler", recipe.scheduler, optimizer, 10, 5)
+
+
+def _name_parts(problems: list[Problem], recipe: Recipe, network: Network | None) -> None:
+    """Check the names of parts of the network, and that something is left to train."""
+    if network is None:
+        return
+    train = recipe.train
+    for key, names in (("freeze", train.freeze), ("rates", train.rates)):
+        wrong = [unknown for name in names if (unknown := unknown_part(network, name))]
+        problems.extend(Problem(f"train.{key}", text) for text in wrong)
+        if wrong:
+            return
+    trained = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+    if all(any(name.startswith(f"{part}.") for part in train.freeze) for name in trained):
+        problems.append(Problem("train.freeze", "leaves nothing to train"))
 
 
 def make_optimizer(recipe: Recipe, groups: Sequence[dict[str, Any]]) -> Optimizer:

@@ -75,7 +75,7 @@ class Chance:
         return (((self.bits(position, draw) >> 32) & ((1 << 31) - 1)) * count) >> 31
 
 
-def order(count: int, seed: int, epoch: int) -> np.ndarray:
+def order(count: int, seed: int, epoch: int, place: str = "order") -> np.ndarray:
     """A random order of `count` items, int64 `(count,)`, that depends on nothing but its arguments."""
-    keys = Chance(seed, epoch, "order").bits(np.arange(count, dtype=np.int64), "order")
+    keys = Chance(seed, epoch, place).bits(np.arange(count, dtype=np.int64), "order")
     return np.argsort(keys, kind="stable")

@@ -6,7 +6,7 @@ Both read whole batches from the store's memory map; samples travel as 16-bit in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -30,7 +30,9 @@ __all__ = [
     "Order",
     "RawBatch",
     "class_weights",
+    "balanced_order",
     "judging_batches",
+    "members",
     "on_device",
     "pack",
     "set_level",
@@ -63,6 +65,7 @@ class Order:
 
     Attributes:
         rows: the clips to train on, as rows of the clip table.
+        members: of each class, which of `rows` carry it, to show each class equally often; None shows each clip once.
         batch: clips a step at most, of all processes together.
         seed: of the order.
         rank: this process's number.
@@ -74,6 +77,8 @@ class Order:
     seed: int
     rank: int = 0
     world: int = 1
+    members: Sequence[Rows] | None = attrs.field(default=None, eq=False)
+    _shown: dict[int, Rows] = attrs.field(init=False, factory=dict, eq=False, repr=False)
 
     @property
     def steps(self) -> int:
@@ -84,12 +89,45 @@ class Order:
         """The clips of one step that are this process's: rows of the table, and positions in the epoch's order."""
         edges = np.arange(self.steps + 1) * len(self.rows) // self.steps
         positions = np.arange(edges[step], edges[step + 1])[self.rank :: self.world]
-        return self.rows[_order(len(self.rows), self.seed, epoch)[positions]], positions
+        return self.rows[self._order(epoch)[positions]], positions
+
+    def _order(self, epoch: int) -> Rows:
+        """Which of `rows` stands at each position of an epoch."""
+        if self.members is None:
+            return _order(len(self.rows), self.seed, epoch)
+        if epoch not in self._shown:
+            self._shown.clear()
+            self._shown[epoch] = balanced_order(self.members, len(self.rows), self.seed, epoch)
+        return self._shown[epoch]
 
     def size(self, step: int) -> int:
         """Clips of one step, of all processes together."""
         edges = np.arange(self.steps + 1) * len(self.rows) // self.steps
         return int(edges[step + 1] - edges[step])
+
+
+def members(table: ClipTable, rows: Rows) -> list[Rows]:
+    """Of each class that any of `rows` carries, which of them do."""
+    carried = table.targets(rows) > 0
+    return [where for where in (np.flatnonzero(column) for column in carried.T) if len(where)]
+
+
+def balanced_order(members: Sequence[Rows], count: int, seed: int, epoch: int) -> Rows:
+    """`count` members for an epoch, as many of each class to one: a class's clips in turn, in an order of the epoch's.
+
+    Args:
+        members: of each class, `(n,)` numbers.
+        count: how many there shall be.
+        seed: of the run.
+        epoch: counted from 1.
+    """
+    turn = order(count, seed, epoch)
+    shown = np.zeros(count, np.int64)
+    for number, own in enumerate(members):
+        places = turn[number :: len(members)]
+        shuffled = own[order(len(own), seed, epoch, f"class[{number}]")]
+        shown[places] = shuffled[np.arange(len(places)) % len(own)]
+    return shown
 
 
 class _Steps(Sampler[int]):

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from soundbench import assembly, checkpoints, distributed, report, rundir, statistics, training
@@ -20,7 +19,8 @@ from soundbench.contracts import RunInfo
 from soundbench.environment import describe_environment, fingerprint, settle_recipe
 from soundbench.errors import DataError, Problem, RecipeError, RunError
 from soundbench.judging import Grid, Judge, Judged, judge_clips
-from soundbench.loading import Order, RawBatch, class_weights, training_batches
+from soundbench.loading import Order, RawBatch, class_weights, members, training_batches
+from soundbench.parts import initialize, make_parts
 from soundbench.recipe import Recipe
 from soundbench.results import protocol, skipped
 from soundbench.rundir import RunDirectory
@@ -132,6 +132,7 @@ class _Session:
     directory: RunDirectory
     store: Store
     parts: dict[str, Rows]
+    trained: training.Parts
 
     def __init__(self, recipe: Recipe, cache: Path | bool, say: Say) -> None:
         self.say = _Log(say)
@@ -166,6 +167,8 @@ class _Session:
         tell: Callable[..., None] = _tell_nobody
         try:
             with ExitStack() as stack:
+                if state is None:
+                    initialize(self.recipe, self.made, self.say)
                 self._open_store(stack)
                 if distributed.is_main():
                     tell = assembly.make_observers(self.recipe, self._info(state), self.say).tell
@@ -231,12 +234,13 @@ class _Session:
 
     def _plan(self, rows: Rows) -> Order:
         train = self.recipe.train
-        return Order(rows, train.batch, train.seed, distributed.rank(), distributed.world())
+        classes = members(self.table, rows) if train.sampler == "balanced" else None
+        return Order(rows, train.batch, train.seed, distributed.rank(), distributed.world(), classes)
 
     def _train(self, state: Mapping[str, Any] | None, tell: Callable[..., None]) -> None:
         recipe, plan = self.recipe, self._plan(self.parts["train"])
         self._refuse_small_batches(plan)  # again: some clips may not have been readable
-        parts = self._training_parts(plan)
+        self.trained = make_parts(recipe, self.made, self.machine, plan, self.weights)
         rules = training.Rules(
             level=self.recipe.audio.level,
             **{name: getattr(recipe.train, name) for name in _RULES},
@@ -252,7 +256,7 @@ class _Session:
             )
 
         self.best_epoch = training.train(
-            parts,
+            self.trained,
             rules,
             batches,
             self.directory.checkpoints,
@@ -276,31 +280,9 @@ class _Session:
             )
             raise RecipeError(self.recipe.source, [problem])
 
-    def _training_parts(self, plan: Order) -> training.Parts:
-        recipe, machine, made = self.recipe, self.machine, self.made
-        machine.place(made.network)
-        step = training.TrainStep(made.network, made.on_features, made.loss, recipe.train.seed).to(machine.device)
-        for _, module in made.on_waveform:
-            if isinstance(module, torch.nn.Module):
-                module.to(machine.device)
-        optimizer = assembly.make_optimizer(recipe, training.parameter_groups(made.network))
-        scheduler, every = assembly.make_scheduler(recipe, optimizer, recipe.train.epochs * plan.steps, plan.steps)
-        return training.Parts(
-            network=made.network,
-            step=distributed.wrap(step, machine.device),
-            augmentations=made.on_waveform,
-            optimizer=optimizer,
-            scheduler=scheduler,
-            every=every,
-            scaler=torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16"),
-            class_weights=torch.from_numpy(self.weights).to(machine.device),
-            plan=plan,
-            machine=machine,
-        )
-
     def _judge(self, part: str) -> Judged:
         """Judge the clips of a part; every process gets the whole."""
-        by = Judge(self.made.network, self.made.loss, self.machine, self.recipe.audio.level)
+        by = Judge(self.trained.judged, self.made.loss, self.machine, self.recipe.audio.level)
         train = self.recipe.train
         return judge_clips(by, self.store, self.table, self.parts[part], self.grid, train.batch, train.workers)
 
@@ -341,7 +323,7 @@ class _Session:
     def _save_model(self) -> None:
         if distributed.is_main():
             tables = recipes.model_tables(recipes.relocated(self.recipe, "./code"), self.table.classes)
-            checkpoints.save_model(self.directory.model, tables, self.made.network)
+            checkpoints.save_model(self.directory.model, tables, self.trained.judged)
             assets = getattr(self.made.network.featurizer, "assets", None)
             if assets is not None:
                 self.directory.assets.mkdir(exist_ok=True)
@@ -357,9 +339,9 @@ class _Session:
             best = checkpoints.load(self.directory.checkpoints / "best.pt")
         except RunError as error:
             self.say(f"{error}; the weights in {self.directory.model} are judged instead")
-            checkpoints.load_weights(self.directory.model, self.made.network, len(self.table.classes))
+            checkpoints.load_weights(self.directory.model, self.trained.judged, len(self.table.classes))
         else:
-            self.made.network.load_state_dict(best["network"])
+            self.trained.judged.load_state_dict(best["average"] or best["network"])
             if resumed:
                 self._save_model()
         return self._judge("test")

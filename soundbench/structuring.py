@@ -41,7 +41,7 @@ from soundbench.wording import (
     unknown_key,
 )
 
-__all__ = ["plain", "problems_of", "structure", "unfit_fields"]
+__all__ = ["key_of", "plain", "problems_of", "structure", "unfit_fields"]
 
 T = TypeVar("T")
 
@@ -58,6 +58,11 @@ def structure(cls: type[T], table: Any, key: str) -> tuple[T | None, list[Proble
         return _converter.structure(table, cls), []
     except Exception as error:
         return None, problems_of(error, key)
+
+
+def key_of(field: attrs.Attribute[Any]) -> str:
+    """A field's key in a table: its name, or what its metadata says where Python keeps that word for itself."""
+    return str(field.metadata.get("key", field.name))
 
 
 def unfit_fields(cls: type) -> list[str]:
@@ -86,7 +91,7 @@ def _can_hold(kind: Any) -> bool:
 def plain(value: Any) -> Any:
     """The value as TOML can hold it: paths as strings, tuples as lists, attrs objects as tables, None left out."""
     if attrs.has(type(value)):
-        value = {field.name: getattr(value, field.name) for field in attrs.fields(type(value))}
+        value = {key_of(field): getattr(value, field.name) for field in attrs.fields(type(value))}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple):
@@ -225,7 +230,7 @@ def _field_hook(field: attrs.Attribute[Any]) -> Callable[[Any, Any], Any]:
 
 def _table_hook(cls: Any) -> Callable[[Any, Any], Any]:
     attrs.resolve_types(cls)
-    hooks = {field.name: override(struct_hook=_field_hook(field)) for field in attrs.fields(cls)}
+    hooks = {field.name: override(struct_hook=_field_hook(field), rename=key_of(field)) for field in attrs.fields(cls)}
     make = make_dict_structure_fn(cls, _converter, True, **hooks)  # type: ignore[arg-type]  # True: no unknown keys
 
     def hook(value: Any, _: Any) -> Any:
@@ -272,14 +277,17 @@ def problems_of(error: BaseException, key: str, names: Collection[str] = ()) -> 
         names: the table's keys; where the message opens with one of them, the problem is that key's.
     """
     if isinstance(error, ClassValidationError):
-        names = [field.name for field in attrs.fields(error.cl)]
+        keys = {field.name: key_of(field) for field in attrs.fields(error.cl)}
+        names = list(keys.values())
         noted, others = error.group_exceptions()
-        found = [problem for inner, note in noted for problem in _of_field(inner, join(key, note.name), note.type)]
+        found = [
+            problem for inner, note in noted for problem in _of_field(inner, join(key, keys[note.name]), note.type)
+        ]
         return found + [problem for inner in others for problem in problems_of(inner, key, names)]
     if isinstance(error, IterableValidationError):
         return [p for inner, note in error.group_exceptions()[0] for p in problems_of(inner, join(key, note.index))]
     if isinstance(error, ForbiddenExtraKeysError):
-        names = [field.name for field in attrs.fields(error.cl)]
+        names = [key_of(field) for field in attrs.fields(error.cl)]
         return [Problem(join(key, extra), unknown_key(extra, names)) for extra in sorted(error.extra_fields)]
     return [_reworded(str(error) or type(error).__name__, key, names)]
 

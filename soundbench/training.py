@@ -24,8 +24,9 @@ from soundbench.errors import RunError
 from soundbench.loading import Order, RawBatch, on_device
 from soundbench.machine import Machine
 from soundbench.network import Network
+from soundbench.weights import Average
 
-__all__ = ["Parts", "Rules", "TrainStep", "Validation", "make_trainer", "parameter_groups", "train"]
+__all__ = ["Parts", "Rules", "TrainStep", "Validation", "make_trainer", "train"]
 
 Placed = Sequence[tuple[str, Augmentation]]
 """Augmentations with their place in the recipe, by which their chance is addressed."""
@@ -103,6 +104,8 @@ class Parts:
         class_weights: `(K,)`, with mean 1 over the training clips; on the device.
         plan: which clips each step shows.
         machine: the device and how it is used.
+        frozen: modules that stay in evaluation mode.
+        average: of the network's weights; judged and kept in their place.
     """
 
     network: Network
@@ -115,15 +118,14 @@ class Parts:
     class_weights: Tensor
     plan: Order
     machine: Machine
+    frozen: Sequence[nn.Module] = ()
+    average: Average | None = None
 
-
-def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
-    """The network's parameters for an optimizer: weights that decay, then norms and biases, which do not."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    decaying = [parameter for parameter in trained if parameter.ndim > 1]
-    others = [parameter for parameter in trained if parameter.ndim <= 1]
-    groups: list[dict[str, Any]] = [{"params": decaying}, {"params": others, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+    @property
+    def judged(self) -> Network:
+        """The network that is judged: the average, once there is one."""
+        averaged = self.average.network if self.average else None
+        return self.network if averaged is None else averaged
 
 
 def make_trainer(parts: Parts, rules: Rules) -> Engine:
@@ -133,12 +135,16 @@ def make_trainer(parts: Parts, rules: Rules) -> Engine:
         state = engine.state
         seed_step(rules.seed, state.iteration, distributed.rank())
         parts.step.train()
+        for module in parts.frozen:
+            module.eval()
         batch = on_device(raw, parts.machine.device, rules.level)
         for place, augment in parts.augmentations:
             batch = augment(batch, Chance(rules.seed, state.epoch, place))
         total = parts.plan.size((state.iteration - 1) % parts.plan.steps)
         loss = _backward(parts, batch, state.epoch, total, rules.accumulate)
         _update(parts, rules.clip_gradient)
+        if parts.average is not None:
+            parts.average.update(parts.network, state.iteration)
         return loss
 
     return Engine(process)
@@ -260,7 +266,7 @@ class _Session:
         self.clock = now
 
     def rate(self) -> float:
-        """The learning rate of the first group."""
+        """Of the first group."""
         return float(self.parts.optimizer.param_groups[0]["lr"])
 
     def epoch_completed(self, engine: Engine) -> None:
@@ -270,6 +276,7 @@ class _Session:
         self._collect(engine.state.iteration)
         progress = self.progress
         distributed.same_buffers(self.parts.network)
+        distributed.same_buffers(self.parts.judged)
         row = {
             "epoch": engine.state.epoch,
             "step": engine.state.iteration,
@@ -311,6 +318,7 @@ class _Session:
             parts, progress = self.parts, self.progress
             state = {
                 "network": parts.network.state_dict(),
+                "average": parts.average.state() if parts.average else {},
                 "optimizer": parts.optimizer.state_dict(),
                 "scheduler": parts.scheduler.state_dict(),
                 "scaler": parts.scaler.state_dict(),
@@ -338,6 +346,8 @@ def restore(session: _Session, engine: Engine, state: Mapping[str, Any]) -> None
         parts.network.load_state_dict(state["network"])
     except RuntimeError as error:
         raise RunError(f"the checkpoint does not fit the recipe: {' '.join(str(error).split())}") from None
+    if parts.average is not None:
+        parts.average.restore(state["average"], state["step"])
     parts.optimizer.load_state_dict(state["optimizer"])
     parts.scheduler.load_state_dict(state["scheduler"])
     parts.scaler.load_state_dict(state["scaler"])

@@ -140,7 +140,7 @@ def bad(told: Told) -> Path:
         (
             "trian.epochs=3",
             'mine.toml: trian: unknown table; did you mean "train"? known: dataset, split, audio, augmentation, '
-            "featurizer, backbone, pooling, head, loss, optimizer, scheduler, train, observer",
+            "featurizer, backbone, pooling, head, init, loss, optimizer, scheduler, train, observer",
         ),
         (
             f'backbone="{TOYS}:ToyBackbon"',

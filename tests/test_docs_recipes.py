@@ -14,9 +14,14 @@ from soundbench.errors import RecipeError
 from soundbench.recipe import DEFAULTS, TABLES, compose
 from soundbench.recipe.tables import CORE
 from soundbench.sources import argument_docs
+from soundbench.structuring import key_of
 from soundbench.wording import show, spell
 
 PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
+
+
+def default_of(field: attrs.Attribute) -> object:
+    return field.default.factory() if isinstance(field.default, attrs.Factory) else field.default
 
 
 def rows(table: str) -> list[str]:
@@ -25,8 +30,8 @@ def rows(table: str) -> list[str]:
     docs = argument_docs(cls.__doc__, "Attributes:")
     assert list(docs) == [field.name for field in attrs.fields(cls)]
     return [
-        f"| `{field.name}` | {spell(field.type).replace(' | None', '').replace(' | ', ' or ')} "
-        f"| {'' if field.default is None else show(field.default)} | {docs[field.name]} |"
+        f"| `{key_of(field)}` | {spell(field.type).replace(' | None', '').replace(' | ', ' or ')} "
+        f"| {'' if field.default is None else show(default_of(field))} | {docs[field.name]} |"
         for field in attrs.fields(cls)
     ]
 

@@ -92,6 +92,7 @@ def test_every_default_is_written_out(recipes: Recipes) -> None:
             "activation": "none",
             "dropout": 0.0,
         },
+        "init": {},
         "loss": {"use": "entropy"},
         "optimizer": {"use": "descent", "rate": 0.01},
         "scheduler": {"use": "line", "floor": 0.1},
@@ -108,6 +109,11 @@ def test_every_default_is_written_out(recipes: Recipes) -> None:
             "clip_gradient": 0.0,
             "patience": 0,
             "class_weights": "none",
+            "sampler": "uniform",
+            "freeze": [],
+            "rates": {},
+            "ema": 0.0,
+            "swa": 0.0,
             "keep": 3,
             "checkpoint_steps": 0,
         },
@@ -297,10 +303,11 @@ chance = 0.5
         "r.toml: train.epochs: must be at least 1, is 0 (in base.toml)",
         'r.toml: train.keep: must be an integer, is "x" (given by --set)',
         'r.toml: train.sead: unknown key; did you mean "seed"? known: epochs, batch, seed, device, precision, threads, '
-        "workers, channels_last, accumulate, clip_gradient, patience, class_weights, keep, checkpoint_steps "
+        "workers, channels_last, accumulate, clip_gradient, patience, class_weights, sampler, freeze, rates, ema, swa, "
+        "keep, checkpoint_steps "
         "(in base.toml)",
         'r.toml: trian: unknown table; did you mean "train"? known: dataset, split, audio, augmentation, featurizer, '
-        "backbone, pooling, head, loss, optimizer, scheduler, train, observer",
+        "backbone, pooling, head, init, loss, optimizer, scheduler, train, observer",
         'r.toml: pooling.use: there is no pooling "men"; did you mean "mean"? known: mean',
         "r.toml: split.test: must be a share above 0 and below 1, is 10.0; fold 10 is written [10]",
         "r.toml: audio.rate: must be an integer, is 16000.0",
@@ -366,13 +373,14 @@ def test_missing_tables_are_told_with_what_could_be_there(recipes: Recipes) -> N
         ("augmentation = [3]", 'augmentation[0]: must be a table with "use", or a name, is 3'),
         ("name = 'a/b'", 'name: must be fit for a folder\'s name, is "a/b"'),
         ("name = 3", "name: must be a string, is 3"),
-        ("init = 3", None),
+        ("zebra = 3", None),
+        ("init = 3", "init: must be a table, is 3"),
     ],
 )
 def test_a_value_out_of_range_or_of_the_wrong_type_is_told(recipes: Recipes, more: str, message: str | None) -> None:
     found = mistakes(lambda: recipes(BASE + more))
-    known = "dataset, split, audio, augmentation, featurizer, backbone, pooling, head, loss, optimizer, scheduler"
-    assert found == [f"r.toml: {message or f'init: unknown table; known: {known}, train, observer'}"]
+    known = "dataset, split, audio, augmentation, featurizer, backbone, pooling, head, init, loss, optimizer, scheduler"
+    assert found == [f"r.toml: {message or f'zebra: unknown table; known: {known}, train, observer'}"]
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,8 @@ from soundbench.errors import RunError
 from soundbench.loading import Order, training_batches
 from soundbench.machine import Machine
 from soundbench.network import Head, Network
-from soundbench.training import Parts, Rules, TrainStep, Validation, parameter_groups, train
+from soundbench.training import Parts, Rules, TrainStep, Validation, train
+from soundbench.weights import Average, parameter_groups
 
 CPU = Machine(torch.device("cpu"), "fp32", 1, False)
 WINDOW = 1600
@@ -54,7 +55,9 @@ class ArrayStore:
         return samples, np.full(len(rows), 1 / 32767, np.float32)
 
 
-def made(plan: Order, epochs: int, dropout: float = 0.2, norm: bool = True, by_epoch: bool = False) -> Parts:
+def made(
+    plan: Order, epochs: int, dropout: float = 0.2, norm: bool = True, by_epoch: bool = False, ema: float = 0.0
+) -> Parts:
     """Toy parts; `by_epoch` steps the rate at each epoch, and scales losses as for fp16."""
     torch.manual_seed(3)
     backbone = ToyBackbone(32, dropout=dropout)
@@ -74,6 +77,7 @@ def made(plan: Order, epochs: int, dropout: float = 0.2, norm: bool = True, by_e
         class_weights=torch.ones(2),
         plan=plan,
         machine=CPU,
+        average=Average(network, ema, 0) if ema else None,
     )
 
 
@@ -117,7 +121,7 @@ def go(
         on_epoch=lambda row: history.append(dict(row)),
         state=state,
     )
-    return {name: value.clone() for name, value in ready.network.state_dict().items()}, history
+    return {name: value.clone() for name, value in ready.judged.state_dict().items()}, history
 
 
 def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from soundbench.recipe.composing import Model, Recipe, compose, model_tables, read, read_model
 from soundbench.recipe.reading import find_recipe
 from soundbench.recipe.resolving import Part
-from soundbench.recipe.tables import DEFAULTS, TABLES, Audio, Head, Split, Train
+from soundbench.recipe.tables import DEFAULTS, TABLES, Audio, Head, Init, Split, Train
 from soundbench.recipe.writing import local_files, relocated, write_code
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "TABLES",
     "Audio",
     "Head",
+    "Init",
     "Model",
     "Part",
     "Recipe",

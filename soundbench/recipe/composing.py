@@ -10,7 +10,7 @@ import attrs
 
 from soundbench.recipe.reading import Draft, draft_of, find_recipe, read_draft
 from soundbench.recipe.resolving import Part, Resolver
-from soundbench.recipe.tables import TABLES, Audio, Head, Split, Train
+from soundbench.recipe.tables import TABLES, Audio, Head, Init, Split, Train
 from soundbench.recipe.writing import to_toml
 from soundbench.registry import Registry
 from soundbench.structuring import plain, structure
@@ -33,7 +33,7 @@ class Recipe:
         base: the folder that local files are relative to; None for the working directory.
         registry: where components are found; None for what is installed.
         **tables: the tables of a recipe. A component is a mapping with `use`, a name, a class, or a `Part`; the core's
-            own are mappings or `Split`, `Audio`, `Head`, `Train`.
+            own are mappings or `Split`, `Audio`, `Head`, `Init`, `Train`.
 
     Raises:
         RecipeError: all mistakes at once.
@@ -47,6 +47,7 @@ class Recipe:
     backbone: Part
     pooling: Part
     head: Head
+    init: Init
     loss: Part
     optimizer: Part
     scheduler: Part
@@ -127,7 +128,7 @@ def read(
     return recipe
 
 
-def model_tables(recipe: Recipe, classes: Sequence[str], multilabel: bool = False) -> dict[str, Any]:
+def model_tables(recipe: Recipe | Model, classes: Sequence[str], multilabel: bool = False) -> dict[str, Any]:
     """What `model.toml` holds."""
     head = {"classes": list(classes), "multilabel": multilabel}
     return head | {table: _plain(getattr(recipe, table)) for table in _MODEL}

@@ -12,7 +12,7 @@ from soundbench.errors import BrokenPlugin, PluginError, Problem, RecipeError
 from soundbench.recipe.reading import Draft, merge_part, merge_tables
 from soundbench.recipe.tables import CORE, DEFAULTS
 from soundbench.registry import Component, Registry, is_file
-from soundbench.structuring import plain, structure
+from soundbench.structuring import key_of, plain, structure
 from soundbench.wording import nearest, show
 
 __all__ = ["Part", "Resolver"]
@@ -118,7 +118,7 @@ class Resolver:
 
     def _core(self, key: str, default: Mapping[str, Any], given: Any) -> Any:
         if attrs.has(type(given)):
-            given = attrs.asdict(given, recurse=False)
+            given = {key_of(field): getattr(given, field.name) for field in attrs.fields(type(given))}
         if given is None or isinstance(given, Mapping):
             given = merge_tables(default or {}, given or {})
             given = {name: value for name, value in given.items() if value is not None}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import attrs
 
 from soundbench.wording import show
 
-__all__ = ["CORE", "DEFAULTS", "TABLES", "Audio", "Head", "Split", "Train"]
+__all__ = ["CORE", "DEFAULTS", "TABLES", "Audio", "Head", "Init", "Split", "Train"]
 
 TABLES = (
     "dataset",
@@ -22,6 +23,7 @@ TABLES = (
     "backbone",
     "pooling",
     "head",
+    "init",
     "loss",
     "optimizer",
     "scheduler",
@@ -106,6 +108,12 @@ def _weights(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
             raise ValueError(f"{attribute.name} must be finite for every class, {show(name)} has {show(weight)}")
 
 
+def _rates(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    for name, rate in value.items() if isinstance(value, Mapping) else ():
+        if _is_number(rate) and not 0 < rate < math.inf:
+            raise ValueError(f"{attribute.name} must be above 0 for every part, {show(name)} has {show(rate)}")
+
+
 @attrs.frozen
 class Split:
     """What is trained on, what is validated on, what is tested on.
@@ -184,6 +192,17 @@ class Head:
 
 
 @attrs.frozen
+class Init:
+    """What the network's weights are before training.
+
+    Attributes:
+        from_: a run, a model folder or a file of weights; what fits by name and shape is taken, the rest is drawn.
+    """
+
+    from_: Path | None = attrs.field(default=None, metadata={"key": "from"})
+
+
+@attrs.frozen
 class Train:
     """How it is learnt.
 
@@ -200,6 +219,11 @@ class Train:
         clip_gradient: the gradient norm that none exceeds; 0 for off.
         patience: epochs without a better validation after which training ends; 0 for off.
         class_weights: "none", "balanced", or a table of classes with their weight in the loss.
+        sampler: "uniform" shows each clip once an epoch; "balanced" as many clips, as many of each class.
+        freeze: parts of the network that are not trained, such as "featurizer" or "backbone.front".
+        rates: the learning rate of parts of the network, such as {featurizer = 1e-5}; the others have the optimizer's.
+        ema: decay, a step, of a moving average of the weights, which is judged in their place; 0 for off.
+        swa: share of the steps, at the end, whose weights' mean is judged in their place; 0 for off.
         keep: how many of the last checkpoints are kept.
         checkpoint_steps: a checkpoint also after so many steps; 0 for the ends of epochs alone.
     """
@@ -216,8 +240,17 @@ class Train:
     clip_gradient: float = attrs.field(default=0.0, validator=_at_least(0))
     patience: int = attrs.field(default=0, validator=_at_least(0))
     class_weights: dict[str, float] | Literal["none", "balanced"] = attrs.field(default="none", validator=_weights)
+    sampler: Literal["uniform", "balanced"] = "uniform"
+    freeze: list[str] = attrs.field(factory=list)
+    rates: dict[str, float] = attrs.field(factory=dict, validator=_rates)
+    ema: float = attrs.field(default=0.0, validator=_below_one)
+    swa: float = attrs.field(default=0.0, validator=_below_one)
     keep: int = attrs.field(default=3, validator=_at_least(1))
     checkpoint_steps: int = attrs.field(default=0, validator=_at_least(0))
 
+    def __attrs_post_init__(self) -> None:
+        if self.ema and self.swa:
+            raise ValueError(f"swa must be 0 where ema is {self.ema}: there is one average; is {self.swa}")
 
-CORE: dict[str, type] = {"split": Split, "audio": Audio, "head": Head, "train": Train}
+
+CORE: dict[str, type] = {"split": Split, "audio": Audio, "head": Head, "init": Init, "train": Train}

@@ -1,0 +1,68 @@
+"""What a recipe's run trains with, made ready: on the device, wrapped, with optimizer, schedule and average."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from soundbench import assembly, distributed, training
+from soundbench.assembly import Assembly
+from soundbench.loading import Order
+from soundbench.machine import Machine
+from soundbench.recipe import Recipe
+from soundbench.weights import Average, freeze, parameter_groups, take
+
+__all__ = ["initialize", "make_parts"]
+
+
+def initialize(recipe: Recipe, made: Assembly, say: Callable[[str], None]) -> None:
+    """Begin with the weights that the recipe's `[init]` names.
+
+    Raises:
+        RunError: there are none, or none that fits.
+    """
+    if recipe.init.from_ is not None:
+        for line in take(made.network, recipe.init.from_).lines():
+            say(line)
+
+
+def make_parts(
+    recipe: Recipe, made: Assembly, machine: Machine, plan: Order, class_weights: NDArray[np.float32]
+) -> training.Parts:
+    """Everything that a trainer is made of.
+
+    Args:
+        recipe: resolved.
+        made: its components.
+        machine: the device and how it is used.
+        plan: which clips each step shows.
+        class_weights: of each class in the loss, `(K,)`.
+    """
+    rules = recipe.train
+    machine.place(made.network)
+    frozen = freeze(made.network, rules.freeze)
+    step = training.TrainStep(made.network, made.on_features, made.loss, rules.seed).to(machine.device)
+    for _, module in made.on_waveform:
+        if isinstance(module, torch.nn.Module):
+            module.to(machine.device)
+    optimizer = assembly.make_optimizer(recipe, parameter_groups(made.network, rules.rates))
+    scheduler, every = assembly.make_scheduler(recipe, optimizer, rules.epochs * plan.steps, plan.steps)
+    steps = rules.epochs * plan.steps
+    after = steps - round(rules.swa * steps) if rules.swa else 0
+    return training.Parts(
+        network=made.network,
+        step=distributed.wrap(step, machine.device),
+        augmentations=made.on_waveform,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        every=every,
+        scaler=torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16"),
+        class_weights=torch.from_numpy(class_weights).to(machine.device),
+        plan=plan,
+        machine=machine,
+        frozen=frozen,
+        average=Average(made.network, rules.ema, after) if rules.ema or rules.swa else None,
+    )
