@@ -44,12 +44,12 @@ def full(lengths: Tensor, size: int) -> bool:
     return not torch.compiler.is_compiling() and lengths.device.type == "cpu" and bool((lengths >= size).all())
 
 
-def apply(x: Tensor, lengths: Tensor) -> Tensor:
-    """`x` `(B, ..., T)` with zeros beyond each row's length, whatever stood there (NaN too).
+def apply(x: Tensor, lengths: Tensor, fill: float = 0.0) -> Tensor:
+    """`x` `(B, ..., T)` with zeros, or `fill`, beyond each row's length, whatever stood there (NaN too).
 
     `x` itself, not a copy, where every row is full.
     """
-    return x if full(lengths, x.shape[-1]) else x.masked_fill(~_aligned(lengths, x), 0.0)
+    return x if full(lengths, x.shape[-1]) else x.masked_fill(~_aligned(lengths, x), fill)
 
 
 def keep(lengths: Tensor, like: Tensor) -> Tensor | None:
@@ -105,8 +105,7 @@ def variance_mean(x: Tensor, lengths: Tensor, unbiased: bool = True) -> tuple[Te
 
 def softmax(logits: Tensor, lengths: Tensor) -> Tensor:
     """Weights `(B, C, T)` that add up to one over the true positions and are zero beyond, in float32 at least."""
-    logits = wide(logits)
-    return logits.masked_fill(~_aligned(lengths.clamp(min=1), logits), float("-inf")).softmax(-1)
+    return apply(wide(logits), lengths.clamp(min=1), float("-inf")).softmax(-1)
 
 
 def extend(x: Tensor, lengths: Tensor, shortest: int) -> tuple[Tensor, Tensor]:

@@ -34,6 +34,11 @@ def test_apply_puts_zeros_in_place_of_nan(rows: torch.Tensor) -> None:
         assert not row[:, length:].any()
 
 
+def test_apply_fills_with_what_is_asked_for(rows: torch.Tensor) -> None:
+    lowest = masks.apply(rows, LENGTHS, float("-inf"))
+    assert torch.equal(torch.isneginf(lowest), torch.isnan(rows))
+
+
 @pytest.mark.parametrize("shape", [(4, 7), (4, 3, 7), (4, 3, 2, 7)])
 def test_apply_and_keep_take_any_rank(shape: tuple[int, ...]) -> None:
     x = torch.randn(shape)
