@@ -70,6 +70,7 @@ def test_float32_is_as_near_to_torchaudio_as_two_float32_programs_are() -> None:
         (16000, {"low": 60.0, "high": 7600.0}, {"low_freq": 60.0, "high_freq": 7600.0}),
         (16000, {"high": -400.0}, {"high_freq": -400.0}),
         (16000, {"frame": 0.032, "hop": 0.016}, {"frame_length": 32.0, "frame_shift": 16.0}),
+        (16000, {"frame": 512, "hop": 256}, {"frame_length": 32.0, "frame_shift": 16.0}),
         (16000, {"preemphasis": 0.0}, {"preemphasis_coefficient": 0.0}),
     ],
 )

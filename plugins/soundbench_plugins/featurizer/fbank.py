@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from soundbench import masks
-from soundbench_plugins.layers.spectra import Normalize, in_parts, normalized
+from soundbench_plugins.layers.spectra import Normalize, in_parts, normalized, samples
 
 __all__ = ["Fbank"]
 
@@ -26,8 +26,8 @@ class Fbank(nn.Module):
 
     Args:
         bands: how many bands; one too narrow to hold an FFT bin is the floor everywhere, as in Kaldi.
-        frame: length of a frame in seconds.
-        hop: from frame to frame, in seconds.
+        frame: length of a frame: a whole number counts samples, another is in seconds.
+        hop: from frame to frame, likewise.
         low: lower edge of the lowest band in Hz.
         high: upper edge of the highest band in Hz; 0 or below counts from half the rate downwards.
         preemphasis: how much of the sample before is taken off each sample, from 0 to 1.
@@ -43,8 +43,8 @@ class Fbank(nn.Module):
         rate: int,
         *,
         bands: int = 80,
-        frame: float = 0.025,
-        hop: float = 0.010,
+        frame: int | float = 0.025,
+        hop: int | float = 0.010,
         low: float = 20.0,
         high: float = 0.0,
         preemphasis: float = 0.97,
@@ -52,8 +52,7 @@ class Fbank(nn.Module):
     ) -> None:
         super().__init__()
         self.rate, self.bands, self.preemphasis, self.normalize = rate, bands, preemphasis, normalize
-        # 0.029 * 1000 is 28.999999999999996: round off what is no part of a sample before cutting the rest.
-        self.frame, self.hop = int(round(frame * rate, 6)), int(round(hop * rate, 6))
+        self.frame, self.hop = samples(frame, rate), samples(hop, rate)
         self.low, self.high = low, high if high > 0.0 else rate / 2 + high
         self._check(frame, hop)
         self.shortest = self.frame
