@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fakes import TOYS, fake
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +47,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("this user may not mount a small disk")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def only_toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but the toys is installed."""
+    entries = [fake(*toy) for toy in TOYS]
+    monkeypatch.setattr("soundbench.registry.entry_points", lambda group: [e for e in entries if e.group == group])

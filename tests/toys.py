@@ -52,7 +52,11 @@ class ToyDataset:
 
 
 class ToyFeaturizer(nn.Module):
-    """Log spectra of frames of 64 samples, no overlap."""
+    """Log spectra of frames of 64 samples, no overlap.
+
+    Args:
+        floor: of the spectrum.
+    """
 
     bands = 32
     shortest = 64
@@ -62,14 +66,19 @@ class ToyFeaturizer(nn.Module):
         self.floor = floor
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        waveform = nn.functional.pad(waveform, (0, -waveform.shape[1] % 64))
+        waveform = nn.functional.pad(masks.apply(waveform, lengths), (0, -waveform.shape[1] % 64))
         spectra = torch.fft.rfft(waveform.unflatten(1, (-1, 64)))[..., 1:33].abs()
         counts = (lengths // 64).clamp(min=1)
         return masks.apply((spectra + self.floor).log().transpose(1, 2), counts), counts
 
 
 class ToyBackbone(nn.Module):
-    """One masked convolution with batch norm and dropout."""
+    """One masked convolution with batch norm and dropout.
+
+    Args:
+        channels: how many.
+        dropout: how much.
+    """
 
     default_pooling: ClassVar[dict[str, Any]] = {"use": "mean"}
     default_head: ClassVar[dict[str, Any]] = {"embedding": 8}
@@ -84,7 +93,7 @@ class ToyBackbone(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        return masks.apply(self.dropout(self.norm(self.conv(features)).relu()), lengths), lengths
+        return masks.apply(self.dropout(self.norm(self.conv(masks.apply(features, lengths))).relu()), lengths), lengths
 
 
 class ToyPooling(nn.Module):
@@ -114,7 +123,11 @@ class ToyLoss(nn.Module):
 
 
 class ToyGain(nn.Module):
-    """A gain for each row."""
+    """A gain for each row.
+
+    Args:
+        most: of a factor or a divisor.
+    """
 
     on: ClassVar[Literal["waveform"]] = "waveform"
 
@@ -143,14 +156,22 @@ class ToyDrop(nn.Module):
 
 
 def toy_optimizer(groups: Any, *, rate: float = 0.01) -> torch.optim.Optimizer:
-    """AdamW."""
+    """AdamW.
+
+    Args:
+        rate: of learning.
+    """
     return torch.optim.AdamW(groups, lr=rate)
 
 
 def toy_scheduler(
     optimizer: torch.optim.Optimizer, steps: int, steps_per_epoch: int, *, floor: float = 0.1
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """A straight line down to `floor` of the rate."""
+    """A straight line down to `floor` of the rate.
+
+    Args:
+        floor: a share.
+    """
     return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, floor, steps)
 
 

@@ -91,11 +91,13 @@ def order(case: Case) -> str:
     classes, first = list(dataset.classes), _clips(case)
     _same("asked again, ", first, list(dataset.clips()))
     _same("asked a second time, ", first, list(dataset.clips()))
-    with _listed_backwards():
-        other = case.make()
-        if list(other.classes) != classes:
-            raise Broken(f"where folders are listed backwards, classes are {list(other.classes)}, not {classes}")
-        _same("where folders are listed backwards, ", first, list(other.clips()))
+    for reverse in (False, True):
+        with _listed(reverse):
+            other = case.make()
+            when = f"where folders are listed {'backwards' if reverse else 'forwards'}, "
+            if list(other.classes) != classes:
+                raise Broken(f"{when}classes are {list(other.classes)}, not {classes}")
+            _same(when, first, list(other.clips()))
     return f"{len(first)} clips"
 
 
@@ -108,14 +110,14 @@ def _same(when: str, one: list[Clip], other: list[Clip]) -> None:
 
 
 @contextmanager
-def _listed_backwards() -> Iterator[None]:
-    """A machine whose file system lists folders the other way round."""
+def _listed(reverse: bool) -> Iterator[None]:
+    """A machine whose file system lists folders by name, or the other way round; a real one does as it likes."""
     listdir, scandir = os.listdir, os.scandir
 
-    class Backwards(AbstractContextManager["Backwards"]):
+    class Entries(AbstractContextManager["Entries"]):
         def __init__(self, *place: Any) -> None:
             with scandir(*place) as entries:
-                self.entries = iter(sorted(entries, key=lambda entry: entry.name, reverse=True))
+                self.entries = iter(sorted(entries, key=lambda entry: entry.name, reverse=reverse))
 
         def __iter__(self) -> Iterator[Any]:
             return self.entries
@@ -129,10 +131,10 @@ def _listed_backwards() -> Iterator[None]:
         def close(self) -> None:
             self.entries = iter(())
 
-    def backwards(*place: Any) -> list[Any]:
-        return sorted(listdir(*place), reverse=True)
+    def names(*place: Any) -> list[Any]:
+        return sorted(listdir(*place), reverse=reverse)
 
-    with mock.patch.object(os, "scandir", Backwards), mock.patch.object(os, "listdir", backwards):
+    with mock.patch.object(os, "scandir", Entries), mock.patch.object(os, "listdir", names):
         yield
 
 

@@ -87,11 +87,14 @@ def _tell(case: Case, name: str, first: int, fails: bool) -> None:
     observers = Observers(said.append)
     observers.add("faulty", _Faulty())
     observers.add("it", case.make(run_info(case, first)))
+    before = global_states()
     for hook, arguments in story(case.folder / "run", first, fails):
         observers.tell(hook, **arguments)
+    after = global_states()
+    case.memory["touched"] = [name for name in before if before[name] != after[name]]
     own = [text for text in said if "'it'" in text]
     if own:
-        raise Broken(f"in {name}: {own[0]}")
+        raise Broken(f"in {name}, {own[0]}")
     if not observers.manager.has_plugin("it"):
         raise Broken(f"in {name} another observer's error took it along")
 
@@ -117,9 +120,8 @@ def inside(case: Case) -> str:
 
 def changes_nothing(case: Case) -> str:
     """It draws nothing from the global states of chance, which the run's steps draw from."""
-    before = global_states()
     told(case)
-    touched = [name for name, state in global_states().items() if state != before[name]]
+    touched = case.memory["touched"]
     if touched:
         raise Broken(f"it changes the global state of {' and '.join(touched)}")
     return "no global state"

@@ -1,0 +1,146 @@
+"""The contract suite: what every component promises, and what the suite does with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from promises import broken, says
+from torch import nn
+from toys import ToyDataset, ToyDrop, ToyGain, ToyLoss, ToyPooling, toy_optimizer, toy_scheduler
+
+from soundbench.errors import CallError, RunError
+from soundbench.testing import check_component
+
+pytestmark = pytest.mark.usefixtures("only_toys")
+
+
+@pytest.mark.parametrize(
+    ("kind", "component"),
+    [
+        ("dataset", ToyDataset),
+        ("augmentation", ToyGain),
+        ("augmentation", ToyDrop),
+        ("loss", ToyLoss),
+        ("optimizer", toy_optimizer),
+        ("scheduler", toy_scheduler),
+    ],
+)
+def test_what_keeps_its_promises_raises_nothing(kind: str, component: Callable[..., Any]) -> None:
+    report = check_component(kind, component)
+    assert len(report.findings) > 5
+    assert all(finding.message for finding in report.findings if finding.promise != "signature")
+
+
+def test_a_kind_that_is_none_is_a_mistake_in_the_call() -> None:
+    with pytest.raises(CallError, match='there is no kind "poling"; did you mean "pooling"'):
+        check_component("poling", ToyPooling)
+
+
+class Silent(nn.Module):
+    def __init__(self, channels: int, *, width: int = 3) -> None:
+        super().__init__()
+        self.features = channels
+
+    forward = ToyPooling.forward
+
+
+class Loose(ToyPooling):
+    """An option without a type."""
+
+    def __init__(self, channels: int, *, width=3) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(channels)
+
+
+class Refusing(ToyPooling):
+    """Refuses its own default.
+
+    Args:
+        width: how wide.
+    """
+
+    def __init__(self, channels: int, *, width: int = 0) -> None:
+        super().__init__(channels)
+        if width < 1:
+            raise ValueError(f"width must be at least 1, is {width}")
+
+
+class Needing(Refusing):
+    """Cannot be made without an option.
+
+    Args:
+        width: how wide.
+    """
+
+    def __init__(self, channels: int, *, width: int) -> None:
+        super().__init__(channels, width=width)
+
+
+class Exemplary(Needing):
+    """Says what to make it with.
+
+    Args:
+        width: how wide.
+    """
+
+    @staticmethod
+    def example(folder: Path) -> dict[str, Any]:
+        return {"width": len(list(folder.iterdir())) + 3}
+
+
+class Mistaken(Needing):
+    """Gives an example of another type.
+
+    Args:
+        width: how wide.
+    """
+
+    @staticmethod
+    def example(folder: Path) -> dict[str, Any]:
+        return {"width": "3"}
+
+
+def test_documentation_options_and_making() -> None:
+    assert broken("pooling", Silent) == {
+        "summary": "no docstring; its first line is the summary in listings",
+        "options": "the docstring's Args: section says nothing of width",
+    }
+    assert broken("pooling", Refusing) == {"made": "it refuses {'width': 0}: width must be at least 1, is 0"}
+    assert broken("pooling", Mistaken) == {"made": 'width: must be an integer, is "3"'}
+    (found,) = broken("pooling", Loose).values()
+    assert found.endswith('cannot be used: option "width" has no type')
+
+
+def test_what_it_is_made_with_is_its_example_or_what_the_caller_says() -> None:
+    told = "it cannot be made without width: offer example(folder), see docs/plugins.md"
+    assert broken("pooling", Needing) == {"made": told}
+    check_component("pooling", Exemplary)
+    report = check_component("pooling", Needing, options={"width": 5})
+    assert [finding.message for finding in report.findings if finding.promise == "made"] == ["with width = 5"]
+    assert list(broken("pooling", Exemplary, options={"width": 0})) == ["made"]
+
+
+# Importers
+
+
+def gullible(path: Path) -> Any:
+    """Takes anything."""
+    return path
+
+
+def vague(path: Path) -> Any:
+    """Does not say which."""
+    raise RunError("this is no model")
+
+
+@pytest.mark.parametrize(
+    ("component", "message"),
+    [
+        (gullible, r"it makes a model of a folder that is not there"),
+        (vague, r"given there, its error does not name it: this is no model"),
+    ],
+)
+def test_an_importer_that_breaks_a_promise(component: Callable[..., Any], message: str) -> None:
+    says("importer", component, "refuses", message)

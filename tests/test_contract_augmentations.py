@@ -1,0 +1,166 @@
+"""The contract suite on augmentations that each break a promise: it says which, with the numbers."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, ClassVar, Literal
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from promises import says
+from torch import nn
+
+from soundbench.contracts import Batch
+from soundbench.testing import check_component
+
+pytestmark = pytest.mark.usefixtures("only_toys")
+
+
+class Augmentation(nn.Module):
+    """Does nothing."""
+
+    on: ClassVar[Literal["waveform", "features"]] = "waveform"
+
+    def __init__(self, rate: int) -> None:
+        super().__init__()
+
+    def forward(self, batch: Batch, chance: Any) -> Batch:
+        return attrs.evolve(batch, **self.changes(batch, chance))
+
+    def changes(self, batch: Batch, chance: Any) -> dict[str, Any]:
+        return {}
+
+
+class Torch(Augmentation):
+    """Draws from torch's global state."""
+
+    def changes(self, batch: Batch, chance: Any) -> dict[str, Any]:
+        return {"data": batch.data * torch.rand(len(batch.data), 1)}
+
+
+class Other(Augmentation):
+    """Draws from NumPy's and Python's global states."""
+
+    def changes(self, batch: Batch, chance: Any) -> dict[str, Any]:
+        return {"data": batch.data * float(np.random.rand()) * random.random()}
+
+
+class Counting(Augmentation):
+    """Its draws depend on the place in the batch."""
+
+    def changes(self, batch: Batch, chance: Any) -> dict[str, Any]:
+        return {"data": batch.data * chance.uniform(torch.arange(len(batch.data)), "gain")[:, None]}
+
+
+class Remembering(Augmentation):
+    """Its draws depend on how many came before."""
+
+    def __init__(self, rate: int) -> None:
+        super().__init__(rate)
+        self.calls = 0
+
+    def changes(self, batch: Batch, chance: Any) -> dict[str, Any]:
+        self.calls += 1
+        return {"data": batch.data * self.calls}
+
+
+class Mixing(Augmentation):
+    """Mixes rows, and does not say so."""
+
+    def changes(self, batch: Batch, chance: Any) -> dict[str, Any]:
+        lengths = batch.lengths.maximum(batch.lengths.flip(0))
+        target = 0.5 * batch.target + 0.5 * batch.target.flip(0)
+        return {"data": 0.5 * batch.data + 0.5 * batch.data.flip(0), "lengths": lengths, "target": target}
+
+
+class Mixer(Mixing):
+    """Mixes rows, and says so."""
+
+    mixes: ClassVar[bool] = True
+
+
+class Doubling(Mixer):
+    """Adds targets up."""
+
+    def changes(self, batch: Batch, chance: Any) -> dict[str, Any]:
+        return super().changes(batch, chance) | {"target": batch.target + batch.target.flip(0)}
+
+
+class Noisy(Augmentation):
+    """Puts noise into the padding."""
+
+    def changes(self, batch: Batch, chance: Any) -> dict[str, Any]:
+        return {"data": batch.data + 0.1}
+
+
+class Stretching(Augmentation):
+    """Calls silence sound."""
+
+    def changes(self, batch: Batch, chance: Any) -> dict[str, Any]:
+        return {"lengths": torch.full_like(batch.lengths, batch.data.shape[1])}
+
+
+class Vanishing(Augmentation):
+    """Shortens rows to nothing."""
+
+    def changes(self, batch: Batch, chance: Any) -> dict[str, Any]:
+        lengths = batch.lengths // 2
+        inside = torch.arange(batch.data.shape[1]) < lengths[:, None]
+        return {"data": batch.data * inside, "lengths": lengths}
+
+
+class Unit(Augmentation):
+    """Divides by a level that silence does not have."""
+
+    def changes(self, batch: Batch, chance: Any) -> dict[str, Any]:
+        return {"data": batch.data / batch.data.norm(dim=1, keepdim=True)}
+
+
+class Elsewhere(Augmentation):
+    """Takes neither waveforms nor features."""
+
+    on: ClassVar[Literal["waveform"]] = "sound"  # type: ignore[assignment]
+
+
+class Double(Augmentation):
+    """Changes the type."""
+
+    def changes(self, batch: Batch, chance: Any) -> dict[str, Any]:
+        return {"data": batch.data.double()}
+
+
+class Moving(Augmentation):
+    """Changes what draws are addressed by."""
+
+    def changes(self, batch: Batch, chance: Any) -> dict[str, Any]:
+        return {"position": batch.position + 1}
+
+
+@pytest.mark.parametrize(
+    ("component", "promise", "message"),
+    [
+        (Torch, "global chance", r"it draws from the global state of torch, not from chance and batch\.position"),
+        (Torch, "same draw", r"the same batch again differs by \d\.\de-0\d \(allowed 0e\+00\)"),
+        (Other, "global chance", r"it draws from the global state of random and NumPy, .*"),
+        (Counting, "addressed", r"row 3 among 2 differs from itself among 8 by \d\.\de[-+]\d\d \(allowed 1e-04\)"),
+        (Remembering, "same draw", r"the same batch again differs by \d\.\de[-+]\d\d \(allowed 0e\+00\)"),
+        (Mixing, "targets", r"targets change: one that mixes rows says mixes = True"),
+        (Doubling, "targets", r"a row's targets must add up to what they did; they are 1\.0e\+00 apart .*"),
+        (Noisy, "lengths", r"row 2, 5001 long, is not zero beyond its length"),
+        (Stretching, "lengths", r"row 2 was 5001 long and says 8000, but holds nothing beyond 5001"),
+        (Vanishing, "lengths", r"after it: lengths must be from 1 to 8000, are \[4000, 4000, 2500, 0, .*\]"),
+        (Unit, "values", r"row 1, a silent one, has 8000 values of 8000 that are not finite"),
+        (Elsewhere, "on", r"on must be \"waveform\" or \"features\", is 'sound'"),
+        (Double, "shapes", r"makes data torch\.float64 on cpu of torch\.float32 on cpu"),
+        (Moving, "shapes", r"index and position must stay"),
+    ],
+)
+def test_an_augmentation_that_breaks_a_promise(component: type[nn.Module], promise: str, message: str) -> None:
+    says("augmentation", component, promise, message)
+
+
+def test_one_that_mixes_and_says_so_may_look_at_other_rows() -> None:
+    report = check_component("augmentation", Mixer)
+    assert [finding.state for finding in report.findings if finding.promise == "addressed"] == ["not applicable"]

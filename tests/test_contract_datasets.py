@@ -1,0 +1,223 @@
+"""The contract suite on datasets that each break a promise: it says which, with the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from promises import says
+from toys import ToyDataset
+
+from soundbench.contracts import Clip
+from soundbench.errors import MissingDataError
+from soundbench.testing import check_component
+
+pytestmark = pytest.mark.usefixtures("only_toys")
+
+
+class Files:
+    """Sounds of a folder a class.
+
+    Args:
+        root: where.
+    """
+
+    multilabel = False
+
+    def __init__(self, *, root: Path) -> None:
+        self.root = root
+
+    @staticmethod
+    def example(folder: Path) -> Mapping[str, Any]:
+        for name in ("cat/1.wav", "cat/2.wav", "dog/3.wav"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(name.encode())
+        return {"root": folder}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        if not self.root.is_dir():
+            raise MissingDataError(f"{self.root}: no such folder")
+        return tuple(sorted(path.name for path in self.root.iterdir()))
+
+    def clips(self) -> Iterator[Clip]:
+        for label in self.classes:
+            for path in sorted((self.root / label).iterdir()):
+                yield self.clip(path, label)
+
+    def clip(self, path: Path, label: str) -> Clip:
+        return Clip(str(path), (label,), fold=1)
+
+
+class Unsorted(Files):
+    """Takes files as they come.
+
+    Args:
+        root: where.
+    """
+
+    def clips(self) -> Iterator[Clip]:
+        for label in self.classes:
+            for path in (self.root / label).iterdir():
+                yield self.clip(path, label)
+
+
+class Strange(Files):
+    """Labels that are no classes.
+
+    Args:
+        root: where.
+    """
+
+    def clip(self, path: Path, label: str) -> Clip:
+        return Clip(str(path), ("cow",))
+
+
+class Reading(Files):
+    """Looks into sounds.
+
+    Args:
+        root: where.
+    """
+
+    def clip(self, path: Path, label: str) -> Clip:
+        return Clip(str(path), (label,), stop=float(len(path.read_bytes())))
+
+
+class Group(Files):
+    """A group that is a number.
+
+    Args:
+        root: where.
+    """
+
+    def clip(self, path: Path, label: str) -> Clip:
+        return Clip(str(path), (label,), group=7)  # type: ignore[arg-type]
+
+
+class Eager(Files):
+    """Looks for its data when it is made.
+
+    Args:
+        root: where.
+    """
+
+    def __init__(self, *, root: Path) -> None:
+        super().__init__(root=root)
+        self.names = self.classes
+
+
+class Nameless(Files):
+    """Does not say what is missing.
+
+    Args:
+        root: where.
+    """
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        if not self.root.is_dir():
+            raise MissingDataError("the data is missing")
+        return super().classes
+
+
+class Empty(Files):
+    """Is silent about what is missing.
+
+    Args:
+        root: where.
+    """
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return super().classes if self.root.is_dir() else ("cat", "dog")
+
+    def clips(self) -> Iterator[Clip]:
+        return super().clips() if self.root.is_dir() else iter(())
+
+
+class Absent(Files):
+    """Names files that are not there.
+
+    Args:
+        root: where.
+    """
+
+    def clip(self, path: Path, label: str) -> Clip:
+        return Clip(f"{path}.wav", (label,))
+
+
+class Loud(ToyDataset):
+    """Sounds beyond full scale.
+
+    Args:
+        clips: how many.
+        seed: of the noise.
+    """
+
+    def read(self, clip: Clip) -> tuple[np.ndarray, int]:
+        samples, rate = super().read(clip)
+        return samples * 100, rate
+
+
+class Fickle(ToyDataset):
+    """Other sounds when asked again.
+
+    Args:
+        clips: how many.
+        seed: of the noise.
+    """
+
+    def read(self, clip: Clip) -> tuple[np.ndarray, int]:
+        self.seed += 1
+        return super().read(clip)
+
+
+@pytest.mark.parametrize(
+    ("component", "promise", "message"),
+    [
+        (Unsorted, "order", r"where folders are listed (back|for)wards, clip \d is .*\.wav \('cat',\), not .*"),
+        (Strange, "labels", r".*1\.wav: label 'cow' is none of the 2 classes of the dataset"),
+        (Reading, "no sound read", r"clips\(\) opens 1\.wav"),
+        (Group, "folds and groups", r"clip 0, .*1\.wav: group must be str or None, is 7"),
+        (
+            Eager,
+            "missing",
+            r"the constructor looks for data, and a recipe cannot be described without: .*",
+        ),
+        (Nameless, "missing", r"MissingDataError names no path: the data is missing"),
+        (Empty, "missing", r"with nothing there it gives 2 classes and 0 clips, no MissingDataError"),
+        (Absent, "sounds", r"3 of 3 clips name no file: .*1\.wav\.wav"),
+        (Loud, "sounds", r"read\(0\) gives samples up to \d+(\.\d)? \(allowed -1 to 1\)"),
+        (Fickle, "sounds", r"read\(0\) gives other samples when asked again"),
+    ],
+)
+def test_a_dataset_that_breaks_a_promise(component: type[Any], promise: str, message: str) -> None:
+    says("dataset", component, promise, message)
+
+
+def test_a_dataset_is_proved_on_its_example_and_without_one_on_what_is_missing() -> None:
+    report = check_component("dataset", Files)
+    states = {finding.promise: finding.state for finding in report.findings}
+    assert set(states.values()) == {"ok"}
+
+
+def test_without_an_example_a_dataset_is_proved_where_nothing_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Files, "example")
+    states = {finding.promise: finding.state for finding in check_component("dataset", Files).findings}
+    assert states.pop("missing") == "ok"
+    assert [promise for promise, state in states.items() if state == "not applicable"] == [
+        "labels",
+        "folds and groups",
+        "order",
+        "no sound read",
+        "sounds",
+    ]
+
+
+def test_data_that_the_caller_names_is_proved_and_left_alone(tmp_path: Path) -> None:
+    check_component("dataset", Files, options=Files.example(tmp_path))
+    assert (tmp_path / "dog" / "3.wav").read_bytes() == b"dog/3.wav"

@@ -1,0 +1,327 @@
+"""The contract suite on featurizers, backbones and poolings that each break a promise: it says which, with numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from promises import broken
+from torch import Tensor, nn
+from toys import ToyBackbone, ToyFeaturizer, ToyPooling
+
+from soundbench import masks
+from soundbench.testing import ContractError, Report, check_component
+
+pytestmark = pytest.mark.usefixtures("only_toys")
+
+
+@pytest.mark.parametrize(
+    ("kind", "component"), [("backbone", ToyBackbone), ("featurizer", ToyFeaturizer), ("pooling", ToyPooling)]
+)
+def test_what_keeps_its_promises_is_reported_promise_by_promise(kind: str, component: Callable[..., Any]) -> None:
+    report = check_component(kind, component, thorough=True)
+    assert isinstance(report, Report)
+    assert not report.broken
+    states = {finding.promise: finding.state for finding in report.findings}
+    assert [states[name] for name in ("summary", "made", "shapes", "any length", "padding", "state")] == ["ok"] * 6
+
+
+def test_torch_is_left_as_it_was() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    check_component("backbone", ToyBackbone)
+    assert torch.equal(torch.rand(1), expected)
+
+
+# Backbones
+
+
+class HonestBackbone(ToyBackbone):
+    """The toy, without options."""
+
+    def __init__(self, bands: int) -> None:
+        super().__init__(bands)
+
+
+class Leaks(HonestBackbone):
+    """Does not mask what its batch norm makes of padding before the next convolution sees it."""
+
+    def __init__(self, bands: int) -> None:
+        super().__init__(bands)
+        self.second = nn.Conv1d(16, 16, 3, padding=1)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.norm(self.conv(masks.apply(features, lengths))).relu()
+        return self.second(self.dropout(x)), lengths
+
+
+def test_padding_that_leaks() -> None:
+    found = broken("backbone", Leaks)
+    assert list(found) == ["padding"]
+    assert re.fullmatch(
+        r"row 0 of length 96, alone, differs from itself padded by \d\.\de-0[12] \(allowed 1e-04\)", found["padding"]
+    )
+
+
+class MeanOfBatch(HonestBackbone):
+    """Takes the mean of the batch off, so that a row depends on its company."""
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        x, lengths = super().forward(features, lengths)
+        return masks.apply(x - x.mean((0, 2), keepdim=True), lengths), lengths
+
+
+class Short(HonestBackbone):
+    """Needs four frames."""
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        x, lengths = super().forward(features, lengths)
+        return x.unfold(2, 4, 1).mean(3), (lengths - 3).clamp(min=1)
+
+
+class EvenBands(HonestBackbone):
+    """Halves the bands."""
+
+    def __init__(self, bands: int) -> None:
+        super().__init__(bands // 2 * 2)
+
+
+class Unused(HonestBackbone):
+    """Has a layer that nothing goes through, and one that gets no gradient but zeros."""
+
+    def __init__(self, bands: int) -> None:
+        super().__init__(bands)
+        self.aside, self.dead = nn.Linear(2, 2), nn.Parameter(torch.ones(1))
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        x, lengths = super().forward(features, lengths)
+        return x + 0.0 * self.dead, lengths
+
+
+class Exploding(HonestBackbone):
+    """Its gradient is not finite."""
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        x, lengths = super().forward(features, lengths)
+        return x.sqrt(), lengths
+
+
+class Unseeded(HonestBackbone):
+    """Draws its weights from the machine."""
+
+    def __init__(self, bands: int) -> None:
+        super().__init__(bands)
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.seed()
+            self.conv.weight.copy_(torch.randn_like(self.conv.weight))
+
+
+class Forgetful(HonestBackbone):
+    """Holds a tensor that its state lacks."""
+
+    def __init__(self, bands: int) -> None:
+        super().__init__(bands)
+        self.gains = torch.rand(16, 1)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        x, lengths = super().forward(features, lengths)
+        return x * self.gains, lengths
+
+
+class Rough(HonestBackbone):
+    """Under autocast it loses what it is about."""
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        x, lengths = super().forward(features + 300.0, lengths)
+        return masks.apply(
+            x - x.mean((1, 2), keepdim=True) if torch.is_autocast_enabled("cpu") else x, lengths
+        ), lengths
+
+
+class Infinite(HonestBackbone):
+    """Overflows in half precision."""
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        x, lengths = super().forward(features, lengths)
+        return (x / x.new_zeros(()) if torch.is_autocast_enabled("cpu") else x), lengths
+
+
+class Liar(HonestBackbone):
+    """Says other channels than it gives."""
+
+    def __init__(self, bands: int) -> None:
+        super().__init__(bands)
+        self.channels = 17
+
+
+class Looking(HonestBackbone):
+    """Looks at the value of a tensor, which cannot be exported."""
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        x, lengths = super().forward(features, lengths)
+        return (x if lengths.max().item() > 3 else x * 1.0), lengths
+
+
+class Misnamed(HonestBackbone):
+    """Asks for a pooling that there is not."""
+
+    default_pooling: ClassVar[dict[str, Any]] = {"use": "maen"}
+
+
+class Headless(HonestBackbone):
+    """Its head has a key that heads have not."""
+
+    default_head: ClassVar[dict[str, Any]] = {"embeding": 8}
+
+
+@pytest.mark.parametrize(
+    ("component", "promise", "message"),
+    [
+        (MeanOfBatch, "padding", r"row 0 of length 96, alone, differs from itself .* by \d\.\de.0\d \(allowed 1e-04\)"),
+        (Short, "any length", r"1 frames: raised RuntimeError: maximum size for tensor at dimension 2 is 1 but .*"),
+        (EvenBands, "any bands", r"17 bands: raised RuntimeError: .*expected input.* to have 16 channels.*"),
+        (Unused, "gradients", r"2 of 7 get none: aside\.weight, aside\.bias; 1 of 7 get zeros: dead"),
+        (Exploding, "gradients", r"4 of 4 get one that is not finite: conv\.weight, conv\.bias, norm\.weight, .*"),
+        (Unseeded, "seed", r"made twice under one seed, 1 tensors differ: conv\.weight"),
+        (Forgetful, "state", r"one that has loaded its state_dict differs by \d\.\de[-+]\d\d \(allowed 1e-06\)"),
+        (Rough, "bf16", r"under bf16 autocast its cosine with float32 is -?0\.\d\d\d \(at least 0\.95\)"),
+        (Infinite, "bf16", r"under bf16 autocast it has \d+ values of \d+ that are not finite"),
+        (Liar, "shapes", r"96 frames of 80 bands: gives \(4, 16, 96\), where channels says \(4, 17, T\)"),
+        (Misnamed, "defaults", r'default_pooling: there is no pooling "maen"; did you mean "mean"\? known: mean'),
+        (Headless, "defaults", r'default_head\.embeding: unknown key; did you mean "embedding"\? .*'),
+    ],
+)
+def test_a_backbone_that_breaks_a_promise(component: type[nn.Module], promise: str, message: str) -> None:
+    found = broken("backbone", component)
+    assert promise in found
+    assert re.fullmatch(message, found[promise]), found[promise]
+    assert component in (MeanOfBatch, Short, Liar, Exploding) or list(found) == [promise]
+
+
+def test_what_cannot_be_exported_is_found_where_asked_for() -> None:
+    check_component("backbone", Looking)
+    with pytest.raises(ContractError, match=r"Looking breaks 1 of 14 promises\n  export: raised "):
+        check_component("backbone", Looking, thorough=True)
+
+
+# Featurizers
+
+
+class HonestFeaturizer(ToyFeaturizer):
+    """The toy, without options."""
+
+    def __init__(self, rate: int) -> None:
+        super().__init__(rate)
+
+
+class NotZero(HonestFeaturizer):
+    """Leaves what it made of the padding."""
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        out, counts = super().forward(waveform, lengths)
+        return out + 1.0, counts
+
+
+class Empty(HonestFeaturizer):
+    """Gives no frame of a short row."""
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        out, _ = super().forward(waveform, lengths)
+        return masks.apply(out, lengths // 64), lengths // 64
+
+
+class Silence(HonestFeaturizer):
+    """Takes the logarithm of nothing."""
+
+    def __init__(self, rate: int) -> None:
+        super().__init__(rate)
+        self.floor = 0.0
+
+
+class Normalized(HonestFeaturizer):
+    """Takes off the mean of a row, padding and all."""
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        out, counts = super().forward(waveform, lengths)
+        return masks.apply(out - out.mean(2, keepdim=True), counts), counts
+
+
+class Equal(Normalized):
+    """The same, and says so."""
+
+    ragged = False
+
+
+class Halves(HonestFeaturizer):
+    """Lengths that are no whole numbers."""
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        out, counts = super().forward(waveform, lengths)
+        return out, counts.float()
+
+
+@pytest.mark.parametrize(
+    ("component", "promise", "message"),
+    [
+        (NotZero, "shapes", r"row 0 of 62 frames is not zero beyond them, but up to 1\.0e\+00"),
+        (Empty, "shapes", r"a batch: lengths must be from 1 to 63, are \[62, 39, 6, 0\]"),
+        (Silence, "any length", r"1 samples of silence: what it gives has 32 values of 32 that are not finite"),
+        (Normalized, "padding", r"row 1 of length 2501, alone, differs from itself padded by \d\.\de-0\d .*"),
+        (Halves, "shapes", r"a batch: lengths must be \(4,\) int64, are \(4,\) torch\.float32"),
+    ],
+)
+def test_a_featurizer_that_breaks_a_promise(component: type[nn.Module], promise: str, message: str) -> None:
+    found = broken("featurizer", component)
+    assert promise in found
+    assert re.fullmatch(message, found[promise]), found[promise]
+
+
+def test_a_featurizer_that_is_not_ragged_is_given_rows_of_equal_length() -> None:
+    report = check_component("featurizer", Equal)
+    (padding,) = (finding for finding in report.findings if finding.promise == "padding")
+    assert padding.message.endswith("rows of equal length (ragged = False)")
+
+
+# Poolings
+
+
+class Unmasked(ToyPooling):
+    """The mean over all frames."""
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        return frames.mean(2)
+
+
+class Deviation(ToyPooling):
+    """A standard deviation that one frame does not have."""
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        mean = super().forward(frames, lengths)
+        squares = masks.apply(frames - mean.unsqueeze(2), lengths).square().sum(2)
+        return (squares / (lengths - 1).unsqueeze(1)).sqrt()
+
+
+class Wide(ToyPooling):
+    """Says more than it gives."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.features = 2 * channels
+
+
+@pytest.mark.parametrize(
+    ("component", "promise", "message"),
+    [
+        (Unmasked, "padding", r"row 0 of length 30, alone, differs from itself padded by \d\.\de[-+]\d\d .*"),
+        (Deviation, "any length", r"1 frames of noise: what it gives has 48 values of 48 that are not finite"),
+        (Wide, "shapes", r"1 channels: gives \(3, 1\), where features says \(3, 2\)"),
+    ],
+)
+def test_a_pooling_that_breaks_a_promise(component: type[nn.Module], promise: str, message: str) -> None:
+    found = broken("pooling", component)
+    assert promise in found
+    assert re.fullmatch(message, found[promise]), found[promise]
