@@ -3,8 +3,8 @@
     python macls_reference.py train FOLDER MODEL ARGUMENTS SOUND...
     python macls_reference.py predict FOLDER SOUND...
 
-`train` draws the weights, and lets batch norm see a few sounds. The second prints a line of JSON a sound: label, score,
-and the logits behind them. Nothing of soundbench is imported.
+`train` draws the weights, and lets batch norm see a few sounds. `predict` prints a line of JSON a sound: its label and
+score, and the features and logits behind them. Nothing of soundbench is imported.
 """
 
 import json
@@ -14,10 +14,10 @@ from pathlib import Path
 
 
 def configuration(folder, model, arguments):
-    text = (Path(__import__("macls").__file__).parent / "configs" / "cam++.yml").read_text(encoding="utf-8")
+    import macls
     import yaml
 
-    tables = yaml.safe_load(text)
+    tables = yaml.safe_load((Path(macls.__file__).parent / "configs" / "cam++.yml").read_text(encoding="utf-8"))
     tables["dataset_conf"]["label_list_path"] = str(folder / "label_list.txt")
     tables["model_conf"] = {"model": model, "model_args": {"num_class": None, **arguments}}
     return tables
@@ -50,7 +50,7 @@ def train(folder, model, arguments, sounds):
     with torch.no_grad():
         for first in range(0, len(segments), 8):
             waves = torch.zeros(8, 32000)
-            for row, segment in zip(waves, segments[first : first + 8]):
+            for row, segment in zip(waves, segments[first : first + 8], strict=False):
                 segment.resample(16000)
                 samples = torch.tensor(segment.samples[:32000])
                 row[:] = samples.repeat(-(-32000 // len(samples)))[:32000]
@@ -59,9 +59,7 @@ def train(folder, model, arguments, sounds):
     best.mkdir(parents=True)
     torch.save(network.state_dict(), best / "model.pth")
     (best / "model.state").write_text(
-        json.dumps(
-            {"last_epoch": 0, "accuracy": 0.5, "version": "1.0.6", "model": model, "feature_method": "Fbank"}
-        )
+        json.dumps({"last_epoch": 0, "accuracy": 0.5, "version": "1.0.6", "model": model, "feature_method": "Fbank"})
     )
 
 
@@ -72,12 +70,13 @@ def predict(folder, sounds):
     (best,) = folder.glob("*_Fbank/best_model")
     predictor = MAClsPredictor(str(folder / "model.yml"), str(best), use_gpu=False, log_level="error")
     seen = []
-    predictor.predictor.register_forward_hook(lambda _module, _given, out: seen.append(out))
+    predictor.predictor.register_forward_hook(lambda _module, given, out: seen.extend([given[0], out]))
     for sound in sounds:
         seen.clear()
         with torch.no_grad():
             label, score = predictor.predict(sound)
-        print("JSON", json.dumps({"label": label, "score": score, "logits": seen[0][0].tolist()}), flush=True)
+        features, logits = (values[0].tolist() for values in seen)
+        print("JSON", json.dumps({"label": label, "score": score, "features": features, "logits": logits}), flush=True)
 
 
 if __name__ == "__main__":
