@@ -6,7 +6,8 @@ from fractions import Fraction
 
 import pytest
 import torch
-from soundbench_plugins.augmentation.speed import Speed, resampled, sinc_kernel
+from soundbench_plugins.augmentation.speed import Speed
+from soundbench_plugins.layers.resampling import resampled, sinc_kernel
 
 from soundbench.chance import Chance
 from soundbench.contracts import Batch

@@ -101,5 +101,5 @@ def convolved(x: Tensor, responses: Tensor, before: int) -> Tensor:
 
 def _fast(least: int) -> int:
     """The least length from `least` on of which a Fourier transform is fast: an even product of 2, 3 and 5."""
-    odd = [3**three * 5**five for three in range(8) for five in range(6)]
+    odd: list[int] = [3**three * 5**five for three in range(8) for five in range(6)]
     return min(part << max((-(-least // part) - 1).bit_length(), 1) for part in odd)

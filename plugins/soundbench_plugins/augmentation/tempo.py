@@ -1,0 +1,58 @@
+"""Tempo: rows slower or faster at the pitch they have.
+
+By a phase vocoder (`soundbench_plugins.layers.stretching` names its papers), each row at a rate of its own. Frames of
+about 0.05 s: what is shorter, such as a click, is smeared over one.
+
+Shapes: waveforms `(B, S)` stay `(B, S)`; a slower row loses its end, a faster one is padded, and its length tells.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import attrs
+import torch
+from torch import nn
+
+from soundbench import masks
+from soundbench.chance import Chance
+from soundbench.contracts import Batch
+from soundbench_plugins.layers import stretching
+
+__all__ = ["Tempo"]
+
+# Beyond it too few frames are left, or each is heard too often, to pass for the sound.
+_MOST = 4.0
+
+
+class Tempo(nn.Module):
+    """Rows slower or faster, at the pitch they have.
+
+    Args:
+        low: the slowest tempo, as a factor, at least 0.25: 0.9 makes a row last 1.11 times as long.
+        high: the fastest, at most 4; each between them is as likely.
+        chance: how often a row is changed, from 0 to 1.
+    """
+
+    on: ClassVar[Literal["waveform", "features"]] = "waveform"
+
+    def __init__(self, rate: int, *, low: float = 0.9, high: float = 1.1, chance: float = 0.5) -> None:
+        super().__init__()
+        if not 1.0 / _MOST <= low <= _MOST:
+            raise ValueError(f"low must be from {1.0 / _MOST:g} to {_MOST:g}, is {low}")
+        if not low <= high <= _MOST:
+            raise ValueError(f"high must be from low ({low}) to {_MOST:g}, is {high}")
+        if not 0.0 <= chance <= 1.0:
+            raise ValueError(f"chance must be from 0 to 1, is {chance}")
+        self.low, self.high, self.chance = low, high, chance
+        self.frame = stretching.frame_size(rate)
+
+    def forward(self, batch: Batch, chance: Chance) -> Batch:
+        """The batch with the rows that drew it at other tempos."""
+        rows = torch.nonzero(chance.uniform(batch.position, "chance") < self.chance).squeeze(1)
+        if not len(rows):
+            return batch
+        data, lengths = masks.apply(batch.data, batch.lengths).clone(), batch.lengths.clone()
+        rates = chance.uniform(batch.position[rows], "tempo", self.low, self.high)
+        data[rows], lengths[rows] = stretching.stretched(data[rows], lengths[rows], rates, data.shape[1], self.frame)
+        return attrs.evolve(batch, data=data, lengths=lengths)
