@@ -324,6 +324,7 @@ for use in ("wavlm", "wav2vec2", "transformers"):
 # -- the whole
 
 
+@pytest.mark.slow
 def test_a_trained_model_loads_without_the_folder_it_came_from(
     saved: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
