@@ -26,7 +26,8 @@ from soundbench_plugins.scheduler.constant import constant
 from soundbench.loading import Order, RawBatch
 from soundbench.machine import settle
 from soundbench.network import Head, Network
-from soundbench.training import Parts, Rules, TrainStep, train
+from soundbench.step import TrainStep
+from soundbench.training import Parts, Rules, train
 from soundbench.weights import parameter_groups
 
 CLASSES = 10

@@ -33,15 +33,18 @@ class Prediction:
         label: the class with the highest score.
         score: its score, in [0, 1].
         scores: every class and its score, highest first.
+        labels: the classes that the sound is said to carry, highest first: of a multilabel model those whose score
+            reaches their threshold, maybe none; else `label` alone.
     """
 
     label: str
     score: float
     scores: Mapping[str, float]
+    labels: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
-        return {"label": self.label, "score": self.score, "scores": dict(self.scores)}
+        return {"label": self.label, "score": self.score, "labels": list(self.labels), "scores": dict(self.scores)}
 
 
 def load(path: str | Path, *, device: str = "auto", trust_code: bool = False) -> Classifier:
@@ -70,8 +73,10 @@ def load(path: str | Path, *, device: str = "auto", trust_code: bool = False) ->
     checkpoints.load_weights(folder, network, len(model.classes))
     machine = settle(device, precision="fp32", threads=torch.get_num_threads())
     machine.place(network).eval()
-    grid = Grid(model.audio.window_samples, model.audio.hop_samples)
-    return Classifier(Judge(network, loss, machine, model.audio.level), model.classes, model.audio.rate, grid)
+    grid = Grid(model.audio.window_samples, model.audio.hop_samples, model.audio.trim)
+    judge = Judge(network, loss, machine, model.audio.level)
+    thresholds = (model.thresholds or [0.5] * len(model.classes)) if model.multilabel else None
+    return Classifier(judge, model.classes, model.audio.rate, grid, thresholds)
 
 
 class Classifier:
@@ -82,10 +87,14 @@ class Classifier:
         classes: their names, in the order of the logits.
         rate: samples a second that the network hears.
         grid: how a sound is cut into windows.
+        thresholds: the scores from which on a sound carries each class; None where it carries exactly one.
     """
 
-    def __init__(self, judge: Judge, classes: Sequence[str], rate: int, grid: Grid) -> None:
+    def __init__(
+        self, judge: Judge, classes: Sequence[str], rate: int, grid: Grid, thresholds: Sequence[float] | None = None
+    ) -> None:
         self.judge, self.classes, self.rate, self.grid = judge, tuple(classes), rate, grid
+        self.thresholds = thresholds
 
     @property
     def network(self) -> Network:
@@ -139,15 +148,17 @@ class Classifier:
 
     def _try(self, path: Path) -> NDArray[np.float32] | SoundError:
         try:
-            return audio.load(path, self.rate)
+            return self.hear(path, None)
         except SoundError as error:
             return error
 
     def hear(self, sound: Sound, rate: int | None) -> NDArray[np.float32]:
-        """A sound as the network hears it: one channel at its rate."""
+        """A sound as the network hears it: one channel at its rate, its ends trimmed as those of its training were."""
         if isinstance(sound, np.ndarray | torch.Tensor):
-            return audio.resample(_mono(sound), _checked(rate), self.rate)
-        return audio.load(sound, self.rate)
+            samples = audio.resample(_mono(sound), _checked(rate), self.rate)
+        else:
+            samples = audio.load(sound, self.rate)
+        return audio.trim(samples, self.rate, self.grid.trim)
 
     def _judge(self, sounds: list[NDArray[np.float32]], batch: int) -> list[Prediction]:
         if not sounds:
@@ -172,7 +183,9 @@ class Classifier:
     def _prediction(self, scores: NDArray[np.float32]) -> Prediction:
         ranked = np.argsort(-scores, kind="stable")
         named = {self.classes[code]: float(scores[code]) for code in ranked}
-        return Prediction(self.classes[ranked[0]], float(scores[ranked[0]]), named)
+        carried = ranked[:1] if self.thresholds is None else ranked[scores[ranked] >= np.array(self.thresholds)[ranked]]
+        labels = tuple(self.classes[code] for code in carried)
+        return Prediction(self.classes[ranked[0]], float(scores[ranked[0]]), named, labels)
 
 
 def _checked(rate: int | None) -> int:

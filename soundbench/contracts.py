@@ -232,7 +232,8 @@ class Loss(Protocol):
     """An `nn.Module(classes, *, ...)` without parameters: logits and targets, both `(B, K)`, to one loss a row `(B,)`.
 
     `classifier` says which last layer the network gets: `"linear"`, or `"cosine"` (unit vectors against unit class
-    weights, in [-1, 1]). The engine weighs rows and divides by the global batch.
+    weights, in [-1, 1]). The engine weighs rows and divides by the global batch. One that scores each class on its own,
+    so that a clip may carry several, has `multilabel = True`.
     """
 
     classifier: ClassVar[Literal["linear", "cosine"]]

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from soundbench import assembly, distributed, report, rundir, statistics
+from soundbench import assembly, distributed, report, rundir, statistics, tagging
 from soundbench import recipe as recipes
 from soundbench.clips import ClipTable, Fold
 from soundbench.errors import Problem, RecipeError
@@ -104,14 +104,13 @@ def _pool(recipe: Recipe, runs: Sequence[RunDirectory], folds: Sequence[Fold]) -
     names = [group for one in predictions for group in one.groups]
     groups = np.unique(np.array(names), return_inverse=True)[1]
     prior = np.sum([one["prior"] for one in reports], axis=0)
-    figures = statistics.evaluate(
-        np.concatenate([one.scores for one in predictions]),
-        np.concatenate([one.targets for one in predictions]),
-        groups,
-        classes,
-        prior,
-        seed=recipe.train.seed,
-    )
+    scores, targets = (np.concatenate([getattr(one, name) for one in predictions]) for name in ("scores", "targets"))
+    if reports[0].get("multilabel"):
+        own = [[row["threshold"] for row in one["per_class"]] for one in reports]
+        thresholds = np.repeat(own, [len(one.clips) for one in predictions], axis=0)
+        figures = tagging.evaluate_tags(scores, targets, groups, classes, thresholds, seed=recipe.train.seed)
+    else:
+        figures = statistics.evaluate(scores, targets, groups, classes, prior, seed=recipe.train.seed)
     per_fold = [
         {"test": [fold], "metrics": one["metrics"], "clips": one["clips"], "groups": one["groups"]}
         for fold, one in zip(folds, reports, strict=True)

@@ -13,6 +13,7 @@ from soundbench.assembly import Assembly
 from soundbench.loading import Order
 from soundbench.machine import Machine
 from soundbench.recipe import Recipe
+from soundbench.step import TrainStep
 from soundbench.weights import Average, freeze, parameter_groups, take
 
 __all__ = ["initialize", "make_parts"]
@@ -44,7 +45,7 @@ def make_parts(
     rules = recipe.train
     machine.place(made.network)
     frozen = freeze(made.network, rules.freeze)
-    step = training.TrainStep(made.network, made.on_features, made.loss, rules.seed).to(machine.device)
+    step = TrainStep(made.network, made.on_features, made.loss, rules.seed).to(machine.device)
     for _, module in made.on_waveform:
         if isinstance(module, torch.nn.Module):
             module.to(machine.device)

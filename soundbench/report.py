@@ -20,29 +20,39 @@ from soundbench.statistics import LEVEL
 
 __all__ = ["summary", "write"]
 
-_NAMES = {"macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "top3": "top-3"}
+_NAMES = {
+    "macro_f1": "macro-F1",
+    "micro_f1": "micro-F1",
+    "balanced_accuracy": "balanced accuracy",
+    "top3": "top-3",
+    "mean_average_precision": "mAP",
+}
 _MATRIX_UP_TO = 20
 _SKIPPED_SHOWN = 50
 
 
 def write(run: RunDirectory, report: Mapping[str, Any]) -> None:
-    """Write `confusion.csv`, `figures/confusion.png`, `report.md` and `report.json`.
+    """Write `report.md` and `report.json`, and of one class a clip `confusion.csv` and `figures/confusion.png`.
 
     Args:
         run: the directory, of one run or of all folds.
-        report: what `statistics.evaluate` gives, with `name`, `protocol` (a mapping; its `notes` a list), `parts`
-            (clips a part), `folds` (a list of mappings with `metrics`), `across_folds` (of `statistics.pooled`),
-            `skipped` (`count`, and `clips` with `path` and `reason`), `device`, `precision` and `seconds` where known.
+        report: what `statistics.evaluate` or `tagging.evaluate_tags` gives, with `name`, `protocol` (a mapping; its
+            `notes` a list), `parts` (clips a part), `folds` (a list of mappings with `metrics`), `across_folds` (of
+            `statistics.pooled`), `skipped` (`count`, and `clips` with `path` and `reason`), `device`, `precision` and
+            `seconds` where known.
             Whatever else is there goes into `report.json`.
 
     Raises:
         RunError: a file cannot be written.
     """
     plain = _plain(report)
-    classes, matrix = plain["classes"], plain["confusion"]
-    rows = ([name, *counts] for name, counts in zip(classes, matrix, strict=True))
-    files.write_rows(run.confusion_csv, ["truth\\predicted", *classes], rows)
-    files.write_text(run.report_md, "\n".join(_page(run, plain, _picture(run, plain))) + "\n")
+    picture: list[str] = []
+    if "confusion" in plain:
+        classes, matrix = plain["classes"], plain["confusion"]
+        rows = ([name, *counts] for name, counts in zip(classes, matrix, strict=True))
+        files.write_rows(run.confusion_csv, ["truth\\predicted", *classes], rows)
+        picture = _picture(run, plain)
+    files.write_text(run.report_md, "\n".join(_page(run, plain, picture)) + "\n")
     files.write_json(run.report_json, plain)
 
 
@@ -54,13 +64,16 @@ def summary(report: Mapping[str, Any]) -> str:
         lines[0][0],
         f"{lines[0][1]}, of {_count(report['clips'], 'clip')} of {_count(report['groups'], 'group')}",
     )
-    always = f"always {baseline['class']!r}: {_percent(baseline['accuracy']['value'])}"
-    lines.append(("baseline", f"{always}, macro-F1 {_percent(baseline['macro_f1']['value'])}"))
+    if "class" in baseline:
+        always = f"always {baseline['class']!r}: {_percent(baseline['accuracy']['value'])}"
+        lines.append(("baseline", f"{always}, macro-F1 {_percent(baseline['macro_f1']['value'])}"))
+    else:
+        lines.append(("baseline", f"one score for all: {_percent(baseline['mean_average_precision']['value'])}"))
     if parts := report.get("parts"):
         counts = [f"{count} {part}" for part, count in parts.items()]
         lines.append(("clips", ", ".join([*counts, *_left_out(report)])))
     if across := report.get("across_folds"):
-        lines.append(("folds", _across(across["accuracy"])))
+        lines.append(("folds", _across(next(iter(across.values())))))
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
 
@@ -105,29 +118,34 @@ def _page(run: RunDirectory, report: Mapping[str, Any], picture: Sequence[str]) 
     yield from _folds(report)
     yield from _protocol(report)
     yield from _classes(report)
-    yield from (
-        "",
-        "## Confusion",
-        "",
-        "Rows are the truth, columns the predicted class; all of it in `confusion.csv`.",
-        "",
-    )
+    if "confusion" in report:
+        yield from _confusion(report, picture)
+    yield from _skipped(report)
+    yield from _again(run, report)
+
+
+def _confusion(report: Mapping[str, Any], picture: Sequence[str]) -> Iterator[str]:
+    """Which class was taken for which."""
+    yield from ("", "## Confusion", "")
+    yield from ("Rows are the truth, columns the predicted class; all of it in `confusion.csv`.", "")
     if len(report["classes"]) <= _MATRIX_UP_TO:
         head = ["truth \\ predicted", *report["classes"]]
         rows = zip(report["classes"], report["confusion"], strict=True)
         yield from (*_table(head, ([name, *counts] for name, counts in rows)), "")
     yield from picture
-    yield from _skipped(report)
-    yield from _again(run, report)
 
 
 def _headline(report: Mapping[str, Any]) -> str:
     """The number, its interval, what it was measured on, and what hears nothing gets."""
     metrics, baseline = report["metrics"], report["baseline"]
     measured = f"{_count(report['clips'], 'test clip')} of {_count(report['groups'], 'group')}"
-    accuracy, macro_f1 = _with_interval(metrics["accuracy"]), _with_interval(metrics["macro_f1"])
+    macro_f1 = _with_interval(metrics["macro_f1"])
+    if report.get("multilabel"):
+        precision = _with_interval(metrics["mean_average_precision"])
+        common = _percent(baseline["mean_average_precision"]["value"])
+        return f"**mAP {precision}**, macro-F1 {macro_f1}, on {measured}. One score for all gives an mAP of {common}."
     return (
-        f"**Accuracy {accuracy}**, macro-F1 {macro_f1}, on {measured}. "
+        f"**Accuracy {_with_interval(metrics['accuracy'])}**, macro-F1 {macro_f1}, on {measured}. "
         f"Always answering {_cell(baseline['class'])}, the commonest class of training, "
         f"gives {_percent(baseline['accuracy']['value'])}."
     )
@@ -142,19 +160,17 @@ def _metrics(report: Mapping[str, Any]) -> Iterator[str]:
         bounds = "-" if figure["low"] is None else f"{_percent(figure['low'])} to {_percent(figure['high'])}"
         rows.append([_NAMES.get(name, name), _percent(figure["value"]), bounds, _percent(by_chance)])
     yield from _table(["metric", "value", level, "baseline"], rows)
-    accuracy, groups = report["metrics"]["accuracy"], report["groups"]
-    if accuracy["low"] is None:
+    first, groups = next(iter(report["metrics"].values())), report["groups"]
+    if first["low"] is None:
         yield from ("", "There is no interval: it is made by resampling groups, and this test set is of one group.")
-    elif accuracy["value"] in (0.0, 1.0):
-        of = "wrong" if accuracy["value"] else "right"
+    elif first["value"] in (0.0, 1.0) and not report.get("multilabel"):
+        of = "wrong" if first["value"] else "right"
         yield ""
         yield f"No clip was judged {of}, so resampling finds an interval without width. By the rule of three,"
         yield f"with {groups} groups, up to about {_percent(min(1.0, 3 / groups))} of further groups may be."
     if report["classes_without_clips"]:
         names = ", ".join(_cell(name) for name in report["classes_without_clips"])
-        yield from ("", f"Without a test clip, and so left out of macro-F1 and balanced accuracy: {names}.")
-    if several := report.get("clips_with_several_labels"):
-        yield from ("", f"{_count(several, 'clip')} with several labels: each counts as its first.")
+        yield from ("", f"Without a test clip, and so left out of means over classes: {names}.")
     if broken := report.get("clips_without_finite_scores"):
         yield from (
             "",
@@ -204,11 +220,14 @@ def _protocol(report: Mapping[str, Any]) -> Iterator[str]:
 def _classes(report: Mapping[str, Any]) -> Iterator[str]:
     """A row a class."""
     yield from ("", "## Classes", "")
+    several = bool(report.get("multilabel"))
     rows = []
     for number, row in enumerate(report["per_class"], 1):
+        own = [_percent(row["average_precision"]), _threshold(row["threshold"])] if several else []
         shares = [_percent(row[name]) for name in ("precision", "recall", "f1")]
-        rows.append([number, row["class"], *shares, row["support"]])
-    yield from _table(["", "class", "precision", "recall", "F1", "clips"], rows)
+        rows.append([number, row["class"], *own, *shares, row["support"]])
+    own = ["average precision", "threshold"] if several else []
+    yield from _table(["", "class", *own, "precision", "recall", "F1", "clips"], rows)
 
 
 def _skipped(report: Mapping[str, Any]) -> Iterator[str]:
@@ -267,6 +286,10 @@ def _count(count: int, of: str) -> str:
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}%"
+
+
+def _threshold(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _with_interval(figure: Mapping[str, float | None]) -> str:

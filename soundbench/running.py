@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from soundbench import assembly, checkpoints, distributed, report, rundir, statistics, training
+from soundbench import assembly, checkpoints, distributed, report, rundir, statistics, tagging, training
 from soundbench import recipe as recipes
 from soundbench.contracts import RunInfo
 from soundbench.environment import describe_environment, fingerprint, settle_recipe
@@ -21,7 +21,7 @@ from soundbench.errors import DataError, Problem, RecipeError, RunError
 from soundbench.judging import Grid, Judge, Judged, judge_clips
 from soundbench.loading import Order, RawBatch, class_weights, members, training_batches
 from soundbench.parts import initialize, make_parts
-from soundbench.recipe import Recipe
+from soundbench.recipe import MULTILABEL_LOSS, Recipe
 from soundbench.results import protocol, skipped
 from soundbench.rundir import RunDirectory
 from soundbench.splits import ClipTable, split
@@ -133,6 +133,7 @@ class _Session:
     store: Store
     parts: dict[str, Rows]
     trained: training.Parts
+    thresholds: Sequence[float] = ()  # of a multilabel dataset's classes
 
     def __init__(self, recipe: Recipe, cache: Path | bool, say: Say) -> None:
         self.say = _Log(say)
@@ -142,12 +143,22 @@ class _Session:
         recipe = self.recipe
         self.made = assembly.assemble(recipe)
         self.table = ClipTable.of(self.made.dataset)
+        self._refuse_one_of_all()
         cut = recipe.split
         self.cut = split(self.table, cut.test, cut.validation, cut.crossing, recipe.train.seed, recipe.source)
         self._refuse_small_batches(self._plan(self.cut.rows("train")))
         self.weights = class_weights(recipe.train.class_weights, self.table, self.cut.rows("train"), recipe.source)
         self.grid = Grid(recipe.audio.window_samples, recipe.audio.hop_samples)
         self.made.prepare()
+
+    def _refuse_one_of_all(self) -> None:
+        """Several classes a clip need scores that do not share out one."""
+        if self.table.multilabel and not getattr(self.made.loss, "multilabel", False):
+            text = (
+                f'tells one class from the others, but the dataset is multilabel; loss = "{MULTILABEL_LOSS}" '
+                "scores each class on its own"
+            )
+            raise RecipeError(self.recipe.source, [Problem("loss", f"{self.recipe.loss.use!r} {text}")])
 
     def begin(self, out: Path | None) -> None:
         """Make the run directory and write down all that is known before any sound is read."""
@@ -188,7 +199,9 @@ class _Session:
         if folder is False:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soundbench-")))
         audio = self.recipe.audio
-        self.store = open_store(self.table, self.made.dataset, audio.rate, folder, audio.on_error, self.say)
+        self.store = open_store(
+            self.table, self.made.dataset, audio.rate, folder, audio.on_error, self.say, trim=audio.trim
+        )
         readable = self.store.lengths > 0
         self.parts = {}
         for name in ("train", "validation", "test"):
@@ -289,6 +302,11 @@ class _Session:
     def _evaluate(self, judged: Judged, resamples: int) -> dict[str, Any]:
         targets = self.table.targets(judged.index)
         groups = self.table.group_codes[judged.index]
+        if self.table.multilabel:
+            thresholds, seed = self.thresholds or [0.5] * len(self.table.classes), self.recipe.train.seed
+            return tagging.evaluate_tags(
+                judged.scores, targets, groups, self.table.classes, thresholds, resamples, seed
+            )
         prior = self._prior()
         return statistics.evaluate(
             judged.scores, targets, groups, self.table.classes, prior, resamples, self.recipe.train.seed
@@ -307,14 +325,13 @@ class _Session:
         if not len(self.parts["validation"]):
             return None
         judged = self._judge("validation")
-        metrics = self._evaluate(judged, resamples=1)["metrics"]
+        if self.table.multilabel:
+            self.thresholds = tagging.choose_thresholds(judged.scores, self.table.targets(judged.index)).tolist()
+        metrics = self._evaluate(judged, resamples=0)["metrics"]
         loss = float(judged.losses.mean(dtype=np.float64))
-        row = {
-            "validation_loss": loss,
-            "validation_accuracy": metrics["accuracy"]["value"],
-            "validation_macro_f1": metrics["macro_f1"]["value"],
-        }
-        return training.Validation(-loss, row)
+        first = "mean_average_precision" if self.table.multilabel else "accuracy"
+        named = {f"validation_{name}": metrics[name]["value"] for name in (first, "macro_f1")}
+        return training.Validation(-loss, {"validation_loss": loss, **named})
 
     def _write_epoch(self, row: Mapping[str, float]) -> None:
         if distributed.is_main():
@@ -322,7 +339,9 @@ class _Session:
 
     def _save_model(self) -> None:
         if distributed.is_main():
-            tables = recipes.model_tables(recipes.relocated(self.recipe, "./code"), self.table.classes)
+            tables = recipes.model_tables(
+                recipes.relocated(self.recipe, "./code"), self.table.classes, self.table.multilabel, self.thresholds
+            )
             checkpoints.save_model(self.directory.model, tables, self.trained.judged)
             assets = getattr(self.made.network.featurizer, "assets", None)
             if assets is not None:
@@ -342,6 +361,7 @@ class _Session:
             checkpoints.load_weights(self.directory.model, self.trained.judged, len(self.table.classes))
         else:
             self.trained.judged.load_state_dict(best["average"] or best["network"])
+            self.thresholds = checkpoints.read_model_tables(self.directory.model).get("thresholds", ())
             if resumed:
                 self._save_model()
         return self._judge("test")

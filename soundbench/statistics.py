@@ -40,7 +40,7 @@ def evaluate(
     """All that is said of a set of judged clips, in plain Python types and without NaN.
 
     The predicted class is the one with the highest score, the first of equals; a score that is NaN counts as the lowest
-    of all. A clip with several labels counts as its first.
+    of all.
 
     Args:
         scores: `(N, K)`, higher is more likely.
@@ -55,7 +55,7 @@ def evaluate(
         `metrics`: accuracy, macro_f1, balanced_accuracy and, for more than three classes, top3, each with `value`,
         `low` and `high` (None for one group only); `baseline`: the class prior's accuracy and macro_f1;
         `per_class`, `confusion` (rows are the truth), `classes`, `classes_without_clips`, `clips`, `groups`,
-        `interval` (how it was made), `clips_with_several_labels` and `clips_without_finite_scores`.
+        `interval` (how it was made) and `clips_without_finite_scores`.
 
     Raises:
         DataError: there is no clip, or one without a label.
@@ -87,7 +87,6 @@ def evaluate(
             "resamples": int(resamples),
             "seed": int(seed),
         },
-        "clips_with_several_labels": int(np.count_nonzero((np.asarray(target) > 0).sum(axis=1) > 1)),
         "clips_without_finite_scores": int(np.count_nonzero(~np.isfinite(scores).all(axis=1))),
     }
 

@@ -19,17 +19,15 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from soundbench import checkpoints, distributed
 from soundbench.chance import Chance
-from soundbench.contracts import Augmentation, Batch, Loss
+from soundbench.contracts import Batch
 from soundbench.errors import RunError
 from soundbench.loading import Order, RawBatch, on_device
 from soundbench.machine import Machine
 from soundbench.network import Network
+from soundbench.step import Placed
 from soundbench.weights import Average
 
-__all__ = ["Parts", "Rules", "TrainStep", "Validation", "make_trainer", "train"]
-
-Placed = Sequence[tuple[str, Augmentation]]
-"""Augmentations with their place in the recipe, by which their chance is addressed."""
+__all__ = ["Parts", "Rules", "Validation", "make_trainer", "train"]
 
 
 @attrs.frozen
@@ -63,30 +61,6 @@ class Validation:
 
     score: float
     row: Mapping[str, float]
-
-
-class TrainStep(nn.Module):
-    """Network, augmentations on features, and loss as one module, which DDP and `torch.compile` wrap.
-
-    Its output is the loss of each row `(B,)`, and the targets `(B, K)` as the augmentations left them.
-    """
-
-    def __init__(self, network: Network, augmentations: Placed, loss: Loss, seed: int) -> None:
-        super().__init__()
-        self.network = network
-        self.loss = loss
-        self.seed = seed
-        self.places = [place for place, _ in augmentations]
-        self.augmentations = nn.ModuleList([module for _, module in augmentations])  # type: ignore[misc]
-
-    def forward(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
-        """Losses and targets of a batch of waveforms."""
-        features, lengths = self.network.features(batch.data, batch.lengths)
-        batch = attrs.evolve(batch, data=features, lengths=lengths)
-        for place, augment in zip(self.places, self.augmentations, strict=True):
-            batch = augment(batch, Chance(self.seed, epoch, place))
-        logits = self.network.classify(batch.data, batch.lengths)
-        return self.loss(logits.float(), batch.target), batch.target
 
 
 @attrs.frozen
@@ -168,7 +142,8 @@ def _backward(parts: Parts, batch: Batch, epoch: int, total: int, pieces: int) -
         with together:
             with parts.machine.autocast():
                 losses, target = parts.step(piece, epoch)
-            loss = (losses * (target @ parts.class_weights)).sum()
+            weights = target @ parts.class_weights / target.sum(1)  # their mean for a clip of several labels
+            loss = (losses * weights).sum()
             parts.scaler.scale(loss * distributed.world() / total).backward()
         summed += loss.detach()
     return summed

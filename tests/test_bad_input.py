@@ -351,7 +351,7 @@ def test_sounds_that_cannot_be_judged_are_told_and_the_others_judged(
     judged = {told["path"]: told for told in map(json.loads, out.splitlines())}
     assert judged["sounds/dog/0.wav"] == {"path": "sounds/dog/0.wav", "error": BAD_SOUNDS["empty"]}
     assert judged["nope.wav"] == {"path": "nope.wav", "error": "no such file"}
-    assert sorted(judged["sounds/dog/1.wav"]) == ["label", "path", "score", "scores"]
+    assert sorted(judged["sounds/dog/1.wav"]) == ["label", "labels", "path", "score", "scores"]
     assert text == "2 of 3 files could not be judged\n"
 
 

@@ -141,14 +141,6 @@ def test_two_classes_have_no_top3() -> None:
     assert set(values(found([[1, 0], [0, 1]], [0, 1], resamples=5))) == {"accuracy", "macro_f1", "balanced_accuracy"}
 
 
-def test_a_clip_with_several_labels_counts_as_its_first_and_is_counted() -> None:
-    target = np.array([[0, 1, 1], [1, 0, 0]], np.float32)
-    report = evaluate(np.array([[0, 1, 0], [0, 0, 1.0]]), target, np.arange(2), names(3), np.ones(3), 10)
-
-    assert values(report)["accuracy"] == pytest.approx(0.5)
-    assert report["clips_with_several_labels"] == 1
-
-
 def test_scores_that_are_no_numbers_count_as_the_lowest_and_are_counted() -> None:
     report = found([[np.nan, 0, 0, 0], [np.nan] * 4, [np.inf, 0, 1, 0]], [1, 3, 0], resamples=20)
 

@@ -33,7 +33,8 @@ from soundbench.errors import RunError
 from soundbench.loading import Order, training_batches
 from soundbench.machine import Machine
 from soundbench.network import Head, Network
-from soundbench.training import Parts, Rules, TrainStep, Validation, train
+from soundbench.step import TrainStep
+from soundbench.training import Parts, Rules, Validation, train
 from soundbench.weights import Average, parameter_groups
 
 CPU = Machine(torch.device("cpu"), "fp32", 1, False)

@@ -12,12 +12,14 @@ import click
 @click.argument("run")
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with every score.")
-@click.option("--top", default=1, show_default=True, type=click.IntRange(1), help="How many classes to show.")
+@click.option(
+    "--top", type=click.IntRange(1), help="How many classes to show; without it the best, or all that a sound carries."
+)
 @click.option("--batch", default=32, show_default=True, type=click.IntRange(1), help="Windows judged together.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--trust-code", is_flag=True, help="Execute code that the run carries.")
 def command(
-    run: str, paths: tuple[str, ...], as_json: bool, top: int, batch: int, device: str, trust_code: bool
+    run: str, paths: tuple[str, ...], as_json: bool, top: int | None, batch: int, device: str, trust_code: bool
 ) -> None:
     """Judge PATHS (files, folders, globs) with RUN, a run directory or its model/ folder; a line for each file."""
     from soundbench.classifier import load
@@ -41,12 +43,13 @@ def _as_json(path: Path, judged: object) -> str:
     return json.dumps({"path": str(path), **told}, ensure_ascii=False)
 
 
-def _as_line(path: Path, judged: object, top: int) -> str:
+def _as_line(path: Path, judged: object, top: int | None) -> str:
     from soundbench.classifier import Prediction
 
     if not isinstance(judged, Prediction):
         return f"{path}\terror: {_reason(judged)}"
-    best = list(judged.scores.items())[:top]
+    shown = list(judged.scores)[:top] if top else judged.labels
+    best = [(label, judged.scores[label]) for label in shown]
     return "\t".join([str(path), *(f"{label} {score:.4f}" for label, score in best)])
 
 

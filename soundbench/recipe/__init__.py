@@ -11,11 +11,12 @@ from __future__ import annotations
 from soundbench.recipe.composing import Model, Recipe, compose, model_tables, read, read_model
 from soundbench.recipe.reading import find_recipe
 from soundbench.recipe.resolving import Part
-from soundbench.recipe.tables import DEFAULTS, TABLES, Audio, Head, Init, Split, Train
+from soundbench.recipe.tables import DEFAULTS, MULTILABEL_LOSS, TABLES, Audio, Head, Init, Split, Train
 from soundbench.recipe.writing import local_files, relocated, write_code
 
 __all__ = [
     "DEFAULTS",
+    "MULTILABEL_LOSS",
     "TABLES",
     "Audio",
     "Head",

@@ -18,6 +18,7 @@ from soundbench.wording import show
 
 __all__ = ["Model", "Recipe", "compose", "model_tables", "read", "read_model"]
 
+_OF_CLASSES = ("classes", "multilabel", "thresholds")
 _MODEL = ("audio", "featurizer", "backbone", "pooling", "head", "loss")
 
 
@@ -89,10 +90,14 @@ class Recipe:
 
 @attrs.frozen
 class Model:
-    """What judging needs of a recipe, and the classes: the content of `model.toml`."""
+    """What judging needs of a recipe, and the classes: the content of `model.toml`.
+
+    Of a multilabel model, `thresholds` are the scores from which on a sound is said to carry each class; none is 0.5.
+    """
 
     classes: tuple[str, ...]
     multilabel: bool
+    thresholds: tuple[float, ...]
     audio: Audio
     featurizer: Part
     backbone: Part
@@ -128,9 +133,12 @@ def read(
     return recipe
 
 
-def model_tables(recipe: Recipe | Model, classes: Sequence[str], multilabel: bool = False) -> dict[str, Any]:
+def model_tables(
+    recipe: Recipe | Model, classes: Sequence[str], multilabel: bool = False, thresholds: Sequence[float] = ()
+) -> dict[str, Any]:
     """What `model.toml` holds."""
     head = {"classes": list(classes), "multilabel": multilabel}
+    head |= {"thresholds": list(thresholds)} if thresholds else {}
     return head | {table: _plain(getattr(recipe, table)) for table in _MODEL}
 
 
@@ -153,12 +161,13 @@ def read_model(
     Raises:
         RecipeError: all mistakes at once.
     """
-    own = {key: tables[key] for key in tables if key not in ("classes", "multilabel")}
+    own = {key: tables[key] for key in tables if key not in _OF_CLASSES}
     resolver = Resolver(draft_of(own, "model", source, base), registry, trust_code)
     head, problems = structure(_ModelHead, {key: tables[key] for key in tables if key not in own}, "")
     resolver.draft.problems += problems
     made = resolver.resolve(_MODEL, _MODEL)
-    return Model(classes=tuple(head.classes), multilabel=head.multilabel, **made)  # type: ignore[union-attr]
+    assert head is not None
+    return Model(tuple(head.classes), head.multilabel, tuple(head.thresholds), **made)
 
 
 def _distinct(_: Any, attribute: attrs.Attribute[Any], value: list[str]) -> None:
@@ -170,6 +179,11 @@ def _distinct(_: Any, attribute: attrs.Attribute[Any], value: list[str]) -> None
 class _ModelHead:
     classes: list[str] = attrs.field(validator=_distinct)
     multilabel: bool = False
+    thresholds: list[float] = attrs.field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        if self.thresholds and len(self.thresholds) != len(self.classes):
+            raise ValueError(f"thresholds must be {len(self.classes)}, one a class, are {len(self.thresholds)}")
 
 
 @attrs.frozen

@@ -12,7 +12,7 @@ import attrs
 
 from soundbench.wording import show
 
-__all__ = ["CORE", "DEFAULTS", "TABLES", "Audio", "Head", "Init", "Split", "Train"]
+__all__ = ["CORE", "DEFAULTS", "MULTILABEL_LOSS", "TABLES", "Audio", "Head", "Init", "Split", "Train"]
 
 TABLES = (
     "dataset",
@@ -40,6 +40,9 @@ DEFAULTS: dict[str, Any] = {
     "scheduler": {"use": "warmup-cosine"},
     "observer": [{"use": "progress"}],
 }
+
+# What a message names where a multilabel dataset was given a loss that tells one class from the others.
+MULTILABEL_LOSS = "bce"
 
 _DEVICES = ("auto", "cpu", "cuda")
 
@@ -144,6 +147,7 @@ class Audio:
         window: seconds that the network is shown at a time.
         hop: seconds between the windows that a clip is judged by; the window if left out.
         level: decibels of RMS that each window is brought to, or "off".
+        trim: cut off both ends of a sound what lies more than so many decibels below its loudest 20 ms, or "off".
         on_error: whether an unreadable clip ends the run or is skipped and reported.
     """
 
@@ -151,6 +155,7 @@ class Audio:
     window: float = attrs.field(default=3.0, validator=_above(0))
     hop: float | None = attrs.field(default=None, validator=_above(0))
     level: float | Literal["off"] = attrs.field(default="off", validator=_between(-100, 0))
+    trim: float | Literal["off"] = attrs.field(default="off", validator=_above(0))
     on_error: Literal["fail", "skip"] = "fail"
 
     def __attrs_post_init__(self) -> None:

@@ -22,6 +22,7 @@ class BCE(nn.Module):
     """Binary cross entropy; scores are sigmoids, several classes a clip."""
 
     classifier: ClassVar[Literal["linear", "cosine"]] = "linear"
+    multilabel: ClassVar[bool] = True
 
     def __init__(self, classes: int) -> None:
         super().__init__()

@@ -1,0 +1,98 @@
+"""Metrics of several classes a clip, against an independent library and by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, f1_score
+
+from soundbench.errors import DataError
+from soundbench.tagging import average_precision, choose_thresholds, evaluate_tags
+
+CLASSES = ["a", "b", "c", "d"]
+
+
+def drawn(clips: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores with many ties, targets that go with them somewhat, and groups."""
+    random = np.random.default_rng(seed)
+    target = random.random((clips, 4)) < [0.5, 0.3, 0.1, 0.02]
+    scores = np.round(random.random((clips, 4)) * 0.7 + target * 0.3, 1)
+    return scores, target.astype(np.float32), random.integers(0, 60, clips)
+
+
+def test_average_precision_is_what_an_independent_library_finds() -> None:
+    scores, target, _ = drawn()
+    weights = np.random.default_rng(1).integers(0, 4, (3, len(scores))).astype(float)
+    for column, true in zip(scores.T, target.T, strict=True):
+        for found, own in zip(average_precision(column, true > 0, weights), weights, strict=True):
+            kept = own > 0
+            assert found == pytest.approx(average_precision_score(true[kept], column[kept], sample_weight=own[kept]))
+
+
+def test_metrics_are_what_an_independent_library_finds() -> None:
+    scores, target, groups = drawn()
+    thresholds = np.array([0.4, 0.5, 0.6, 0.7])
+    found = evaluate_tags(scores, target, groups, CLASSES, thresholds)
+    said = scores >= thresholds
+    metrics = {name: figure["value"] for name, figure in found["metrics"].items()}
+    assert metrics["mean_average_precision"] == pytest.approx(average_precision_score(target, scores))
+    assert metrics["macro_f1"] == pytest.approx(f1_score(target, said, average="macro"))
+    assert metrics["micro_f1"] == pytest.approx(f1_score(target, said, average="micro"))
+    for code, row in enumerate(found["per_class"]):
+        assert row["average_precision"] == pytest.approx(average_precision_score(target[:, code], scores[:, code]))
+        assert row["f1"] == pytest.approx(f1_score(target[:, code], said[:, code]))
+        assert row["support"] == target[:, code].sum()
+    constant = average_precision_score(target, np.full_like(scores, 0.5))
+    assert found["baseline"]["mean_average_precision"]["value"] == pytest.approx(constant)
+
+
+def test_the_interval_is_of_groups() -> None:
+    """Ten copies of each clip are no more evidence than one, where they are of its group."""
+    scores, target, _ = drawn(80)
+    clips = np.arange(80)
+    one = evaluate_tags(scores, target, clips, CLASSES, [0.5] * 4)["metrics"]["mean_average_precision"]
+    many = [np.repeat(part, 10, axis=0) for part in (scores, target, clips)]
+    copies = evaluate_tags(*many, CLASSES, [0.5] * 4)["metrics"]["mean_average_precision"]
+    alone = evaluate_tags(many[0], many[1], np.arange(800), CLASSES, [0.5] * 4)["metrics"]["mean_average_precision"]
+    assert copies["value"] == pytest.approx(one["value"])
+    assert copies["high"] - copies["low"] == pytest.approx(one["high"] - one["low"], rel=0.15)
+    assert alone["high"] - alone["low"] < 0.6 * (one["high"] - one["low"])
+    assert one["low"] < one["value"] < one["high"]
+
+
+def test_one_group_has_no_interval_and_a_class_without_clips_is_left_out() -> None:
+    scores, target, _ = drawn(40)
+    target[:, 3] = 0
+    found = evaluate_tags(scores, target, np.zeros(40, int), CLASSES, [0.5] * 4)
+    assert found["metrics"]["mean_average_precision"]["low"] is None
+    assert found["classes_without_clips"] == ["d"]
+    assert found["per_class"][3]["average_precision"] is None
+    expected = average_precision_score(target[:, :3], scores[:, :3])
+    assert found["metrics"]["mean_average_precision"]["value"] == pytest.approx(expected)
+
+
+def test_scores_that_are_no_numbers_rank_last_and_are_counted() -> None:
+    scores = np.array([[0.9, 0.1], [np.nan, 0.8]])
+    found = evaluate_tags(scores, np.array([[1, 0], [1, 1]]), np.arange(2), ["a", "b"], [0.5, 0.5])
+    assert found["clips_without_finite_scores"] == 1
+    assert found["per_class"][0]["predicted"] == 1
+
+
+def test_nothing_to_evaluate_is_an_error() -> None:
+    with pytest.raises(DataError, match="no clip is left to evaluate"):
+        evaluate_tags(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0, int), ["a", "b"], [0.5, 0.5])
+
+
+def test_a_threshold_has_the_best_f1_of_all() -> None:
+    scores, target, _ = drawn()
+    chosen = choose_thresholds(scores, target)
+    for code in range(4):
+        own = f1_score(target[:, code], scores[:, code] >= chosen[code])
+        best = max(f1_score(target[:, code], scores[:, code] >= other) for other in np.linspace(0, 1, 101))
+        assert own == pytest.approx(best)
+
+
+def test_thresholds_lie_between_scores_and_need_a_positive() -> None:
+    chosen = choose_thresholds([[0.9, 0.4], [0.8, 0.3], [0.2, 0.1]], [[1, 0], [1, 0], [0, 0]])
+    assert chosen.tolist() == pytest.approx([0.5, 0.5])
+    assert choose_thresholds([[0.3], [0.2]], [[1], [1]]).tolist() == pytest.approx([0.1])
