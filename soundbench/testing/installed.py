@@ -53,11 +53,20 @@ def as_lines(listings: Sequence[Listing], reports: Iterable[Report]) -> Iterator
     done = []
     for row, report in zip(rows, reports, strict=True):
         done.append(report)
-        broken = ", ".join(finding.promise for finding in report.broken)
-        yield f"{row[:-1]}{report.seconds:7.1f}  {f'broken: {broken}' if broken else 'ok'}"
+        yield f"{row[:-1]}{report.seconds:7.1f}  {_verdict(report)}"
     yield ""
     for report in done:
         yield from (f"{report.kind} {report.name}: {finding}" for finding in report.broken)
+    if any(report.broken for report in done):
+        yield ""
     count, seconds = sum(bool(report.broken) for report in done), sum(report.seconds for report in done)
     verdict = f"{count} break promises" if count else "all keep their contract"
     yield f"{len(done)} components in {seconds:.0f} s: {verdict}"
+
+
+def _verdict(report: Report) -> str:
+    """What a line says of a component; a promise that nothing was proved of is not passed over."""
+    if report.broken:
+        return "broken: " + ", ".join(finding.promise for finding in report.broken)
+    moot = sum(finding.state == "not applicable" for finding in report.findings)
+    return f"ok, {len(report.findings) - moot} promises" + (f" ({moot} not applicable)" if moot else "")

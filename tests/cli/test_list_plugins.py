@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -165,3 +166,60 @@ def test_an_allow_list_hides_the_rest(call: Call, monkeypatch: pytest.MonkeyPatc
     assert [line.split()[1] for line in call(more=(TORN,))[1].splitlines()[1:]] == ["torn"]
     monkeypatch.setenv("SOUNDBENCH_PLUGINS", "")
     assert call(more=(TORN,)) == (0, "nothing is installed\n", "")
+
+
+SILENT = fake("pooling", "silent", "untold:Untold", "silent-dist", "0.1")
+
+
+@pytest.fixture
+def untold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pooling without documentation that does not mask."""
+    (tmp_path / "untold.py").write_text(
+        "import torch\n\n\nclass Untold(torch.nn.Module):\n"
+        "    def __init__(self, channels):\n        super().__init__()\n        self.features = channels\n\n"
+        "    def forward(self, frames, lengths):\n        return frames.mean(2)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def test_contract_holds_each_to_its_promises_and_names_the_broken_ones(call: Call, untold: None) -> None:
+    code, out, err = call("pooling", "--check", "--contract", more=(SILENT, TORN))
+    assert (code, err) == (3, "")
+    lines = re.sub(r" +\d+\.\d  (?=ok|broken)", "  0.0  ", out).splitlines()
+    assert lines[:5] == [
+        "KIND     NAME    DISTRIBUTION  VERSION  SECONDS  CONTRACT",
+        "pooling  mean    toys          1.0  0.0  ok, 9 promises (3 not applicable)",
+        "pooling  silent  silent-dist   0.1  0.0  broken: summary, padding",
+        "pooling  torn    torn-dist     0.1  0.0  broken: usable",
+        "",
+    ]
+    assert lines[5] == "pooling silent: summary: no docstring; its first line is the summary in listings"
+    assert re.fullmatch(r"pooling silent: padding: row 0 of length 30, alone, .* by .* \(allowed 1e-04\)", lines[6])
+    assert lines[7] == f"pooling torn: usable: {TOLD}"
+    assert re.fullmatch(r"3 components in \d+ s: 2 break promises", lines[9])
+
+
+def test_contract_of_what_is_well(call: Call) -> None:
+    code, out, _ = call("loss", "--contract")
+    assert code == 0
+    assert out.endswith(" all keep their contract\n")
+
+
+def test_contract_of_one_tells_every_promise(call: Call, untold: None) -> None:
+    code, out, _ = call("pooling", "silent", "--contract", more=(SILENT,))
+    assert code == 3
+    lines = out.splitlines()
+    assert lines[0] == "pooling silent"
+    assert lines[2] == "BROKEN  summary: no docstring; its first line is the summary in listings"
+    assert "-       export: tried where asked for: thorough" in lines
+    assert call("pooling", "mean", "--thorough")[1].splitlines()[-1].startswith("ok      export: any batch and length")
+    assert call("pooling", "maen", "--contract")[0] == 2
+
+
+def test_contract_in_json_holds_every_finding(call: Call, untold: None) -> None:
+    code, out, _ = call("pooling", "--contract", "--json", more=(SILENT,))
+    assert code == 3
+    mean, silent = json.loads(out)
+    assert (mean["kind"], mean["name"], mean["ok"], silent["ok"]) == ("pooling", "mean", True, False)
+    assert mean["seconds"] >= 0
+    assert {"promise": "summary", "state": "ok", "message": "The mean over true frames."} in mean["findings"]

@@ -1,0 +1,41 @@
+"""Everything that is installed keeps its contract."""
+
+from __future__ import annotations
+
+import pytest
+
+from soundbench.registry import Listing, Registry
+from soundbench.testing import ContractError
+from soundbench.testing.installed import examine_listing
+
+REGISTRY = Registry()
+
+# Tens of millions of weights take seconds to draw.
+SLOW = {"panns-cnn14"}
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        pytest.param(item, id=f"{item.kind}-{item.name}", marks=pytest.mark.slow if item.name in SLOW else ())
+        for item in REGISTRY.listings()
+    ],
+)
+def test_it_keeps_every_promise(listing: Listing) -> None:
+    report = examine_listing(REGISTRY, listing)
+    if report.broken:
+        raise ContractError(report)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "listing",
+    [
+        pytest.param(item, id=f"{item.kind}-{item.name}")
+        for item in REGISTRY.listings()
+        if item.kind in ("featurizer", "backbone", "pooling")
+    ],
+)
+def test_it_can_be_exported_with_any_batch_and_length(listing: Listing) -> None:
+    report = examine_listing(REGISTRY, listing, thorough=True)
+    assert not [finding for finding in report.broken if finding.promise == "export"]
