@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 import attrs
 import numpy as np
@@ -22,7 +22,7 @@ import soxr
 from soundbench import containers, pyav, sndfile
 from soundbench.errors import CallError, SoundError
 
-__all__ = ["SUFFIXES", "VERSIONS", "SoundInfo", "Source", "decode", "info", "load", "resample"]
+__all__ = ["SUFFIXES", "VERSIONS", "SoundInfo", "Source", "decode", "info", "load", "resample", "trim"]
 
 Source: TypeAlias = str | Path | bytes | BinaryIO
 
@@ -39,6 +39,8 @@ VERSIONS = f"{sndfile.VERSION}, soxr {soxr.__version__} HQ"
 SILENCE = 1e-20
 # Above 18 dB over full scale a lossy codec decodes what was never encoded.
 LOUDEST = 8.0
+# Seconds of the frames that silence is told by.
+FRAME = 0.02
 # Seconds that a sound of a very low rate may last: it grows when resampled, by a thousand and more.
 LONGEST = 3600
 
@@ -148,6 +150,20 @@ def load(source: Source, rate: int, start: float = 0.0, stop: float | None = Non
             f"its header says {native} Hz, which makes it last {hours}; a rate so low may last an hour at most",
         )
     return resample(samples, native, rate)
+
+
+def trim(samples: np.ndarray, rate: int, decibels: float | Literal["off"]) -> np.ndarray:
+    """Samples `(S,)` without the silence at both ends: a view that begins and ends with a frame that is loud enough.
+
+    A frame is 20 ms, and loud enough when its energy is at most `decibels` below that of the loudest one. So there is
+    always one left, and digital silence stays whole.
+    """
+    if decibels == "off":
+        return samples
+    size = max(round(FRAME * rate), 1)
+    energies = np.add.reduceat(np.square(samples, dtype=np.float64), np.arange(0, len(samples), size))
+    loud = np.flatnonzero(energies >= energies.max() * 10 ** (-decibels / 10))
+    return samples[loud[0] * size : (loud[-1] + 1) * size]
 
 
 def info(path: Source) -> SoundInfo:

@@ -35,10 +35,12 @@ class Grid:
     Attributes:
         window: samples of a window.
         hop: samples between the beginnings of windows.
+        trim: decibels below its loudest frame that a sound's ends are trimmed at before, or `off`; a store's are.
     """
 
     window: int
     hop: int
+    trim: float | Literal["off"] = "off"
 
 
 @attrs.frozen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import numpy as np
@@ -29,8 +29,9 @@ class Sounds:
         table: the clips.
         dataset: where they are from; where it has `read`, it gives the sound itself, and is asked by one thread alone.
         rate: samples a second to give.
+        trim: decibels below their loudest frame that their ends are trimmed at, or `off`.
         key: changes with whatever the samples depend on: a file's path, size and time of change, or what the dataset
-            says by its `fingerprint`; the stretches; the rate; the libraries.
+            says by its `fingerprint`; the stretches; the rate; the trimming; the libraries.
         of_rows: which sound each row of the table is, `(N,)` int32.
         rows: a row of the table for each sound, `(M,)`.
     """
@@ -38,12 +39,13 @@ class Sounds:
     table: ClipTable
     dataset: Any
     rate: int
+    trim: float | Literal["off"]
     key: str
     of_rows: NDArray[np.int32]
     rows: NDArray[np.int64]
 
     @classmethod
-    def of(cls, table: ClipTable, dataset: Any, rate: int) -> Sounds:
+    def of(cls, table: ClipTable, dataset: Any, rate: int, trim: float | Literal["off"] = "off") -> Sounds:
         """The sounds of a table.
 
         Raises:
@@ -65,13 +67,15 @@ class Sounds:
         new[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
         of_rows = np.empty(len(table), dtype=np.int32)
         of_rows[order] = np.cumsum(new) - 1
-        digest = hashlib.blake2b(f"{VERSION}, {rate} Hz, {_fingerprint(dataset)}\n".encode(), digest_size=12)
+        trimmed = "" if trim == "off" else f", trimmed {float(trim)} dB"
+        made = f"{VERSION}, {rate} Hz{trimmed}, {_fingerprint(dataset)}\n"
+        digest = hashlib.blake2b(made.encode(), digest_size=12)
         for name in names:
             known = name if hasattr(dataset, "read") else _identity(name)
             digest.update(known.encode("utf-8", "surrogateescape") + b"\n")
         for column in columns:
             digest.update(column[new].tobytes())
-        return cls(table, dataset, rate, digest.hexdigest(), of_rows, order[new])
+        return cls(table, dataset, rate, trim, digest.hexdigest(), of_rows, order[new])
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -91,6 +95,10 @@ class Sounds:
         Raises:
             SoundError: it cannot be read.
         """
+        return audio.trim(self._whole(number), self.rate, self.trim)
+
+    def _whole(self, number: int) -> NDArray[np.float32]:
+        """A sound before its ends are trimmed."""
         row = int(self.rows[number])
         if not self.of_files:
             return self._ask(row)

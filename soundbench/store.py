@@ -57,6 +57,7 @@ def open_store(
     on_error: Literal["fail", "skip"] = "fail",
     say: Say = print,
     workers: int | None = None,
+    trim: float | Literal["off"] = "off",
 ) -> Store:
     """The store of a table's sounds: the one that is there, or a new one.
 
@@ -68,11 +69,12 @@ def open_store(
         on_error: whether a sound that cannot be read is an error, or recorded in `errors`.
         say: is given a line now and then.
         workers: threads that decode; None for one a core.
+        trim: decibels below its loudest frame that a sound's ends are trimmed at, or `off`.
 
     Raises:
         DataError: sounds that cannot be read, the first of them listed; or a folder that cannot be written.
     """
-    sounds = Sounds.of(table, dataset, rate)
+    sounds = Sounds.of(table, dataset, rate, trim)
     root = (folder or cache_folder()).absolute()
     place = root / sounds.key
     store = Store(place, sounds.of_rows)

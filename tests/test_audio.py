@@ -449,6 +449,32 @@ def test_a_sound_of_one_sample_stays_a_sound(tmp_path, count):
     assert len(audio.load(path, 96000)) >= 1
 
 
+def test_silence_at_the_ends_is_trimmed_to_a_frame_of_20_ms():
+    quiet, loud = 0.001 * noise(5000), noise(3200)
+    sound = np.concatenate([quiet, loud, np.zeros(1000, np.float32), loud, quiet[:3333]])
+    kept = audio.trim(sound, RATE, 30.0)
+    # Frames are 320 samples: the first of the sound is the 16th, the last ends 80 samples after the sound does.
+    assert np.array_equal(kept, sound[4800 : 12400 + 80])
+    assert len(audio.trim(sound, RATE, 70.0)) == len(sound)
+    assert audio.trim(sound, RATE, "off") is sound
+
+
+@pytest.mark.parametrize("count", [1, 319, 320, 321, 1000])
+def test_trimming_never_leaves_nothing(count):
+    silent = np.zeros(count, np.float32)
+    assert len(audio.trim(silent, RATE, 40.0)) == count
+    silent[-1] = 0.5
+    kept = audio.trim(silent, RATE, 40.0)
+    assert 1 <= len(kept) <= 320
+    assert kept[-1] == 0.5
+    assert len(audio.trim(noise(count), RATE, 1e-9)) >= 1
+
+
+def test_how_much_is_trimmed_does_not_hang_on_the_level():
+    sound = np.concatenate([0.01 * noise(2000), noise(2000), 0.01 * noise(2000)])
+    assert len(audio.trim(sound, RATE, 30.0)) == len(audio.trim(1e-6 * sound, RATE, 30.0)) < 3000
+
+
 # PyAV -----------------------------------------------------------------------------------------------------------------
 
 

@@ -272,8 +272,9 @@ def test_the_model_folder_can_be_copied_away_alone(recipe: Path, tmp_path: Path)
     assert here == there
 
 
-def test_predictions_of_a_run_are_those_of_the_classifier(recipe: Path, tmp_path: Path) -> None:
-    run = toy_run(recipe, tmp_path / "run", "train.epochs=1")
+@pytest.mark.parametrize("trim", ["off", "1.0"])
+def test_predictions_of_a_run_are_those_of_the_classifier(recipe: Path, tmp_path: Path, trim: str) -> None:
+    run = toy_run(recipe, tmp_path / "run", "train.epochs=1", f"audio.trim={trim}")
     classifier = soundbench.load(run, trust_code=True)
     dataset = toys.ToyDataset(clips=64)
     clips = {clip.path: clip for clip in dataset.clips()}

@@ -191,6 +191,19 @@ def test_the_same_sound_has_the_same_digest_wherever_it_lies(make, paths, tmp_pa
     assert first.digest == second.digest != make(*paths[:4]).digest
 
 
+def test_ends_are_trimmed_before_it_is_stored(make, tmp_path):
+    sound = np.concatenate([np.zeros(4000, np.float32), noise(3200), np.zeros(2000, np.float32)])
+    path = tmp_path / "a.wav"
+    soundfile.write(path, sound, RATE, subtype="PCM_16")
+    whole, trimmed = make(path, (path, 0.4, 0.5)), make(path, (path, 0.4, 0.5), trim=40.0)
+    assert whole.lengths.tolist() == [9200, 1600]
+    np.testing.assert_array_equal(floats(trimmed, 0), floats(whole, 0)[3840 : 7200 + 160])
+    assert trimmed.lengths[1] == 960
+    # A store each, as they hold other samples; without trimming it is the one that there was before.
+    assert len({whole.path, trimmed.path, make(path, (path, 0.4, 0.5), trim=30.0).path}) == 3
+    assert make(path, (path, 0.4, 0.5), trim="off").path == whole.path
+
+
 # When it is made ------------------------------------------------------------------------------------------------------
 
 
