@@ -12,8 +12,9 @@ Shapes: waveforms `(B, S)` stay `(B, S)`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import attrs
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from soundbench import masks
 from soundbench.chance import Chance
 from soundbench.contracts import Batch
+from soundbench_plugins.layers.example_sounds import write_sounds
 from soundbench_plugins.layers.sound_bank import SoundBank
 from soundbench_plugins.layers.sound_files import sounds_of
 
@@ -47,6 +49,12 @@ class Reverb(nn.Module):
             raise ValueError(f"chance must be from 0 to 1, is {chance}")
         self.rate, self.folder, self.chance = rate, Path(folder), chance
         self.bank: SoundBank | None = None
+
+    @staticmethod
+    def example(folder: Path) -> Mapping[str, Any]:
+        """Two responses."""
+        write_sounds(folder, "1.wav", "2.wav")
+        return {"folder": folder}
 
     def prepare(self) -> SoundBank:
         """Read the impulse responses, once.
