@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import runpy
+import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +17,7 @@ from fakes import fake, toy_registry
 
 from soundbench.contracts import KINDS
 from soundbench.registry import Component
+from soundbench.testing import check_component
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "docs" / "examples" / "soundbench-tiny"
@@ -33,7 +36,7 @@ def module() -> ModuleType:
 @pytest.fixture
 def tiny(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Component:
     """The component, found through the entry point that its pyproject.toml declares."""
-    monkeypatch.setitem(__import__("sys").modules, "soundbench_tiny", module)
+    monkeypatch.setitem(sys.modules, "soundbench_tiny", module)
     project = tomllib.loads((TINY / "pyproject.toml").read_text())["project"]
     ((group, entries),) = project["entry-points"].items()
     ((name, value),) = entries.items()
@@ -79,11 +82,20 @@ def test_a_row_does_not_depend_on_its_padding_or_its_company(tiny: Component) ->
         assert not together[number, :, out_lengths[number] :].any()
 
 
+def test_the_example_proves_its_contract(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    pooling = fake("pooling", "tap", "toys:ToyPooling")
+    monkeypatch.setattr("soundbench.registry.entry_points", lambda group: [pooling] if group == pooling.group else [])
+    monkeypatch.setitem(sys.modules, "soundbench_tiny", module)
+    runpy.run_path(str(TINY / "test_soundbench_tiny.py"))["test_the_contract"]()
+    check_component("backbone", module.Tiny, thorough=True)
+
+
 def test_the_pages_show_the_files_as_they_are() -> None:
     source = (TINY / "soundbench_tiny.py").read_text()
     page = (ROOT / "docs" / "plugins.md").read_text()
     python = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert source in python
+    assert (TINY / "test_soundbench_tiny.py").read_text() in python
     shown = re.findall(r"```toml\n(.*?)```", page + (TINY / "README.md").read_text(), re.DOTALL)
     assert (TINY / "pyproject.toml").read_text() in shown
     entry = '[project.entry-points."soundbench.backbone"]\ntiny = "soundbench_tiny:Tiny"\n'
