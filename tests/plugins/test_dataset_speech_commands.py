@@ -84,7 +84,7 @@ def told(root: Path) -> str:
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     assert told(tmp_path / "gone") == (
-        f"{tmp_path}/gone: no such folder; dataset.root must be where Speech Commands lies (bed/, ..., and its lists)"
+        f"{tmp_path}/gone: no such folder; dataset.root must be where Speech Commands lies (bed/, bird/, ...)"
     )
     assert told(tmp_path) == f"{tmp_path}: not Speech Commands: no validation_list.txt"
 
@@ -92,7 +92,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 def test_a_sound_that_a_list_names_and_is_not_there_is_named(tmp_path: Path) -> None:
     root = laid_out(tmp_path)
     (root / "bed/8b775397_nohash_0.wav").unlink()
-    assert told(root) == (f"{root}/bed/8b775397_nohash_0.wav: no such file; validation_list.txt names it, and 1 in all")
+    assert told(root) == (f"{root}/bed/8b775397_nohash_0.wav: no such file; missing: 1 of those on the lists")
 
 
 def test_the_first_version_of_the_set_is_told_apart(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """3D-Speaker's dialects: Standard Mandarin and thirteen dialects of Chinese, each speaker before many devices.
 
 Zheng et al.: 3D-Speaker: A Large-Scale Multi-Device, Multi-Distance, and Multi-Dialect Corpus for Speech Representation
-Disentanglement, 2023 (arXiv:2306.15354). The layout is that of the official archives: the folds `train/` and `test/`, in
-them a folder a speaker, and names that say all: `3D_SPK_06154/3D_SPK_06154_001_Device03_Distance00_Dialect00.wav`.
+Disentanglement, 2023 (arXiv:2306.15354). The layout is that of the official archives: the folds `train/` and `test/`,
+in them a folder a speaker, and names that say all: `3D_SPK_06154/3D_SPK_06154_001_Device03_Distance00_Dialect00.wav`.
 Several devices hear an utterance at once, and a speaker says many: a group is a speaker.
 
 The authors' own lists for this task, `lid_train_wav.scp` and `lid_test_wav.scp`, name a part of the sounds, in lines of

@@ -1,9 +1,9 @@
 """Speech Commands v2: 105,829 utterances of a second at most, of 35 English words, by 2,618 speakers.
 
-Warden: Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition, 2018 (arXiv:1804.03209). The layout is that
-of the official archive: a folder a word, `validation_list.txt`, `testing_list.txt`, and `_background_noise_`, which is
-left out. The lists are the folds: `test`, `validation`, and `train` for what neither names. They were drawn by a hash of
-the speaker (what stands before `_nohash_` in a file's name), so that no speaker is in two of them.
+Warden: Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition, 2018 (arXiv:1804.03209). The layout is
+that of the official archive: a folder a word, `validation_list.txt`, `testing_list.txt`, and `_background_noise_`, which
+is left out. The lists are the folds: `test`, `validation`, and `train` for what neither names. They were drawn by a hash
+of the speaker (what stands before `_nohash_` in a file's name), so that no speaker is in two of them.
 """
 
 from __future__ import annotations
@@ -67,15 +67,13 @@ class SpeechCommands:
                 yield Clip(str(folder / name), (word,), fold=fold, group=name.partition("_nohash_")[0])
         if folds:
             first, fold = next(iter(folds.items()))
-            raise MissingDataError(
-                f"{self.root / first}: no such file; {_LISTS[fold]} names it, and {len(folds)} in all"
-            )
+            raise MissingDataError(f"{self.root / first}: no such file; missing: {len(folds)} of those on the lists")
 
     def _folds(self) -> dict[str, str]:
         """The fold of every sound that a list names."""
         if not self.root.is_dir():
             raise MissingDataError(
-                f"{self.root}: no such folder; dataset.root must be where Speech Commands lies (bed/, ..., and its lists)"
+                f"{self.root}: no such folder; dataset.root must be where Speech Commands lies (bed/, bird/, ...)"
             )
         folds = dict[str, str]()
         for fold, name in _LISTS.items():

@@ -11,8 +11,10 @@ digits, in any depth; all sounds below it are his or hers:
 | CN-Celeb 1 and 2 | `data/id00000/singing-01-001.flac`; `eval/` has no folders of speakers and is left out |
 
 The sets have no folds; a group is a speaker, all videos of whom stay together. Ids recur from set to set, for different
-people, so a group bears its set's name. Each language comes from one set alone: what tells the sets apart, such as their
-channels, will do to tell the languages, and a score says nothing of speech from elsewhere. VoxCeleb is not English alone.
+people, so a group bears its set's name.
+
+What a score means: each language comes from one set alone, so that whatever tells the sets apart, such as their
+channels, will do to tell the languages, and nothing is said of speech from elsewhere. VoxCeleb is not English alone.
 """
 
 from __future__ import annotations
