@@ -1,9 +1,9 @@
 """Speech Commands v2: 105,829 utterances of a second at most, of 35 English words, by 2,618 speakers.
 
 Warden: Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition, 2018 (arXiv:1804.03209). The layout is
-that of the official archive: a folder a word, `validation_list.txt`, `testing_list.txt`, and `_background_noise_`, which
-is left out. The lists are the folds: `test`, `validation`, and `train` for what neither names. They were drawn by a hash
-of the speaker (what stands before `_nohash_` in a file's name), so that no speaker is in two of them.
+that of the official archive: a folder a word, `validation_list.txt`, `testing_list.txt`, and `_background_noise_`,
+which is left out. The lists are the folds: `test`, `validation`, and `train` for what neither names. They were drawn by
+a hash of the speaker, who stands before `_nohash_` in a file's name, so that no speaker is in two of them.
 """
 
 from __future__ import annotations
