@@ -13,7 +13,7 @@ from toys import ToyDataset
 
 from soundbench.contracts import Clip
 from soundbench.errors import MissingDataError
-from soundbench.testing import check_component
+from soundbench.testing import ContractError, check_component
 
 pytestmark = pytest.mark.usefixtures("only_toys")
 
@@ -202,6 +202,7 @@ def test_a_dataset_that_breaks_a_promise(component: type[Any], promise: str, mes
 def test_a_dataset_is_proved_on_its_example_and_without_one_on_what_is_missing() -> None:
     report = check_component("dataset", Files)
     states = {finding.promise: finding.state for finding in report.findings}
+    assert states.pop("processes") == "not applicable"
     assert set(states.values()) == {"ok"}
 
 
@@ -213,6 +214,7 @@ def test_without_an_example_a_dataset_is_proved_where_nothing_is(monkeypatch: py
         "labels",
         "folds and groups",
         "order",
+        "processes",
         "no sound read",
         "sounds",
     ]
@@ -221,3 +223,35 @@ def test_without_an_example_a_dataset_is_proved_where_nothing_is(monkeypatch: py
 def test_data_that_the_caller_names_is_proved_and_left_alone(tmp_path: Path) -> None:
     check_component("dataset", Files, options=Files.example(tmp_path))
     assert (tmp_path / "dog" / "3.wav").read_bytes() == b"dog/3.wav"
+
+
+SETS = '''
+from soundbench.contracts import Clip
+
+
+class Sets:
+    """Takes a set as it comes."""
+
+    multilabel = False
+    fingerprint = "sets"
+    classes = ("cat", "dog")
+
+    def clips(self):
+        for name in {"a", "b", "c", "d", "e", "f", "g", "h"}:
+            yield Clip(name, ("cat",))
+
+    def read(self, clip):
+        import numpy as np
+
+        return np.zeros(9, np.float32), 8000
+'''
+
+
+def test_an_order_that_differs_from_process_to_process_is_found_where_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "sets.py"
+    path.write_text(SETS)
+    check_component("dataset", f"{path}:Sets")
+    with pytest.raises(ContractError, match=r"breaks 1 of 11 .*\n  processes: two processes give Clip.* and Clip"):
+        check_component("dataset", f"{path}:Sets", thorough=True)
+    path.write_text(SETS.replace("in {", "in [").replace('"h"}', '"h"]'))
+    check_component("dataset", f"{path}:Sets", thorough=True)

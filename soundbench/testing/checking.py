@@ -59,7 +59,8 @@ def check_component(
         kind: one of `soundbench.contracts.KINDS`.
         component: the class or function, or what a recipe's `use` would say.
         options: what to make it with, as a recipe would give it; without it, what its `example` gives, or its defaults.
-        thorough: also prove what takes long: `torch.export` with any batch and length.
+        thorough: also prove what takes long: `torch.export` with any batch and length; a dataset's order in other
+            processes.
 
     Returns:
         What was found, every promise kept or not applicable.

@@ -6,9 +6,13 @@ taken away; the data of a user is never touched.
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -19,6 +23,7 @@ from soundbench.audio import SUFFIXES
 from soundbench.clips import ClipTable
 from soundbench.contracts import Clip
 from soundbench.errors import DataError, MissingDataError
+from soundbench.structuring import plain
 from soundbench.testing.cases import Case
 from soundbench.testing.findings import Broken, Checks, Moot
 from soundbench.testing.watching import Watch
@@ -138,6 +143,42 @@ def _listed(reverse: bool) -> Iterator[None]:
         yield
 
 
+def processes(case: Case) -> str:
+    """The same order in every process: a set of texts has another in each."""
+    table(case)
+    if not case.thorough:
+        raise Moot("tried where asked for: thorough")
+    component = case.component
+    if "<locals>" in component.name:
+        raise Moot("another process cannot find it")
+    options = json.dumps({name: plain(value) for name, value in case.options.items()})
+    told = []
+    for seed in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", _PROCESS, component.name, options],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise Broken(f"in a process of its own it fails: {done.stderr.strip().splitlines()[-1]}")
+        told.append(done.stdout.splitlines())
+    for one, other in zip_longest(*told, fillvalue="nothing"):
+        if one != other:
+            raise Broken(f"two processes give {one} and {other} at one place")
+    return f"{len(told[0])} classes and clips in two processes"
+
+
+_PROCESS = """
+import json, sys
+from soundbench.registry import Registry
+component = Registry().get("dataset", sys.argv[1])
+options, _ = component.structure(json.loads(sys.argv[2]), "")
+dataset = component.obj(**options)
+print(*dataset.classes, *dataset.clips(), sep="\\n")
+"""
+
+
 def silent(case: Case) -> str:
     """`clips()` reads no sound: it opens none, and gives the same where the sounds are damaged."""
     table(case)
@@ -213,6 +254,7 @@ CHECKS: Checks = {
     "labels": labels,
     "folds and groups": fields,
     "order": order,
+    "processes": processes,
     "no sound read": silent,
     "sounds": sounds,
     "missing": missing,
