@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from soundbench_plugins.backbone.eres2net import ERes2Net
+from soundbench_plugins.backbone.eres2netv2 import ERes2NetV2
 from soundbench_plugins.backbone.resnet_se import ResNetSE
 from soundbench_plugins.pooling.tsp import TSP
 from torch import Tensor, nn
@@ -13,6 +15,8 @@ from torch.export import Dim, export
 from torch.nn import functional as F
 
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+    "eres2net": lambda bands: ERes2Net(bands, layers=[1, 1, 2, 1], width=8),
+    "eres2netv2": lambda bands: ERes2NetV2(bands, layers=[1, 1, 2, 1], width=8),
     "resnet-se": lambda bands: ResNetSE(bands, layers=[1, 2, 1, 1], widths=[8, 8, 12, 16]),
 }
 
@@ -52,8 +56,7 @@ def test_a_row_is_the_same_alone_padded_and_in_any_batch(make: Callable[[int], n
             torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("bands", [16, 17, 23, 60, 129, 768])
-@pytest.mark.parametrize("frames", [1, 2, 9, 67])
+@pytest.mark.parametrize(("bands", "frames"), [(16, 1), (17, 67), (23, 2), (60, 9), (129, 5), (768, 1)])
 def test_any_number_of_bands_and_frames_will_do(make: Callable[[int], nn.Module], bands: int, frames: int) -> None:
     network = make(bands)
     for mode in (True, False):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from soundbench import masks
 
-__all__ = ["ConvNorm", "SqueezeExcitation", "as_image", "halved", "halved_keep", "rectified"]
+__all__ = ["ConvNorm", "SqueezeExcitation", "as_image", "halved", "halved_keep", "masked", "rectified"]
 
 
 def as_image(features: Tensor) -> Tensor:
@@ -20,16 +20,20 @@ def as_image(features: Tensor) -> Tensor:
     return features.unsqueeze(1).contiguous(memory_format=torch.channels_last)
 
 
+def masked(x: Tensor, keep: Tensor | None) -> Tensor:
+    """A tensor that nobody else holds, set to zero beyond the lengths: what a convolution may look at."""
+    return x if keep is None else x.mul_(keep)
+
+
 def rectified(x: Tensor, keep: Tensor | None, most: float | None = None) -> Tensor:
-    """ReLU of a tensor that nobody else holds, with zeros beyond the lengths: what a convolution may look at.
+    """ReLU of a tensor that nobody else holds, with zeros beyond the lengths.
 
     Args:
         x: changed in place.
         keep: ones where there is sound; None to leave all as it is.
         most: what larger values are cut to.
     """
-    if keep is not None:
-        x = x.mul_(keep)
+    x = masked(x, keep)
     return x.relu_() if most is None else F.hardtanh_(x, 0.0, most)
 
 
