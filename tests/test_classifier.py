@@ -149,21 +149,6 @@ def test_a_run_for_each_fold_is_no_model_but_names_one(tmp_path: Path) -> None:
 def test_with_trimming_silence_at_the_ends_changes_nothing(samples: np.ndarray, tmp_path: Path) -> None:
     machine = Machine(torch.device("cpu"), "fp32", 1, False)
     grids = Grid(1600, 1600), Grid(1600, 1600, trim=40.0)
-    plain, trimming = (Classifier(Judge(toy().eval(), ToyLoss(5), machine, "off"), CLASSES, 8000, grid) for grid in grids)
-    samples = samples[:4800]
-    wanted = plain.predict(samples, rate=8000).scores
-    padded = np.concatenate([np.zeros(3200, np.float32), samples, np.zeros(1600, np.float32)])
-    soundfile.write(tmp_path / "a.wav", padded, 8000, subtype="FLOAT")
-    (_, of_file), *_ = trimming.predict_files([tmp_path / "a.wav"])
-    assert not isinstance(of_file, SoundError)
-    for found in (trimming.predict(padded, rate=8000), trimming.predict(tmp_path / "a.wav"), of_file):
-        assert found.scores == pytest.approx(wanted, abs=1e-5)
-    assert plain.predict(padded, rate=8000).scores != pytest.approx(wanted, abs=1e-3)
-
-
-def test_with_trimming_silence_at_the_ends_changes_nothing(samples: np.ndarray, tmp_path: Path) -> None:
-    machine = Machine(torch.device("cpu"), "fp32", 1, False)
-    grids = Grid(1600, 1600), Grid(1600, 1600, trim=40.0)
     judge = Judge(toy().eval(), ToyLoss(5), machine, "off")
     plain, trimming = (Classifier(judge, CLASSES, 8000, grid) for grid in grids)
     samples = samples[:4800]

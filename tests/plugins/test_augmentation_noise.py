@@ -228,7 +228,8 @@ def test_a_recipe_is_described_without_its_noise_but_not_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.toml").write_text(
-        'dataset = "tones"\nbackbone.growth = 8\nbackbone.use = "campplus"\n[[augmentation]]\nuse = "noise"\nfolder = "nowhere"\nsnr = [0, 10]\n'
+        'dataset = "tones"\nbackbone = {use = "campplus", growth = 8}\n'
+        '[[augmentation]]\nuse = "noise"\nfolder = "nowhere"\nsnr = [0, 10]\n'
     )
     assert invoke(["describe", "mine.toml"]) == 0
     assert f'folder = "{tmp_path}/nowhere"' in capsys.readouterr().out
