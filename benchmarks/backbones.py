@@ -1,0 +1,196 @@
+"""Every installed backbone in a bare loop: size, work, speed and memory, and its speed beside `macls` 1.0.6.
+
+    python benchmarks/backbones.py [--only NAME ...] [--rounds 7] [--steps 2] [--batch 16] [--compile]
+                                   [--macls PYTHON] [--write]
+
+Each network, with its default pooling and head, is trained (forward, cross-entropy, backward, Adam) and judged on ready
+features of three-second clips (298 frames, 80 bands), in processes that take turns; medians over the rounds. `--macls`
+(or $MACLS_PYTHON) is the Python of an environment that has macls 1.0.6; without it the columns on it stay empty. Ratios
+are medians of the ratios of alternating pairs: above one, soundbench is faster. `--write` puts the table into
+`benchmarks/results/backbones.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from soundbench.machine import Machine, settle
+from soundbench.registry import Registry
+
+HERE = Path(__file__).parent
+RESULT = HERE / "results" / "backbones.md"
+
+NAMESAKES = {
+    "campplus": "CAMPPlus",
+    "ecapa-tdnn": "EcapaTdnn",
+    "eres2net": "ERes2Net",
+    "eres2netv2": "ERes2NetV2",
+    "panns-cnn10": "PANNS_CNN10",
+    "panns-cnn14": "PANNS_CNN14",
+    "panns-cnn6": "PANNS_CNN6",
+    "res2net": "Res2Net",
+    "resnet-se": "ResNetSE",
+    "tdnn": "TDNN",
+}
+
+COLUMNS = (
+    "backbone",
+    "parameters, M",
+    "multiply-adds, M",
+    "trained, fp32",
+    "trained, bf16",
+    "judged, fp32",
+    "judged, bf16",
+    "peak MB, fp32",
+    "peak MB, bf16",
+    "bf16 over fp32",
+    "channels last over first",
+    "compiled over not",
+    "macls: parameters, M",
+    "macls: multiply-adds, M",
+    "over macls, fp32",
+    "over macls, bf16",
+)
+
+
+class Runner:
+    """A process of `bare.py`, waiting for its turn."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def ask(self, *command: object) -> Any:
+        print(*command, file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"{' '.join(map(str, self.process.args))} ended")
+        return json.loads(answer)
+
+
+@contextmanager
+def runner(python: str, *arguments: str) -> Iterator[Runner]:
+    command = [python, str(HERE / "bare.py"), *arguments]
+    environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}  # who waits for its turn keeps no core busy
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        yield Runner(process)
+        process.stdin.close()
+
+
+def turns(runners: Sequence[Runner], command: str, options: argparse.Namespace) -> list[list[float]]:
+    """Seconds a step of each, round by round, in an order that is turned about every round."""
+    for each in runners:
+        each.ask(command, 1)
+    seconds: list[list[float]] = [[] for _ in runners]
+    for number in range(options.rounds):
+        order = range(len(runners)) if number % 2 else reversed(range(len(runners)))
+        for place in order:
+            seconds[place].append(runners[place].ask(command, options.steps))
+    return seconds
+
+
+def faster(one: list[float], other: list[float]) -> str:
+    """How many times as fast the first is, the median of the rounds."""
+    return f"{statistics.median(b / a for a, b in zip(one, other, strict=True)):.2f}"
+
+
+def million(count: int, digits: int) -> str:
+    return f"{count / 1e6:,.{digits}f}"
+
+
+def measure(name: str, machine: Machine, options: argparse.Namespace) -> dict[str, str]:
+    """A row of the table."""
+    common = ("--batch", str(options.batch), "--threads", str(machine.threads))
+    row = {"backbone": name}
+    for precision in ("fp32", "bf16"):
+        with ExitStack() as stack:
+            setting = (*common, "--precision", precision)
+            ours = stack.enter_context(runner(sys.executable, "soundbench", name, *setting))
+            theirs = []
+            if options.macls and name in NAMESAKES:
+                theirs = [stack.enter_context(runner(options.macls, "macls", NAMESAKES[name], *setting))]
+            trained, *others = turns([ours, *theirs], "train", options)
+            row[f"peak MB, {precision}"] = f"{ours.ask('memory') / 1e6:,.0f}"
+            (judged,) = turns([ours], "judge", options)
+            for other, seconds in zip(theirs, others, strict=True):
+                row[f"over macls, {precision}"] = faster(trained, seconds)
+                fill_sizes(row, "macls: ", other.ask("sizes"))
+            fill_sizes(row, "", ours.ask("sizes"))
+        for doing, seconds in (("trained", trained), ("judged", judged)):
+            row[f"{doing}, {precision}"] = f"{options.batch / statistics.median(seconds):.1f}"
+    half, single = ([*common, "--precision", precision] for precision in ("bf16", "fp32"))
+    row["bf16 over fp32"] = versus(name, half, single, options)
+    setting = [*common, "--precision", machine.precision]
+    row["channels last over first"] = versus(name, setting, [*setting, "--channels-first"], options)
+    if options.compile:
+        row["compiled over not"] = versus(name, [*setting, "--compile"], setting, options)
+    return row
+
+
+def fill_sizes(row: dict[str, str], whose: str, sizes: dict[str, int]) -> None:
+    row[f"{whose}parameters, M"] = million(sizes["parameters"], 2)
+    row[f"{whose}multiply-adds, M"] = million(sizes["macs"], 0)
+
+
+def versus(name: str, one: Sequence[str], other: Sequence[str], options: argparse.Namespace) -> str:
+    """How many times as fast a backbone is trained in one setting as in another."""
+    with ExitStack() as stack:
+        runners = [stack.enter_context(runner(sys.executable, "soundbench", name, *each)) for each in (one, other)]
+        return faster(*turns(runners, "train", options))
+
+
+def line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def heading(machine: Machine, options: argparse.Namespace) -> str:
+    matrix = " with matrix units for bf16" if machine.precision == "bf16" else ""
+    layout = "last" if machine.channels_last else "first"
+    return (
+        f"`python benchmarks/backbones.py --rounds {options.rounds} --steps {options.steps} --batch {options.batch}`: "
+        f"{machine.threads} cores, {torch.backends.cpu.get_cpu_capability()}{matrix}, PyTorch {torch.__version__}, "
+        f"Python {platform.python_version()}; {datetime.date.today():%B %Y}. Clips/s of three-second clips (298 frames "
+        f"of 80 bands, 10 classes); multiply-adds of one. Peak memory is what a process grows by: weights, gradients, "
+        f"Adam, and the activations of {options.batch} clips. `auto` chooses {machine.precision}, channels {layout}, "
+        f"{machine.threads} threads; the two columns on layout and compiling are in {machine.precision}."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", nargs="+", help="these backbones instead of all")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=2, help="steps of a turn")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--compile", action="store_true", help="also compiled by Inductor, which takes minutes each")
+    parser.add_argument("--macls", default=os.environ.get("MACLS_PYTHON"), help="a Python that has macls 1.0.6")
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    machine = settle(device="cpu")
+    names = options.only or [listing.name for listing in Registry().listings("backbone")]
+    lines = [heading(machine, options), "", line(COLUMNS), line(["---"] * len(COLUMNS))]
+    print("\n".join(lines), flush=True)
+    for name in names:
+        row = measure(name, machine, options)
+        lines.append(line([row.get(column, "") for column in COLUMNS]))
+        print(lines[-1], flush=True)
+    if options.write:
+        RESULT.write_text("# Backbones\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

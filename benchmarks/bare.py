@@ -1,0 +1,127 @@
+"""One network in a bare PyTorch loop on ready features, in a process of its own that is told when it is its turn.
+
+    python benchmarks/bare.py soundbench NAME --precision bf16 --batch 16 --threads 2 [--channels-first] [--compile]
+    python benchmarks/bare.py macls CLASS ...      by a Python that has macls 1.0.6
+
+`benchmarks/backbones.py` starts these and lets them take turns. Each line on stdin is a command, `sizes`, `train N`,
+`judge N` or `memory`; each answer is a line of JSON. A step of training is forward, cross-entropy, backward and Adam.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+BANDS, FRAMES, CLASSES = 80, 298, 10
+
+
+class Parts(nn.Module):
+    """Backbone with its default pooling and head, on features; every row is full."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        from soundbench.network import Head
+        from soundbench.registry import Registry
+
+        registry = Registry()
+        self.backbone = registry.get("backbone", name).obj(BANDS)
+        options = dict(self.backbone.default_pooling)
+        self.pooling = registry.get("pooling", options.pop("use")).obj(self.backbone.channels, **options)
+        self.head = Head(self.pooling.features, CLASSES, **self.backbone.default_head)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        lengths = torch.full((features.shape[0],), features.shape[2])
+        return self.head(self.pooling(*self.backbone(features, lengths)))
+
+
+def make(source: str, name: str) -> tuple[nn.Module, tuple[int, int]]:
+    """The network, and the shape that it takes features in."""
+    if source == "soundbench":
+        return Parts(name), (BANDS, FRAMES)
+    import macls.models
+
+    return getattr(macls.models, name)(input_size=BANDS, num_class=CLASSES), (FRAMES, BANDS)
+
+
+class Loop:
+    def __init__(self, options: argparse.Namespace) -> None:
+        torch.set_num_threads(options.threads)
+        torch.manual_seed(0)
+        self.before = resident("VmRSS")
+        network, shape = make(options.source, options.name)
+        if options.source == "soundbench" and not options.channels_first:
+            network = network.to(memory_format=torch.channels_last)
+        self.bare, self.network = network, torch.compile(network) if options.compile else network
+        self.bf16 = options.precision == "bf16"
+        self.features = torch.randn(options.batch, *shape)
+        self.target = torch.randint(0, CLASSES, (options.batch,))
+        self.optimizer = torch.optim.Adam(network.parameters())
+
+    def logits(self) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            return self.network(self.features).float()
+
+    def train(self, steps: int) -> float:
+        """Seconds a step."""
+        self.network.train()
+        began = time.perf_counter()
+        for _ in range(steps):
+            F.cross_entropy(self.logits(), self.target).backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        return (time.perf_counter() - began) / steps
+
+    def judge(self, steps: int) -> float:
+        """Seconds a step, in evaluation."""
+        self.network.eval()
+        began = time.perf_counter()
+        with torch.no_grad():
+            for _ in range(steps):
+                self.logits()
+        return (time.perf_counter() - began) / steps
+
+    def sizes(self) -> dict[str, int]:
+        """Parameters, and multiply-adds of one clip: convolutions and matrix products counted."""
+        self.bare.eval()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            self.bare(self.features[:1])
+        parameters = sum(p.numel() for p in self.bare.parameters() if p.requires_grad)
+        return {"parameters": parameters, "macs": counter.get_total_flops() // 2}
+
+    def memory(self) -> int:
+        """Bytes of the process at its peak, beyond what it had before the network was made."""
+        return resident("VmHWM") - self.before
+
+
+def resident(which: str) -> int:
+    """A line of Linux's account of this process, in bytes."""
+    return 1024 * int(re.search(rf"{which}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("source", choices=["soundbench", "macls"])
+    parser.add_argument("name")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--channels-first", action="store_true")
+    parser.add_argument("--compile", action="store_true")
+    answers, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
+    loop = Loop(parser.parse_args())
+    for line in sys.stdin:
+        command, *numbers = line.split()
+        print(json.dumps(getattr(loop, command)(*map(int, numbers))), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
