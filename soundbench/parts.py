@@ -10,24 +10,62 @@ from numpy.typing import NDArray
 
 from soundbench import assembly, distributed, training
 from soundbench.assembly import Assembly
+from soundbench.clips import ClipTable
+from soundbench.errors import Problem, RecipeError, RunError
 from soundbench.loading import Order
 from soundbench.machine import Machine
-from soundbench.recipe import Recipe
+from soundbench.recipe import MULTILABEL_LOSS, Recipe
 from soundbench.step import TrainStep
 from soundbench.weights import Average, freeze, parameter_groups, take
 
-__all__ = ["initialize", "make_parts"]
+__all__ = ["initialize", "make_parts", "refuse_one_of_all", "refuse_small_batches"]
+
+
+def refuse_one_of_all(recipe: Recipe, made: Assembly, table: ClipTable) -> None:
+    """Several classes a clip need scores that do not share out one.
+
+    Raises:
+        RecipeError: the loss tells one class from the others.
+    """
+    if table.multilabel and not getattr(made.loss, "multilabel", False):
+        text = (
+            f"{recipe.loss.use!r} tells one class from the others, but the dataset is multilabel; "
+            f'loss = "{MULTILABEL_LOSS}" scores each class on its own'
+        )
+        raise RecipeError(recipe.source, [Problem("loss", text)])
+
+
+def refuse_small_batches(recipe: Recipe, plan: Order) -> None:
+    """Batch norm needs two rows in every piece that goes through the network.
+
+    Raises:
+        RecipeError: a step has fewer.
+    """
+    pieces = plan.world * recipe.train.accumulate
+    smallest = min(plan.size(step) for step in range(plan.steps))
+    if smallest // pieces < 2:
+        clips = f"{smallest} clip{'s' * (smallest != 1)} in {pieces} piece{'s' * (pieces != 1)}"
+        text = (
+            f"a step of {clips} leaves some with fewer than 2, "
+            "which batch norm cannot train on; give more clips, a larger batch, or fewer pieces"
+        )
+        raise RecipeError(recipe.source, [Problem("train.batch", text)])
 
 
 def initialize(recipe: Recipe, made: Assembly, say: Callable[[str], None]) -> None:
     """Begin with the weights that the recipe's `[init]` names.
 
     Raises:
-        RunError: there are none, or none that fits.
+        RecipeError: there are none, or none that fits.
     """
-    if recipe.init.from_ is not None:
-        for line in take(made.network, recipe.init.from_).lines():
-            say(line)
+    if recipe.init.from_ is None:
+        return
+    try:
+        taken = take(made.network, recipe.init.from_)
+    except RunError as error:
+        raise RecipeError(recipe.source, [Problem("init.from", str(error))]) from error
+    for line in taken.lines():
+        say(line)
 
 
 def make_parts(

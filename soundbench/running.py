@@ -17,11 +17,11 @@ from soundbench import assembly, checkpoints, distributed, report, rundir, stati
 from soundbench import recipe as recipes
 from soundbench.contracts import RunInfo
 from soundbench.environment import describe_environment, fingerprint, settle_recipe
-from soundbench.errors import DataError, Problem, RecipeError, RunError
+from soundbench.errors import DataError, RunError
 from soundbench.judging import Grid, Judge, Judged, judge_clips
 from soundbench.loading import Order, RawBatch, class_weights, members, training_batches
-from soundbench.parts import initialize, make_parts
-from soundbench.recipe import MULTILABEL_LOSS, Recipe
+from soundbench.parts import initialize, make_parts, refuse_one_of_all, refuse_small_batches
+from soundbench.recipe import Recipe
 from soundbench.results import protocol, skipped
 from soundbench.rundir import RunDirectory
 from soundbench.splits import ClipTable, split
@@ -99,7 +99,10 @@ def resume(
     distributed.join(recipe.train.device)
     session = _Session(recipe, cache, say)
     session.open(found)
-    return session.train_and_judge(checkpoints.latest(found.checkpoints, session.say))
+    state = checkpoints.latest(found.checkpoints, session.say)
+    if state is None:
+        session.initialize()
+    return session.train_and_judge(state)
 
 
 def device_set(device: str | None) -> list[str]:
@@ -143,30 +146,26 @@ class _Session:
         recipe = self.recipe
         self.made = assembly.assemble(recipe)
         self.table = ClipTable.of(self.made.dataset)
-        self._refuse_one_of_all()
+        refuse_one_of_all(recipe, self.made, self.table)
         cut = recipe.split
         self.cut = split(self.table, cut.test, cut.validation, cut.crossing, recipe.train.seed, recipe.source)
-        self._refuse_small_batches(self._plan(self.cut.rows("train")))
+        refuse_small_batches(recipe, self._plan(self.cut.rows("train")))
         self.weights = class_weights(recipe.train.class_weights, self.table, self.cut.rows("train"), recipe.source)
         self.grid = Grid(recipe.audio.window_samples, recipe.audio.hop_samples)
         self.made.prepare()
 
-    def _refuse_one_of_all(self) -> None:
-        """Several classes a clip need scores that do not share out one."""
-        if self.table.multilabel and not getattr(self.made.loss, "multilabel", False):
-            text = (
-                f'tells one class from the others, but the dataset is multilabel; loss = "{MULTILABEL_LOSS}" '
-                "scores each class on its own"
-            )
-            raise RecipeError(self.recipe.source, [Problem("loss", f"{self.recipe.loss.use!r} {text}")])
-
     def begin(self, out: Path | None) -> None:
         """Make the run directory and write down all that is known before any sound is read."""
+        self.initialize()
         self.open(new_directory(out, self.recipe.name))
         if distributed.is_main():
             recipes.write_code(self.recipe, self.directory.model / "code")
             rundir.write_text(self.directory.recipe, recipes.relocated(self.recipe, "./model/code").to_toml())
         distributed.barrier()
+
+    def initialize(self) -> None:
+        """Begin with the weights that the recipe names."""
+        initialize(self.recipe, self.made, self.say)
 
     def open(self, directory: RunDirectory) -> None:
         """Take up a run directory that is there."""
@@ -178,8 +177,6 @@ class _Session:
         tell: Callable[..., None] = _tell_nobody
         try:
             with ExitStack() as stack:
-                if state is None:
-                    initialize(self.recipe, self.made, self.say)
                 self._open_store(stack)
                 if distributed.is_main():
                     tell = assembly.make_observers(self.recipe, self._info(state), self.say).tell
@@ -252,7 +249,7 @@ class _Session:
 
     def _train(self, state: Mapping[str, Any] | None, tell: Callable[..., None]) -> None:
         recipe, plan = self.recipe, self._plan(self.parts["train"])
-        self._refuse_small_batches(plan)  # again: some clips may not have been readable
+        refuse_small_batches(recipe, plan)  # again: some clips may not have been readable
         self.trained = make_parts(recipe, self.made, self.machine, plan, self.weights)
         rules = training.Rules(
             level=self.recipe.audio.level,
@@ -279,19 +276,6 @@ class _Session:
             on_epoch=self._write_epoch,
             state=state,
         )
-
-    def _refuse_small_batches(self, plan: Order) -> None:
-        """Batch norm needs two rows in every piece that goes through the network."""
-        pieces = plan.world * self.recipe.train.accumulate
-        smallest = min(plan.size(step) for step in range(plan.steps))
-        if smallest // pieces < 2:
-            clips = f"{smallest} clip{'s' * (smallest != 1)} in {pieces} piece{'s' * (pieces != 1)}"
-            problem = Problem(
-                "train.batch",
-                f"a step of {clips} leaves some with fewer than 2, "
-                "which batch norm cannot train on; give more clips, a larger batch, or fewer pieces",
-            )
-            raise RecipeError(self.recipe.source, [problem])
 
     def _judge(self, part: str) -> Judged:
         """Judge the clips of a part; every process gets the whole."""

@@ -20,6 +20,10 @@ from soundbench.wording import nearest, show
 __all__ = ["Average", "Taken", "freeze", "parameter_groups", "take", "unknown_part"]
 
 
+# Batch norm's count of its steps: nothing is computed from it.
+_COUNTER = "num_batches_tracked"
+
+
 # -- where they begin ----------------------------------------------------------------------------------------------
 
 
@@ -59,17 +63,20 @@ def take(network: nn.Module, source: Path) -> Taken:
             tensors, such as a run's checkpoint.
 
     Raises:
-        RunError: no weights there, a damaged file, or none that fits.
+        RunError: no weights there, a damaged file, or one of another architecture: nothing in it fits the part of the
+            network that most of its weights are in.
     """
     path = _weights_file(source)
-    given = _read(path)
-    own = network.state_dict()
+    given = {name: tensor for name, tensor in _read(path).items() if not name.endswith(_COUNTER)}
+    own = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith(_COUNTER)}
     left = {name: _misfit(tensor, given.get(name)) for name, tensor in own.items()}
     kept = [name for name, why in left.items() if not why]
-    if not kept:
+    largest, part = max(network.named_children(), key=lambda child: sum(p.numel() for p in child[1].parameters()))
+    if not any(name.startswith(f"{largest}.") for name in kept):
+        wanted = [f"{largest}.{name}" for name, _ in part.named_parameters()]
         raise RunError(
-            f"{path}: none of its {len(given)} tensors fits the network: "
-            f"it has {_few(given)}; the network wants {_few(own)}"
+            f"{path}: of another architecture: none of its {len(given)} tensors fits the network's {largest}; "
+            f"it has {_few(given)}; the network wants {_few(wanted)}"
         )
     network.load_state_dict({name: given[name] for name in kept}, strict=False)
     reasons = {name: why for name, why in left.items() if why}
