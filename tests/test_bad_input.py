@@ -117,7 +117,7 @@ def bad(told: Told) -> Path:
     [
         (
             "audio.windw=2",
-            'mine.toml: audio.windw: unknown key; did you mean "window"? known: rate, window, hop, level, on_error '
+            'mine.toml: audio.windw: unknown key; did you mean "window"? known: rate, window, hop, level, trim, on_error '
             "(given by --set)",
         ),
         ("audio.rate=3.7", "mine.toml: audio.rate: must be an integer, is 3.7 (given by --set)"),
