@@ -8,6 +8,7 @@ import pytest
 import torch
 from soundbench_plugins.backbone.eres2net import ERes2Net
 from soundbench_plugins.backbone.eres2netv2 import ERes2NetV2
+from soundbench_plugins.backbone.res2net import Res2Net
 from soundbench_plugins.backbone.resnet_se import ResNetSE
 from soundbench_plugins.pooling.tsp import TSP
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "eres2net": lambda bands: ERes2Net(bands, layers=[1, 1, 2, 1], width=8),
     "eres2netv2": lambda bands: ERes2NetV2(bands, layers=[1, 1, 2, 1], width=8),
+    "res2net": lambda bands: Res2Net(bands, layers=[2, 1, 1, 1], width=8),
     "resnet-se": lambda bands: ResNetSE(bands, layers=[1, 2, 1, 1], widths=[8, 8, 12, 16]),
 }
 
