@@ -65,20 +65,20 @@ def speed(rounds: int, batch: int) -> None:
 
 def judge(run: Path) -> None:
     from soundbench import classifier, rundir
-    from soundbench.judging import judge as judged_by
 
     model = classifier.load(run)
     rows = rundir.read_rows(run / "predictions.csv")
     truth = np.array([model.classes.index(row["label"]) for row in rows])
     stored = np.array([model.classes.index(row["predicted"]) for row in rows])
     print(f"stored predictions: {(stored == truth).mean():.4f} of {len(rows)} clips")
-    sounds = [model.hear(Path(row["path"]), None) for row in rows]
+    paths = [Path(row["path"]) for row in rows]
     for precision in PRECISIONS:
-        by = attrs.evolve(model.judge, precision=precision)
+        model.judge = attrs.evolve(model.judge, precision=precision)
         began = time.perf_counter()
-        scores = judged_by(by, model.windows(sounds, 32)).scores
+        judged = [found for _, found in model.predict_files(paths)]
         seconds = time.perf_counter() - began
-        accuracy = (scores.argmax(axis=1) == truth).mean()
+        labels = [found.label for found in judged if isinstance(found, classifier.Prediction)]
+        accuracy = np.mean([model.classes.index(label) == one for label, one in zip(labels, truth, strict=True)])
         print(f"{precision}: {accuracy:.4f}, {len(rows) / seconds:.1f} clips/s")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias
@@ -22,7 +22,19 @@ import soxr
 from soundbench import containers, pyav, sndfile
 from soundbench.errors import CallError, SoundError
 
-__all__ = ["SUFFIXES", "VERSIONS", "SoundInfo", "Source", "decode", "info", "load", "resample", "trim"]
+__all__ = [
+    "SUFFIXES",
+    "VERSIONS",
+    "SoundInfo",
+    "Source",
+    "blocks",
+    "decode",
+    "info",
+    "load",
+    "loud",
+    "resample",
+    "trim",
+]
 
 Source: TypeAlias = str | Path | bytes | BinaryIO
 
@@ -142,14 +154,49 @@ def resample(samples: np.ndarray, rate: int, target: int) -> np.ndarray:
 def load(source: Source, rate: int, start: float = 0.0, stop: float | None = None) -> np.ndarray:
     """`decode` and `resample`: samples `(S,)` float32 at `rate`, never none."""
     samples, native = decode(source, start, stop)
-    seconds = len(samples) / native
+    _refuse_slow(_name(source), len(samples), native, rate)
+    return resample(samples, native, rate)
+
+
+def blocks(source: Source, rate: int) -> Iterator[np.ndarray]:
+    """`load`, a block of some seconds after the other: the same samples, and memory that does not grow with them.
+
+    What is damaged is refused when its block is reached.
+    """
+    with _open(source) as sound:
+        sound.refuse_damage()
+        decoder = pyav if sound.kind in containers.PYAV_KINDS else sndfile
+        resampler: Any = None
+        heard = given = 0
+        first = np.empty(0, np.float32)
+        for samples, native, lossy in decoder.stream(sound.name, sound.target, sound.kind):
+            if not len(samples):
+                continue
+            samples = _checked(sound, samples, lossy)
+            first = first if heard else samples[:1].copy()
+            heard += len(samples)
+            _refuse_slow(sound.name, heard, native, rate)
+            if native != rate:
+                resampler = resampler or soxr.ResampleStream(native, rate, 1, dtype="float32", quality="HQ")
+                samples = resampler.resample_chunk(samples)
+            given += len(samples)
+            if len(samples):
+                yield samples
+        if not heard:
+            raise sound.error("holds no samples")
+        if resampler:
+            rest = resampler.resample_chunk(np.empty(0, np.float32), last=True)
+            if len(rest) or not given:
+                yield rest if len(rest) else first
+
+
+def _refuse_slow(name: str, samples: int, native: int, rate: int) -> None:
+    """Refuse what would grow beyond measure when it is resampled."""
+    seconds = samples / native
     if seconds > LONGEST and native * 16 < rate:
         hours = f"{seconds / 3600:.0f} hours" if seconds >= 7200 else f"{seconds / 60:.0f} minutes"
-        raise SoundError(
-            _name(source),
-            f"its header says {native} Hz, which makes it last {hours}; a rate so low may last an hour at most",
-        )
-    return resample(samples, native, rate)
+        reason = f"its header says {native} Hz, which makes it last {hours}; a rate so low may last an hour at most"
+        raise SoundError(name, reason)
 
 
 def trim(samples: np.ndarray, rate: int, decibels: float | Literal["off"]) -> np.ndarray:
@@ -160,10 +207,28 @@ def trim(samples: np.ndarray, rate: int, decibels: float | Literal["off"]) -> np
     """
     if decibels == "off":
         return samples
+    begin, end = loud([samples], rate, decibels)
+    return samples[begin:end]
+
+
+def loud(parts: Iterable[np.ndarray], rate: int, decibels: float) -> tuple[int, int]:
+    """From where to where `trim` keeps a sound that comes in blocks, in samples."""
     size = max(round(FRAME * rate), 1)
-    energies = np.add.reduceat(np.square(samples, dtype=np.float64), np.arange(0, len(samples), size))
-    loud = np.flatnonzero(energies >= energies.max() * 10 ** (-decibels / 10))
-    return samples[loud[0] * size : (loud[-1] + 1) * size]
+    energies: list[np.ndarray] = []
+    left = np.empty(0, np.float32)
+    total = 0
+    for part in parts:
+        total += len(part)
+        joined = np.concatenate([left, part]) if len(left) else part
+        whole = len(joined) // size * size
+        if whole:
+            energies.append(np.square(joined[:whole].reshape(-1, size), dtype=np.float64).sum(axis=1))
+        left = joined[whole:]
+    if len(left):
+        energies.append(np.square(left, dtype=np.float64).sum(keepdims=True))
+    frames = np.concatenate(energies)
+    kept = np.flatnonzero(frames >= frames.max() * 10 ** (-decibels / 10))
+    return int(kept[0]) * size, min((int(kept[-1]) + 1) * size, total)
 
 
 def info(path: Source) -> SoundInfo:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, overload
+from typing import Any, overload
 
 import attrs
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from soundbench import assembly, audio, checkpoints
+from soundbench import assembly, checkpoints, hearing, judging
 from soundbench import recipe as recipes
 from soundbench.errors import CallError, SoundError
-from soundbench.judging import Grid, Judge, judge
-from soundbench.loading import RawBatch, pack, window_grid
+from soundbench.events import Event, EventFinder, EventRules
+from soundbench.hearing import Sound
+from soundbench.judging import Grid, Judge
+from soundbench.loading import RawBatch, pack
 from soundbench.machine import settle
 from soundbench.network import Network
-from soundbench.store import quantize
 
-__all__ = ["Classifier", "Prediction", "load"]
+__all__ = ["Classifier", "Ended", "Heard", "Prediction", "WindowPrediction", "load"]
 
-Sound = str | Path | bytes | BinaryIO | NDArray[Any] | torch.Tensor
+Values = NDArray[np.float32]
 
 
 @attrs.frozen
@@ -45,6 +46,55 @@ class Prediction:
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
         return {"label": self.label, "score": self.score, "labels": list(self.labels), "scores": dict(self.scores)}
+
+
+@attrs.frozen
+class WindowPrediction(Prediction):
+    """The judgement of one window of a sound.
+
+    Attributes:
+        start: where it begins, in seconds.
+        end: where it ends.
+    """
+
+    start: float
+    end: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"start": self.start, "end": self.end, **super().to_dict()}
+
+
+@attrs.frozen(eq=False)
+class Heard:
+    """A window that went through the network.
+
+    Attributes:
+        sound: which sound it is of, by its place among those given.
+        start: where it begins, in seconds.
+        end: where it ends.
+        values: its scores `(K,)`, or its embedding.
+    """
+
+    sound: int
+    start: float
+    end: float
+    values: Values
+
+
+@attrs.frozen(eq=False)
+class Ended:
+    """The end of a sound, after its windows.
+
+    Attributes:
+        sound: which one.
+        seconds: how much of it was judged.
+        error: what is wrong with it; then its windows count for nothing.
+    """
+
+    sound: int
+    seconds: float
+    error: SoundError | None
 
 
 def load(path: str | Path, *, device: str = "auto", trust_code: bool = False) -> Classifier:
@@ -80,7 +130,7 @@ def load(path: str | Path, *, device: str = "auto", trust_code: bool = False) ->
 
 
 class Classifier:
-    """Judges sounds with a trained network.
+    """Judges sounds with a trained network, in its judging mode; several threads may use one.
 
     Args:
         judge: the network on its device, and how it is brought to bear.
@@ -95,6 +145,7 @@ class Classifier:
     ) -> None:
         self.judge, self.classes, self.rate, self.grid = judge, tuple(classes), rate, grid
         self.thresholds = thresholds
+        judge.network.eval()
 
     @property
     def network(self) -> Network:
@@ -110,7 +161,7 @@ class Classifier:
     def predict(
         self, sound: Sound | list[Sound], rate: int | None = None, *, batch: int = 32
     ) -> Prediction | list[Prediction]:
-        """Judge one sound, or each of a list.
+        """Judge one sound, or each of a list; of any length.
 
         Args:
             sound: a path, the bytes of a file, an open binary file, or samples with their `rate`: an array or tensor
@@ -122,65 +173,150 @@ class Classifier:
             SoundError: a sound that cannot be read.
             CallError: samples without a rate, or of a shape that is no sound.
         """
-        if isinstance(sound, list):
-            return self._judge([self.hear(one, rate) for one in sound], batch)
-        return self._judge([self.hear(sound, rate)], batch)[0]
+        means = self._means(sound if isinstance(sound, list) else [sound], rate, self.scored, batch)
+        found = [self.prediction(mean) for mean in means]
+        return found if isinstance(sound, list) else found[0]
 
     def predict_files(
         self, paths: Sequence[Path], *, batch: int = 32
     ) -> Iterator[tuple[Path, Prediction | SoundError]]:
-        """Judge files, as many at a time as fill a batch, so that memory does not grow with their number.
+        """Judge files; memory grows neither with their number nor with their length.
 
         Yields:
             Each path, in order, with its judgement, or with what is wrong with the file.
         """
-        heard: list[tuple[Path, NDArray[np.float32] | SoundError]] = []
-        samples = 0
-        for number, path in enumerate(paths, start=1):
-            sound = self._try(path)
-            heard.append((path, sound))
-            samples += self.grid.hop if isinstance(sound, SoundError) else max(len(sound), self.grid.hop)
-            if samples >= batch * self.grid.hop or number == len(paths):
-                judged = iter(self._judge([one for _, one in heard if not isinstance(one, SoundError)], batch))
-                for place, one in heard:
-                    yield place, one if isinstance(one, SoundError) else next(judged)
-                heard, samples = [], 0
+        for number, mean in _averaged(self.flow(paths, batch=batch)):
+            yield paths[number], mean if isinstance(mean, SoundError) else self.prediction(mean)
 
-    def _try(self, path: Path) -> NDArray[np.float32] | SoundError:
-        try:
-            return self.hear(path, None)
-        except SoundError as error:
-            return error
+    def windows(
+        self, sound: Sound, rate: int | None = None, *, hop: float | None = None, batch: int = 32
+    ) -> Iterator[WindowPrediction]:
+        """Judge each window of a sound, as they come.
 
-    def hear(self, sound: Sound, rate: int | None) -> NDArray[np.float32]:
-        """A sound as the network hears it: one channel at its rate, its ends trimmed as those of its training were."""
-        if isinstance(sound, np.ndarray | torch.Tensor):
-            samples = audio.resample(_mono(sound), _checked(rate), self.rate)
-        else:
-            samples = audio.load(sound, self.rate)
-        return audio.trim(samples, self.rate, self.grid.trim)
+        Args:
+            sound: as for `predict`.
+            rate: samples a second, for samples.
+            hop: seconds between the beginnings of windows; None for that of the model.
+            batch: windows that go through the network together.
 
-    def _judge(self, sounds: list[NDArray[np.float32]], batch: int) -> list[Prediction]:
-        if not sounds:
-            return []
-        judged = judge(self.judge, self.windows(sounds, batch))
-        return [self._prediction(scores) for scores in judged.scores]
+        Raises:
+            SoundError: it cannot be read, maybe after some windows.
+        """
+        for window in _good(self.flow([sound], rate, hop=hop, batch=batch)):
+            yield self.window_prediction(window)
 
-    def windows(self, sounds: list[NDArray[np.float32]], batch: int) -> Iterator[RawBatch]:
-        """The windows of the judging grid of every sound."""
-        lengths = np.array([len(samples) for samples in sounds])
-        owner, starts = window_grid(lengths, self.grid.window, self.grid.hop)
-        quantized = [quantize(samples) for samples in sounds]
-        for first in range(0, len(owner), batch):
-            part = slice(first, first + batch)
-            windows = [
-                quantized[sound][0][start : start + self.grid.window]
-                for sound, start in zip(owner[part], starts[part], strict=True)
-            ]
-            scales = [quantized[sound][1] for sound in owner[part]]
-            yield pack(windows, scales, owner[part].tolist(), len(self.classes))
+    def events(
+        self,
+        sound: Sound,
+        rate: int | None = None,
+        *,
+        rules: EventRules | None = None,
+        hop: float | None = None,
+        batch: int = 32,
+    ) -> list[Event]:
+        """What sounded when, by the beginning; the more exact, the smaller the hop.
 
-    def _prediction(self, scores: NDArray[np.float32]) -> Prediction:
+        Args:
+            sound: as for `predict`.
+            rate: samples a second, for samples.
+            rules: what makes an event; None for `event_rules()`.
+            hop: seconds between the beginnings of windows; None for that of the model.
+            batch: windows that go through the network together.
+        """
+        finder = EventFinder(self.classes, rules or self.event_rules())
+        found: list[Event] = []
+        for window in _good(self.flow([sound], rate, hop=hop, batch=batch)):
+            found += finder.feed(window.values[None], [window.start], [window.end])
+        return sorted(found + finder.finish(), key=lambda event: event.start)
+
+    def event_rules(self, **options: Any) -> EventRules:
+        """Rules whose `on` is each class's threshold where the model has them; 0.5 for one with a class a sound."""
+        return EventRules(**({} if self.thresholds is None else {"on": self.thresholds}) | options)
+
+    def embed(self, sound: Sound | list[Sound], rate: int | None = None, *, batch: int = 32) -> Values:
+        """What the network's last layer sees, the mean of a sound's windows: `(D,)`, or `(N, D)` of a list of N."""
+        means = self._means(sound if isinstance(sound, list) else [sound], rate, self.embedded, batch)
+        return np.stack(means) if isinstance(sound, list) else means[0]
+
+    def scored(self, raw: RawBatch) -> Values:
+        """The scores of windows, `(B, K)`."""
+        return judging.scores(self.judge, raw)
+
+    def embedded(self, raw: RawBatch) -> Values:
+        """The embeddings of windows, `(B, D)`."""
+        return judging.embeddings(self.judge, raw)
+
+    def flow(
+        self,
+        sounds: Iterable[Sound],
+        rate: int | None = None,
+        *,
+        hop: float | None = None,
+        batch: int = 32,
+        compute: Callable[[RawBatch], Values] | None = None,
+    ) -> Iterator[Heard | Ended]:
+        """The windows of sound after sound, a batch at a time, and the end of each sound.
+
+        Args:
+            sounds: as for `predict`; read when their turn comes.
+            rate: samples a second, for samples.
+            hop: seconds between the beginnings of windows; None for that of the model.
+            batch: windows that go through the network together, of one sound or of several.
+            compute: what is wanted of them: `scored` or `embedded`.
+        """
+        grid = self.grid if hop is None else attrs.evolve(self.grid, hop=_samples(hop, self.rate))
+        compute = compute or self.scored
+        waiting: list[tuple[int, hearing.Window] | Ended] = []
+        count = 0
+        for number, sound in enumerate(sounds):
+            last, error = 0, None
+            try:
+                for window in hearing.windows(sound, rate, self.rate, grid):
+                    waiting.append((number, window))
+                    last, count = window.start + len(window.samples), count + 1
+                    if count == batch:
+                        yield from self._through(waiting, compute)
+                        waiting, count = [], 0
+            except SoundError as wrong:
+                error = wrong
+            waiting.append(Ended(number, last / self.rate, error))
+            if not count or len(waiting) > 4 * batch:
+                yield from self._through(waiting, compute)
+                waiting, count = [], 0
+        yield from self._through(waiting, compute)
+
+    def _through(
+        self, waiting: list[tuple[int, hearing.Window] | Ended], compute: Callable[[RawBatch], Values]
+    ) -> Iterator[Heard | Ended]:
+        """What is waiting, its windows gone through the network together."""
+        heard = [window for window in waiting if not isinstance(window, Ended)]
+        if heard:
+            rows, scales = [window.samples for _, window in heard], [window.scale for _, window in heard]
+            values = iter(compute(pack(rows, scales, list(range(len(heard))), len(self.classes))))
+        for one in waiting:
+            if isinstance(one, Ended):
+                yield one
+            else:
+                start, stop = one[1].start, one[1].start + len(one[1].samples)
+                yield Heard(one[0], start / self.rate, stop / self.rate, next(values))
+
+    def _means(
+        self, sounds: list[Sound], rate: int | None, compute: Callable[[RawBatch], Values], batch: int
+    ) -> list[Values]:
+        found: list[Values] = []
+        for _, mean in _averaged(self.flow(sounds, rate, batch=batch, compute=compute)):
+            if isinstance(mean, SoundError):
+                raise mean
+            found.append(mean)
+        return found
+
+    def window_prediction(self, window: Heard) -> WindowPrediction:
+        """A window's scores as a judgement."""
+        judged = self.prediction(window.values)
+        return WindowPrediction(judged.label, judged.score, judged.scores, judged.labels, window.start, window.end)
+
+    def prediction(self, scores: Values) -> Prediction:
+        """Scores `(K,)` as a judgement."""
         ranked = np.argsort(-scores, kind="stable")
         named = {self.classes[code]: float(scores[code]) for code in ranked}
         carried = ranked[:1] if self.thresholds is None else ranked[scores[ranked] >= np.array(self.thresholds)[ranked]]
@@ -188,30 +324,32 @@ class Classifier:
         return Prediction(self.classes[ranked[0]], float(scores[ranked[0]]), named, labels)
 
 
-def _checked(rate: int | None) -> int:
-    if rate is None:
-        raise CallError("samples need their rate: predict(samples, rate=16000)")
-    if not rate > 0:
-        raise CallError(f"rate: {rate} is no rate; it is samples a second")
-    return rate
+def _samples(hop: float, rate: int) -> int:
+    if not 1 <= hop * rate < 1 << 40:
+        raise CallError(f"hop must be seconds, at least one sample of {rate} a second, is {hop}")
+    return round(hop * rate)
 
 
-def _mono(sound: NDArray[Any] | torch.Tensor) -> NDArray[np.float32]:
-    """Samples `(S,)` or `(C, S)`, floats or integers, as one channel of floats."""
-    samples = sound.detach().cpu().numpy() if isinstance(sound, torch.Tensor) else sound
-    if samples.ndim not in {1, 2} or 0 in samples.shape:
-        raise CallError(f"samples of shape {samples.shape} are no sound; give (samples,) or (channels, samples)")
-    if samples.ndim == 2 and samples.shape[0] > samples.shape[1]:
-        raise CallError(
-            f"samples of shape {samples.shape}: more channels than samples; give (channels, samples), channels first"
-        )
-    if np.issubdtype(samples.dtype, np.integer):
-        info = np.iinfo(samples.dtype)
-        middle = 0 if info.min < 0 else (info.max + 1) // 2
-        samples = (samples.astype(np.float64) - middle) / (info.max - middle + 1)
-    if not np.issubdtype(samples.dtype, np.floating):
-        raise CallError(f"samples of type {samples.dtype} are no sound; give floats in [-1, 1] or integers")
-    if not np.isfinite(samples).all():
-        raise CallError("samples hold NaN or infinity")
-    mixed = samples.mean(axis=0) if samples.ndim == 2 else samples
-    return np.ascontiguousarray(mixed, dtype=np.float32)
+def _good(flow: Iterable[Heard | Ended]) -> Iterator[Heard]:
+    """The windows of one sound.
+
+    Raises:
+        SoundError: what was wrong with it.
+    """
+    for one in flow:
+        if isinstance(one, Heard):
+            yield one
+        elif one.error:
+            raise one.error
+
+
+def _averaged(flow: Iterable[Heard | Ended]) -> Iterator[tuple[int, Values | SoundError]]:
+    """The mean of each sound's windows, or what is wrong with it."""
+    total: NDArray[np.float64] | float = 0.0
+    count = 0
+    for one in flow:
+        if isinstance(one, Heard):
+            total, count = total + one.values.astype(np.float64), count + 1
+        else:
+            yield one.sound, one.error or np.asarray(total / count, np.float32)
+            total, count = 0.0, 0

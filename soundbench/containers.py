@@ -6,6 +6,8 @@ AIFF, Ogg), or print what they think of it on standard error (MP3). So the frame
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
 import struct
 import zlib
@@ -20,6 +22,9 @@ __all__ = ["PYAV_KINDS", "damage", "last_ogg_page", "sniff"]
 SLACK = 256
 # Bytes after the last MPEG frame that are let pass without being a known tag.
 TAIL = 4096
+# Bytes of a file that may as well be read at once.
+LARGE = 1 << 24
+Data = bytes | mmap.mmap
 MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"fLaC", "FLAC"),
     (0, b"OggS", "Ogg"),
@@ -73,12 +78,20 @@ def _at(file: BinaryIO, offset: int, count: int) -> bytes:
     return file.read(count)
 
 
+def _whole(file: BinaryIO, size: int) -> Data:
+    """All of a file; where it is large, mapped, so that hours of sound need no memory for it."""
+    if size > LARGE:
+        with contextlib.suppress(OSError, ValueError):
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return _at(file, 0, size)
+
+
 def _after_id3(file: BinaryIO) -> int:
     """Where the sound begins: after an ID3v2 tag, if there is one."""
     return _id3_end(_at(file, 0, 10), 0)
 
 
-def _id3_end(data: bytes, at: int) -> int:
+def _id3_end(data: Data, at: int) -> int:
     if data[at : at + 3] != b"ID3" or len(data) < at + 10:
         return at
     length = 0
@@ -183,7 +196,7 @@ def last_ogg_page(file: BinaryIO) -> int:
 
 def _ogg(file: BinaryIO, size: int) -> str:
     """Every page whole, and with the checksum that it states. A stream without a last page is let pass."""
-    data = _at(file, 0, size)
+    data = _whole(file, size)
     at = 0
     while at < size:
         if data[at : at + 4] != b"OggS":
@@ -215,7 +228,7 @@ _BITRATES: Mapping[tuple[bool, int], tuple[int, ...]] = {  # (MPEG-1, layer): kb
 _TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 
 
-def _mpeg_frame(data: bytes, at: int) -> int:
+def _mpeg_frame(data: Data, at: int) -> int:
     """The length in bytes of the frame whose header stands there; 0 where none does."""
     head = data[at : at + 4]
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
@@ -232,7 +245,7 @@ def _mpeg_frame(data: bytes, at: int) -> int:
     return (72 if layer == 3 and version != 3 else 144) * bits // hertz + padding
 
 
-def _mpeg_promise(data: bytes, at: int) -> int:
+def _mpeg_promise(data: Data, at: int) -> int:
     """How many frames the header in the first frame promises, itself not counted; 0 where there is none."""
     frame = data[at : at + 64]
     tag = max(frame.find(b"Xing"), frame.find(b"Info"))
@@ -242,7 +255,7 @@ def _mpeg_promise(data: bytes, at: int) -> int:
 
 def _mpeg(file: BinaryIO, size: int) -> str:
     """Frame after frame to the end, and as many as promised. What is cut off without a promise is let pass."""
-    data = _at(file, 0, size)
+    data = _whole(file, size)
     at = first = _after_id3(file)
     frames = 0
     while at < size:
@@ -263,7 +276,7 @@ def _mpeg(file: BinaryIO, size: int) -> str:
     return ""
 
 
-def _mpeg_lost(data: bytes, at: int) -> str:
+def _mpeg_lost(data: Data, at: int) -> str:
     """What is wrong where a frame should begin and none does; "" where it is the end and its tags."""
     again = data.find(b"\xff", at)
     while again >= 0:
@@ -272,7 +285,7 @@ def _mpeg_lost(data: bytes, at: int) -> str:
             return f"corrupt: {again - at} bytes from byte {at} on are no MPEG audio; copy it again"
         again = data.find(b"\xff", again + 1)
     left = len(data) - at
-    if left > TAIL and not data.startswith(_TAGS, at):
+    if left > TAIL and not data[at : at + 16].startswith(_TAGS):
         return f"corrupt: the last {left} bytes are no MPEG audio; copy it again"
     return ""
 

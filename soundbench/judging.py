@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from soundbench import distributed
 from soundbench.clips import ClipTable
-from soundbench.contracts import Loss
+from soundbench.contracts import Batch, Loss
 from soundbench.loading import RawBatch, judging_batches, on_device
 from soundbench.machine import Machine, Precision
 from soundbench.network import Network
@@ -25,7 +25,7 @@ from soundbench.network import Network
 if TYPE_CHECKING:
     from soundbench.store import Store
 
-__all__ = ["Grid", "Judge", "Judged", "judge", "judge_clips", "make_evaluator"]
+__all__ = ["Grid", "Judge", "Judged", "embeddings", "judge", "judge_clips", "make_evaluator", "scores"]
 
 
 @attrs.frozen
@@ -84,12 +84,32 @@ def make_evaluator(by: Judge) -> Engine:
     """
 
     def process(_engine: Engine, raw: RawBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        with torch.inference_mode(), by.machine.autocast(by.precision):
-            batch = on_device(raw, by.machine.device, by.level)
-            logits = by.network(batch.data, batch.lengths).float()
+        with torch.inference_mode():
+            batch, logits = _logits(by, raw)
             return batch.index.cpu(), by.loss.scores(logits).cpu(), by.loss(logits, batch.target).cpu()
 
     return Engine(process)
+
+
+def _logits(by: Judge, raw: RawBatch) -> tuple[Batch, torch.Tensor]:
+    with by.machine.autocast(by.precision):
+        batch = on_device(raw, by.machine.device, by.level)
+        return batch, by.network(batch.data, batch.lengths).float()
+
+
+def scores(by: Judge, raw: RawBatch) -> NDArray[np.float32]:
+    """Of each window of a batch the scores, `(B, K)`; the network is in its judging mode. Safe in several threads."""
+    with torch.inference_mode():
+        found: NDArray[np.float32] = by.loss.scores(_logits(by, raw)[1]).cpu().numpy()
+    return found
+
+
+def embeddings(by: Judge, raw: RawBatch) -> NDArray[np.float32]:
+    """Of each window of a batch what the classifier sees, `(B, D)`; as `scores`."""
+    with torch.inference_mode(), by.machine.autocast(by.precision):
+        batch = on_device(raw, by.machine.device, by.level)
+        found: NDArray[np.float32] = by.network.embed(batch.data, batch.lengths).float().cpu().numpy()
+    return found
 
 
 def judge(by: Judge, batches: Iterable[RawBatch]) -> Judged:

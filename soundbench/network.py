@@ -113,6 +113,12 @@ class Network(nn.Module):
         logits: Tensor = self.head(self.pooling(frames, lengths))
         return logits
 
+    def embed(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """What the classifier sees, `(B, D)`: the head's embedding, or the pooled vector where it has none."""
+        frames, lengths = self.backbone(*self.features(waveform, lengths))
+        vectors: Tensor = self.head.get_submodule("embed")(self.pooling(frames, lengths))
+        return vectors
+
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """Logits `(B, K)`."""
         return self.classify(*self.features(waveform, lengths))

@@ -12,7 +12,7 @@ import numpy as np
 
 from soundbench.errors import SoundError
 
-__all__ = ["decode", "info"]
+__all__ = ["decode", "info", "stream"]
 
 # Seconds that may be missing of what the container promises: codecs fill and trim their first and last frames.
 SLACK = 0.5
@@ -46,10 +46,21 @@ def decode(name: str, target: Any, kind: str, start: float, stop: float | None) 
             if done >= end:
                 break
         promised = _seconds(container, stream)
-    if stop is None and rate and promised - done / rate > SLACK:
-        there = f"its header promises {promised:.2f} s of sound, {done / rate:.2f} s are there"
-        raise SoundError(name, f"truncated: {there}; copy it again")
+    if stop is None and rate:
+        _refuse_truncated(name, promised, done / rate)
     return np.concatenate([*parts, np.empty(0, dtype=np.float32)]), rate, True
+
+
+def stream(name: str, target: Any, kind: str) -> Iterator[tuple[np.ndarray, int, bool]]:
+    """`decode` of the whole, block after block."""
+    seconds = 0.0
+    with _open(name, target, kind) as (container, track):
+        for block, rate in _frames(container, track):
+            seconds += block.shape[1] / rate
+            yield block.mean(axis=0, dtype=np.float32), rate, True
+        promised = _seconds(container, track)
+    if seconds:
+        _refuse_truncated(name, promised, seconds)
 
 
 def info(name: str, target: Any, kind: str) -> tuple[int, int, float, str]:
@@ -87,6 +98,12 @@ def _frames(container: Any, stream: Any) -> Iterator[tuple[np.ndarray, int]]:
     for frame in container.decode(stream):
         for part in planar.resample(frame):
             yield part.to_ndarray(), part.sample_rate
+
+
+def _refuse_truncated(name: str, promised: float, there: float) -> None:
+    if promised - there > SLACK:
+        said = f"its header promises {promised:.2f} s of sound, {there:.2f} s are there"
+        raise SoundError(name, f"truncated: {said}; copy it again")
 
 
 def _seconds(container: Any, stream: Any) -> float:

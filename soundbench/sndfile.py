@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ import soundfile
 from soundbench import containers
 from soundbench.errors import SoundError
 
-__all__ = ["VERSION", "decode", "info"]
+__all__ = ["VERSION", "decode", "info", "stream"]
 
 VERSION = f"libsndfile {soundfile.__libsndfile_version__}"
 
 # Samples of all channels that are decoded at a time, so that a hundred channels or ten hours take no more memory.
 BLOCK = 1 << 22
+# And of a stream.
+STRETCH = 1 << 20
 # libsndfile's length of what does not state its own.
 ENDLESS = 1 << 62
 # MP3's frames lean on earlier ones, up to nine of them: what is decoded right after a seek is wrong.
@@ -59,6 +62,28 @@ def decode(name: str, target: Any, kind: str, start: float, stop: float | None) 
         if len(samples) < expected:
             raise SoundError(name, f"corrupt: {len(samples)} of {expected} samples can be decoded; copy it again")
         return samples, rate, file.subtype in LOSSY
+
+
+def stream(name: str, target: Any, kind: str) -> Iterator[tuple[np.ndarray, int, bool]]:
+    """`decode` of the whole, block after block."""
+    with _open(name, target, kind) as file:
+        file.seekable = lambda: False  # as above
+        rate, frames, lossy = file.samplerate, file.frames, file.subtype in LOSSY
+        known = frames < ENDLESS and "MPEG" not in file.subtype
+        most = max(STRETCH // file.channels, 1)
+        done = 0
+        while True:
+            asked = min(most, frames + 1) if done == 0 else most
+            try:
+                block = file.read(out=np.empty((asked, file.channels), dtype=np.float32))
+            except soundfile.LibsndfileError as error:
+                raise _unreadable(name, kind, error) from None
+            done += len(block)
+            yield _mixed(block.T), rate, lossy
+            if len(block) < asked:
+                break
+        if known and done < frames:
+            raise SoundError(name, f"corrupt: {done} of {frames} samples can be decoded; copy it again")
 
 
 def info(name: str, target: Any, kind: str) -> tuple[int, int, float, str]:

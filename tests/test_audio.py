@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from soundbench import audio, sndfile
+from soundbench import audio, containers, sndfile
 from soundbench.errors import CallError, SoundError
 
 RATE = 16000
@@ -449,6 +449,64 @@ def test_a_sound_of_one_sample_stays_a_sound(tmp_path, count):
     assert len(audio.load(path, 96000)) >= 1
 
 
+@pytest.mark.parametrize(("suffix", "form", "coding", "error", "added"), FORMATS)
+def test_blocks_are_the_sound_as_a_whole(tmp_path, monkeypatch, suffix, form, coding, error, added):
+    path = write(tmp_path / f"a.{suffix}", np.stack([noise(48000), noise(48000, 2)], 1), form=form, coding=coding)
+    for rate in (RATE, 11025, 44100):
+        whole = audio.load(path, rate)
+        (block,) = audio.blocks(path, RATE)
+        np.testing.assert_array_equal(block, audio.load(path, RATE))
+        with monkeypatch.context() as patch:
+            patch.setattr(sndfile, "STRETCH", 5000)
+            blocks = list(audio.blocks(path.read_bytes(), rate))
+        assert len(blocks) > 15
+        np.testing.assert_array_equal(np.concatenate(blocks), whole)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 2500])
+def test_blocks_of_hardly_a_sound_are_a_sound(tmp_path, monkeypatch, count):
+    monkeypatch.setattr(sndfile, "STRETCH", 1)
+    path = write(tmp_path / "a.wav", noise(count), 44100)
+    for rate in (44100, RATE, 8000):
+        np.testing.assert_array_equal(np.concatenate(list(audio.blocks(path, rate))), audio.load(path, rate))
+
+
+def test_what_cannot_be_read_whole_cannot_be_read_in_blocks(tmp_path):
+    nothing = write(tmp_path / "nothing.wav", np.zeros(0, np.float32))
+    cut = write(tmp_path / "cut.wav", noise(9000))
+    cut.write_bytes(cut.read_bytes()[:9000])
+    nan = write(tmp_path / "nan.wav", np.float32([0.1, np.nan]), coding="FLOAT")
+    slow = write(tmp_path / "slow.wav", noise(144000), rate=8)
+    text = tmp_path / "text.wav"
+    text.write_text("no sound")
+    for path in (nothing, cut, nan, slow, text, tmp_path / "missing.wav", tmp_path):
+        wanted = message(lambda: audio.load(path, RATE))  # noqa: B023
+        assert message(lambda: list(audio.blocks(path, RATE))) == wanted  # noqa: B023
+
+
+def test_a_large_file_is_looked_through_without_reading_it_at_once(tmp_path, monkeypatch):
+    for form, coding in (("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III")):
+        path = write(tmp_path / "a", noise(48000), form=form, coding=coding)
+        bad = tmp_path / "bad"
+        data = path.read_bytes()
+        bad.write_bytes(data[:6000] + bytes(1500) + data[7500:])
+        whole, wanted = audio.load(path, RATE), message(lambda: audio.load(bad, RATE))  # noqa: B023
+        with monkeypatch.context() as patch:
+            patch.setattr(containers, "LARGE", 100)
+            np.testing.assert_array_equal(audio.load(path, RATE), whole)
+            assert message(lambda: audio.load(bad, RATE)) == wanted  # noqa: B023
+
+
+@pytest.mark.parametrize("decibels", [0.5, 10.0, 30.0])
+def test_where_a_sound_is_loud_is_the_same_in_any_blocks(decibels):
+    draws = np.random.default_rng(0)
+    for count in (1, 300, 320, 5000, 5120):
+        sound = noise(count) * np.repeat(draws.uniform(0, 1, 18), 320)[:count]
+        cuts = np.sort(draws.integers(0, count + 1, 20))
+        begin, end = audio.loud(np.split(sound, cuts), RATE, decibels)
+        np.testing.assert_array_equal(sound[begin:end], audio.trim(sound, RATE, decibels))
+
+
 def test_silence_at_the_ends_is_trimmed_to_a_frame_of_20_ms():
     quiet, loud = 0.001 * noise(5000), noise(3200)
     sound = np.concatenate([quiet, loud, np.zeros(1000, np.float32), loud, quiet[:3333]])
@@ -512,6 +570,8 @@ def test_pyav_reads_what_libsndfile_does_not(tmp_path, name, codec, container):
     assert 0 <= len(whole) - 96000 < 3000
     assert amplitude(whole, 440, rate) == pytest.approx(0.5, abs=0.02)
     np.testing.assert_array_equal(audio.decode(path.read_bytes())[0], whole)
+    for other in (48000, 16000):
+        np.testing.assert_array_equal(np.concatenate(list(audio.blocks(path, other))), audio.load(path, other))
     np.testing.assert_array_equal(audio.decode(path, 0.5, 0.75)[0], whole[24000:36000])
     np.testing.assert_array_equal(audio.decode(path, 1.0)[0], whole[48000:])
     assert (audio.info(path).rate, audio.info(path).channels) == (48000, 2)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,9 +17,10 @@ import torch
 from test_network import toy
 from toys import ToyLoss
 
-from soundbench import audio
+from soundbench import audio, hearing, sndfile
 from soundbench.classifier import Classifier, load
 from soundbench.errors import CallError, RunError, SoundError
+from soundbench.events import EventRules, find_events
 from soundbench.judging import Grid, Judge
 from soundbench.machine import Machine
 
@@ -107,23 +113,150 @@ def test_bad_files_are_rows_and_good_ones_are_judged(
     assert kinds == [False, True, True, True, False]
 
 
-def test_of_many_long_files_one_at_a_time_is_in_memory(
+def test_no_more_files_are_read_ahead_than_fill_a_batch(
     classifier: Classifier, samples: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that fills a batch by itself waits for no other."""
     read: list[str] = []
+    blocks = audio.blocks
 
-    def load_and_tell(path: Path, rate: int) -> np.ndarray:
+    def read_and_tell(path: Path, rate: int) -> Iterator[np.ndarray]:
         read.append(path.name)
-        return load_sound(path, rate)
+        return blocks(path, rate)
 
-    load_sound = audio.load
-    monkeypatch.setattr(audio, "load", load_and_tell)
+    monkeypatch.setattr(audio, "blocks", read_and_tell)
     paths = [tmp_path / f"{number}.wav" for number in range(5)]
-    for path, copies in zip(paths, (3, 3, 1, 1, 1), strict=True):
+    for path, copies in zip(paths, (3, 3, 1, 1, 1), strict=True):  # windows: 10, 10, 4, 4, 4
         soundfile.write(path, np.tile(samples, copies), 8000)
     seen = [(path.name, len(read)) for path, _ in classifier.predict_files(paths, batch=8)]
-    assert seen == [("0.wav", 1), ("1.wav", 2), ("2.wav", 5), ("3.wav", 5), ("4.wav", 5)]
+    assert seen == [("0.wav", 2), ("1.wav", 3), ("2.wav", 3), ("3.wav", 5), ("4.wav", 5)]
+
+
+@pytest.fixture
+def rendered(tmp_path: Path) -> Path:
+    """Three seconds of noise that grows, between silences, in 16 bits."""
+    noise = np.random.default_rng(3).standard_normal(24000)
+    envelope = np.concatenate([np.zeros(2000), np.linspace(0.02, 0.2, 20000), np.zeros(2000)])
+    path = tmp_path / "long.wav"
+    soundfile.write(path, envelope * noise, 8000)
+    return path
+
+
+def test_windows_are_those_of_the_grid_and_their_mean_is_the_prediction(classifier: Classifier, rendered: Path) -> None:
+    found = list(classifier.windows(rendered, batch=4))
+    assert [window.start for window in found] == pytest.approx([0.2 * k for k in range(15)])
+    assert [window.end for window in found] == pytest.approx([0.2 * k + 0.2 for k in range(15)])
+    mean = {label: np.mean([window.scores[label] for window in found]) for label in CLASSES}
+    assert classifier.predict(rendered).scores == pytest.approx(mean, abs=1e-6)
+    assert found[0].to_dict()["end"] == 0.2
+    finer = list(classifier.windows(rendered, hop=0.15))
+    assert [window.start for window in finer] == pytest.approx([*np.arange(19) * 0.15, 2.8])
+    alone = classifier.predict(soundfile.read(rendered)[0][1200:2800], rate=8000)
+    assert finer[1].scores == pytest.approx(alone.scores, abs=1e-3)
+
+
+@pytest.mark.parametrize("trim", ["off", 20.0])
+def test_a_long_sound_is_judged_in_blocks_as_it_is_as_a_whole(
+    classifier: Classifier, rendered: Path, monkeypatch: pytest.MonkeyPatch, trim: float | Literal["off"]
+) -> None:
+    whole = Classifier(classifier.judge, CLASSES, 8000, Grid(1600, 1000, trim))
+    wanted, expected = whole.predict(rendered), list(whole.windows(rendered))
+    if trim != "off":
+        assert expected[0].start > 0.1
+    monkeypatch.setattr(hearing, "WHOLE", 0.5)
+    for block in (700, 1, 5000):
+        monkeypatch.setattr(sndfile, "STRETCH", max(block, 100))
+        for form in (rendered, rendered.read_bytes()):
+            assert whole.predict(form).scores == pytest.approx(wanted.scores, abs=2e-4)
+            for one, other in zip(whole.windows(form), expected, strict=True):
+                assert (one.start, one.end) == (other.start, other.end)
+                assert one.scores == pytest.approx(other.scores, abs=2e-3)
+
+
+def test_events_are_those_of_the_windows(classifier: Classifier, rendered: Path) -> None:
+    rules = EventRules(on=0.21, gap=0.2)
+    windows = list(classifier.windows(rendered, hop=0.1))
+    scores = [[window.scores[label] for label in CLASSES] for window in windows]
+    wanted = find_events(scores, [w.start for w in windows], [w.end for w in windows], CLASSES, rules)
+    assert wanted
+    assert classifier.events(rendered, hop=0.1, rules=rules) == wanted
+    tagger = Classifier(classifier.judge, CLASSES, 8000, Grid(1600, 1600), [0.1, 0.2, 0.3, 0.4, 0.5])
+    assert tagger.event_rules(gap=1).on == (0.1, 0.2, 0.3, 0.4, 0.5)
+    assert classifier.event_rules() == EventRules()
+
+
+def test_an_embedding_is_what_the_last_layer_sees(classifier: Classifier, samples: np.ndarray) -> None:
+    sounds = [samples[:1600], samples[:400]]
+    found = classifier.embed(sounds, 8000)
+    assert found.shape == (2, classifier.network.head.classify.in_features)
+    logits = classifier.network.head.classify(torch.from_numpy(found))
+    for row, sound in zip(logits.softmax(dim=1).tolist(), sounds, strict=True):
+        assert dict(zip(CLASSES, row, strict=True)) == pytest.approx(classifier.predict(sound, 8000).scores, abs=1e-5)
+    np.testing.assert_allclose(classifier.embed(samples[:400], 8000), found[1], atol=1e-5)
+
+
+def test_several_threads_may_use_one_classifier(classifier: Classifier, samples: np.ndarray) -> None:
+    sounds = [samples[: 500 + 37 * number] for number in range(60)]
+    alone = [classifier.predict(sound, rate=8000).scores for sound in sounds]
+    with ThreadPoolExecutor(8) as pool:
+        for one, other in zip(pool.map(lambda sound: classifier.predict(sound, rate=8000), sounds), alone, strict=True):
+            assert one.scores == other
+
+
+def test_what_breaks_in_the_middle_of_a_long_file_is_its_error_alone(
+    classifier: Classifier, samples: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hearing, "WHOLE", 0.5)
+    monkeypatch.setattr(sndfile, "STRETCH", 4000)
+    sound = np.tile(samples, 3)
+    soundfile.write(tmp_path / "good.wav", sound, 8000)
+    sound[9000] = np.nan
+    soundfile.write(tmp_path / "bad.wav", sound, 8000, subtype="FLOAT")
+    paths = [tmp_path / name for name in ("good.wav", "bad.wav", "good.wav")]
+    first, broken, last = (found for _, found in classifier.predict_files(paths, batch=3))
+    assert isinstance(broken, SoundError)
+    assert broken.reason == "1 of 4000 samples are NaN or infinite; samples are finite numbers"
+    assert not isinstance(first, SoundError)
+    assert not isinstance(last, SoundError)
+    assert last.scores == pytest.approx(first.scores, abs=1e-6)
+    with pytest.raises(SoundError, match="NaN"):
+        list(classifier.windows(paths[1]))
+
+
+@pytest.mark.parametrize("hop", [0, -1, float("nan"), 1e-9, float("inf")])
+def test_a_hop_that_is_none_is_refused(classifier: Classifier, samples: np.ndarray, hop: float) -> None:
+    with pytest.raises(CallError, match="hop must be seconds"):
+        list(classifier.windows(samples, 8000, hop=hop))
+
+
+MEMORY = """
+import resource, sys, torch
+sys.path.insert(0, {tests!r})
+from test_network import toy
+from toys import ToyLoss
+from soundbench.classifier import Classifier
+from soundbench.events import EventRules, find_events
+from soundbench.judging import Grid, Judge
+from soundbench.machine import Machine
+judge = Judge(toy().eval(), ToyLoss(5), Machine(torch.device("cpu"), "fp32", 1, False), "off")
+Classifier(judge, list("abcde"), 8000, Grid(80000, 80000)).predict({path!r})
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_hours_take_the_memory_of_a_minute(tmp_path: Path) -> None:
+    peaks = []
+    for minutes in (1, 120):
+        path = tmp_path / f"{minutes}.wav"
+        with soundfile.SoundFile(path, "w", 11025, 1) as file:
+            minute = 0.1 * np.random.default_rng(0).standard_normal(11025 * 60)
+            for _ in range(minutes):
+                file.write(minute)
+        code = MEMORY.format(tests=str(Path(__file__).parent), path=str(path))
+        peaks.append(
+            int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        )
+    assert peaks[1] <= 1.2 * peaks[0], peaks
 
 
 def test_what_is_no_run_is_said(tmp_path: Path) -> None:
