@@ -82,7 +82,9 @@ def import_model(
     _compare(path, network, imported.constants)
     fill(path, network, imported.weights)
     folder = _new(Path(out) if out is not None else Path("imported", imported.name))
-    checkpoints.save_model(folder, recipes.model_tables(model, model.classes, model.multilabel, model.thresholds), network)
+    checkpoints.save_model(
+        folder, recipes.model_tables(model, model.classes, model.multilabel, model.thresholds), network
+    )
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return Done(folder, len(model.classes), parameters, imported.notes)
 

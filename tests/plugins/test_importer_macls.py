@@ -454,7 +454,7 @@ def test_a_hundred_clips_get_macls_label_and_score(
     judged = soundbench.load(done.folder, device="cpu").predict([*sounds])
     assert [one.label for one in judged] == [said["label"] for said in wanted]
     assert len({said["label"] for said in wanted}) >= 3
-    # Weights that nobody trained multiply what float32 rounds off in the features, of one clip in a hundred beyond 1e-3,
+    # Weights that nobody trained multiply what float32 rounds off in the features, one clip in a hundred beyond 1e-3,
     # where macls is as far from itself in float64. With trained weights it is 3e-5.
     apart = sorted(abs(one.score - said["score"]) for one, said in zip(judged, wanted, strict=True))
     assert apart[98] < 1e-3
