@@ -61,7 +61,8 @@ def main() -> None:
         "# What lengths cost",
         "",
         f"`python benchmarks/masking.py --rounds {arguments.rounds} --batch {arguments.batch}`, "
-        f"{machine.threads} threads, PyTorch {torch.__version__}, Python {platform.python_version()}; clips/s trained in float32.",
+        f"{machine.threads} threads, PyTorch {torch.__version__}, Python {platform.python_version()}; "
+        "clips/s trained in float32.",
         "",
         "| backbone | full rows | unequal rows | cost |",
         "|---|---|---|---|",
