@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,13 @@ from soundbench.clips import ClipTable, Fold
 from soundbench.errors import Problem, RecipeError
 from soundbench.recipe import Recipe
 from soundbench.rundir import RunDirectory
-from soundbench.running import device_set, new_directory, resume, run, to_stderr
+from soundbench.running import device_set, new_directory, resume, run
+from soundbench.telling import Say, resume_line, to_stderr
 
 __all__ = ["FOLDS", "resume_folds", "run_folds"]
 
 FOLDS = "folds.json"
 """The file that says that a directory holds a run for each fold, and which."""
-
-Say = Callable[[str], None]
 
 
 def run_folds(
@@ -79,14 +78,12 @@ def _each(
         own = directory.fold(fold)
         if distributed.is_main():
             say(f"fold {fold}: {number} of {len(folds)}")
-        if own.environment.exists():
-            resume(own.path, cache=cache, say=say, **resuming)
-        else:  # not begun, or cut off before anything was learnt
-            if distributed.is_main():
-                shutil.rmtree(own.path, ignore_errors=True)
-            distributed.barrier()
-            one = recipe.with_tables(split=attrs.evolve(recipe.split, test=[fold]))
-            run(one, out=own.path, cache=cache, say=say)
+        try:
+            _one(recipe, own, fold, say, cache=cache, **resuming)
+        except BaseException:
+            if distributed.is_main() and own.recipe.exists():
+                say(f"or with the other folds too: {resume_line(recipe, directory)}")
+            raise
         finished.append(own)
     if distributed.is_main():
         found = _pool(recipe, finished, folds)
@@ -94,6 +91,19 @@ def _each(
         say(report.summary(found))
     distributed.barrier()
     return directory
+
+
+def _one(recipe: Recipe, own: RunDirectory, fold: Fold, say: Say, *, cache: Path | bool, **resuming: Any) -> None:
+    """The run of one fold, from its beginning or from where it was cut off."""
+    if own.environment.exists():
+        resume(own.path, cache=cache, say=say, **resuming)
+        return
+    # Not begun, or cut off before anything was learnt.
+    if distributed.is_main():
+        shutil.rmtree(own.path, ignore_errors=True)
+    distributed.barrier()
+    one = recipe.with_tables(split=attrs.evolve(recipe.split, test=[fold]))
+    run(one, out=own.path, cache=cache, say=say)
 
 
 def _pool(recipe: Recipe, runs: Sequence[RunDirectory], folds: Sequence[Fold]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from soundbench.chance import Chance, order
 from soundbench.clips import ClipTable
 from soundbench.contracts import Batch
 from soundbench.errors import Problem, RecipeError
+from soundbench.stopping import outlast
 
 if TYPE_CHECKING:
     from soundbench.store import Store
@@ -210,7 +211,9 @@ def judging_batches(
 
 def _loader(dataset: Dataset[RawBatch], sampler: Sampler[int], workers: int) -> DataLoader[RawBatch]:
     own = torch.Generator().manual_seed(0)  # the loader's base seed must draw nothing from the global state
-    return DataLoader(dataset, batch_size=None, sampler=sampler, num_workers=workers, generator=own)
+    return DataLoader(
+        dataset, batch_size=None, sampler=sampler, num_workers=workers, generator=own, worker_init_fn=outlast
+    )
 
 
 def window_grid(lengths: Rows, window: int, hop: int) -> tuple[Rows, Rows]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,17 +24,13 @@ from soundbench.recipe import Recipe
 from soundbench.results import protocol, skipped
 from soundbench.rundir import RunDirectory
 from soundbench.splits import ClipTable, split
+from soundbench.stopping import Stop
 from soundbench.store import Store, open_store
+from soundbench.telling import Log, Say, resume_line, to_stderr
 
-__all__ = ["device_set", "new_directory", "resume", "run", "to_stderr"]
+__all__ = ["device_set", "new_directory", "resume", "run"]
 
-Say = Callable[[str], None]
 Rows = NDArray[np.int64]
-
-
-def to_stderr(line: str) -> None:
-    """Tell the user of the work, apart from its result."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def new_directory(out: Path | None, name: str) -> RunDirectory:
@@ -110,25 +105,6 @@ def device_set(device: str | None) -> list[str]:
     return [] if device is None else [f'train.device="{device}"']
 
 
-class _Log:
-    """Tells the user and, as soon as there is one, the run's log; what was said before that is kept for it."""
-
-    def __init__(self, aloud: Say) -> None:
-        self.aloud = aloud
-        self.directory: RunDirectory | None = None
-        self.kept: list[str] = []
-
-    def __call__(self, line: str) -> None:
-        if not distributed.is_main():
-            return
-        self.aloud(line)
-        self.kept.append(line)
-        if self.directory is not None:
-            for kept in self.kept:
-                rundir.log(self.directory, kept)
-            self.kept.clear()
-
-
 class _Session:
     """One run at work: what its steps share, in the order in which they come to know it."""
 
@@ -139,8 +115,9 @@ class _Session:
     thresholds: Sequence[float] = ()  # of a multilabel dataset's classes
 
     def __init__(self, recipe: Recipe, cache: Path | bool, say: Say) -> None:
-        self.say = _Log(say)
+        self.say = Log(say)
         self.cache = cache
+        self.stop = Stop()
         self.began = time.monotonic()
         self.machine, self.recipe = settle_recipe(recipe)
         recipe = self.recipe
@@ -176,7 +153,7 @@ class _Session:
         """Train to the end, judge the test set once, and write the report."""
         tell: Callable[..., None] = _tell_nobody
         try:
-            with ExitStack() as stack:
+            with self.stop.listening(), ExitStack() as stack:
                 self._open_store(stack)
                 if distributed.is_main():
                     tell = assembly.make_observers(self.recipe, self._info(state), self.say).tell
@@ -186,7 +163,7 @@ class _Session:
                 tell("run_finished", report=found)
         except BaseException as error:
             tell("run_failed", error=error)
-            self.say(f"stopped; to go on: soundbench run --resume {self.directory.path}")
+            self.say(f"stopped; to go on: {resume_line(self.recipe, self.directory)}")
             raise
         return self.directory
 
@@ -275,6 +252,7 @@ class _Session:
             on_better=self._save_model,
             on_epoch=self._write_epoch,
             state=state,
+            stop=self.stop,
         )
 
     def _judge(self, part: str) -> Judged:

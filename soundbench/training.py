@@ -1,58 +1,27 @@
-"""Ignite engines that train, made by functions from ready parts; nothing here knows a name or an entry point."""
+"""Training from the first step or a checkpoint to the last: epochs, checkpoints, the best network, patience."""
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import attrs
-import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch import Tensor
 
 from soundbench import checkpoints, distributed
-from soundbench.chance import Chance
-from soundbench.contracts import Batch
+from soundbench.engine import Parts, Rules, make_trainer
 from soundbench.errors import RunError
-from soundbench.loading import Order, RawBatch, on_device
-from soundbench.machine import Machine
-from soundbench.network import Network
-from soundbench.step import Placed
-from soundbench.weights import Average
+from soundbench.loading import RawBatch
+from soundbench.stopping import Stop
 
 __all__ = ["Parts", "Rules", "Validation", "make_trainer", "train"]
 
-
-@attrs.frozen
-class Rules:
-    """How to train.
-
-    Attributes:
-        epochs: at most.
-        seed: of everything.
-        level: dB of RMS that each window is brought to, or `off`.
-        accumulate: pieces in which a step's batch goes through the network.
-        clip_gradient: largest norm of the gradient; 0 leaves it alone.
-        patience: epochs without a better validation after which training stops; 0 goes on to the end.
-        keep: checkpoints kept beside the best.
-        checkpoint_steps: also write a checkpoint every so many steps; 0 at the end of an epoch only.
-    """
-
-    epochs: int
-    seed: int
-    level: float | Literal["off"] = "off"
-    accumulate: int = 1
-    clip_gradient: float = 0.0
-    patience: int = 0
-    keep: int = 3
-    checkpoint_steps: int = 0
+# Several processes agree every so many steps on whether to stop: to agree costs them a message each.
+_AGREE = 8
 
 
 @attrs.frozen
@@ -61,111 +30,6 @@ class Validation:
 
     score: float
     row: Mapping[str, float]
-
-
-@attrs.frozen
-class Parts:
-    """What a trainer is made of.
-
-    Attributes:
-        network: the network itself, on the device.
-        step: a `TrainStep` around it, wrapped or not.
-        augmentations: on waveforms, with their places.
-        optimizer: over the network's parameters.
-        scheduler: of its rates.
-        every: whether the scheduler is stepped after each step or each epoch.
-        scaler: of gradients, for fp16; disabled otherwise.
-        class_weights: `(K,)`, with mean 1 over the training clips; on the device.
-        plan: which clips each step shows.
-        machine: the device and how it is used.
-        frozen: modules that stay in evaluation mode.
-        average: of the network's weights; judged and kept in their place.
-    """
-
-    network: Network
-    step: nn.Module
-    augmentations: Placed
-    optimizer: Optimizer
-    scheduler: LRScheduler
-    every: Literal["step", "epoch"]
-    scaler: torch.amp.GradScaler
-    class_weights: Tensor
-    plan: Order
-    machine: Machine
-    frozen: Sequence[nn.Module] = ()
-    average: Average | None = None
-
-    @property
-    def judged(self) -> Network:
-        """The network that is judged: the average, once there is one."""
-        averaged = self.average.network if self.average else None
-        return self.network if averaged is None else averaged
-
-
-def make_trainer(parts: Parts, rules: Rules) -> Engine:
-    """An engine whose every iteration is one optimizer step; its output is the step's summed loss, detached."""
-
-    def process(engine: Engine, raw: RawBatch) -> Tensor:
-        state = engine.state
-        seed_step(rules.seed, state.iteration, distributed.rank())
-        parts.step.train()
-        for module in parts.frozen:
-            module.eval()
-        batch = on_device(raw, parts.machine.device, rules.level)
-        for place, augment in parts.augmentations:
-            batch = augment(batch, Chance(rules.seed, state.epoch, place))
-        total = parts.plan.size((state.iteration - 1) % parts.plan.steps)
-        loss = _backward(parts, batch, state.epoch, total, rules.accumulate)
-        _update(parts, rules.clip_gradient)
-        if parts.average is not None:
-            parts.average.update(parts.network, state.iteration)
-        return loss
-
-    return Engine(process)
-
-
-def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seed torch, NumPy and `random` from the step's address, so that dropout draws the same after a resume."""
-    bits = int(Chance(seed, step, "step").bits(np.array([rank]), "seed")[0])
-    torch.manual_seed(bits)
-    np.random.seed(bits & 0xFFFFFFFF)
-    random.seed(bits)
-
-
-def _backward(parts: Parts, batch: Batch, epoch: int, total: int, pieces: int) -> Tensor:
-    """Add up the gradients of a step's batch, piece by piece; DDP averages over processes, so that is undone."""
-    summed = torch.zeros((), device=parts.machine.device)
-    chunks = _split(batch, pieces)
-    for number, piece in enumerate(chunks):
-        last = number == len(chunks) - 1
-        together = nullcontext() if last or distributed.world() == 1 else parts.step.no_sync()  # type: ignore[operator]
-        with together:
-            with parts.machine.autocast():
-                losses, target = parts.step(piece, epoch)
-            weights = target @ parts.class_weights / target.sum(1)  # their mean for a clip of several labels
-            loss = (losses * weights).sum()
-            parts.scaler.scale(loss * distributed.world() / total).backward()
-        summed += loss.detach()
-    return summed
-
-
-def _split(batch: Batch, pieces: int) -> list[Batch]:
-    """The rows of a batch in at most `pieces` pieces of nearly equal size."""
-    if pieces == 1:
-        return [batch]
-    columns = [torch.tensor_split(getattr(batch, field.name), pieces) for field in attrs.fields(Batch)]
-    return [Batch(*piece) for piece in zip(*columns, strict=True) if len(piece[0])]
-
-
-def _update(parts: Parts, clip_gradient: float) -> None:
-    if clip_gradient:
-        parts.scaler.unscale_(parts.optimizer)
-        torch.nn.utils.clip_grad_norm_(parts.network.parameters(), clip_gradient)
-    parts.scaler.step(parts.optimizer)
-    parts.scaler.update()
-    parts.optimizer.zero_grad(set_to_none=True)
-    if parts.every == "step":
-        parts.scheduler.step()
 
 
 @attrs.define
@@ -190,6 +54,7 @@ class _Session:
     tell: Callable[..., None]
     on_better: Callable[[], None]
     on_epoch: Callable[[Mapping[str, float]], None]
+    stop: Stop
     progress: _Progress = attrs.field(factory=_Progress)
     clock: float = 0.0
     told: float = 0.0
@@ -204,10 +69,21 @@ class _Session:
         self.told_clips += self.parts.plan.size(step)
         if time.monotonic() - self.told >= 0.2:
             self._report(engine)
-        every = self.rules.checkpoint_steps
-        if every and engine.state.iteration % every == 0 and step + 1 < self.parts.plan.steps:
-            self._collect(engine.state.iteration)
+        if step + 1 == self.parts.plan.steps:
+            return  # the end of the epoch saves, once it is validated
+        every, iteration = self.rules.checkpoint_steps, engine.state.iteration
+        asked = self._asked(iteration)
+        if asked or (every and iteration % every == 0):
+            self._collect(iteration)
             self.save(engine)
+        if asked:
+            self.stop.obey(asked)
+
+    def _asked(self, step: int) -> int:
+        """The signal that asked any of the processes to stop; 0 for none."""
+        if distributed.world() > 1 and step % _AGREE and step % self.parts.plan.steps:
+            return 0
+        return max(distributed.gather(self.stop.signal))
 
     def _report(self, engine: Engine) -> None:
         """Tell observers how it goes; not each step, for a hook costs microseconds and a GPU would have to wait."""
@@ -279,6 +155,8 @@ class _Session:
             self.on_better()
         self.save(engine, best=better)
         self.tell("epoch_completed", epoch=engine.state.epoch, row=row)
+        if asked := self._asked(engine.state.iteration):
+            self.stop.obey(asked)
         if self.stale(engine.state.epoch):
             engine.terminate()
 
@@ -348,6 +226,7 @@ def train(
     on_better: Callable[[], None],
     on_epoch: Callable[[Mapping[str, float]], None],
     state: Mapping[str, Any] | None = None,
+    stop: Stop | None = None,
 ) -> int:
     """Train to the end, from a checkpoint's state where one is given; the epoch of the best network.
 
@@ -361,9 +240,11 @@ def train(
         on_better: called when the network is better than before, after the history is written.
         on_epoch: takes an epoch's row of the history.
         state: a checkpoint's.
+        stop: is listening to what signals ask for; they are obeyed when a checkpoint is written.
     """
+    stop = stop or Stop()
     trainer = make_trainer(parts, rules)
-    session = _Session(parts, rules, folder, validate, tell, on_better, on_epoch)
+    session = _Session(parts, rules, folder, validate, tell, on_better, on_epoch, stop)
     if state is not None:
         restore(session, trainer, state)
     done = trainer.state.iteration or 0
@@ -372,5 +253,6 @@ def train(
     trainer.add_event_handler(Events.ITERATION_COMPLETED, session.step_completed)
     trainer.add_event_handler(Events.EPOCH_COMPLETED, session.epoch_completed)
     session.clock = session.told = time.monotonic()
-    trainer.run(batches(done), max_epochs=rules.epochs, epoch_length=parts.plan.steps)
+    with stop.deferred():
+        trainer.run(batches(done), max_epochs=rules.epochs, epoch_length=parts.plan.steps)
     return session.progress.best_epoch

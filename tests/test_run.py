@@ -561,7 +561,7 @@ def test_a_run_that_fails_at_work_says_it_in_one_line(recipe: Path, tmp_path: Pa
     assert (process.returncode, out) == (1, "")
     said = [line for line in errors.splitlines() if not line.startswith(("run: ", "sound: ", "clips: "))]
     assert len(said) == 2
-    assert said[0] == f"stopped; to go on: soundbench run --resume {tmp_path / 'run'}"
+    assert said[0] == f"stopped; to go on: soundbench run --resume {tmp_path / 'run'} --trust-code"
     assert said[1].startswith("the loss is no longer finite at step ")
 
 

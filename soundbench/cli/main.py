@@ -58,7 +58,7 @@ def group(debug: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The program: exits 0 done, 1 failed, 2 a mistake in the call, 3 an unusable plugin, 130 stopped by hand."""
+    """The program: exits 0 done, 1 failed, 2 a mistake in the call, 3 an unusable plugin, 130 or 143 stopped."""
     sys.exit(invoke(sys.argv[1:] if arguments is None else arguments))
 
 

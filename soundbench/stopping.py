@@ -1,0 +1,84 @@
+"""Stopping a run by Ctrl-C or SIGTERM: training goes on to the end of its step, so that nothing of it is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+__all__ = ["Stop", "outlast"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_NOTICE = "stopping at the end of this step, with a checkpoint; once more stops at once"
+# Seconds that a loading process outlives a SIGTERM sent to all processes of a run.
+_GRACE = 10.0
+
+
+class Stop:
+    """What was asked of this process by a signal.
+
+    Attributes:
+        signal: the signal that waits to be obeyed; 0 for none.
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._deferred = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """While signals raise here, or wait inside `deferred`. One that the process ignores stays ignored.
+
+        Only the main thread of a program is told of signals: elsewhere nothing is changed.
+        """
+        before: dict[signal.Signals, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            before = {number: signal.getsignal(number) for number in _SIGNALS}
+            before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+        for number in before:
+            signal.signal(number, self._hear)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler or signal.SIG_DFL)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """While the first signal waits until it is asked for; a second one raises at once."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+        if self.signal:
+            self.obey(self.signal)
+
+    def obey(self, number: int) -> NoReturn:
+        """Raise what a signal means.
+
+        Raises:
+            KeyboardInterrupt: of Ctrl-C.
+            SystemExit: of SIGTERM, with the exit code that a shell gives it.
+        """
+        self.signal = 0
+        if number == signal.SIGTERM:
+            raise SystemExit(128 + number)
+        raise KeyboardInterrupt
+
+    def _hear(self, number: int, _frame: Any) -> None:
+        if not self._deferred or self.signal:
+            self.obey(number)
+        self.signal = number
+        # Not by print: a handler that interrupts a print may not print itself. A bar on a terminal ends here.
+        os.write(2, f"{os.linesep * os.isatty(2)}{_NOTICE}\n".encode())
+
+
+def outlast(_worker: int) -> None:
+    """In a process that loads: leave stopping to the one that it loads for, which ends it when that is done."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGTERM, lambda *_: signal.setitimer(signal.ITIMER_REAL, _GRACE))
