@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from soundbench import rundir
+from soundbench import files, rundir
 from soundbench.errors import RunError
 
 __all__ = [
@@ -37,11 +37,24 @@ def path_of(folder: Path, step: int) -> Path:
 
 
 def save(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
-    """Write the training state after `step` steps; the file appears whole."""
+    """Write the training state after `step` steps; the file appears whole.
+
+    Raises:
+        RunError: it does not fit on the disk, or cannot be written.
+    """
     path = path_of(folder, step)
+    files.refuse_full(path, _size(state))
     with rundir.atomic(path) as part:
         torch.save(dict(state), part)
     return path
+
+
+def _size(state: Any) -> int:
+    """Bytes of the tensors in nested mappings and sequences."""
+    if isinstance(state, torch.Tensor):
+        return state.numel() * state.element_size()
+    items = state.values() if isinstance(state, Mapping) else state if isinstance(state, list | tuple) else ()
+    return sum(_size(item) for item in items)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -102,6 +115,7 @@ def prune(folder: Path, keep: int, last: Path) -> None:
 def save_model(folder: Path, tables: Mapping[str, Any], network: nn.Module) -> None:
     """Write `model.toml` and `weights.safetensors`: all that judging needs."""
     folder.mkdir(parents=True, exist_ok=True)
+    files.refuse_full(folder / "weights.safetensors", _size(network.state_dict()))
     with rundir.atomic(folder / "weights.safetensors") as part:
         safetensors.torch.save_model(network, str(part), force_contiguous=True)
     rundir.write_text(folder / "model.toml", tomli_w.dumps(dict(tables)))

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from soundbench.errors import RunError, SoundbenchError
+from soundbench.wording import megabytes
 
 __all__ = [
     "append_line",
@@ -30,6 +31,8 @@ __all__ = [
     "read_json",
     "read_rows",
     "read_table",
+    "refuse_full",
+    "room",
     "told",
     "write_bytes",
     "write_json",
@@ -85,6 +88,23 @@ def atomic(path: Path) -> Iterator[Path]:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise
         _sync_folder(path.parent)
+
+
+def room(folder: Path) -> int:
+    """Bytes that are free where a folder is, or would be."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(there).free
+
+
+def refuse_full(path: Path, needed: int) -> None:
+    """Refuse to begin a file that will not fit.
+
+    Raises:
+        RunError: fewer bytes are free than are needed.
+    """
+    free = room(path.parent)
+    if free < needed:
+        raise RunError(f"{path}: {megabytes(needed)} are needed and {megabytes(free)} are free: the disk is full")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -89,6 +89,21 @@ class Sounds:
         """What a sound is called."""
         return str(self.table.paths[int(self.rows[number])])
 
+    def expected_bytes(self) -> int:
+        """About how much the samples will take on disk; a sound whose length nothing tells counts as none."""
+        return sum(round(2 * self.rate * self._seconds(number)) for number in range(len(self)))
+
+    def _seconds(self, number: int) -> float:
+        """How long a sound is, by its table or its header."""
+        row = int(self.rows[number])
+        start, stop = float(self.table.starts[row]), float(self.table.stops[row])
+        if math.isnan(stop) and self.of_files:
+            try:
+                stop = audio.info(self.path(number)).seconds
+            except SoundError:
+                return 0.0
+        return max(0.0, stop - start) if math.isfinite(stop) else 0.0
+
     def load(self, number: int) -> NDArray[np.float32]:
         """The samples of a sound, `(S,)`, never none.
 

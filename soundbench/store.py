@@ -27,8 +27,10 @@ import numpy as np
 from soundbench import audio
 from soundbench.clips import ClipTable
 from soundbench.errors import DataError, SoundError
+from soundbench.files import room
 from soundbench.samples import AUDIO, Index, Quantized, Store, finish, quantize, read_meta
 from soundbench.sounds import Sounds
+from soundbench.wording import megabytes
 
 __all__ = ["Store", "cache_folder", "open_store", "quantize"]
 
@@ -80,7 +82,7 @@ def open_store(
     store = Store(place, sounds.of_rows)
     with _telling(root):
         if _is_good(place, sounds, say):
-            say(f"sound: {_count(len(sounds))} in {place}, {_size(store.size_bytes)}")
+            say(f"sound: {_count(len(sounds))} in {place}, {megabytes(store.size_bytes)}")
         else:
             with _locked(root, sounds.key, say):
                 if not _is_good(place, sounds, lambda _: None):
@@ -150,6 +152,7 @@ def _make(root: Path, sounds: Sounds, say: Say, workers: int) -> None:
     place, beside = root / sounds.key, root / f"tmp-{os.getpid()}-{sounds.key}"
     progress = _Progress(len(sounds))
     say(f"sound: reading {_count(len(sounds))} into {place}")
+    _refuse_full(root, sounds.expected_bytes())
     try:
         beside.mkdir()
         index, digest = _fill(beside, sounds, progress, say, workers)
@@ -163,7 +166,7 @@ def _make(root: Path, sounds: Sounds, say: Say, workers: int) -> None:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        needed = _size(2 * progress.samples * progress.total // max(progress.done, 1))
+        needed = megabytes(2 * progress.samples * progress.total // max(progress.done, 1))
         raise DataError(
             f"{root}: the disk is full: the sound needs about {needed} here; free as much, {ELSEWHERE}"
         ) from error
@@ -171,7 +174,16 @@ def _make(root: Path, sounds: Sounds, say: Say, workers: int) -> None:
         for name in (beside, root / f"tmp-{os.getpid()}-old-{sounds.key}"):
             shutil.rmtree(name, ignore_errors=True)
     seconds, took = progress.samples / sounds.rate, time.monotonic() - progress.began
-    say(f"sound: {seconds:,.0f} s of sound read in {took:.0f} s, {_size(2 * progress.samples)}")
+    say(f"sound: {seconds:,.0f} s of sound read in {took:.0f} s, {megabytes(2 * progress.samples)}")
+
+
+def _refuse_full(root: Path, needed: int) -> None:
+    """Say before anything is read that it will not fit."""
+    if needed > (free := room(root)):
+        raise DataError(
+            f"{root}: {megabytes(free)} are free and the sound needs about {megabytes(needed)} here; "
+            f"free as much, {ELSEWHERE}"
+        )
 
 
 def _fill(folder: Path, sounds: Sounds, progress: _Progress, say: Say, workers: int) -> tuple[Index, str]:
@@ -282,7 +294,3 @@ def _cores() -> int:
 
 def _count(sounds: int) -> str:
     return f"{sounds:,} sound{'s' * (sounds != 1)}"
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:,.0f} MB" if count >= 10_000_000 else f"{count / 1e6:.1f} MB"

@@ -17,6 +17,7 @@ __all__ = [
     "is_set",
     "is_union",
     "join",
+    "megabytes",
     "nearest",
     "parts_of",
     "show",
@@ -31,6 +32,11 @@ _WORDS: dict[Any, str] = {
     str: "a string",
     Path: "a path",
 }
+
+
+def megabytes(count: int) -> str:
+    """Bytes as a disk's user counts them."""
+    return f"{count / 1e6:,.0f} MB" if count >= 10_000_000 else f"{count / 1e6:.1f} MB"
 
 
 def join(key: str, part: str | int) -> str:

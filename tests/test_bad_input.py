@@ -394,7 +394,7 @@ def test_a_full_disk_under_the_cache(told: Told, bad: Path, small_disk: Path) ->
     code, text = told("run", "mine.toml", "--cache", str(small_disk))
     assert (code, text.splitlines()[-1]) == (
         1,
-        f"{small_disk}: the disk is full: the sound needs about 0.0 MB here; free as much, set SOUNDBENCH_CACHE to "
+        f"{small_disk}: 0.0 MB are free and the sound needs about 0.0 MB here; free as much, set SOUNDBENCH_CACHE to "
         "another folder, or use --no-cache",
     )
 

@@ -1,0 +1,98 @@
+"""Room on the disk is looked at before it runs out."""
+
+from __future__ import annotations
+
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import test_run
+import torch
+from test_run import RECIPE, toy_run, weights
+
+import soundbench
+from soundbench import checkpoints, files
+from soundbench.clips import ClipTable
+from soundbench.contracts import Clip
+from soundbench.errors import DataError, RunError
+from soundbench.store import open_store
+
+cache = test_run.cache
+Usage = namedtuple("Usage", "total used free")
+
+
+def leave(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, free))
+
+
+class Takes:
+    """Stretches of files of 1 s at 44.1 kHz; one that is whole, one of half a second, one that is no sound."""
+
+    multilabel = False
+    classes = ("a",)
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("whole", "half"):
+            soundfile.write(folder / f"{name}.wav", np.zeros(44100), 44100)
+        (folder / "none.wav").write_bytes(b"no sound")
+
+    def clips(self) -> list[Clip]:
+        half = Clip(str(self.folder / "half.wav"), ("a",), 0.25, 0.75)
+        return [Clip(str(self.folder / f"{name}.wav"), ("a",)) for name in ("whole", "none")] + [half]
+
+
+def test_sound_that_will_not_fit_is_said_before_any_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = Takes(tmp_path)
+    needed = round(1.5 * 16000 * 2)
+    leave(monkeypatch, needed - 1)
+    with pytest.raises(DataError) as caught:
+        open_store(ClipTable.of(dataset), dataset, 16000, tmp_path / "cache", "skip", print)
+    assert str(caught.value) == (
+        f"{tmp_path / 'cache'}: 0.0 MB are free and the sound needs about 0.0 MB here; free as much, "
+        "set SOUNDBENCH_CACHE to another folder, or use --no-cache"
+    )
+    assert not list((tmp_path / "cache").glob("tmp-*"))
+    leave(monkeypatch, needed)
+    store = open_store(ClipTable.of(dataset), dataset, 16000, tmp_path / "cache", "skip", print)
+    assert store.lengths.tolist() == [16000, 0, 8000]
+
+
+def test_a_checkpoint_that_will_not_fit_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = {"network": {"a": torch.zeros(1000)}, "optimizer": {"state": [torch.zeros(500, dtype=torch.float64)]}}
+    leave(monkeypatch, 7999)
+    with pytest.raises(RunError) as caught:
+        checkpoints.save(tmp_path, 1, state)
+    assert str(caught.value) == f"{tmp_path}/step-00000001.pt: 0.0 MB are needed and 0.0 MB are free: the disk is full"
+    assert not list(tmp_path.iterdir())
+    leave(monkeypatch, 8000)
+    assert checkpoints.save(tmp_path, 1, state).exists()
+    assert files.room(tmp_path / "not" / "there") == 8000
+
+
+def test_a_run_that_the_disk_has_no_room_for_goes_on_once_there_is_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tmp_path / "toy.toml"
+    recipe.write_text(RECIPE)
+    whole = toy_run(recipe, tmp_path / "whole")
+    said: list[str] = []
+    save = checkpoints.save
+
+    def fills(folder: Path, step: int, state: dict) -> Path:
+        if step > 7:
+            leave(monkeypatch, 10)
+        return save(folder, step, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", fills)
+        with pytest.raises(RunError, match=r"step-00000014.pt: .* are needed and .* are free: the disk is full"):
+            toy_run(recipe, tmp_path / "cut", say=said.append)
+    monkeypatch.undo()
+    monkeypatch.setenv("SOUNDBENCH_CACHE", str(tmp_path / "cache"))
+    assert said[-1].startswith("stopped; to go on: ")
+    soundbench.resume(tmp_path / "cut", trust_code=True, say=said.append)
+    assert weights(tmp_path / "cut") == weights(whole)
