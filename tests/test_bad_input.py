@@ -117,8 +117,8 @@ def bad(told: Told) -> Path:
     [
         (
             "audio.windw=2",
-            'mine.toml: audio.windw: unknown key; did you mean "window"? known: rate, window, hop, level, trim, on_error '
-            "(given by --set)",
+            'mine.toml: audio.windw: unknown key; did you mean "window"? known: rate, window, hop, level, trim, '
+            "on_error (given by --set)",
         ),
         ("audio.rate=3.7", "mine.toml: audio.rate: must be an integer, is 3.7 (given by --set)"),
         ('train.batch="3"', 'mine.toml: train.batch: must be an integer, is "3" (given by --set)'),

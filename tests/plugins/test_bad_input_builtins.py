@@ -39,7 +39,7 @@ def mine(*lines: str, dataset: str = 'use = "tones"') -> None:
 
 def test_a_missing_table_names_what_there_is(told: Told) -> None:
     Path("mine.toml").write_text('backbone = "campplus"\n')
-    known = "esc50, folder, manifest, tones, urbansound8k"
+    known = "3dspeaker-dialects, esc50, folder, manifest, speech-commands, tones, urbansound8k, voxceleb-cnceleb"
     message = f'mine.toml: dataset: this table is missing; write dataset = "NAME", known: {known}\n'
     assert told("run", "mine.toml") == (2, message)
 
