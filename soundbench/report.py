@@ -39,7 +39,8 @@ def write(run: RunDirectory, report: Mapping[str, Any]) -> None:
         report: what `statistics.evaluate` or `tagging.evaluate_tags` gives, with `name`, `protocol` (a mapping; its
             `notes` a list), `parts` (clips a part), `folds` (a list of mappings with `metrics`), `across_folds` (of
             `statistics.pooled`), `skipped` (`count`, and `clips` with `path` and `reason`), `device`, `precision` and
-            `seconds` where known.
+            `seconds` where known; of an evaluation also `command` (what gives it again) and `own` (the run's own
+            `metrics`, `clips` and `groups`).
             Whatever else is there goes into `report.json`.
 
     Raises:
@@ -74,6 +75,9 @@ def summary(report: Mapping[str, Any]) -> str:
         lines.append(("clips", ", ".join([*counts, *_left_out(report)])))
     if across := report.get("across_folds"):
         lines.append(("folds", _across(next(iter(across.values())))))
+    if own := report.get("own"):
+        name, figure = next(iter(own["metrics"].items()))
+        lines.append(("the run's own", f"{_NAMES.get(name, name)} {_with_interval(figure)}"))
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
 
@@ -115,6 +119,7 @@ def _page(run: RunDirectory, report: Mapping[str, Any], picture: Sequence[str]) 
     yield f"# {_cell(str(report.get('name', run.path.name)))}"
     yield from ("", _headline(report), "")
     yield from _metrics(report)
+    yield from _beside(report)
     yield from _folds(report)
     yield from _protocol(report)
     yield from _classes(report)
@@ -176,6 +181,19 @@ def _metrics(report: Mapping[str, Any]) -> Iterator[str]:
             "",
             f"**{_count(broken, 'clip')} got scores that are no finite numbers.** The training has diverged.",
         )
+
+
+def _beside(report: Mapping[str, Any]) -> Iterator[str]:
+    """The numbers of the run whose model was judged, beside what it was judged on here."""
+    if own := report.get("own"):
+        yield from ("", "## Beside the run's own test set", "")
+        metrics = report["metrics"]
+        rows = [
+            [_NAMES.get(name, name), _with_interval(metrics[name]), _with_interval(own["metrics"][name])]
+            for name in metrics
+        ]
+        rows += [[name, report[name], own[name]] for name in ("clips", "groups")]
+        yield from _table(["", "here", "the run's own"], rows)
 
 
 def _folds(report: Mapping[str, Any]) -> Iterator[str]:
@@ -245,8 +263,10 @@ def _skipped(report: Mapping[str, Any]) -> Iterator[str]:
 def _again(run: RunDirectory, report: Mapping[str, Any]) -> Iterator[str]:
     """How to get these numbers again."""
     folds = " --folds all" if len(report.get("folds", [])) > 1 else ""
-    yield from ("", "## Again", "", "`recipe.toml` holds every setting, written out; in this directory:", "")
-    yield from ("```sh", f"soundbench run recipe.toml{folds}", "```")
+    yield from ("", "## Again", "")
+    if "command" not in report:
+        yield from ("`recipe.toml` holds every setting, written out; in this directory:", "")
+    yield from ("```sh", report.get("command", f"soundbench run recipe.toml{folds}"), "```")
     method = report.get("interval")
     if method:
         yield ""

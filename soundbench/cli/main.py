@@ -18,6 +18,7 @@ __all__ = ["COMMANDS", "invoke", "main"]
 # A command's module is imported when it is called: help must not wait for torch.
 COMMANDS = {
     "run": ("soundbench.cli.run:command", "Train and judge what a recipe describes."),
+    "evaluate": ("soundbench.cli.evaluate:command", "Judge a run's test set again, or other labelled sound."),
     "infer": ("soundbench.cli.infer:command", "Judge sound files with a trained run."),
     "describe": ("soundbench.cli.describe:command", "Show a recipe resolved, and its network, without data."),
     "import": ("soundbench.cli.import_model:command", "Make a model folder of a model of another program."),

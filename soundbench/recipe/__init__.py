@@ -8,7 +8,7 @@ writing.py     the resolved recipe, and the local files that go with it
 
 from __future__ import annotations
 
-from soundbench.recipe.composing import Model, Recipe, compose, model_tables, read, read_model
+from soundbench.recipe.composing import Model, Recipe, compose, dataset_of, model_tables, read, read_model
 from soundbench.recipe.reading import find_recipe
 from soundbench.recipe.resolving import Part
 from soundbench.recipe.tables import DEFAULTS, MULTILABEL_LOSS, TABLES, Audio, Head, Init, Split, Train
@@ -27,6 +27,7 @@ __all__ = [
     "Split",
     "Train",
     "compose",
+    "dataset_of",
     "find_recipe",
     "local_files",
     "model_tables",

@@ -10,13 +10,13 @@ import attrs
 
 from soundbench.recipe.reading import Draft, draft_of, find_recipe, read_draft
 from soundbench.recipe.resolving import Part, Resolver
-from soundbench.recipe.tables import TABLES, Audio, Head, Init, Split, Train
+from soundbench.recipe.tables import FOLDER_DATASET, MANIFEST_DATASET, TABLES, Audio, Head, Init, Split, Train
 from soundbench.recipe.writing import to_toml
 from soundbench.registry import Registry
 from soundbench.structuring import plain, structure
 from soundbench.wording import show
 
-__all__ = ["Model", "Recipe", "compose", "model_tables", "read", "read_model"]
+__all__ = ["Model", "Recipe", "compose", "dataset_of", "model_tables", "read", "read_model"]
 
 _OF_CLASSES = ("classes", "multilabel", "thresholds")
 _MODEL = ("audio", "featurizer", "backbone", "pooling", "head", "loss")
@@ -131,6 +131,21 @@ def read(
     recipe = Recipe.__new__(Recipe)
     recipe.__attrs_init__(**_resolve(draft, registry, trust_code))
     return recipe
+
+
+def dataset_of(path: Path, multilabel: bool = False, registry: Registry | None = None) -> Part:
+    """The dataset that sounds without a recipe make: those of a folder of class folders, or those that a table lists.
+
+    Args:
+        path: the folder or the table.
+        multilabel: whether a sound of the table may have several labels.
+        registry: where components are found; None for what is installed.
+    """
+    listed = {"use": MANIFEST_DATASET, "path": str(path), "multilabel": multilabel}
+    table = {"use": FOLDER_DATASET, "root": str(path)} if path.is_dir() else listed
+    draft = draft_of({"dataset": table}, path.stem, str(path), None)
+    part: Part = Resolver(draft, registry, False).resolve(("dataset",), ("dataset",))["dataset"]
+    return part
 
 
 def model_tables(

@@ -12,7 +12,19 @@ import attrs
 
 from soundbench.wording import show
 
-__all__ = ["CORE", "DEFAULTS", "MULTILABEL_LOSS", "TABLES", "Audio", "Head", "Init", "Split", "Train"]
+__all__ = [
+    "CORE",
+    "DEFAULTS",
+    "FOLDER_DATASET",
+    "MANIFEST_DATASET",
+    "MULTILABEL_LOSS",
+    "TABLES",
+    "Audio",
+    "Head",
+    "Init",
+    "Split",
+    "Train",
+]
 
 TABLES = (
     "dataset",
@@ -43,6 +55,9 @@ DEFAULTS: dict[str, Any] = {
 
 # What a message names where a multilabel dataset was given a loss that tells one class from the others.
 MULTILABEL_LOSS = "bce"
+
+# What sounds that no recipe describes are read by: those of a folder of class folders, and those that a table lists.
+FOLDER_DATASET, MANIFEST_DATASET = "folder", "manifest"
 
 _DEVICES = ("auto", "cpu", "cuda")
 

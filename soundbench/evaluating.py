@@ -1,0 +1,289 @@
+"""A run's model judged once more: on its own test set, or on any other labelled sound."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from soundbench import assembly, checkpoints, report, rundir, statistics, tagging
+from soundbench import recipe as recipes
+from soundbench.classifier import Classifier, load
+from soundbench.clips import ClipTable
+from soundbench.contracts import Clip, Dataset
+from soundbench.environment import fingerprint
+from soundbench.errors import CallError, DataError, RunError
+from soundbench.judging import Judged, judge_clips
+from soundbench.recipe import Recipe
+from soundbench.results import skipped
+from soundbench.rundir import RunDirectory
+from soundbench.splits import split
+from soundbench.store import Store, open_store
+from soundbench.telling import Log, Say, to_stderr
+
+__all__ = ["evaluate"]
+
+EVALUATIONS = "evaluations"
+"""The folder inside a run directory that evaluations go to."""
+
+Rows = NDArray[np.int64]
+
+
+@attrs.frozen
+class _Sound:
+    """What is to be judged.
+
+    Attributes:
+        name: what the evaluation is called after.
+        told: which clips these are, for the protocol.
+        recipe: whose dataset, split and `on_error` count.
+        dataset: made.
+        table: its clips, under the model's classes.
+        rows: those to judge.
+        part: the part of each clip where it is the run's own data, `(N,)`.
+    """
+
+    name: str
+    told: str
+    recipe: Recipe
+    dataset: Dataset
+    table: ClipTable
+    rows: Rows
+    part: NDArray[np.int8] | None = None
+
+
+def evaluate(
+    run: str | Path,
+    dataset: str | Path | Recipe | None = None,
+    *,
+    checkpoint: str | Path = "best",
+    out: Path | None = None,
+    device: str = "auto",
+    trust_code: bool = False,
+    cache: Path | bool = True,
+    say: Say = to_stderr,
+) -> RunDirectory:
+    """Judge labelled sound with a run's model, and write a report of it as a run's.
+
+    Args:
+        run: the run directory.
+        dataset: a recipe, whose test set is judged; a manifest or a folder of class folders, all of which is judged;
+            None for the run's own test set.
+        checkpoint: `best`, `last`, or a file of the run's `checkpoints/`.
+        out: the folder for the report; by default a new one under the run's `evaluations/`.
+        device: where to judge: `auto`, `cpu`, `cuda` or `cuda:N`.
+        trust_code: whether code that the run carries (`use = "./mine.py:Net"`) may be executed.
+        cache: the folder of decoded sound; True for the user's own, False for one that goes afterwards.
+        say: what is told of the work; by default lines on standard error.
+
+    Returns:
+        The folder, with `report.md`, `report.json`, `predictions.csv`, `confusion.csv` and figures in it.
+
+    Raises:
+        CallError: labels that the model does not know, or a dataset that is not there.
+        SoundbenchError: a run, checkpoint or sound that cannot be used.
+    """
+    began, log = time.monotonic(), Log(say)
+    directory = RunDirectory.open(run)
+    classifier = load(directory.path, device=device, trust_code=trust_code)
+    recipe = recipes.read(directory.recipe, trust_code=trust_code)
+    notes = _fill(classifier, directory, checkpoint, log)
+    sound = _own(recipe, classifier) if dataset is None else _other(dataset, recipe, classifier)
+    folder = RunDirectory.create(out) if out else RunDirectory.new(directory.path / EVALUATIONS, sound.name)
+    log.directory = folder
+    log(f"evaluation: {folder.path}")
+    with ExitStack() as stack:
+        store = _store(stack, sound, recipe, cache, log)
+        rows = sound.rows[store.lengths[sound.rows] > 0]
+        if not len(rows):
+            raise DataError("no clip is left to judge: none can be read")
+        if sound.part is not None:
+            _refuse_changed(directory, fingerprint(sound.table, sound.part, store.lengths))
+        judged = judge_clips(classifier.judge, store, sound.table, rows, classifier.grid, recipe.train.batch)
+        found = {
+            "name": f"{recipe.name}, judged on {sound.name}",
+            "protocol": _protocol(directory, recipe, sound, checkpoint, notes),
+            **_figures(directory, recipe, sound.table, judged, classifier.thresholds),
+            "skipped": skipped(sound.table, store),
+            "device": str(classifier.judge.machine.device),
+            "precision": classifier.judge.precision,
+            "seconds": round(time.monotonic() - began, 1),
+            "command": _command(directory, dataset, checkpoint, trust_code),
+        }
+    if directory.report_json.exists():
+        own = rundir.read_json(directory.report_json)
+        found["own"] = {name: own[name] for name in ("metrics", "clips", "groups")}
+    rundir.write_predictions(folder, sound.table, judged.index, judged.scores)
+    report.write(folder, found)
+    log(report.summary(found))
+    return folder
+
+
+# The model ------------------------------------------------------------------------------------------------------------
+
+
+def _fill(classifier: Classifier, run: RunDirectory, checkpoint: str | Path, say: Say) -> list[str]:
+    """Fill the network with a checkpoint's weights; the best ones are there already. Gives notes for the protocol."""
+    if checkpoint == "best":
+        return []
+    state = checkpoints.latest(run.checkpoints, say) if checkpoint == "last" else checkpoints.load(Path(checkpoint))
+    if state is None:
+        raise RunError(f"{run.checkpoints}: there is no checkpoint")
+    try:
+        classifier.network.load_state_dict(state["average"] or state["network"])
+    except RuntimeError as error:
+        text = " ".join(str(error).split())
+        raise RunError(f"{checkpoint}: the checkpoint does not fit the run's model: {text}") from None
+    chosen = [f"the checkpoint after step {state['step']}, which validation did not choose"]
+    if classifier.thresholds is not None:
+        chosen.append("thresholds are those of the best epoch")
+    return chosen
+
+
+# The sound ------------------------------------------------------------------------------------------------------------
+
+
+def _own(recipe: Recipe, classifier: Classifier) -> _Sound:
+    """The run's own test set."""
+    dataset = assembly.make_dataset(recipe)
+    table = ClipTable.of(dataset)
+    if table.classes != classifier.classes:
+        raise RunError(f"{recipe.source}: the classes of the data have changed since the run began")
+    cut = _cut(recipe, table)
+    told = "the run's own test set, once more"
+    return _Sound("own-test-set", told, recipe, dataset, table, cut.rows("test"), cut.part)
+
+
+def _other(given: str | Path | Recipe, own: Recipe, classifier: Classifier) -> _Sound:
+    """The test set of a recipe, or all clips of a manifest or folder, under the model's classes."""
+    if isinstance(given, Recipe) or Path(given).suffix == ".toml":
+        recipe = given if isinstance(given, Recipe) else recipes.read(given)
+        name, told = recipe.name, "the test set of the recipe's split"
+        dataset = assembly.make_dataset(recipe)
+        table = ClipTable.of(dataset)
+        rows = _cut(recipe, table).rows("test")
+    else:
+        path = Path(given)
+        if not path.exists():
+            raise CallError(f"{path}: there is no such recipe, manifest or folder")
+        part = recipes.dataset_of(path, classifier.thresholds is not None)
+        recipe = own.with_tables(dataset=part, source=str(path))
+        name, told = path.stem, "every clip"
+        dataset = assembly.make_dataset(recipe)
+        table = ClipTable.of(dataset)
+        rows = np.arange(len(table))
+    chosen = ClipTable.of(_Chosen(classifier, table, rows))
+    return _Sound(name, told, recipe, dataset, chosen, np.arange(len(chosen)))
+
+
+def _cut(recipe: Recipe, table: ClipTable) -> Any:
+    """The recipe's split of a table."""
+    how = recipe.split
+    return split(table, how.test, how.validation, how.crossing, recipe.train.seed, recipe.source)
+
+
+class _Chosen:
+    """Some clips of a table, under a model's classes.
+
+    Raises:
+        CallError: a label that the model does not know, or several labels for a model of one.
+    """
+
+    def __init__(self, classifier: Classifier, table: ClipTable, rows: Rows) -> None:
+        self.classes, self.multilabel = classifier.classes, classifier.thresholds is not None
+        self.table, self.rows = table, rows
+        if table.multilabel and not self.multilabel:
+            raise CallError("the dataset is multilabel, but the model gives each sound one class")
+        counts = zip(table.classes, table.class_counts(rows).tolist(), strict=True)
+        unknown = [f"{name!r} ({count})" for name, count in counts if count and name not in self.classes]
+        if unknown:
+            raise CallError(
+                f"labels that the model does not know, with their clips: {', '.join(unknown)}; "
+                f"it knows: {', '.join(self.classes)}"
+            )
+
+    def clips(self) -> Iterator[Clip]:
+        return (self.table.clip(int(row)) for row in self.rows)
+
+
+def _store(stack: ExitStack, sound: _Sound, recipe: Recipe, cache: Path | bool, say: Say) -> Store:
+    """The sound as the run's network hears it."""
+    folder = None if cache is True else cache
+    if folder is False:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soundbench-")))
+    audio = recipe.audio
+    on_error = sound.recipe.audio.on_error
+    return open_store(sound.table, sound.dataset, audio.rate, folder, on_error, say, trim=audio.trim)
+
+
+def _refuse_changed(run: RunDirectory, data: str) -> None:
+    if rundir.read_json(run.environment)["data"] != data:
+        raise RunError(
+            f"{run.path}: the data has changed since the run began, and with it the test set; "
+            f"--dataset {run.recipe} judges what it is now"
+        )
+
+
+# The report -----------------------------------------------------------------------------------------------------------
+
+
+def _figures(
+    run: RunDirectory, recipe: Recipe, table: ClipTable, judged: Judged, thresholds: Sequence[float] | None
+) -> dict[str, Any]:
+    targets, groups, seed = table.targets(judged.index), table.group_codes[judged.index], recipe.train.seed
+    if thresholds is not None:
+        return tagging.evaluate_tags(judged.scores, targets, groups, table.classes, thresholds, seed=seed)
+    trained = [row["labels"] for row in rundir.read_rows(run.clips) if row["part"] == "train"]
+    prior = [trained.count(name) for name in table.classes]
+    figures = statistics.evaluate(judged.scores, targets, groups, table.classes, prior, seed=seed)
+    return {**figures, "prior": prior}
+
+
+def _protocol(
+    run: RunDirectory, recipe: Recipe, sound: _Sound, checkpoint: str | Path, notes: list[str]
+) -> dict[str, Any]:
+    """What the figures are comparable within."""
+    own = sound.part is not None
+    if not own:
+        notes = ["this is another protocol than the run's own: its numbers are of other sound", *notes]
+        learnt = {row["path"] for row in rundir.read_rows(run.clips) if row["part"] in ("train", "validation")}
+        known = sum(path in learnt for path in sound.table.paths)
+        if known and _named_alike(sound.dataset, recipe):
+            notes.append(f"{known} of the clips are of files that the run was trained or validated on")
+    tables = recipe.tables()
+    return {
+        "model": str(run.path),
+        "checkpoint": str(checkpoint),
+        "judged": sound.told,
+        "dataset": sound.recipe.tables()["dataset"],
+        **({"split": sound.recipe.tables()["split"]} if sound.told != "every clip" else {}),
+        **({} if own else {"trained_on": tables["dataset"]}),
+        "classes": len(sound.table.classes),
+        "seed": recipe.train.seed,
+        "audio": tables["audio"],
+        "notes": notes,
+    }
+
+
+def _named_alike(dataset: Dataset, recipe: Recipe) -> bool:
+    """Whether equal paths are the same sound as in a run's data: where they are no files, only its own dataset says."""
+    if not hasattr(dataset, "read"):
+        return True
+    ours, theirs = (getattr(one, "fingerprint", None) for one in (assembly.make_dataset(recipe), dataset))
+    return ours == theirs
+
+
+def _command(run: RunDirectory, dataset: str | Path | Recipe | None, checkpoint: str | Path, trust: bool) -> str:
+    """What gives these numbers again."""
+    words = ["soundbench", "evaluate", str(run.path)]
+    words += ["--dataset", dataset.source if isinstance(dataset, Recipe) else str(dataset)] if dataset else []
+    words += ["--checkpoint", str(checkpoint)] if checkpoint != "best" else []
+    return shlex.join([*words, *(["--trust-code"] if trust else [])])
