@@ -10,7 +10,7 @@ from typing import Literal
 import attrs
 import numpy as np
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from soundbench import distributed
 from soundbench.chance import Chance
 from soundbench.contracts import Batch
+from soundbench.laps import Laps
 from soundbench.loading import Order, RawBatch, on_device
 from soundbench.machine import Machine
 from soundbench.network import Network
@@ -91,8 +92,15 @@ class Parts:
         return self.network if averaged is None else averaged
 
 
-def make_trainer(parts: Parts, rules: Rules) -> Engine:
-    """An engine whose every iteration is one optimizer step; its output is the step's summed loss, detached."""
+def make_trainer(parts: Parts, rules: Rules, laps: Laps | None = None) -> Engine:
+    """An engine whose every iteration is one optimizer step; its output is the step's summed loss, detached.
+
+    Args:
+        parts: what to train.
+        rules: how.
+        laps: where the time goes.
+    """
+    clock = laps or Laps(parts.machine.device)
 
     def process(engine: Engine, raw: RawBatch) -> Tensor:
         state = engine.state
@@ -101,16 +109,22 @@ def make_trainer(parts: Parts, rules: Rules) -> Engine:
         for module in parts.frozen:
             module.eval()
         batch = on_device(raw, parts.machine.device, rules.level)
+        clock.lap("move")
         for place, augment in parts.augmentations:
             batch = augment(batch, Chance(rules.seed, state.epoch, place))
+        clock.lap("augment")
         total = parts.plan.size((state.iteration - 1) % parts.plan.steps)
-        loss = _backward(parts, batch, state.epoch, total, rules.accumulate)
+        loss = _backward(parts, batch, state.epoch, total, rules.accumulate, clock)
         _update(parts, rules.clip_gradient)
         if parts.average is not None:
             parts.average.update(parts.network, state.iteration)
+        clock.lap("update")
         return loss
 
-    return Engine(process)
+    trainer = Engine(process)
+    trainer.add_event_handler(Events.GET_BATCH_STARTED, clock.start)
+    trainer.add_event_handler(Events.GET_BATCH_COMPLETED, clock.lap, "data")
+    return trainer
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
@@ -121,7 +135,7 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     random.seed(bits)
 
 
-def _backward(parts: Parts, batch: Batch, epoch: int, total: int, pieces: int) -> Tensor:
+def _backward(parts: Parts, batch: Batch, epoch: int, total: int, pieces: int, clock: Laps) -> Tensor:
     """Add up the gradients of a step's batch, piece by piece; DDP averages over processes, so that is undone."""
     summed = torch.zeros((), device=parts.machine.device)
     chunks = _split(batch, pieces)
@@ -133,7 +147,9 @@ def _backward(parts: Parts, batch: Batch, epoch: int, total: int, pieces: int) -
                 losses, target = parts.step(piece, epoch)
             weights = target @ parts.class_weights / target.sum(1)  # their mean for a clip of several labels
             loss = (losses * weights).sum()
+            clock.lap("forward")
             parts.scaler.scale(loss * distributed.world() / total).backward()
+            clock.lap("backward")
         summed += loss.detach()
     return summed
 

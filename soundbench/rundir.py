@@ -82,6 +82,7 @@ class RunDirectory:
     clips = _Place("clips.csv")
     history = _Place("history.csv")
     log = _Place("log.txt")
+    profile = _Place("profile.txt")
     checkpoints = _Place("checkpoints")
     model = _Place("model")
     model_toml = _Place("model/model.toml")

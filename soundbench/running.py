@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ignite.engine import Engine
 from numpy.typing import NDArray
 
 from soundbench import assembly, checkpoints, distributed, report, rundir, statistics, tagging, training
@@ -18,8 +19,10 @@ from soundbench.contracts import RunInfo
 from soundbench.environment import describe_environment, fingerprint, settle_recipe
 from soundbench.errors import DataError, RunError
 from soundbench.judging import Grid, Judge, Judged, judge_clips
+from soundbench.laps import Laps, advice
 from soundbench.loading import Order, RawBatch, class_weights, members, training_batches
 from soundbench.parts import initialize, make_parts, refuse_one_of_all, refuse_small_batches
+from soundbench.profiling import Profile
 from soundbench.recipe import Recipe
 from soundbench.results import protocol, skipped
 from soundbench.rundir import RunDirectory
@@ -48,20 +51,28 @@ def new_directory(out: Path | None, name: str) -> RunDirectory:
     return made
 
 
-def run(recipe: Recipe, *, out: Path | None = None, cache: Path | bool = True, say: Say = to_stderr) -> RunDirectory:
+def run(
+    recipe: Recipe,
+    *,
+    out: Path | None = None,
+    cache: Path | bool = True,
+    profile: bool = False,
+    say: Say = to_stderr,
+) -> RunDirectory:
     """Train and judge what a recipe describes.
 
     Args:
         recipe: as `soundbench.Recipe` or `recipe.read` give it.
         out: the run directory, which must be empty or not be there; by default a new one under `runs/`.
         cache: the folder of decoded sound; True for the user's own, False for one that goes with the run.
+        profile: whether to look closely at a few steps; `profile.txt` then tells what takes their time.
         say: what is told of the work; by default lines on standard error.
 
     Raises:
         SoundbenchError: a mistake in the recipe, unusable data, or a failure while working.
     """
     distributed.join(recipe.train.device)
-    session = _Session(recipe, cache, say)
+    session = _Session(recipe, cache, say, profile)
     session.begin(out)
     return session.train_and_judge(None)
 
@@ -72,6 +83,7 @@ def resume(
     trust_code: bool = False,
     device: str | None = None,
     cache: Path | bool = True,
+    profile: bool = False,
     say: Say = to_stderr,
 ) -> RunDirectory:
     """Go on with a run where its last checkpoint was written, as if nothing had stopped it.
@@ -81,6 +93,7 @@ def resume(
         trust_code: whether code that the run carries (`use = "./mine.py:Net"`) may be executed.
         device: another one than the run was begun on; None for the same.
         cache: as in `run`.
+        profile: as in `run`.
         say: as in `run`.
 
     Raises:
@@ -92,7 +105,7 @@ def resume(
         return found
     recipe = recipes.read(found.recipe, device_set(device), trust_code=trust_code)
     distributed.join(recipe.train.device)
-    session = _Session(recipe, cache, say)
+    session = _Session(recipe, cache, say, profile)
     session.open(found)
     state = checkpoints.latest(found.checkpoints, session.say)
     if state is None:
@@ -114,12 +127,13 @@ class _Session:
     trained: training.Parts
     thresholds: Sequence[float] = ()  # of a multilabel dataset's classes
 
-    def __init__(self, recipe: Recipe, cache: Path | bool, say: Say) -> None:
+    def __init__(self, recipe: Recipe, cache: Path | bool, say: Say, profile: bool) -> None:
         self.say = Log(say)
-        self.cache = cache
+        self.cache, self.profile = cache, profile
         self.stop = Stop()
         self.began = time.monotonic()
         self.machine, self.recipe = settle_recipe(recipe)
+        self.laps = Laps(self.machine.device)
         recipe = self.recipe
         self.made = assembly.assemble(recipe)
         self.table = ClipTable.of(self.made.dataset)
@@ -161,6 +175,8 @@ class _Session:
                 self._train(state, tell)
                 found = self._report(self._judge_test(resumed=state is not None))
                 tell("run_finished", report=found)
+                if self.laps.steps:
+                    self.say("; ".join([self.laps.line(), *advice(self.laps.shares, self.recipe.train.workers)]))
         except BaseException as error:
             tell("run_failed", error=error)
             self.say(f"stopped; to go on: {resume_line(self.recipe, self.directory)}")
@@ -253,7 +269,15 @@ class _Session:
             on_epoch=self._write_epoch,
             state=state,
             stop=self.stop,
+            laps=self.laps,
+            watch=self._watch,
         )
+
+    def _watch(self, trainer: Engine) -> None:
+        """Profile a few steps, if asked to; of several processes, the main one's."""
+        if self.profile and distributed.is_main():
+            place, workers = self.directory.profile, self.recipe.train.workers
+            Profile(self.made.network, self.machine.device, self.laps, workers, place, self.say).attach(trainer)
 
     def _judge(self, part: str) -> Judged:
         """Judge the clips of a part; every process gets the whole."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from soundbench import checkpoints, distributed
 from soundbench.engine import Parts, Rules, make_trainer
 from soundbench.errors import RunError
+from soundbench.laps import Laps
 from soundbench.loading import RawBatch
 from soundbench.stopping import Stop
 
@@ -55,6 +56,7 @@ class _Session:
     on_better: Callable[[], None]
     on_epoch: Callable[[Mapping[str, float]], None]
     stop: Stop
+    laps: Laps
     progress: _Progress = attrs.field(factory=_Progress)
     clock: float = 0.0
     told: float = 0.0
@@ -112,6 +114,7 @@ class _Session:
                     "lower optimizer.rate, set train.clip_gradient, or use train.precision = 'fp32'"
                 )
             self.progress.loss += float(losses.double().sum())
+            self.laps.collect()
         now = time.monotonic()
         self.progress.seconds += now - self.clock
         self.clock = now
@@ -227,6 +230,8 @@ def train(
     on_epoch: Callable[[Mapping[str, float]], None],
     state: Mapping[str, Any] | None = None,
     stop: Stop | None = None,
+    laps: Laps | None = None,
+    watch: Callable[[Engine], None] = lambda trainer: None,
 ) -> int:
     """Train to the end, from a checkpoint's state where one is given; the epoch of the best network.
 
@@ -241,15 +246,18 @@ def train(
         on_epoch: takes an epoch's row of the history.
         state: a checkpoint's.
         stop: is listening to what signals ask for; they are obeyed when a checkpoint is written.
+        laps: is told where the time goes.
+        watch: is given the trainer before it runs.
     """
-    stop = stop or Stop()
-    trainer = make_trainer(parts, rules)
-    session = _Session(parts, rules, folder, validate, tell, on_better, on_epoch, stop)
+    stop, laps = stop or Stop(), laps or Laps(parts.machine.device)
+    trainer = make_trainer(parts, rules, laps)
+    session = _Session(parts, rules, folder, validate, tell, on_better, on_epoch, stop, laps)
     if state is not None:
         restore(session, trainer, state)
     done = trainer.state.iteration or 0
     if done >= rules.epochs * parts.plan.steps or session.stale(done // parts.plan.steps):
         return session.progress.best_epoch
+    watch(trainer)
     trainer.add_event_handler(Events.ITERATION_COMPLETED, session.step_completed)
     trainer.add_event_handler(Events.EPOCH_COMPLETED, session.epoch_completed)
     session.clock = session.told = time.monotonic()

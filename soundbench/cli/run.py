@@ -20,6 +20,7 @@ import click
 @click.option("--device", help="auto, cpu, cuda or cuda:N.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Where decoded sound is kept.")
 @click.option("--no-cache", is_flag=True, help="Keep decoded sound only while the run lasts.")
+@click.option("--profile", is_flag=True, help="Look closely at a few steps: RUN/profile.txt tells what takes time.")
 @click.option("--trust-code", is_flag=True, help="Execute code that the resumed run carries.")
 def command(
     recipe: str | None,
@@ -30,6 +31,7 @@ def command(
     device: str | None,
     cache: Path | None,
     no_cache: bool,
+    profile: bool,
     trust_code: bool,
 ) -> None:
     """Train and judge RECIPE; the last line printed is the run directory."""
@@ -39,11 +41,11 @@ def command(
     store = False if no_cache else (cache or True)
     try:
         if resumed is None:
-            click.echo(_run(recipe, sets, folds, out, device, store))
+            click.echo(_run(recipe, sets, folds, out, device, store, profile))
         else:
             if recipe or sets or folds or out:
                 raise CallError("--resume DIR takes no recipe, --set, --folds or --out: it goes on as it was begun")
-            click.echo(_resume(resumed, device, store, trust_code))
+            click.echo(_resume(resumed, device, store, profile, trust_code))
     finally:
         distributed.leave()  # a process that ends while it is still joined to others may end in an abort
 
@@ -55,6 +57,7 @@ def _run(
     out: Path | None,
     device: str | None,
     store: Path | bool,
+    profile: bool,
 ) -> Path:
     from soundbench.errors import CallError
     from soundbench.folds import run_folds
@@ -64,12 +67,20 @@ def _run(
     if recipe is None:
         raise CallError("which recipe? soundbench run RECIPE, or soundbench run --resume DIR")
     resolved = read(recipe, sets=[*sets, *device_set(device)])
-    return (run_folds if folds else run)(resolved, out=out, cache=store).path
+    if not folds:
+        return run(resolved, out=out, cache=store, profile=profile).path
+    if profile:
+        raise CallError("--profile looks at one run: leave --folds out")
+    return run_folds(resolved, out=out, cache=store).path
 
 
-def _resume(directory: Path, device: str | None, store: Path | bool, trust_code: bool) -> Path:
+def _resume(directory: Path, device: str | None, store: Path | bool, profile: bool, trust_code: bool) -> Path:
+    from soundbench.errors import CallError
     from soundbench.folds import FOLDS, resume_folds
     from soundbench.running import resume
 
-    go_on = resume_folds if (directory / FOLDS).exists() else resume
-    return go_on(directory, trust_code=trust_code, device=device, cache=store).path
+    if not (directory / FOLDS).exists():
+        return resume(directory, trust_code=trust_code, device=device, cache=store, profile=profile).path
+    if profile:
+        raise CallError("--profile looks at one run: give the directory of one fold")
+    return resume_folds(directory, trust_code=trust_code, device=device, cache=store).path

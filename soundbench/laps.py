@@ -1,0 +1,102 @@
+"""Where the time of training steps goes: a few readings of a clock a step, which cost microseconds.
+
+On a GPU the readings are events in its own stream, read when the losses are: nothing waits for them. What is then
+called waiting for data is the time in which the GPU had nothing to do because of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+__all__ = ["PARTS", "Laps", "advice"]
+
+PARTS = {
+    "data": "waiting for data",
+    "move": "moving it",
+    "augment": "augmentations",
+    "forward": "forward",
+    "backward": "backward",
+    "update": "optimizer",
+}
+"""The parts of a step, in their order, and what they are called."""
+
+# From which share on a part of a step is worth a word.
+WAITING, LARGE = 0.05, 0.25
+
+
+class Laps:
+    """Seconds of each part of the steps so far.
+
+    Args:
+        device: that computes.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self.steps = 0
+        self._events = device.type == "cuda"
+        self._last = 0.0
+        self._pending: list[tuple[str, Any]] = []
+
+    def start(self) -> None:
+        """A step begins: what was between it and the one before does not count."""
+        self.steps += 1
+        if self._events:
+            self._record("")
+        else:
+            self._last = time.perf_counter()
+
+    def lap(self, part: str) -> None:
+        """A part of a step ends."""
+        if self._events:
+            self._record(part)
+            return
+        now = time.perf_counter()
+        self.seconds[part] += now - self._last
+        self._last = now
+
+    def _record(self, part: str) -> None:
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        self._pending.append((part, event))
+
+    def collect(self) -> None:
+        """Read what was recorded; the device has been waited for."""
+        for (_, before), (part, after) in zip(self._pending, self._pending[1:], strict=False):
+            if part:
+                self.seconds[part] += before.elapsed_time(after) / 1000
+        self._pending.clear()
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of each part."""
+        whole = sum(self.seconds.values())
+        return {part: seconds / whole if whole else 0.0 for part, seconds in self.seconds.items()}
+
+    def line(self) -> str:
+        """In one line: `time of a step: 1% waiting for data, ...`."""
+        told = ", ".join(f"{share:.0%} {PARTS[part]}" for part, share in self.shares.items())
+        whole = 1000 * sum(self.seconds.values()) / max(self.steps, 1)
+        return f"time of a step: {told}; {whole:.4g} ms in all, mean of {self.steps}"
+
+
+def advice(shares: Mapping[str, float], workers: int) -> list[str]:
+    """What would make steps faster, as far as the shares tell.
+
+    Args:
+        shares: of each part of a step.
+        workers: `train.workers`.
+    """
+    told = []
+    if shares["data"] >= WAITING:
+        remedy = "more train.workers, or a faster disk under the cache" if workers else "train.workers = 1 or 2"
+        told.append(f"steps wait for data ({shares['data']:.0%}): {remedy}")
+    if shares["augment"] >= LARGE:
+        told.append(f"augmentations take {shares['augment']:.0%}: fewer of them, or with a smaller chance")
+    if shares["update"] >= LARGE:
+        told.append(f"the optimizer takes {shares['update']:.0%}: a larger train.batch")
+    return told
