@@ -1,0 +1,147 @@
+"""What only a CUDA device can show: `pytest -m gpu`. Without one every test here is skipped, and says so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import soundbench
+from soundbench.assembly import assemble
+from soundbench.contracts import Batch
+from soundbench.loading import RawBatch, on_device, pack
+from soundbench.machine import settle
+from soundbench.rundir import RunDirectory, read_rows
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device: nothing of a GPU was tested"),
+]
+
+BACKBONES = {
+    "campplus": {"growth": 8, "width": 32, "layers": [4, 4, 4], "front": 8},
+    "ecapa-tdnn": {"channels": 32},
+    "resnet-se": {},
+}
+
+
+def recipe(backbone: str = "campplus", **train: Any) -> soundbench.Recipe:
+    settings = {"epochs": 1, "batch": 16, "device": "cuda", "precision": "fp32", "threads": 2}
+    return soundbench.Recipe(
+        dataset={"use": "tones", "clips": 100},
+        split={"test": [5], "validation": [4]},
+        audio={"window": 1.0},
+        augmentation=["speed", "spec-augment"],
+        backbone={"use": backbone, **BACKBONES[backbone]},
+        observer=[],
+        train=settings | train,
+    )
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def trained(cache: Path, out: Path, made: soundbench.Recipe, **options: Any) -> RunDirectory:
+    return soundbench.run(made, out=out, cache=cache, say=lambda _: None, **options)
+
+
+def sounds() -> list[np.ndarray]:
+    """Of many lengths, below a window and above."""
+    draws = np.random.default_rng(0)
+    return [0.1 * draws.standard_normal(size).astype(np.float32) for size in (900, 8000, 16000, 25000, 70001)]
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_run_trains_in_every_precision(cache: Path, tmp_path: Path, backbone: str, precision: str) -> None:
+    run = trained(cache, tmp_path / "run", recipe(backbone, precision=precision))
+    row = read_rows(run.history)[0]
+    assert np.isfinite(float(row["train_loss"]))
+    assert float(row["train_loss"]) < 4
+    assert np.isfinite(float(row["validation_loss"]))
+    environment = json.loads(run.environment.read_text())
+    assert environment["precision"] == precision
+    assert environment["device"] == torch.cuda.get_device_name()
+    assert json.loads(run.report_json.read_text())["clips"] == 20
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_gpu_judges_as_the_cpu_does(cache: Path, tmp_path: Path, backbone: str) -> None:
+    """Whatever the precision of training was; also a clip alone and in a batch."""
+    run = trained(cache, tmp_path / "run", recipe(backbone, precision="bf16"))
+    heard = sounds()
+    here, there = (soundbench.load(run.path, device=device) for device in ("cpu", "cuda"))
+    for one, other in zip(here.predict(heard, 16000), there.predict(heard, 16000), strict=True):
+        for label, score in one.scores.items():
+            assert other.scores[label] == pytest.approx(score, abs=1e-4)
+    together = there.predict(heard, 16000)
+    for sound, judged in zip(heard, together, strict=True):
+        alone = there.predict(sound, 16000)
+        for label, score in judged.scores.items():
+            assert alone.scores[label] == pytest.approx(score, abs=1e-5)
+
+
+def test_the_first_losses_are_those_of_the_cpu(cache: Path, tmp_path: Path) -> None:
+    """One epoch of few steps; chance is addressed, so that both see the same windows and augmentations."""
+    runs = {device: trained(cache, tmp_path / device, recipe(device=device, batch=60)) for device in ("cpu", "cuda")}
+    losses = {device: float(read_rows(run.history)[0]["train_loss"]) for device, run in runs.items()}
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_autocast_computes_about_what_float32_does(precision: Any) -> None:
+    machine = settle("cuda", precision)
+    network = assemble(recipe()).network
+    machine.place(network).eval()
+    data = 0.1 * torch.randn(4, 16000, generator=torch.Generator().manual_seed(0)).to(machine.device)
+    lengths = torch.full((4,), 16000, device=machine.device)
+    with torch.inference_mode():
+        exact = network(data, lengths)
+        with machine.autocast():
+            rough = network(data, lengths)
+    torch.testing.assert_close(rough.float(), exact, atol=0.05 * float(exact.abs().max()), rtol=0.05)
+
+
+def test_a_pinned_batch_arrives_as_it_was() -> None:
+    windows = [np.arange(size, dtype=np.int16) for size in (100, 16000, 333)]
+    raw = pack(windows, [1 / 32768] * 3, [5, 6, 7], 4)
+    pinned = RawBatch(*(part.pin_memory() for part in raw))
+    assert all(part.is_pinned() for part in pinned)
+    device = torch.device("cuda")
+    there, plain = on_device(pinned, device, -20.0), on_device(raw, torch.device("cpu"), -20.0)
+    torch.cuda.synchronize()
+    for name in ("data", "lengths", "target", "index", "position"):
+        moved: torch.Tensor = getattr(there, name)
+        assert moved.device.type == "cuda"
+        torch.testing.assert_close(moved.cpu(), getattr(plain, name), atol=1e-5, rtol=1e-5)
+    assert isinstance(there, Batch)
+
+
+def test_a_resume_on_a_gpu_goes_on(cache: Path, tmp_path: Path) -> None:
+    run = trained(cache, tmp_path / "run", recipe(epochs=2, precision="fp16"))
+    run.report_json.unlink()
+    for path in sorted(run.checkpoints.glob("step-*.pt"))[1:]:
+        path.unlink()
+    soundbench.resume(run.path, cache=cache, say=lambda _: None)
+    assert [row["epoch"] for row in read_rows(run.history)] == ["1", "2"]
+    assert run.report_json.exists()
+
+
+def test_the_gpus_own_time_is_told(cache: Path, tmp_path: Path) -> None:
+    run = trained(cache, tmp_path / "run", recipe(epochs=3), profile=True)
+    page = run.profile.read_text()
+    assert "of training on a GPU, profiled." in page
+    parts = page.partition("Forward, by part\n")[2].splitlines()
+    assert {line.split()[0] for line in parts[1:5]} == {"featurizer", "backbone", "pooling", "head"}
+    last = run.log.read_text().splitlines()[-1]
+    assert "time of a step: " in last
+    rows = read_rows(run.history)
+    whole = sum(float(row["seconds"]) for row in rows)
+    told = float(last.split(" ms in all")[0].rsplit(" ", 1)[1]) / 1000 * int(last.split("mean of ")[1].split(";")[0])
+    assert 0 < told <= 1.05 * whole
