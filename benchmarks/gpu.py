@@ -111,9 +111,7 @@ def main() -> None:
     gpu = options.device.startswith("cuda")
     name = torch.cuda.get_device_name() if gpu else "CPU"
     print(f"{name}, torch {torch.__version__}, CAM++, {options.batch} clips of {options.seconds:g} s a step")
-    print(
-        f"{'':5} {'training':>12} {'memory':>9} {'data':>6} {'move':>6} {'forward':>8} {'backward':>9} {'optimizer':>10}"
-    )
+    print("        training    memory   data   move  forward  backward  optimizer")
     for precision in ("fp32", "bf16", "fp16") if gpu else ("fp32", "bf16"):
         machine = settle(options.device, precision)
         laps = Laps(machine.device)

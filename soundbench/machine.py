@@ -90,6 +90,7 @@ def _device(name: str, local_rank: int) -> torch.device:
         if device.index >= torch.cuda.device_count():
             raise CallError(f"device {name!r} was asked for, but there are {torch.cuda.device_count()} CUDA devices")
         torch.cuda.set_device(device)
+        torch.backends.cudnn.allow_tf32 = False  # float32 is float32: a score must not depend on the device
     return device
 
 
