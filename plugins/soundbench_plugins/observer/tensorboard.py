@@ -1,0 +1,136 @@
+"""Curves and pictures for TensorBoard, in `tensorboard/` of the run directory: `tensorboard --logdir runs`.
+
+While a run trains: the loss and learning rate, clips a second, and after each epoch every column of its history. At
+its end: the test set's figures, the confusion matrix, and spectrograms of test clips with what they were taken for,
+those first that were wrong with the highest score. A run that is resumed goes on at its checkpoint: what TensorBoard
+was told beyond it is taken back. A clip that is no file (a dataset that makes its sound) has no spectrogram.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import matplotlib
+import matplotlib.image
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.tensorboard import SummaryWriter
+
+from soundbench import audio
+from soundbench.contracts import RunInfo, hookimpl
+from soundbench.errors import SoundError
+
+__all__ = ["TensorBoard"]
+
+# Columns of an epoch's history that say which epoch it is, and are no figure of it.
+_PLACES = ("epoch", "step")
+_TAGS = {"train_loss": "loss/epoch", "validation_loss": "loss/validation"}
+_FRAME = 512  # samples of a spectrogram's frame
+_LONGEST = 10.0  # seconds that a spectrogram shows
+_RANGE = 80.0  # decibels below the loudest that are black
+
+
+class TensorBoard:
+    """Losses, metrics, learning rate, speed, confusion matrix and spectrograms for TensorBoard.
+
+    Args:
+        run: the run.
+        spectrograms: of how many test clips; 0 for none.
+    """
+
+    def __init__(self, run: RunInfo, *, spectrograms: int = 12) -> None:
+        if spectrograms < 0:
+            raise ValueError(f"spectrograms must be at least 0, is {spectrograms}")
+        self.run, self.spectrograms = run, spectrograms
+        self._writer: Any = None
+        self._step = run.start_step
+
+    @hookimpl
+    def run_started(self) -> None:
+        """Open the folder; take back what was told beyond the checkpoint that the run goes on from."""
+        folder = self.run.directory / "tensorboard"
+        beyond = self._step + 1 if folder.exists() else None
+        self._writer = SummaryWriter(str(folder), purge_step=beyond, flush_secs=10)
+
+    @hookimpl
+    def progressed(self, epoch: int, step: int, loss: float, rate: float, clips_per_second: float) -> None:
+        """The loss, the rate and the speed."""
+        self._tell("loss/step", loss, step)
+        self._tell("learning rate", rate, step)
+        self._tell("clips per second", clips_per_second, step)
+
+    @hookimpl
+    def epoch_completed(self, epoch: int, row: Mapping[str, float]) -> None:
+        """The figures of an epoch."""
+        step = int(row["step"])
+        for name, value in row.items():
+            if name not in _PLACES:
+                self._tell(_TAGS.get(name, f"epoch/{name}"), value, step)
+        self._writer.flush()
+
+    @hookimpl
+    def run_finished(self, report: Mapping[str, Any]) -> None:
+        """The test set's figures, the confusion matrix and spectrograms."""
+        for name, figure in report["metrics"].items():
+            self._tell(f"test/{name}", figure["value"], self._step)
+        picture = self.run.directory / "figures" / "confusion.png"
+        if picture.exists():
+            self._show("confusion", matplotlib.image.imread(picture)[..., :3])
+        for tag, spectrogram in self._spectrograms():
+            self._show(tag, spectrogram)
+        self._writer.close()
+
+    @hookimpl
+    def run_failed(self) -> None:
+        """Keep what there is."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _tell(self, tag: str, value: float, step: int) -> None:
+        self._step = max(self._step, step)
+        self._writer.add_scalar(tag, value, step)
+
+    def _show(self, tag: str, picture: NDArray[np.floating[Any]]) -> None:
+        self._writer.add_image(tag, picture, self._step, dataformats="HWC")
+
+    def _spectrograms(self) -> Iterator[tuple[str, NDArray[np.floating[Any]]]]:
+        """Pictures of test clips, each with what it is and was taken for."""
+        drawn = 0
+        for row in sorted(self._predictions(), key=_worst_first):
+            if drawn == self.spectrograms:
+                return
+            picture = self._spectrogram(row)
+            if picture is not None:
+                drawn += 1
+                heard = f"{row['label']} heard as {row['predicted']} {float(row['score']):.2f}"
+                yield f"test clips/{drawn:02d} {heard}", picture
+
+    def _predictions(self) -> list[dict[str, str]]:
+        path = self.run.directory / "predictions.csv"
+        if not self.spectrograms or not path.exists():
+            return []
+        with open(path, encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def _spectrogram(self, row: Mapping[str, str]) -> NDArray[np.floating[Any]] | None:
+        """Decibels over time and frequency as colours, low frequencies below; None where there is no such file."""
+        start = float(row["start"])
+        stop = min(float(row["stop"] or "inf"), start + _LONGEST)
+        try:
+            samples = audio.load(row["path"], self.run.recipe["audio"]["rate"], start, stop)
+        except SoundError:
+            return None
+        padded = np.pad(samples, (0, max(0, _FRAME - len(samples))))
+        frames = np.lib.stride_tricks.sliding_window_view(padded, _FRAME)[:: _FRAME // 4] * np.hanning(_FRAME)
+        power = np.abs(np.fft.rfft(frames)).T[::-1] ** 2
+        decibels = 10 * np.log10(np.maximum(power, 1e-12))
+        shades = np.clip(1 + (decibels - decibels.max()) / _RANGE, 0, 1)
+        coloured: NDArray[np.floating[Any]] = matplotlib.colormaps["magma"](shades)[..., :3]
+        return coloured
+
+
+def _worst_first(row: Mapping[str, str]) -> tuple[bool, float]:
+    """Clips judged wrong before those judged right, each with the surest judgement first."""
+    return row["predicted"] in row["label"].split("|"), -float(row["score"])
