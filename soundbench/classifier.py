@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import attrs
 import numpy as np
@@ -20,6 +20,9 @@ from soundbench.judging import Grid, Judge
 from soundbench.loading import RawBatch, pack
 from soundbench.machine import settle
 from soundbench.network import Network
+
+if TYPE_CHECKING:
+    from soundbench.streaming import Item
 
 __all__ = ["Classifier", "Ended", "Heard", "Prediction", "WindowPrediction", "load"]
 
@@ -233,6 +236,32 @@ class Classifier:
         """Rules whose `on` is each class's threshold where the model has them; 0.5 for one with a class a sound."""
         return EventRules(**({} if self.thresholds is None else {"on": self.thresholds}) | options)
 
+    def stream(
+        self,
+        blocks: Iterable[Values],
+        rate: int | None = None,
+        *,
+        hop: float | None = None,
+        gate: float | None = None,
+        rules: EventRules | None = None,
+    ) -> Iterator[Item]:
+        """Judge sound as it comes: windows, and events as they begin and end.
+
+        Args:
+            blocks: samples `(S,)` each, any number of them.
+            rate: samples a second; None for the classifier's own.
+            hop: seconds between the beginnings of windows; None for that of the model.
+            gate: dB of full scale; quieter windows are not judged, and nothing sounds in them. None judges all.
+            rules: what makes an event; None for `event_rules()`.
+        """
+        from soundbench.streaming import stream
+
+        return stream(self, blocks, rate, hop=hop, gate=gate, rules=rules)
+
+    def grid_of(self, hop: float | None) -> Grid:
+        """How a sound is cut with `hop` seconds between windows, or by default."""
+        return self.grid if hop is None else attrs.evolve(self.grid, hop=_samples(hop, self.rate))
+
     def embed(self, sound: Sound | list[Sound], rate: int | None = None, *, batch: int = 32) -> Values:
         """What the network's last layer sees, the mean of a sound's windows: `(D,)`, or `(N, D)` of a list of N."""
         means = self._means(sound if isinstance(sound, list) else [sound], rate, self.embedded, batch)
@@ -264,7 +293,7 @@ class Classifier:
             batch: windows that go through the network together, of one sound or of several.
             compute: what is wanted of them: `scored` or `embedded`.
         """
-        grid = self.grid if hop is None else attrs.evolve(self.grid, hop=_samples(hop, self.rate))
+        grid = self.grid_of(hop)
         compute = compute or self.scored
         waiting: list[tuple[int, hearing.Window] | Ended] = []
         count = 0

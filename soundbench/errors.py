@@ -6,6 +6,7 @@
     ├── DataError              1   sound or a table that cannot be used
     │   ├── MissingDataError   2   what the recipe or the call points at is not there
     │   └── SoundError         1   one sound: its path and what is wrong with it
+    ├── DeviceError            1   a device that sound cannot be recorded from
     ├── RunError               1   a run directory, checkpoint or model that cannot be used
     │   └── RunPlaceError      2   what the call names is no run directory, or no place for a new one
     └── PluginError            3   a plugin that cannot be used
@@ -28,6 +29,7 @@ __all__ = [
     "CallError",
     "ClaimedTwice",
     "DataError",
+    "DeviceError",
     "MissingDataError",
     "NotInstalled",
     "PluginError",
@@ -108,6 +110,10 @@ class SoundError(DataError):
     def __init__(self, path: str, reason: str) -> None:
         self.path, self.reason = str(path), reason
         super().__init__(f"{path}: {reason}")
+
+
+class DeviceError(SoundbenchError):
+    """A device that sound cannot be recorded from, or none at all."""
 
 
 class RunError(SoundbenchError):

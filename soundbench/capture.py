@@ -1,0 +1,313 @@
+"""Sound as it comes: blocks that wait between the one who brings them and the one who takes them, and pipes.
+
+A pipe carries raw samples (`s16le`, `f32le`) or a WAV file whose length nobody knows yet, as `ffmpeg` and `arecord`
+write them.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from soundbench.errors import CallError, SoundError
+
+__all__ = ["FORMATS", "Block", "Coding", "Pipe", "Ring", "Source", "Waiting", "read_wav_header"]
+
+# What raw samples can be.
+FORMATS = {"s16le": "<i2", "f32le": "<f4"}
+# Seconds of sound that wait at most; a pipe is then read no further, a device's sound is lost.
+LONGEST_WAIT = 10
+# Bytes read from a pipe at a time, at most; what is there is taken at once.
+READ = 1 << 16
+# Bytes that may stand before a WAV file's samples.
+HEADER = 1 << 20
+# A WAV file's coding and bits: how its samples are read, what lies at their middle, and their full scale.
+_CODINGS = {
+    (1, 8): ("u1", 128, 128),
+    (1, 16): ("<i2", 0, 1 << 15),
+    (1, 24): ("i3", 0, 1 << 31),
+    (1, 32): ("<i4", 0, 1 << 31),
+    (3, 32): ("<f4", 0, 1),
+    (3, 64): ("<f8", 0, 1),
+}
+NAME = "standard input"
+
+
+class Block(NamedTuple):
+    """Samples `(S, C)` float32, when the last of them was there (by `time.perf_counter`), how many were lost before."""
+
+    samples: NDArray[np.float32]
+    at: float
+    lost: int = 0
+
+
+class Source(Protocol):
+    """Where sound comes from.
+
+    Attributes:
+        rate: samples a second.
+        channels: of each block.
+    """
+
+    rate: int
+    channels: int
+
+    def take(self, seconds: float) -> list[Block] | None:
+        """All blocks that wait, once there is one or the time is over; None when none will follow."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class Waiting:
+    """Blocks between a thread that brings them and one that takes them.
+
+    Args:
+        limit: samples that wait at most.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._held, self._lost = limit, 0, 0
+        self._blocks: deque[Block] = deque()
+        self._changed = threading.Condition()
+        self._ended = False
+        self._error: Exception | None = None
+
+    def offer(self, samples: NDArray[np.float32], at: float, lost: int = 0) -> None:
+        """Bring samples that cannot wait: lost where there is no room, and counted."""
+        with self._changed:
+            self._lost += lost
+            if self._held + len(samples) > self._limit:
+                self._lost += len(samples)
+                return
+            self._add(Block(samples, at, self._lost))
+            self._lost = 0
+
+    def put(self, samples: NDArray[np.float32], at: float) -> None:
+        """Bring samples once there is room for them."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._held < self._limit or self._ended)
+            self._add(Block(samples, at))
+
+    def _add(self, block: Block) -> None:
+        self._blocks.append(block)
+        self._held += len(block.samples)
+        self._changed.notify_all()
+
+    def end(self, error: Exception | None = None) -> None:
+        """Nothing follows; what is wrong is raised at the one who takes, after the blocks."""
+        with self._changed:
+            self._ended, self._error = True, error
+            self._changed.notify_all()
+
+    def take(self, seconds: float) -> list[Block] | None:
+        """As `Source.take`."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._blocks) or self._ended, timeout=seconds)
+            found = list(self._blocks)
+            self._blocks.clear()
+            self._held = 0
+            self._changed.notify_all()
+            if found or not self._ended:
+                return found
+            if self._error:
+                raise self._error
+            return None
+
+
+class Ring:
+    """The last samples of a stream.
+
+    Args:
+        size: how many are kept.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._kept = np.zeros(size, np.float32)
+        self.total = 0
+
+    def write(self, samples: NDArray[np.float32]) -> None:
+        """Add samples `(S,)`."""
+        size = len(self._kept)
+        tail = samples[-size:]
+        at = (self.total + len(samples) - len(tail)) % size
+        first = min(len(tail), size - at)
+        self._kept[at : at + first] = tail[:first]
+        self._kept[: len(tail) - first] = tail[first:]
+        self.total += len(samples)
+
+    def skip(self, count: int) -> None:
+        """Add silence."""
+        size = len(self._kept)
+        self.total += max(count - size, 0)
+        self.write(np.zeros(min(count, size), np.float32))
+
+    def span(self, start: int, stop: int) -> NDArray[np.float32]:
+        """A copy of what is kept of the samples from `start` to `stop`, counted from the first that was written."""
+        size = len(self._kept)
+        stop = min(stop, self.total)
+        start = max(start, self.total - size, 0)
+        count = max(stop - start, 0)
+        at = start % size
+        return np.concatenate([self._kept[at : at + count], self._kept[: max(at + count - size, 0)]])
+
+
+@attrs.frozen
+class Coding:
+    """How samples lie in bytes.
+
+    Attributes:
+        rate: samples a second.
+        channels: interleaved.
+        kind: of number, as NumPy writes it; `i3` for 24 bits.
+        middle: the number that is silence.
+        full: what is 1.0.
+    """
+
+    rate: int
+    channels: int
+    kind: str
+    middle: int = 0
+    full: int = 1
+
+    @property
+    def frame(self) -> int:
+        """Bytes of a sample of all channels."""
+        return self.channels * (3 if self.kind == "i3" else np.dtype(self.kind).itemsize)
+
+    def decode(self, data: bytes) -> NDArray[np.float32]:
+        """Whole frames as `(S, C)`."""
+        if self.kind == "i3":
+            wide = np.zeros((len(data) // 3, 4), np.uint8)
+            wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
+            numbers: NDArray[Any] = wide.view("<i4")[:, 0]
+        else:
+            numbers = np.frombuffer(data, self.kind)
+        floats = (numbers.astype(np.float64) - self.middle) / self.full
+        return floats.astype(np.float32).reshape(-1, self.channels)
+
+
+class Pipe:
+    """A source of samples that a pipe carries.
+
+    Args:
+        descriptor: of the pipe, 0 for standard input.
+        form: of `FORMATS`, or None for a WAV file.
+        rate: samples a second; a WAV file says it itself.
+        channels: of raw samples, interleaved.
+
+    Raises:
+        CallError: raw samples without a rate, or a rate for a WAV file.
+        SoundError: what comes first is no WAV file.
+    """
+
+    def __init__(
+        self, descriptor: int = 0, form: str | None = None, rate: int | None = None, channels: int = 1
+    ) -> None:
+        self._descriptor = descriptor
+        if form is None:
+            if rate is not None:
+                raise CallError("--rate is for raw samples, with --format; a WAV file says its rate itself")
+            self._coding, self._left = read_wav_header(self._read)
+        else:
+            if rate is None:
+                raise CallError(f"raw samples need their rate: --format {form} --rate 16000")
+            self._coding = Coding(rate, channels, FORMATS[form], 0, 1 << 15 if form == "s16le" else 1)
+            self._left = None
+        self.rate, self.channels = self._coding.rate, self._coding.channels
+        self._waiting = Waiting(LONGEST_WAIT * self.rate)
+        threading.Thread(target=self._bring, daemon=True, name="pipe").start()
+
+    def take(self, seconds: float) -> list[Block] | None:
+        """All blocks that wait, once there is one or the time is over; None when none will follow."""
+        return self._waiting.take(seconds)
+
+    def close(self) -> None:
+        """Read no further."""
+        self._waiting.end()
+
+    def _read(self, count: int) -> bytes:
+        return os.read(self._descriptor, count)
+
+    def _bring(self) -> None:
+        try:
+            for data in self._whole_frames():
+                at = time.perf_counter()
+                samples = self._coding.decode(data)
+                if not np.isfinite(samples).all():
+                    raise SoundError(NAME, "holds NaN or infinity; is --format what is written to it?")
+                self._waiting.put(samples, at)
+            self._waiting.end()
+        except SoundError as error:
+            self._waiting.end(error)
+        except OSError as error:
+            self._waiting.end(SoundError(NAME, f"cannot be read: {error.strerror or error}"))
+
+    def _whole_frames(self) -> Iterator[bytes]:
+        """What is read, cut where frames end; half a frame at the end of all is no sound."""
+        frame, held, left = self._coding.frame, b"", self._left
+        while left is None or left > 0:
+            data = self._read(READ if left is None else min(READ, left))
+            if not data:
+                return
+            left = None if left is None else left - len(data)
+            held += data
+            whole = len(held) // frame * frame
+            if whole:
+                yield held[:whole]
+            held = held[whole:]
+
+
+def read_wav_header(read: Callable[[int], bytes]) -> tuple[Coding, int | None]:
+    """The coding of a WAV file and the bytes of its samples, None if it does not know; read up to its first sample.
+
+    Args:
+        read: gives at most so many bytes, none at the end.
+
+    Raises:
+        SoundError: it is none, or none of PCM or float.
+    """
+    head = _exactly(read, 12)
+    if head[:4] not in {b"RIFF", b"RF64"} or head[8:] != b"WAVE":
+        wrong = "is no WAV file; raw samples need --format s16le or f32le, and --rate" if head else "is empty"
+        raise SoundError(NAME, wrong)
+    coding, passed = None, 0
+    while passed < HEADER:
+        name, size = struct.unpack("<4sI", _exactly(read, 8).ljust(8, b"\0"))
+        if name == b"data" and coding:
+            return coding, None if size in {0, 0xFFFFFFFF} or head[:4] == b"RF64" or size >= 0x7FFFF000 else size
+        body = _exactly(read, min(size + size % 2, HEADER))
+        passed += 8 + len(body)
+        if name == b"fmt ":
+            coding = _coding(body)
+        if len(body) < size:
+            break
+    raise SoundError(NAME, "is a WAV file without samples")
+
+
+def _coding(body: bytes) -> Coding:
+    if len(body) < 16:
+        raise SoundError(NAME, "is a damaged WAV file: its fmt chunk is cut off")
+    tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", body)
+    if tag == 0xFFFE and len(body) >= 26:
+        (tag,) = struct.unpack_from("<H", body, 24)
+    if (tag, bits) not in _CODINGS or not channels or not rate:
+        raise SoundError(NAME, f"is a WAV file of coding {tag} with {bits} bits; PCM and float are read from a pipe")
+    return Coding(rate, channels, *_CODINGS[tag, bits])
+
+
+def _exactly(read: Callable[[int], bytes], count: int) -> bytes:
+    """So many bytes, or fewer at the end."""
+    found = b""
+    while len(found) < count and (data := read(count - len(found))):
+        found += data
+    return found
