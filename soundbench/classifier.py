@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from soundbench import assembly, checkpoints, hearing, judging
+from soundbench import assembly, checkpoints, distributed, hearing, judging
 from soundbench import recipe as recipes
 from soundbench.errors import CallError, SoundError
 from soundbench.events import Event, EventFinder, EventRules
@@ -124,7 +124,8 @@ def load(path: str | Path, *, device: str = "auto", trust_code: bool = False) ->
     model = recipes.read_model(tables, base=folder, trust_code=trust_code, source=source)
     network, loss = assembly.make_network(model, source, folder / "assets")
     checkpoints.load_weights(folder, network, len(model.classes))
-    machine = settle(device, precision="fp32", threads=torch.get_num_threads())
+    threads = torch.get_num_threads()
+    machine = settle(device, precision="fp32", threads=threads, local_rank=distributed.local_rank())
     machine.place(network).eval()
     grid = Grid(model.audio.window_samples, model.audio.hop_samples, model.audio.trim)
     judge = Judge(network, loss, machine, model.audio.level)

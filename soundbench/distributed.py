@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import ignite.distributed as idist
 import torch
 from torch import nn
 
+from soundbench.errors import SoundbenchError
+
 __all__ = [
     "barrier",
     "broadcast",
+    "from_main",
     "gather",
     "is_main",
     "join",
@@ -95,6 +99,20 @@ def broadcast(item: T) -> T:
     torch.distributed.broadcast_object_list(items, src=0)
     received: T = items[0]
     return received
+
+
+def from_main(make: Callable[[], T]) -> T:
+    """What the main process makes, on every process; what it raises, too, or the others would wait for ever."""
+    made: T | SoundbenchError | None = None
+    if is_main():
+        try:
+            made = make()
+        except SoundbenchError as error:
+            made = error
+    received = broadcast(made)
+    if isinstance(received, SoundbenchError):
+        raise received
+    return received  # type: ignore[return-value]
 
 
 def wrap(module: nn.Module, device: torch.device) -> nn.Module:

@@ -19,7 +19,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["confusion_png", "families"]
+__all__ = ["confusion_png", "drawing", "families", "shown"]
 
 # What is tried for glyphs before whatever else is installed: first what matplotlib brings, then wide ones.
 _PREFERRED = (
@@ -74,17 +74,14 @@ def confusion_png(matrix: Sequence[Sequence[int]] | np.ndarray, classes: Sequenc
     Raises:
         ImportError: matplotlib cannot be used.
     """
-    import matplotlib.style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    names = [_shown(name) for name in classes]
+    names = [shown(name) for name in classes]
     counts = np.asarray(matrix, dtype=np.int64)
     inches = len(names) * _cell(len(names)) + 1.5
-    with matplotlib.style.context("default"), _quiet():
-        fonts = families("".join(names) + "truth predicted share of the row 0123456789.…")
-        labels = [str(number) for number in range(1, len(names) + 1)] if fonts is None else names
-        matplotlib.rcParams["font.family"] = fonts or ["DejaVu Sans"]
+    with drawing("".join(names) + "truth predicted share of the row 0123456789.…") as legible:
+        labels = names if legible else [str(number) for number in range(1, len(names) + 1)]
         figure = Figure(figsize=(inches + 1, inches), dpi=_DOTS_PER_INCH)
         canvas = FigureCanvasAgg(figure)
         axes = figure.add_subplot()
@@ -92,7 +89,18 @@ def confusion_png(matrix: Sequence[Sequence[int]] | np.ndarray, classes: Sequenc
         figure.colorbar(axes.images[0], ax=axes, label="share of the row", fraction=0.04, pad=0.03)
         picture = io.BytesIO()
         canvas.print_figure(picture, format="png", bbox_inches="tight", dpi=_DOTS_PER_INCH)
-    return picture.getvalue(), fonts is None
+    return picture.getvalue(), not legible
+
+
+@contextmanager
+def drawing(text: str) -> Iterator[bool]:
+    """While a picture is drawn: matplotlib's own style, and fonts for `text`; whether there are any for all of it."""
+    import matplotlib.style
+
+    with matplotlib.style.context("default"), _quiet():
+        fonts = families(text)
+        matplotlib.rcParams["font.family"] = fonts or ["DejaVu Sans"]
+        yield fonts is not None
 
 
 def families(text: str) -> list[str] | None:
@@ -145,7 +153,7 @@ def _letters(classes: int) -> float:
     return min(9.0, _cell(classes) * 72 * 0.8)
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """A label on one line, cut where it is long; variation selectors, which few fonts have, say nothing here."""
     kept = "".join(c for c in " ".join(name.split()) if not 0xFE00 <= ord(c) <= 0xFE0F)
     kept = kept.encode("utf-8", errors="backslashreplace").decode()

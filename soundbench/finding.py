@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,14 +18,15 @@ def find_sounds(paths: Sequence[str]) -> list[Path]:
     """The files that `paths` name: a file itself, the sounds below a folder, what a glob matches; each once, in order.
 
     Folders are searched in any depth and through links, but for what begins with a dot. A path that is not there stays
-    in the list, for whoever opens it to say so without losing the others.
+    in the list, for whoever opens it to say so without losing the others. `-` stands for a list on standard input, a
+    path of any of these kinds a line.
 
     Raises:
-        MissingDataError: a folder without a sound.
+        MissingDataError: a folder without a sound, or a list without a path.
         DataError: a folder that may not be read.
     """
     found: dict[Path, None] = {}
-    for text in paths:
+    for text in _listed(paths):
         path = Path(text)
         if path.is_dir():
             matches = sorted(_below(path, frozenset()))
@@ -37,6 +39,18 @@ def find_sounds(paths: Sequence[str]) -> list[Path]:
             matches = matches or [path]
         found.update(dict.fromkeys(matches))
     return list(found)
+
+
+def _listed(paths: Sequence[str]) -> Iterator[str]:
+    """The paths, and in the place of `-` those on standard input."""
+    for text in paths:
+        if text != "-":
+            yield text
+            continue
+        lines = [os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer]
+        if not any(lines):
+            raise MissingDataError("-: no path on standard input; it is a list of files, a line each")
+        yield from filter(None, lines)
 
 
 def _below(folder: Path, above: frozenset[str]) -> Iterator[Path]:

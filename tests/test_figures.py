@@ -114,7 +114,7 @@ def test_a_script_that_must_be_shaped_is_left_to_numbers_where_it_cannot_be(monk
 
 
 def test_emoji_with_a_variation_selector_need_no_glyph_for_it() -> None:
-    assert figures._shown("❤\ufe0f love") == "❤ love"
+    assert figures.shown("❤\ufe0f love") == "❤ love"
 
 
 def test_a_users_settings_are_neither_used_nor_changed() -> None:

@@ -78,6 +78,7 @@ def test_every_name_is_where_the_design_has_it(run: RunDirectory) -> None:
         "environment": "environment.json",
         "clips": "clips.csv",
         "history": "history.csv",
+        "profile": "profile.txt",
         "log": "log.txt",
         "checkpoints": "checkpoints",
         "model": "model",

@@ -2,56 +2,131 @@
 
 from __future__ import annotations
 
-import json
+import os
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from soundbench.cli import sounds
+
+if TYPE_CHECKING:
+    from soundbench.classifier import Classifier
+    from soundbench.formats import Format
+    from soundbench.inference import Wanted
+
+NAMES = ["table", "csv", "jsonl", "audacity", "raven"]
 
 
 @click.command()
 @click.argument("run")
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with every score.")
-@click.option(
-    "--top", type=click.IntRange(1), help="How many classes to show; without it the best, or all that a sound carries."
-)
-@click.option("--batch", default=32, show_default=True, type=click.IntRange(1), help="Windows judged together.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--trust-code", is_flag=True, help="Execute code that the run carries.")
+@click.option("--per", type=click.Choice(["clip", "window", "event"]), help="What a row is of; a clip by default.")
+@click.option("--format", "name", type=click.Choice(NAMES), default="table", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Short for --format jsonl.")
+@click.option("--top", type=click.IntRange(1), help="How many classes to tell of; without it the best, or all carried.")
+@click.option("--threshold", type=click.FloatRange(0, 1), help="The score from which on a class is told of.")
+@click.option("--scores", is_flag=True, help="In CSV a column for each class; JSON lines have every score anyway.")
+@click.option("--off", type=click.FloatRange(0, 1), help="The score below which an event ends; 0.8 x the threshold.")
+@click.option("--smooth", type=int, default=1, show_default=True, help="Windows that a score is averaged over; odd.")
+@click.option("--shortest", type=float, default=0.0, metavar="SECONDS", help="Events below it are dropped.")
+@click.option("--gap", type=float, default=0.0, metavar="SECONDS", help="Events of a class no further apart are one.")
+@click.option("--refractory", type=float, default=0.0, metavar="SECONDS", help="After an event, none of its class.")
+@click.option("--out", type=click.Path(path_type=Path), help="A folder for the results; call again to go on.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="PNG", help="Draw the sound, scores and events.")
+@sounds.sound_options
 def command(
-    run: str, paths: tuple[str, ...], as_json: bool, top: int | None, batch: int, device: str, trust_code: bool
+    run: str,
+    paths: tuple[str, ...],
+    out: Path | None,
+    plot: Path | None,
+    device: str,
+    trust_code: bool,
+    **options: Any,
 ) -> None:
-    """Judge PATHS (files, folders, globs) with RUN, a run directory or its model/ folder; a line for each file."""
-    from soundbench.classifier import load
-    from soundbench.finding import find_sounds
+    """Judge PATHS with RUN, a run directory or its model/ folder.
 
-    files = find_sounds(paths)
-    classifier = load(run, device=device, trust_code=trust_code)
-    failed = 0
-    for path, judged in classifier.predict_files(files, batch=batch):
-        failed += isinstance(judged, Exception)
-        click.echo(_as_json(path, judged) if as_json else _as_line(path, judged, top))
-    if failed:
-        click.echo(f"{failed} of {len(files)} files could not be judged", err=True)
-        raise SystemExit(1)
+    PATHS are files, folders and globs, of sounds of any length; - reads a list of them from standard input.
+    """
+    from soundbench import distributed
+    from soundbench.inference import judge_into, model_digest
 
-
-def _as_json(path: Path, judged: object) -> str:
-    from soundbench.classifier import Prediction
-
-    told = judged.to_dict() if isinstance(judged, Prediction) else {"error": _reason(judged)}
-    return json.dumps({"path": str(path), **told}, ensure_ascii=False)
-
-
-def _as_line(path: Path, judged: object, top: int | None) -> str:
-    from soundbench.classifier import Prediction
-
-    if not isinstance(judged, Prediction):
-        return f"{path}\terror: {_reason(judged)}"
-    shown = list(judged.scores)[:top] if top else judged.labels
-    best = [(label, judged.scores[label]) for label in shown]
-    return "\t".join([str(path), *(f"{label} {score:.4f}" for label, score in best)])
+    try:
+        classifier, files = sounds.opened(run, paths, device, trust_code)
+        wanted, form = _asked(classifier, **options)
+        if out:
+            _refuse(plot is not None, "--plot draws what is printed; leave out --out")
+            errors = judge_into(out, classifier, files, wanted, form, model_digest(run), sounds.started)
+        else:
+            _refuse(distributed.world() > 1, "several processes need --out DIR for their results")
+            _refuse(plot is not None and len(files) > 1, f"--plot draws one sound, not {len(files)}")
+            labels = form.name in ("audacity", "raven")
+            _refuse(labels and len(files) > 1, f"{form.name} labels are of one sound; for {len(files)} give --out DIR")
+            errors = _print(classifier, files, wanted, form, plot)
+        sounds.finish(errors, len(files), out)
+    except BrokenPipeError:  # whoever read the rows has enough; what is still buffered goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    finally:
+        distributed.leave()
 
 
-def _reason(error: object) -> str:
-    return str(getattr(error, "reason", error))
+def _refuse(wrong: bool, message: str) -> None:
+    from soundbench.errors import CallError
+
+    if wrong:
+        raise CallError(message)
+
+
+def _asked(
+    classifier: Classifier,
+    per: str | None,
+    name: str,
+    as_json: bool,
+    top: int | None,
+    threshold: float | None,
+    scores: bool,
+    hop: float | None,
+    batch: int,
+    **rules: Any,
+) -> tuple[Wanted, Format]:
+    """What is asked of each sound, and how it is written."""
+    from soundbench.formats import LABELS, Format
+    from soundbench.inference import Wanted
+
+    name = "jsonl" if as_json else name
+    per = per or ("event" if name in LABELS else "clip")
+    if threshold is not None:
+        rules["on"] = threshold
+    form = Format(name, per, classifier.classes if scores else (), classifier.rate)
+    _refuse(scores and top is not None, "--scores tells every score; leave out --top")
+    return Wanted(per, hop, threshold, top, classifier.event_rules(**rules), batch), form
+
+
+def _print(
+    classifier: Classifier, files: list[Path], wanted: Wanted, form: Format, plot: Path | None
+) -> dict[str, str]:
+    """Print the rows as they come, and draw; the sounds that could not be judged, and why."""
+    from soundbench.formats import Row
+    from soundbench.inference import judge_sounds, plot_sound
+
+    errors: dict[str, str] = {}
+    kept: list[Any] | None = None if plot is None else []
+    progress = sounds.started(files)
+    number = 0
+    click.echo(form.header(), nl=False)
+    for one in judge_sounds(classifier, files, wanted, progress, kept):
+        progress.clear()
+        if isinstance(one, Row):
+            click.echo(form.lines(one, number), nl=False)
+            number += 1
+            continue
+        number = 0
+        if one.error:
+            errors[str(one.path)] = one.error
+            line = form.error(str(one.path), one.error)
+            click.echo(line or f"{one.path}: {one.error}\n", nl=False, err=not line)
+    if plot and kept and not errors:
+        plot_sound(classifier, files[0], kept, wanted.rules, plot)
+    return errors

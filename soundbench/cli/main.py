@@ -20,6 +20,7 @@ COMMANDS = {
     "run": ("soundbench.cli.run:command", "Train and judge what a recipe describes."),
     "evaluate": ("soundbench.cli.evaluate:command", "Judge a run's test set again, or other labelled sound."),
     "infer": ("soundbench.cli.infer:command", "Judge sound files with a trained run."),
+    "embed": ("soundbench.cli.embed:command", "Write what a trained network's last layer sees of sound files."),
     "describe": ("soundbench.cli.describe:command", "Show a recipe resolved, and its network, without data."),
     "import": ("soundbench.cli.import_model:command", "Make a model folder of a model of another program."),
     "data": ("soundbench.cli.data:command", "Look through the sounds of a recipe; list those of a folder."),

@@ -1,0 +1,161 @@
+r"""What was done of many files, so that a second call goes on where the first was stopped, however it was.
+
+    parts/0.rows     what the process of rank 0 found, file after file
+    parts/0.jsonl    a line for each file that is done: its path, and where its rows begin and end in 0.rows
+    settings.json    what was asked for; another question needs another folder
+
+Rows reach the disk before the line that says so: what a kill leaves behind a line's end is cut at the next start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import filelock
+
+from soundbench import files
+from soundbench.errors import CallError, RunError
+
+__all__ = ["Journal", "check_settings", "read", "rows"]
+
+PARTS, SETTINGS = "parts", "settings.json"
+# Seconds of work that a power cut may lose.
+PATIENCE = 1.0
+
+Record = dict[str, Any]
+
+
+def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write what is asked for into the folder, or see that it is what was.
+
+    Raises:
+        CallError: the folder is of another question, or holds something else.
+    """
+    asked = json.loads(json.dumps(settings))
+    if (folder / SETTINGS).exists():
+        before = files.read_json(folder / SETTINGS)
+        differ = [key for key in asked | before if asked.get(key) != before.get(key)]
+        if differ:
+            told = ", ".join(f"{key} {before.get(key)!r}, now {asked.get(key)!r}" for key in differ)
+            raise CallError(f"{folder}: was begun with {told}; give another --out, or ask for the same")
+        return
+    if folder.is_dir() and any(folder.iterdir()):
+        raise CallError(f"{folder}: is not empty, and no such work was begun in it; give another --out")
+    files.write_json(folder / SETTINGS, settings)
+
+
+def read(folder: Path) -> dict[str, Record]:
+    """The last line of each path in the journals of all processes; with the name of the part that holds its rows."""
+    found: dict[str, Record] = {}
+    for path in sorted((folder / PARTS).glob("*.jsonl")):
+        for record in _lines(path):
+            if record["path"] not in found or not record["error"]:
+                found[record["path"]] = record | {"part": path.stem}
+    return found
+
+
+def rows(folder: Path, record: Record) -> bytes:
+    """The rows of a file that is done."""
+    with files.told(folder), open(folder / PARTS / f"{record['part']}.rows", "rb") as file:
+        file.seek(record["begin"])
+        data = file.read(record["end"] - record["begin"])
+    if len(data) < record["end"] - record["begin"]:
+        raise RunError(f"{file.name}: is shorter than its journal says; remove {folder} and begin again")
+    return data
+
+
+class Journal:
+    """The journal and the rows of one process, to be added to.
+
+    Args:
+        folder: of the work.
+        rank: the number of the process.
+    """
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self.folder = folder
+        self._stem = folder / PARTS / str(rank)
+        self._waiting: list[str] = []
+        self._synced = time.monotonic()
+
+    def __enter__(self) -> Journal:
+        with files.told(self.folder):
+            self._stem.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = filelock.FileLock(f"{self._stem}.lock")
+            try:
+                self._lock.acquire(timeout=0)
+            except filelock.Timeout:
+                raise RunError(f"{self.folder}: another process is at work in it") from None
+            journal = Path(f"{self._stem}.jsonl")
+            records = list(_lines(journal))
+            self._journal = _opened(journal, _whole(journal))
+            self._rows = _opened(Path(f"{self._stem}.rows"), max((record["end"] for record in records), default=0))
+        self._begin = self._rows.tell()
+        return self
+
+    def write(self, data: bytes) -> None:
+        """More rows of the file at hand."""
+        with files.told(self.folder):
+            self._rows.write(data)
+
+    def done(self, path: str, error: str | None = None, **more: Any) -> None:
+        """The file at hand is done; where it has an error its rows count for nothing."""
+        end = self._rows.tell()
+        place = {"begin": end if error else self._begin, "end": end}
+        self._waiting.append(json.dumps({"path": path, **place, "error": error, **more}) + "\n")
+        self._begin = end
+        if time.monotonic() - self._synced > PATIENCE:
+            self.sync()
+
+    def sync(self) -> None:
+        """Bring what is done to the disk."""
+        with files.told(self.folder):
+            for file, text in ((self._rows, ""), (self._journal, "".join(self._waiting))):
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        self._waiting.clear()
+        self._synced = time.monotonic()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if not isinstance(error, RunError):  # else the disk is full, or gone
+                self.sync()
+        finally:
+            for file in (self._rows, self._journal):
+                with contextlib.suppress(OSError):
+                    file.close()
+            self._lock.release()
+
+
+def _opened(path: Path, end: int) -> BinaryIO:
+    """A file to add to at `end`, which what lies behind is cut off at."""
+    file = open(path, "ab")  # noqa: SIM115 (closed by the journal)
+    file.truncate(end)
+    file.seek(end)
+    return file
+
+
+def _whole(path: Path) -> int:
+    """Bytes of the whole lines of a journal."""
+    data = path.read_bytes() if path.exists() else b""
+    return data.rstrip(b"\0").rfind(b"\n") + 1
+
+
+def _lines(path: Path) -> Iterator[Record]:
+    if not path.exists():
+        return
+    for number, line in enumerate(path.read_bytes()[: _whole(path)].splitlines(), start=1):
+        try:
+            yield json.loads(line)
+        except ValueError:
+            raise RunError(f"{path}: damaged: line {number} is no record") from None

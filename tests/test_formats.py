@@ -1,0 +1,90 @@
+"""Judgements as lines, read again by other readers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+from soundbench.errors import CallError
+from soundbench.formats import FORMATS, Format, Row
+
+SCORES = {"a|b": 0.7, "tab\there": 0.6, '猫, "x"': 0.25}
+EVENTS = [
+    Row("a.wav", label, score, {label: score}, None, 0.25 * n, 3600.125)
+    for n, (label, score) in enumerate(SCORES.items())
+]
+
+
+def written(form: Format, rows: list[Row]) -> str:
+    return form.header() + "".join(form.lines(row, number) for number, row in enumerate(rows))
+
+
+def test_audacity_reads_three_columns_of_tabs() -> None:
+    """Audacity's manual: start, end and label in each line, tabs between them, seconds with a point."""
+    lines = [line.split("\t") for line in written(Format("audacity", "event"), EVENTS).splitlines()]
+    assert [(float(start), float(end)) for start, end, _ in lines] == [(row.start, row.end) for row in EVENTS]
+    assert [label for _, _, label in lines] == ["a|b", "tab here", '猫, "x"']
+
+
+def test_raven_reads_a_table_of_tabs_with_its_own_columns() -> None:
+    text = written(Format("raven", "event", rate=16000), EVENTS)
+    rows = list(csv.DictReader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE))
+    assert [row["Selection"] for row in rows] == ["1", "2", "3"]
+    assert [(float(row["Begin Time (s)"]), float(row["End Time (s)"])) for row in rows] == [
+        (row.start, row.end) for row in EVENTS
+    ]
+    assert [row["Label"] for row in rows] == ["a|b", "tab here", '猫, "x"']
+    assert {(row["View"], row["Channel"], row["Low Freq (Hz)"], row["High Freq (Hz)"]) for row in rows} == {
+        ("Spectrogram 1", "1", "0.0", "8000.0")
+    }
+
+
+def test_csv_and_json_hold_what_was_judged() -> None:
+    row = Row("d/ü,.wav", "a|b", 0.7, {"a|b": 0.7, "tab\there": 0.6}, SCORES, 0.5, 1.5)
+    (told,) = csv.DictReader(io.StringIO(written(Format("csv", "window", list(SCORES)), [row])))
+    assert told == {
+        "path": "d/ü,.wav",
+        "start": "0.5",
+        "end": "1.5",
+        "label": "a|b",
+        "score": "0.7",
+        "labels": "a\\|b|tab\there",
+        "a|b": "0.7",
+        "tab\there": "0.6",
+        '猫, "x"': "0.25",
+    }
+    assert json.loads(written(Format("jsonl", "window"), [row])) == {
+        "path": "d/ü,.wav",
+        "start": 0.5,
+        "end": 1.5,
+        "label": "a|b",
+        "score": 0.7,
+        "labels": ["a|b", "tab\there"],
+        "scores": SCORES,
+    }
+    assert json.loads(Format("jsonl", "event").lines(EVENTS[0], 0)) == {
+        "path": "a.wav", "start": 0.0, "end": 3600.125, "label": "a|b", "score": 0.7,
+    }  # fmt: skip
+
+
+def test_a_table_is_a_line_a_row() -> None:
+    row = Row("a.wav", "dog", 0.75, {"dog": 0.75, "cat": 0.5}, SCORES)
+    assert Format("table", "clip").lines(row, 0) == "a.wav\tdog 0.7500\tcat 0.5000\n"
+    assert Format("table", "event").lines(EVENTS[1], 0) == "a.wav\t0.25\t3600.12\ttab\there 0.6000\n"
+
+
+def test_errors_are_told_where_there_is_a_place_for_them() -> None:
+    told = {name: Format(name, "event").error("a.wav", "no such file") for name in FORMATS}
+    assert told.pop("table") == "a.wav\terror: no such file\n"
+    assert json.loads(told.pop("jsonl")) == {"path": "a.wav", "error": "no such file"}
+    assert set(told.values()) == {""}
+
+
+@pytest.mark.parametrize("name", ["audacity", "raven"])
+def test_labels_of_a_time_are_not_given_of_whole_clips(name: str) -> None:
+    with pytest.raises(CallError) as caught:
+        Format(name, "clip")
+    assert str(caught.value) == f"{name} labels have a start and an end: use --per event or --per window"
