@@ -7,7 +7,6 @@ to 16 bits by its own peak, as those of long files are. `hear_file` has both, an
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -26,19 +25,18 @@ from soundbench.errors import CallError
 from soundbench.events import Event, EventFinder, EventRules
 from soundbench.hearing import Window
 from soundbench.loading import pack
+from soundbench.meter import decibels
 from soundbench.store import quantize
 
 if TYPE_CHECKING:
     from soundbench.classifier import Classifier
 
-__all__ = ["Begun", "Figures", "Stream", "StreamedWindow", "hear_file", "level_of", "stream"]
+__all__ = ["Begun", "Figures", "Stream", "StreamedWindow", "hear_file", "stream"]
 
 Samples = NDArray[np.float32]
 
 # Seconds of a window's stretches; the loudest of them is what a gate looks at.
 STRETCH = 0.1
-# Below it there is no level, in dB.
-SILENCE = -120.0
 # How many windows' latencies are kept.
 LATENCIES = 4096
 
@@ -208,13 +206,17 @@ class Stream:
         return self._ring.span(round(start * self._target), round(end * self._target))
 
     @property
+    def seconds(self) -> float:
+        """Of sound, lost samples among them."""
+        return max(self._given / self._rate, self._end)
+
+    @property
     def figures(self) -> Figures:
         """How it does."""
         wall, used = time.perf_counter() - self._began[0], time.process_time() - self._began[1]
         p50, p95 = np.percentile(self._latencies, [50, 95]).tolist() if self._latencies else (0.0, 0.0)
-        seconds = max(self._given / self._rate, self._end)
         core = used / max(wall, 1e-9)
-        return Figures(seconds, self._windows, self._gated, self._events, self._dropped, p50, p95, core)
+        return Figures(self.seconds, self._windows, self._gated, self._events, self._dropped, p50, p95, core)
 
     def _cut(self, heard: Samples, at: float) -> None:
         """Write samples to the ring, stopping where a window is complete to take it."""
@@ -238,7 +240,7 @@ class Stream:
         power = np.square(window.samples, dtype=np.float64)
         whole = len(power) // size * size
         means = [*power[:whole].reshape(-1, size).mean(axis=1), *([power[whole:].mean()] if whole < len(power) else [])]
-        return _decibels(float(max(means)) * window.scale**2)
+        return decibels(float(max(means)) * window.scale**2)
 
     def _scores(self, windows: list[Window]) -> Iterable[Samples]:
         if not windows:
@@ -271,15 +273,6 @@ class Stream:
             yield Begun(event)
         self._events += 1
         yield event
-
-
-def level_of(samples: NDArray[Any]) -> float:
-    """The power of samples in dB of full scale."""
-    return _decibels(float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0)
-
-
-def _decibels(power: float) -> float:
-    return max(10 * math.log10(power), SILENCE) if power > 0 else SILENCE
 
 
 def hear_file(stream: Stream, path: Path) -> Iterator[Item]:
