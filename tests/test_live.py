@@ -174,11 +174,11 @@ def test_two_events_at_once_are_two_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_ends_cleanly_with_the_summary(run: Path, path: Path, number: signal.Signals) -> None:
     call = line(run, "--source", "-", "--json")
-    process = subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(call, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)  # nothing read ahead of a line
     assert process.stdin
     assert process.stdout
-    process.stdin.write(path.read_bytes()[:100_000])
-    process.stdin.flush()
+    process.stdin.write(path.read_bytes()[:50_000])
     first = process.stdout.readline()
     process.send_signal(number)
     out, errors = process.communicate(timeout=60)
