@@ -8,18 +8,13 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import attrs
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
@@ -29,10 +24,11 @@ from soundbench.capture import Source
 from soundbench.errors import CallError, SoundError
 from soundbench.events import Event
 from soundbench.meter import level_of
+from soundbench.stopping import stoppable
 from soundbench.streaming import Begun, Item, Stream, hear_file
 from soundbench.wording import nearest
 
-__all__ = ["KEPT", "Keeper", "Starter", "Stop", "listen", "sound_of", "stoppable", "summary"]
+__all__ = ["KEPT", "Keeper", "Starter", "listen", "sound_of", "summary"]
 
 Samples = NDArray[np.float32]
 
@@ -40,32 +36,6 @@ Samples = NDArray[np.float32]
 KEPT, AROUND = 60.0, 1.0
 # Seconds after which a stop is noticed, at the latest, where no sound comes.
 WAIT = 0.2
-
-
-@attrs.define
-class Stop:
-    """Whether the program was asked to stop."""
-
-    asked: bool = False
-
-
-@contextmanager
-def stoppable() -> Iterator[Stop]:
-    """While Ctrl-C and SIGTERM ask to stop; a second one stops at once."""
-    stop = Stop()
-
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        if stop.asked:
-            raise KeyboardInterrupt
-        stop.asked = True
-
-    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-    before = {number: signal.signal(number, ask) for number in numbers}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def listen(

@@ -1,4 +1,4 @@
-"""Stopping a run by Ctrl-C or SIGTERM: training goes on to the end of its step, so that nothing of it is lost."""
+"""Stopping by Ctrl-C or SIGTERM: training goes on to the end of its step, and listening to the end of its block."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, NoReturn
 
-__all__ = ["Stop", "outlast"]
+import attrs
+
+__all__ = ["Asked", "Stop", "outlast", "stoppable"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _NOTICE = "stopping at the end of this step, with a checkpoint; once more stops at once"
@@ -82,3 +85,33 @@ def outlast(_worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGTERM, lambda *_: signal.setitimer(signal.ITIMER_REAL, _GRACE))
+
+
+@attrs.define
+class Asked:
+    """Whether the program was asked to stop.
+
+    Attributes:
+        asked: it was.
+    """
+
+    asked: bool = False
+
+
+@contextmanager
+def stoppable() -> Iterator[Asked]:
+    """While Ctrl-C and SIGTERM ask what goes on for ever to end, which is no failure; a second one stops at once."""
+    stop = Asked()
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        stop.asked = True
+
+    numbers = _SIGNALS if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, ask) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
