@@ -64,23 +64,33 @@ def take(network: nn.Module, source: Path) -> Taken:
 
     Raises:
         RunError: no weights there, a damaged file, or one of another architecture: nothing in it fits the part of the
-            network that most of its weights are in.
+            network, pooling and head aside, that most weights are in.
     """
     path = _weights_file(source)
     given = {name: tensor for name, tensor in _read(path).items() if not name.endswith(_COUNTER)}
     own = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith(_COUNTER)}
     left = {name: _misfit(tensor, given.get(name)) for name, tensor in own.items()}
     kept = [name for name, why in left.items() if not why]
-    largest, part = max(network.named_children(), key=lambda child: sum(p.numel() for p in child[1].parameters()))
-    if not any(name.startswith(f"{largest}.") for name in kept):
-        wanted = [f"{largest}.{name}" for name, _ in part.named_parameters()]
+    part = _hearing(network)
+    if not any(name.startswith(f"{part}.") for name in kept):
+        wanted = [name for name, _ in network.named_parameters() if name.startswith(f"{part}.")]
         raise RunError(
-            f"{path}: of another architecture: none of its {len(given)} tensors fits the network's {largest}; "
+            f"{path}: of another architecture: none of its {len(given)} tensors fits the network's {part}; "
             f"it has {_few(given)}; the network wants {_few(wanted)}"
         )
     network.load_state_dict({name: given[name] for name in kept}, strict=False)
     reasons = {name: why for name, why in left.items() if why}
     return Taken(path, tuple(kept), reasons, tuple(name for name in given if name not in own))
+
+
+def _hearing(network: nn.Module) -> str:
+    """The part of a network that an architecture is known by: the one with most weights, featurizer or backbone.
+
+    Poolings and heads of one size are in many networks, and may be most of one; they count where nothing else learns.
+    """
+    weights = {name: sum(p.numel() for p in part.parameters()) for name, part in network.named_children()}
+    others = {name: count for name, count in weights.items() if name not in ("pooling", "head") and count}
+    return max(others or weights, key=weights.__getitem__)
 
 
 def _misfit(wanted: Tensor, given: Tensor | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,19 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
         f"{tmp_path / 'a.pt'}: of another architecture: none of its 2 tensors fits the network's 0; "
         "it has conv.weight, 2.bias; the network wants 0.weight, 0.bias"
     )
+
+
+def test_a_pooling_and_a_head_that_fit_are_no_architecture(tmp_path: Path) -> None:
+    """Though most of the weights are in them."""
+
+    def parts(width: int) -> nn.Module:
+        layers = {"backbone": nn.Linear(4, width), "pooling": nn.Linear(8, 8), "head": nn.Linear(8, 2)}
+        return nn.Sequential(OrderedDict(layers))
+
+    torch.save(parts(3).state_dict(), tmp_path / "a.pt")
+    take(parts(3), tmp_path / "a.pt")
+    with pytest.raises(RunError, match=r"of another architecture: .* wants backbone\.weight, backbone\.bias"):
+        take(parts(5), tmp_path / "a.pt")
 
 
 def test_a_run_that_cannot_begin_with_the_weights_makes_no_directory(tmp_path: Path) -> None:
