@@ -249,7 +249,8 @@ def test_what_is_no_model_is_told_in_one_sentence(saved: Callable[[str], str], t
         (folder / name).unlink()
     told = {
         "": r"^model must be a local folder or a name on the hub, is ''$",
-        str(tmp_path / "nowhere"): r"^model must be a folder that is there, or a name on the hub, is '.*nowhere': ",
+        str(tmp_path / "nowhere"): r"^model must be a folder that is there, or a name on the hub, is '.*nowhere': no ",
+        "./nowhere": r"^model must be a folder that is there, or a name on the hub, is './nowhere': no such folder$",
         str(tmp_path): r"^model must be a folder with config.json and preprocessor_config.json, is '",
         str(lacking["preprocessor_config.json"]): r"^model must be a folder with config.json and preprocessor_config",
         str(lacking["config.json"]): r"^model must be a folder with config.json and preprocessor_config.json, is '",
@@ -287,6 +288,13 @@ def test_an_encoder_of_other_features_is_refused(saved: Callable[[str], str], tm
     transformers.ClapFeatureExtractor(sampling_rate=16000).save_pretrained(tmp_path / "other")
     with pytest.raises(ValueError, match=r"^model must be an encoder with features of Wav2Vec2.*, not ClapFeatureExtr"):
         WavLM(16000, model=str(tmp_path / "other"))
+
+
+def test_a_model_of_text_is_refused_though_a_feature_extractor_lies_beside_it(tmp_path: Path) -> None:
+    transformers.BertConfig(hidden_size=16, num_hidden_layers=1).save_pretrained(tmp_path)
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"^model must be an encoder of sound, is '.*': 'BertConfig' object has no"):
+        Transformers(16000, model=str(tmp_path))
 
 
 def test_a_foreign_key_names_the_right_ones() -> None:

@@ -51,15 +51,16 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.extractor = _describe(model, rate, types)
-        depth = self.config.num_hidden_layers
-        if layer != "weighted" and not -1 - depth <= layer <= depth:
-            raise ValueError(f'layer must be from 0 to {depth}, -1 for the last, or "weighted", is {layer}')
-        self.layer = layer if layer == "weighted" else layer % (depth + 1)
-        self.bands: int = self.config.hidden_size
         try:
+            depth, self.bands = int(self.config.num_hidden_layers), int(self.config.hidden_size)
             self.front = front_of(self.config, self.extractor)
         except ValueError as error:
             raise ValueError(f"model must be an encoder {error}, is {str(model)!r}") from None
+        except AttributeError as error:  # a model of text, say, with a feature extractor beside it
+            raise ValueError(f"model must be an encoder of sound, is {str(model)!r}: {error}") from None
+        if layer != "weighted" and not -1 - depth <= layer <= depth:
+            raise ValueError(f'layer must be from 0 to {depth}, -1 for the last, or "weighted", is {layer}')
+        self.layer = layer if layer == "weighted" else layer % (depth + 1)
         self.ragged, self.shortest = self.front.ragged, self.front.shortest
         self.encoder = _load(model, _trimmed(self.config, self.layer))
         self.frozen = frozen
@@ -120,6 +121,8 @@ def _describe(model: str | Path, rate: int, types: Sequence[str]) -> tuple[Any, 
     if not name:
         raise ValueError("model must be a local folder or a name on the hub, is ''")
     local = _is_local(name)
+    if not local and (name.startswith((".", "~")) or name.count("/") > 1 or Path(name).is_absolute()):
+        raise ValueError(f"model must be a folder that is there, or a name on the hub, is {name!r}: no such folder")
     try:
         with _quiet():
             config = transformers.AutoConfig.from_pretrained(name, local_files_only=local, trust_remote_code=False)
