@@ -216,7 +216,7 @@ def _changed(name: str, change: Callable[[Tensor], Tensor | None]) -> dict[str, 
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("fc_audioset.weight", lambda _: None, "no Cnn6, Cnn10 or Cnn14 of PANNs: fc_audioset.weight is missing"),
+        ("fc_audioset.weight", lambda _: None, "no Cnn6, Cnn10 or Cnn14 of PANNs: it lacks fc_audioset.weight"),
         ("bn0.weight", lambda _: None, "1 missing: backbone.bn0.weight"),
         (
             "logmel_extractor.melW",

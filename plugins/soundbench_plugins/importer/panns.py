@@ -34,7 +34,6 @@ _NAMES = {
     "fc_audioset": "head.classify",
 }
 
-
 _HEAD = {"norm_before": False, "bias": True, "norm_after": "none", "activation": "relu", "dropout": 0.5}
 
 
@@ -62,7 +61,7 @@ def panns(path: Path, *, labels: Path | None = None, window: float = 10.0) -> Im
     wanted = [_REAL, _IMAGINARY, _BANKS, "fc1.weight", "fc_audioset.weight", "conv_block1.conv1.weight"]
     missing = [name for name in wanted if name not in tensors]
     if missing:
-        raise RunError(f"{path}: no Cnn6, Cnn10 or Cnn14 of PANNs: {', '.join(missing)} is missing")
+        raise RunError(f"{path}: no Cnn6, Cnn10 or Cnn14 of PANNs: it lacks {', '.join(missing)}")
     banks, bins = tensors.pop(_BANKS), _window(path, tensors.pop(_REAL), tensors.pop(_IMAGINARY))
     sound = _SOUND[len(bins)]
     weights = renamed(tensors, _NAMES)
