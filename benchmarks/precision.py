@@ -65,6 +65,7 @@ def speed(rounds: int, batch: int) -> None:
 
 def judge(run: Path) -> None:
     from soundbench import classifier, rundir
+    from soundbench.predictions import Prediction
 
     model = classifier.load(run)
     rows = rundir.read_rows(run / "predictions.csv")
@@ -77,7 +78,7 @@ def judge(run: Path) -> None:
         began = time.perf_counter()
         judged = [found for _, found in model.predict_files(paths)]
         seconds = time.perf_counter() - began
-        labels = [found.label for found in judged if isinstance(found, classifier.Prediction)]
+        labels = [found.label for found in judged if isinstance(found, Prediction)]
         accuracy = np.mean([model.classes.index(label) == one for label, one in zip(labels, truth, strict=True)])
         print(f"{precision}: {accuracy:.4f}, {len(rows) / seconds:.1f} clips/s")
 

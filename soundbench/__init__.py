@@ -46,7 +46,7 @@ _PLACES = {
     "Clip": "contracts:Clip",
     "Head": "recipe:Head",
     "Network": "network:Network",
-    "Prediction": "classifier:Prediction",
+    "Prediction": "predictions:Prediction",
     "Recipe": "recipe:Recipe",
     "Registry": "registry:Registry",
     "SoundbenchError": "errors:SoundbenchError",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -19,85 +19,18 @@ from soundbench.hearing import Sound
 from soundbench.judging import Grid, Judge
 from soundbench.loading import RawBatch, pack
 from soundbench.machine import settle
-from soundbench.network import Network
+from soundbench.network import Network, shortest_samples
+from soundbench.predictions import Ended, Heard, Prediction, WindowPrediction
 
 if TYPE_CHECKING:
     from soundbench.streaming import Item
 
-__all__ = ["Classifier", "Ended", "Heard", "Prediction", "WindowPrediction", "load"]
+__all__ = ["Classifier", "load"]
 
 Values = NDArray[np.float32]
 
-
-@attrs.frozen
-class Prediction:
-    """The judgement of one sound.
-
-    Attributes:
-        label: the class with the highest score.
-        score: its score, in [0, 1].
-        scores: every class and its score, highest first.
-        labels: the classes that the sound is said to carry, highest first: of a multilabel model those whose score
-            reaches their threshold, maybe none; else `label` alone.
-    """
-
-    label: str
-    score: float
-    scores: Mapping[str, float]
-    labels: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
-        return {"label": self.label, "score": self.score, "labels": list(self.labels), "scores": dict(self.scores)}
-
-
-@attrs.frozen
-class WindowPrediction(Prediction):
-    """The judgement of one window of a sound.
-
-    Attributes:
-        start: where it begins, in seconds.
-        end: where it ends.
-    """
-
-    start: float
-    end: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
-        return {"start": self.start, "end": self.end, **super().to_dict()}
-
-
-@attrs.frozen(eq=False)
-class Heard:
-    """A window that went through the network.
-
-    Attributes:
-        sound: which sound it is of, by its place among those given.
-        start: where it begins, in seconds.
-        end: where it ends.
-        values: its scores `(K,)`, or its embedding.
-    """
-
-    sound: int
-    start: float
-    end: float
-    values: Values
-
-
-@attrs.frozen(eq=False)
-class Ended:
-    """The end of a sound, after its windows.
-
-    Attributes:
-        sound: which one.
-        seconds: how much of it was judged.
-        error: what is wrong with it; then its windows count for nothing.
-    """
-
-    sound: int
-    seconds: float
-    error: SoundError | None
+# Seconds of the longest window that may be asked for.
+LONGEST = 600
 
 
 def load(path: str | Path, *, device: str = "auto", trust_code: bool = False) -> Classifier:
@@ -157,13 +90,35 @@ class Classifier:
         return self.judge.network
 
     @overload
-    def predict(self, sound: list[Sound], rate: int | None = None, *, batch: int = 32) -> list[Prediction]: ...
+    def predict(
+        self,
+        sound: list[Sound],
+        rate: int | None = None,
+        *,
+        window: float | None = None,
+        hop: float | None = None,
+        batch: int = 32,
+    ) -> list[Prediction]: ...
 
     @overload
-    def predict(self, sound: Sound, rate: int | None = None, *, batch: int = 32) -> Prediction: ...
+    def predict(
+        self,
+        sound: Sound,
+        rate: int | None = None,
+        *,
+        window: float | None = None,
+        hop: float | None = None,
+        batch: int = 32,
+    ) -> Prediction: ...
 
     def predict(
-        self, sound: Sound | list[Sound], rate: int | None = None, *, batch: int = 32
+        self,
+        sound: Sound | list[Sound],
+        rate: int | None = None,
+        *,
+        window: float | None = None,
+        hop: float | None = None,
+        batch: int = 32,
     ) -> Prediction | list[Prediction]:
         """Judge one sound, or each of a list; of any length.
 
@@ -171,13 +126,16 @@ class Classifier:
             sound: a path, the bytes of a file, an open binary file, or samples with their `rate`: an array or tensor
                 `(S,)`, or `(C, S)` with fewer channels than samples; floats in [-1, 1] or integers.
             rate: samples a second, for samples.
+            window: seconds of a window; None for the model's own.
+            hop: seconds between the beginnings of windows; None for the window, or the model's own where that is too.
             batch: windows that go through the network together.
 
         Raises:
             SoundError: a sound that cannot be read.
             CallError: samples without a rate, or of a shape that is no sound.
         """
-        means = self._means(sound if isinstance(sound, list) else [sound], rate, self.scored, batch)
+        sounds = sound if isinstance(sound, list) else [sound]
+        means = _means(self.flow(sounds, rate, window=window, hop=hop, batch=batch))
         found = [self.prediction(mean) for mean in means]
         return found if isinstance(sound, list) else found[0]
 
@@ -193,21 +151,28 @@ class Classifier:
             yield paths[number], mean if isinstance(mean, SoundError) else self.prediction(mean)
 
     def windows(
-        self, sound: Sound, rate: int | None = None, *, hop: float | None = None, batch: int = 32
+        self,
+        sound: Sound,
+        rate: int | None = None,
+        *,
+        window: float | None = None,
+        hop: float | None = None,
+        batch: int = 32,
     ) -> Iterator[WindowPrediction]:
         """Judge each window of a sound, as they come.
 
         Args:
             sound: as for `predict`.
             rate: samples a second, for samples.
-            hop: seconds between the beginnings of windows; None for that of the model.
+            window: seconds of a window; None for the model's own.
+            hop: seconds between the beginnings of windows; None for the window, or the model's own where that is too.
             batch: windows that go through the network together.
 
         Raises:
             SoundError: it cannot be read, maybe after some windows.
         """
-        for window in _good(self.flow([sound], rate, hop=hop, batch=batch)):
-            yield self.window_prediction(window)
+        for heard in _good(self.flow([sound], rate, window=window, hop=hop, batch=batch)):
+            yield self.window_prediction(heard)
 
     def events(
         self,
@@ -215,22 +180,24 @@ class Classifier:
         rate: int | None = None,
         *,
         rules: EventRules | None = None,
+        window: float | None = None,
         hop: float | None = None,
         batch: int = 32,
     ) -> list[Event]:
-        """What sounded when, by the beginning; the more exact, the smaller the hop.
+        """What sounded when, by the beginning; the more exact, the smaller window and hop.
 
         Args:
             sound: as for `predict`.
             rate: samples a second, for samples.
             rules: what makes an event; None for `event_rules()`.
-            hop: seconds between the beginnings of windows; None for that of the model.
+            window: seconds of a window; None for the model's own.
+            hop: seconds between the beginnings of windows; None for the window, or the model's own where that is too.
             batch: windows that go through the network together.
         """
         finder = EventFinder(self.classes, rules or self.event_rules())
         found: list[Event] = []
-        for window in _good(self.flow([sound], rate, hop=hop, batch=batch)):
-            found += finder.feed(window.values[None], [window.start], [window.end])
+        for heard in _good(self.flow([sound], rate, window=window, hop=hop, batch=batch)):
+            found += finder.feed(heard.values[None], [heard.start], [heard.end])
         return sorted(found + finder.finish(), key=lambda event: event.start)
 
     def event_rules(self, **options: Any) -> EventRules:
@@ -242,6 +209,7 @@ class Classifier:
         blocks: Iterable[Values],
         rate: int | None = None,
         *,
+        window: float | None = None,
         hop: float | None = None,
         gate: float | None = None,
         rules: EventRules | None = None,
@@ -251,21 +219,48 @@ class Classifier:
         Args:
             blocks: samples `(S,)` each, any number of them.
             rate: samples a second; None for the classifier's own.
-            hop: seconds between the beginnings of windows; None for that of the model.
+            window: seconds of a window; None for the model's own.
+            hop: seconds between the beginnings of windows; None for the window, or the model's own where that is too.
             gate: dB of full scale; quieter windows are not judged, and nothing sounds in them. None judges all.
             rules: what makes an event; None for `event_rules()`.
         """
         from soundbench.streaming import stream
 
-        return stream(self, blocks, rate, hop=hop, gate=gate, rules=rules)
+        return stream(self, blocks, rate, window=window, hop=hop, gate=gate, rules=rules)
 
-    def grid_of(self, hop: float | None) -> Grid:
-        """How a sound is cut with `hop` seconds between windows, or by default."""
-        return self.grid if hop is None else attrs.evolve(self.grid, hop=_samples(hop, self.rate))
+    def grid_of(self, window: float | None, hop: float | None) -> Grid:
+        """How a sound is cut with windows of so many seconds, and so many between them; None as for `windows`."""
+        grid = self.grid
+        if window is not None:
+            least = shortest_samples(self.network)
+            if not least <= window * self.rate <= LONGEST * self.rate:
+                raise CallError(
+                    f"window must be from {least / self.rate:.3g} s, the shortest that the network takes, "
+                    f"to {LONGEST} s, is {window:g}"
+                )
+            grid = attrs.evolve(grid, window=round(window * self.rate), hop=round(window * self.rate))
+        return grid if hop is None else attrs.evolve(grid, hop=_samples(hop, self.rate))
 
-    def embed(self, sound: Sound | list[Sound], rate: int | None = None, *, batch: int = 32) -> Values:
-        """What the network's last layer sees, the mean of a sound's windows: `(D,)`, or `(N, D)` of a list of N."""
-        means = self._means(sound if isinstance(sound, list) else [sound], rate, self.embedded, batch)
+    def embed(
+        self,
+        sound: Sound | list[Sound],
+        rate: int | None = None,
+        *,
+        window: float | None = None,
+        hop: float | None = None,
+        batch: int = 32,
+    ) -> Values:
+        """What the network's last layer sees, the mean of a sound's windows: `(D,)`, or `(N, D)` of a list of N.
+
+        Args:
+            sound: as for `predict`.
+            rate: samples a second, for samples.
+            window: seconds of a window; None for the model's own.
+            hop: seconds between the beginnings of windows; None for the window, or the model's own where that is too.
+            batch: windows that go through the network together.
+        """
+        sounds = sound if isinstance(sound, list) else [sound]
+        means = _means(self.flow(sounds, rate, window=window, hop=hop, batch=batch, compute=self.embedded))
         return np.stack(means) if isinstance(sound, list) else means[0]
 
     def scored(self, raw: RawBatch) -> Values:
@@ -281,6 +276,7 @@ class Classifier:
         sounds: Iterable[Sound],
         rate: int | None = None,
         *,
+        window: float | None = None,
         hop: float | None = None,
         batch: int = 32,
         compute: Callable[[RawBatch], Values] | None = None,
@@ -290,20 +286,21 @@ class Classifier:
         Args:
             sounds: as for `predict`; read when their turn comes.
             rate: samples a second, for samples.
-            hop: seconds between the beginnings of windows; None for that of the model.
+            window: seconds of a window; None for the model's own.
+            hop: seconds between the beginnings of windows; None for the window, or the model's own where that is too.
             batch: windows that go through the network together, of one sound or of several.
             compute: what is wanted of them: `scored` or `embedded`.
         """
-        grid = self.grid_of(hop)
+        grid = self.grid_of(window, hop)
         compute = compute or self.scored
         waiting: list[tuple[int, hearing.Window] | Ended] = []
         count = 0
         for number, sound in enumerate(sounds):
             last, error = 0, None
             try:
-                for window in hearing.windows(sound, rate, self.rate, grid):
-                    waiting.append((number, window))
-                    last, count = window.start + len(window.samples), count + 1
+                for cut in hearing.windows(sound, rate, self.rate, grid):
+                    waiting.append((number, cut))
+                    last, count = cut.start + len(cut.samples), count + 1
                     if count == batch:
                         yield from self._through(waiting, compute)
                         waiting, count = [], 0
@@ -329,16 +326,6 @@ class Classifier:
             else:
                 start, stop = one[1].start, one[1].start + len(one[1].samples)
                 yield Heard(one[0], start / self.rate, stop / self.rate, next(values))
-
-    def _means(
-        self, sounds: list[Sound], rate: int | None, compute: Callable[[RawBatch], Values], batch: int
-    ) -> list[Values]:
-        found: list[Values] = []
-        for _, mean in _averaged(self.flow(sounds, rate, batch=batch, compute=compute)):
-            if isinstance(mean, SoundError):
-                raise mean
-            found.append(mean)
-        return found
 
     def window_prediction(self, window: Heard) -> WindowPrediction:
         """A window's scores as a judgement."""
@@ -371,6 +358,20 @@ def _good(flow: Iterable[Heard | Ended]) -> Iterator[Heard]:
             yield one
         elif one.error:
             raise one.error
+
+
+def _means(flow: Iterable[Heard | Ended]) -> list[Values]:
+    """The mean of each sound's windows.
+
+    Raises:
+        SoundError: what was wrong with one.
+    """
+    found: list[Values] = []
+    for _, mean in _averaged(flow):
+        if isinstance(mean, SoundError):
+            raise mean
+        found.append(mean)
+    return found
 
 
 def _averaged(flow: Iterable[Heard | Ended]) -> Iterator[tuple[int, Values | SoundError]]:

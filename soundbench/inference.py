@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundbench import audio, distributed, files, journal, plots
-from soundbench.classifier import Classifier, Ended, Heard
+from soundbench.classifier import Classifier
 from soundbench.errors import SoundError
 from soundbench.events import EventFinder, EventRules, find_events
 from soundbench.formats import LABELS, Format, Row
 from soundbench.journal import Journal
+from soundbench.predictions import Ended, Heard
 from soundbench.progress import Progress
 
 __all__ = ["Done", "Wanted", "embed_into", "judge_into", "judge_sounds", "model_digest", "plot_sound", "sizes"]
@@ -36,7 +37,8 @@ class Wanted:
 
     Attributes:
         per: what a row is of: `clip`, `window` or `event`.
-        hop: seconds between windows; None for the model's own.
+        window: seconds of a window; None for the model's own.
+        hop: seconds between windows; None for the window, or the model's own where that is too.
         threshold: the score from which on a class is shown; None for the model's thresholds, or the best class.
         top: how many classes to show and to tell the scores of; None for those that pass, and all scores.
         rules: what makes an event.
@@ -44,6 +46,7 @@ class Wanted:
     """
 
     per: str = "clip"
+    window: float | None = None
     hop: float | None = None
     threshold: float | None = None
     top: int | None = None
@@ -85,7 +88,7 @@ def judge_sounds(
     finder = EventFinder(classifier.classes, wanted.rules)
     found: list[Row] = []
     total, count = np.zeros(len(classifier.classes)), 0
-    for one in _told(classifier.flow(paths, hop=wanted.hop, batch=wanted.batch), paths, progress):
+    for one in _told(classifier.flow(paths, window=wanted.window, hop=wanted.hop, batch=wanted.batch), paths, progress):
         path = str(paths[one.sound])
         if isinstance(one, Heard):
             if kept is not None:
@@ -269,12 +272,13 @@ def embed_into(
     Returns:
         The sounds that could not be read, and why.
     """
-    settings = {"work": "embed", "model": model, "per": wanted.per, "hop": wanted.hop}
+    settings = {"work": "embed", "model": model, "per": wanted.per, "window": wanted.window, "hop": wanted.hop}
 
     def work(out: Journal, left: list[Path]) -> None:
         spans: list[tuple[float, float]] = []
         total: Any = 0.0
-        flow = classifier.flow(left, hop=wanted.hop, batch=wanted.batch, compute=classifier.embedded)
+        compute = classifier.embedded
+        flow = classifier.flow(left, window=wanted.window, hop=wanted.hop, batch=wanted.batch, compute=compute)
         for one in _told(flow, left, progress(left)):
             if isinstance(one, Heard):
                 spans.append((one.start, one.end))

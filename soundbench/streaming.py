@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from soundbench import hearing
 from soundbench.capture import Ring
-from soundbench.classifier import WindowPrediction
 from soundbench.errors import CallError
 from soundbench.events import Event, EventFinder, EventRules
 from soundbench.hearing import Window
 from soundbench.loading import pack
 from soundbench.meter import decibels
+from soundbench.predictions import WindowPrediction
 from soundbench.store import quantize
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ class Stream:
     Args:
         classifier: judges.
         rate: samples a second of what comes; None for the classifier's own.
-        hop: seconds between the beginnings of windows; None for that of the model.
+        window: seconds of a window; None for the model's own.
+        hop: seconds between the beginnings of windows; None for the window, or the model's own where that is too.
         gate: dB of full scale; a window whose loudest tenth of a second is below is not judged, and nothing sounds in
             it. None judges all.
         rules: what makes an event; None for the classifier's.
@@ -116,13 +117,14 @@ class Stream:
         classifier: Classifier,
         rate: int | None = None,
         *,
+        window: float | None = None,
         hop: float | None = None,
         gate: float | None = None,
         rules: EventRules | None = None,
         keep: float = 0.0,
         batch: int = 32,
     ) -> None:
-        self.classifier, self.grid = classifier, classifier.grid_of(hop)
+        self.classifier, self.grid = classifier, classifier.grid_of(window, hop)
         self._rate, self._target = rate or classifier.rate, classifier.rate
         if not self._rate > 0:
             raise CallError(f"rate: {rate} is no rate; it is samples a second")

@@ -222,6 +222,35 @@ def test_what_breaks_in_the_middle_of_a_long_file_is_its_error_alone(
         list(classifier.windows(paths[1]))
 
 
+def test_windows_of_another_length_are_judged_as_sounds_of_that_length(
+    classifier: Classifier, samples: np.ndarray
+) -> None:
+    found = list(classifier.windows(samples, 8000, window=0.1))
+    assert [one.start for one in found] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.525])
+    assert [one.end - one.start for one in found] == pytest.approx([0.1] * 7)
+    alone = classifier.predict(samples[800:1600], 8000)
+    assert found[1].scores == pytest.approx(alone.scores, abs=1e-3)
+    mean = {label: np.mean([one.scores[label] for one in found]) for label in CLASSES}
+    assert classifier.predict(samples, 8000, window=0.1).scores == pytest.approx(mean, abs=1e-6)
+    finer = list(classifier.windows(samples, 8000, window=0.1, hop=0.05))
+    assert [one.start for one in finer[:3]] == pytest.approx([0, 0.05, 0.1])
+    rows = [classifier.embed(samples[at : at + 800], 8000) for at in (0, 800)]
+    assert classifier.embed(samples[:1600], 8000, window=0.1) == pytest.approx(np.mean(rows, axis=0), abs=1e-3)
+
+
+def test_the_hop_of_a_model_is_that_of_its_own_windows(classifier: Classifier, samples: np.ndarray) -> None:
+    dense = Classifier(classifier.judge, CLASSES, 8000, Grid(1600, 400))
+    starts = {own: [one.start for one in dense.windows(samples, 8000, window=own)][:3] for own in (None, 0.2, 0.1)}
+    assert starts == {None: [0, 0.05, 0.1], 0.2: [0, 0.2, 0.4], 0.1: [0, 0.1, 0.2]}
+
+
+@pytest.mark.parametrize("window", [0, -1, float("nan"), 0.007, 601, float("inf")])
+def test_a_window_that_is_none_is_refused(classifier: Classifier, samples: np.ndarray, window: float) -> None:
+    wanted = r"window must be from 0\.008 s, the shortest that the network takes, to 600 s, is "
+    with pytest.raises(CallError, match=wanted):
+        classifier.predict(samples, 8000, window=window)
+
+
 @pytest.mark.parametrize("hop", [0, -1, float("nan"), 1e-9, float("inf")])
 def test_a_hop_that_is_none_is_refused(classifier: Classifier, samples: np.ndarray, hop: float) -> None:
     with pytest.raises(CallError, match="hop must be seconds"):

@@ -23,7 +23,7 @@ from toys import ToyLoss
 
 import soundbench
 from soundbench import files, inference
-from soundbench.classifier import Classifier, Heard
+from soundbench.classifier import Classifier
 from soundbench.cli.main import invoke
 from soundbench.errors import CallError, RunError
 from soundbench.events import EventRules
@@ -32,6 +32,7 @@ from soundbench.inference import Done, Wanted, judge_into, judge_sounds, plot_so
 from soundbench.journal import Journal
 from soundbench.judging import Grid, Judge
 from soundbench.machine import Machine
+from soundbench.predictions import Heard
 from soundbench.progress import Progress, clock
 
 CLASSES = ("dog", "猫", "a, b", 'say "x"', "$bird$")
@@ -83,7 +84,7 @@ def test_rows_are_what_the_classifier_says_of_each_sound_alone(
 ) -> None:
     rules = EventRules(on=0.21, gap=0.1)
     for per in ("clip", "window", "event"):
-        found = list(judge_sounds(classifier, sounds, Wanted(per, 0.15, rules=rules, batch=batch)))
+        found = list(judge_sounds(classifier, sounds, Wanted(per, hop=0.15, rules=rules, batch=batch)))
         done = [one for one in found if isinstance(one, Done)]
         assert [one.path for one in done] == sounds
         assert [one.path.name for one in done if one.error] == ["05.wav"]

@@ -92,6 +92,23 @@ def test_a_stream_gives_the_windows_scores_and_events_of_the_file(
     assert same_events(events_of(found), events)
 
 
+@pytest.mark.parametrize(("window", "hop"), [(0.1, None), (0.1, 0.03), (0.5, 0.2), (9.0, None)])
+def test_windows_of_another_length_are_the_same_too(
+    classifier: Classifier, path: Path, window: float, hop: float | None
+) -> None:
+    wanted = list(classifier.windows(path, window=window, hop=hop))
+    events = classifier.events(path, rules=RULES, window=window, hop=hop)
+    assert events or window > 4
+    blocks = cut(soundfile.read(path, dtype="float32")[0], "any")
+    stream = Stream(classifier, rules=RULES, window=window, hop=hop)
+    for found in (
+        list(classifier.stream(blocks, rules=RULES, window=window, hop=hop)),
+        [*hear_file(stream, path), *stream.finish()],
+    ):
+        assert [(w.start, w.end) for w in windows_of(found)] == [(w.start, w.end) for w in wanted]
+        assert same_events(events_of(found), events)
+
+
 @pytest.mark.parametrize("trim", ["off", 25.0])
 @pytest.mark.parametrize("rate", [8000, 11025])
 def test_a_file_of_any_rate_and_trimmed_is_the_same(tmp_path: Path, trim: float, rate: int) -> None:

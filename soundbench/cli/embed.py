@@ -22,6 +22,7 @@ def command(
     paths: tuple[str, ...],
     out: Path,
     per: str,
+    window: float | None,
     hop: float | None,
     batch: int,
     device: str,
@@ -33,7 +34,8 @@ def command(
 
     try:
         classifier, files = sounds.opened(run, paths, device, trust_code)
-        errors = embed_into(out, classifier, files, Wanted(per, hop, batch=batch), model_digest(run), sounds.started)
+        wanted = Wanted(per, window, hop, batch=batch)
+        errors = embed_into(out, classifier, files, wanted, model_digest(run), sounds.started)
         sounds.finish(errors, len(files), out)
     finally:
         distributed.leave()

@@ -87,6 +87,7 @@ def _asked(
     top: int | None,
     threshold: float | None,
     scores: bool,
+    window: float | None,
     hop: float | None,
     batch: int,
     **rules: Any,
@@ -101,7 +102,7 @@ def _asked(
         rules["on"] = threshold
     form = Format(name, per, classifier.classes if scores else (), classifier.rate)
     _refuse(scores and top is not None, "--scores tells every score; leave out --top")
-    return Wanted(per, hop, threshold, top, classifier.event_rules(**rules), batch), form
+    return Wanted(per, window, hop, threshold, top, classifier.event_rules(**rules), batch), form
 
 
 def _print(

@@ -45,7 +45,8 @@ def show_devices(ctx: click.Context, _option: click.Parameter, asked: bool) -> N
 @click.option(
     "--list-devices", is_flag=True, is_eager=True, expose_value=False, callback=show_devices, help="Print them and end."
 )
-@click.option("--hop", type=float, metavar="SECONDS", help="Between windows; by default the model's own.")
+@click.option("--window", type=float, metavar="SECONDS", help="Judge by windows of that length; the model's own.")
+@click.option("--hop", type=float, metavar="SECONDS", help="Between windows; --window, or else the model's own.")
 @click.option("--gate", type=float, metavar="DB", help="Windows below it (dB of full scale, as -50) are not judged.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="The score from which on a class sounds.")
 @click.option("--off", type=click.FloatRange(0, 1), help="The score below which an event ends; 0.8 x the threshold.")
@@ -63,6 +64,7 @@ def command(
     form: str | None,
     rate: int | None,
     device: str | None,
+    window: float | None,
     hop: float | None,
     gate: float | None,
     threshold: float | None,
@@ -87,7 +89,7 @@ def command(
     opened = _opened(source, form, rate, device, classifier.rate)
     sampled = None if isinstance(opened, Path) else opened.rate
     kept = live.KEPT if record_events else 0.0
-    stream = Stream(classifier, sampled, hop=hop, gate=gate, rules=found, keep=kept)
+    stream = Stream(classifier, sampled, window=window, hop=hop, gate=gate, rules=found, keep=kept)
     sound = live.sound_of(opened, classifier.rate) if isinstance(opened, Path) else stream.sound
     keeper = live.Keeper(record_events, sound, classifier.rate) if record_events else None
     told = _Told(stream, Meter(), as_json)
