@@ -23,6 +23,8 @@ __all__ = ["Average", "Taken", "freeze", "parameter_groups", "take", "unknown_pa
 # Batch norm's count of its steps: nothing is computed from it.
 _COUNTER = "num_batches_tracked"
 
+_RIGHT = "a run directory, a model folder, a .safetensors file or a dictionary of tensors by torch.save"
+
 
 # -- where they begin ----------------------------------------------------------------------------------------------
 
@@ -36,17 +38,24 @@ class Taken:
         kept: the network's tensors that were filled.
         left: the network's tensors that stay as drawn, each with the reason.
         unused: the file's tensors that the network has no place for.
+        share: of the network's numbers, those that were filled.
     """
 
     source: Path
     kept: tuple[str, ...]
     left: Mapping[str, str]
     unused: tuple[str, ...]
+    share: float
 
     def lines(self) -> list[str]:
-        """What a log should say of it."""
+        """What a log should say of it; loudly where most of the network begins by chance."""
         whole = len(self.kept) + len(self.left)
         said = [f"init: {len(self.kept)} of {whole} tensors are from {self.source}"]
+        if self.share < 0.5:
+            said.append(
+                f"WARNING: init: only {self.share:.1%} of the network's weights are from that file; "
+                f"the other {1 - self.share:.1%} begin by chance. Is it a file of this architecture?"
+            )
         if self.left:
             said.append("init: left as drawn: " + _few([f"{name} ({why})" for name, why in self.left.items()]))
         if self.unused:
@@ -80,7 +89,8 @@ def take(network: nn.Module, source: Path) -> Taken:
         )
     network.load_state_dict({name: given[name] for name in kept}, strict=False)
     reasons = {name: why for name, why in left.items() if why}
-    return Taken(path, tuple(kept), reasons, tuple(name for name in given if name not in own))
+    share = sum(own[name].numel() for name in kept) / sum(tensor.numel() for tensor in own.values())
+    return Taken(path, tuple(kept), reasons, tuple(name for name in given if name not in own), share)
 
 
 def _hearing(network: nn.Module) -> str:
@@ -121,7 +131,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise RunError(f"{path}: damaged: {error}") from None
     except Exception as error:  # torch raises half a dozen kinds for a damaged file, and for one that holds code
-        raise RunError(f"{path}: damaged, or no file of weights: {type(error).__name__}") from error
+        raise RunError(f"{path}: {_no_weights(path)}; {_RIGHT} would be right") from error
     found = found if isinstance(found, Mapping) else {}
     inside = [found.get(key) for key in ("average", "network", "model", "state_dict")]
     found = next((weights for weights in inside if isinstance(weights, Mapping) and weights), found)
@@ -129,6 +139,17 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not tensors:
         raise RunError(f"{path}: there are no tensors in it")
     return tensors
+
+
+def _no_weights(path: Path) -> str:
+    """What a file is that `torch.load` does not take, by its first bytes."""
+    with path.open("rb") as file:
+        first = file.read(4)
+    if not first:
+        return "an empty file, with no weights in it"
+    if first.startswith((b"PK", b"\x80")):  # an archive, as torch.save writes them now, or a bare pickle, as it did
+        return "damaged, or it holds other Python objects than tensors, which are never executed"
+    return "no file of weights"
 
 
 def _few(names: Sequence[str] | Mapping[str, Any]) -> str:

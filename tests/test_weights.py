@@ -24,6 +24,9 @@ from soundbench.running import run
 from soundbench.weights import Average, freeze, parameter_groups, take, unknown_part
 
 
+RIGHT = "a run directory, a model folder, a .safetensors file or a dictionary of tensors by torch.save would be right"
+
+
 def network(classes: int = 2) -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, classes))
@@ -72,6 +75,20 @@ def test_what_does_not_fit_stays_as_drawn_and_is_said(tmp_path: Path) -> None:
     ]
 
 
+def test_a_file_that_fills_little_of_the_network_is_said_loudly(tmp_path: Path) -> None:
+    """As one of another architecture does that shares a layer's name and shape."""
+    net = network()  # 90 numbers: 40 in the first layer, 32 in the batch norm, 18 in the last layer
+    torch.save({"0.bias": torch.zeros(8)}, tmp_path / "a.pt")
+    taken = take(net, tmp_path / "a.pt")
+    assert taken.share == pytest.approx(8 / 90)
+    assert taken.lines()[1] == (
+        "WARNING: init: only 8.9% of the network's weights are from that file; the other 91.1% begin by chance. "
+        "Is it a file of this architecture?"
+    )
+    torch.save({"0.weight": torch.zeros(8, 4), "0.bias": torch.zeros(8), "1.weight": torch.zeros(8)}, tmp_path / "b.pt")
+    assert not any("WARNING" in line for line in take(network(), tmp_path / "b.pt").lines())
+
+
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     """Though a classifier of as many classes may fit."""
     given = {"conv.weight": torch.zeros(3, 3), "2.bias": torch.zeros(2)}
@@ -107,11 +124,13 @@ def test_a_run_that_cannot_begin_with_the_weights_makes_no_directory(tmp_path: P
     ("content", "said"),
     [
         (None, "No such file or directory"),
-        (b"", "damaged, or no file of weights"),
-        (b"no weights at all", "damaged, or no file of weights"),
+        (b"", f"an empty file, with no weights in it; {RIGHT}"),
+        (b"no weights at all", f"no file of weights; {RIGHT}"),
+        (b"a,b\n1,2\n", f"no file of weights; {RIGHT}"),  # torch's reader ends in an IndexError
+        (b"PK\x03\x04abc", "damaged, or it holds other Python objects than tensors, which are never executed; a run"),
         ({"epoch": 3}, "there are no tensors in it"),
         ([torch.zeros(3)], "there are no tensors in it"),
-        ({"a": Path("x")}, "damaged, or no file of weights"),  # a pickle that would execute something
+        ({"a": Path("x")}, "damaged, or it holds other Python objects than tensors"),  # it would execute something
     ],
 )
 def test_a_file_that_holds_no_weights_is_said(tmp_path: Path, content: object, said: str) -> None:
