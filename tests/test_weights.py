@@ -23,7 +23,6 @@ from soundbench.recipe import Recipe
 from soundbench.running import run
 from soundbench.weights import Average, freeze, parameter_groups, take, unknown_part
 
-
 RIGHT = "a run directory, a model folder, a .safetensors file or a dictionary of tensors by torch.save would be right"
 
 

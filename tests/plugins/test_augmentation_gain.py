@@ -63,9 +63,9 @@ def test_the_type_stays(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"low": 3.0, "high": -3.0}, "low must be at most high, is 3.0, and high -3.0"),
-        ({"low": -math.inf}, "low must be at most high, is -inf, and high 8.0"),
-        ({"high": math.nan}, "low must be at most high, is -8.0, and high nan"),
+        ({"low": 3.0, "high": -3.0}, "low must be finite and at most high, -3.0, is 3.0"),
+        ({"low": -math.inf}, "low must be finite and at most high, 8.0, is -inf"),
+        ({"high": math.nan}, "low must be finite and at most high, nan, is -8.0"),
         ({"chance": -0.1}, "chance must be from 0 to 1, is -0.1"),
     ],
 )

@@ -35,7 +35,7 @@ class Gain(nn.Module):
     def __init__(self, rate: int, *, low: float = -8.0, high: float = 8.0, chance: float = 1.0) -> None:
         super().__init__()
         if not -math.inf < low <= high < math.inf:
-            raise ValueError(f"low must be at most high, is {low}, and high {high}")
+            raise ValueError(f"low must be finite and at most high, {high}, is {low}")
         if not 0.0 <= chance <= 1.0:
             raise ValueError(f"chance must be from 0 to 1, is {chance}")
         self.low, self.high, self.chance = low, high, chance

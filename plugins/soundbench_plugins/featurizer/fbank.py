@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from soundbench import masks
+from soundbench_plugins.layers.mel import upper_edge
 from soundbench_plugins.layers.spectra import Normalize, in_parts, normalized, samples
 
 __all__ = ["Fbank"]
@@ -53,7 +54,7 @@ class Fbank(nn.Module):
         super().__init__()
         self.rate, self.bands, self.preemphasis, self.normalize = rate, bands, preemphasis, normalize
         self.frame, self.hop = samples(frame, rate), samples(hop, rate)
-        self.low, self.high = low, high if high > 0.0 else rate / 2 + high
+        self.low, self.high = low, upper_edge(rate, low, high)
         self._check(frame, hop)
         self.shortest = self.frame
         self.fft = 1 << (self.frame - 1).bit_length()
@@ -68,11 +69,6 @@ class Fbank(nn.Module):
             raise ValueError(f"frame must be at least two samples, {2 / self.rate:g} s at {self.rate} Hz, is {frame}")
         if self.hop < 1:
             raise ValueError(f"hop must be at least one sample, {1 / self.rate:g} s at {self.rate} Hz, is {hop}")
-        if not 0.0 <= self.low < self.high <= self.rate / 2:
-            raise ValueError(
-                f"low and high must be 0 <= low < high <= {self.rate / 2:g} Hz, half the rate, are {self.low:g} and "
-                f"{self.high:g}"
-            )
         if not 0.0 <= self.preemphasis <= 1.0:
             raise ValueError(f"preemphasis must be from 0 to 1, is {self.preemphasis}")
         if self.normalize not in ("mean", "mean-std", "none"):
