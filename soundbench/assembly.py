@@ -54,15 +54,24 @@ class Assembly:
     on_waveform: Placed
     on_features: Placed
 
-    def prepare(self) -> None:
+    def prepare(self, recipe: Recipe) -> None:
         """Have the augmentations that need files read them.
 
+        Args:
+            recipe: that this was made of.
+
         Raises:
-            DataError: what is not there or cannot be used.
+            DataError: what is not there or cannot be used, and which augmentation wants it.
         """
-        for _, augment in (*self.on_waveform, *self.on_features):
-            if hasattr(augment, "prepare"):
-                augment.prepare()
+        modules: dict[str, Any] = dict([*self.on_waveform, *self.on_features])
+        for number, part in enumerate(recipe.augmentation):
+            place = f"augmentation[{number}]"
+            if hasattr(modules[place], "prepare"):
+                try:
+                    modules[place].prepare()
+                except DataError as error:
+                    error.args = (f"{place} ({part.use}): {error}",)
+                    raise
 
 
 def _make(problems: list[Problem], key: str, part: Part, *supplied: Any) -> Any:
@@ -120,6 +129,8 @@ def assemble(recipe: Recipe, assumed: int | None = None) -> Assembly:
             (on_waveform if module.on == "waveform" else on_features).append((place, module))
     _try_optimizer(problems, recipe)
     _name_parts(problems, recipe, network)
+    if recipe.train.extracted:
+        _refuse_bypassed(problems, recipe, network)
     if problems or network is None or loss is None:
         raise RecipeError(recipe.source, problems)
     if without is not None and assumed is None:
@@ -223,6 +234,24 @@ def _name_parts(problems: list[Problem], recipe: Recipe, network: Network | None
     trained = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
     if all(any(name.startswith(f"{part}.") for part in train.freeze) for name in trained):
         problems.append(Problem("train.freeze", "leaves nothing to train"))
+
+
+def _refuse_bypassed(problems: list[Problem], recipe: Recipe, network: Network | None) -> None:
+    """Refuse what features made ahead would pass by: augmentations of waveforms, and a featurizer that learns."""
+    remedy = "or make features as they are needed, with train.extracted = false"
+    for number, part in enumerate(recipe.augmentation):
+        if part.component.obj.on == "waveform":  # type: ignore[attr-defined]
+            text = f"{part.use!r} changes waveforms, and train.extracted makes features before any is changed; leave it out, {remedy}"
+            problems.append(Problem(f"augmentation[{number}]", text))
+    parameters = network.named_parameters() if network is not None else ()
+    trained = [name for name, parameter in parameters if parameter.requires_grad and name.startswith("featurizer.")]
+    trained = [name for name in trained if not any(name.startswith(f"{part}.") for part in recipe.train.freeze)]
+    if trained:
+        text = (
+            f"featurizer {recipe.featurizer.use!r} is trained ({trained[0]}{', ...' * (len(trained) > 1)}), so its "
+            f'features change from step to step; freeze it, with train.freeze = ["featurizer"], {remedy}'
+        )
+        problems.append(Problem("train.extracted", text))
 
 
 def make_optimizer(recipe: Recipe, groups: Sequence[dict[str, Any]]) -> Optimizer:

@@ -18,6 +18,8 @@ from soundbench import recipe as recipes
 from soundbench.contracts import RunInfo
 from soundbench.environment import describe_environment, fingerprint, settle_recipe
 from soundbench.errors import DataError, RunError
+from soundbench.extracting import features_of
+from soundbench.features import Features
 from soundbench.judging import Grid, Judge, Judged, judge_clips
 from soundbench.laps import Laps, advice
 from soundbench.loading import Order, RawBatch, class_weights, members, training_batches
@@ -123,6 +125,7 @@ class _Session:
 
     directory: RunDirectory
     store: Store
+    heard: Store | Features  # what batches are made of
     parts: dict[str, Rows]
     trained: training.Parts
     thresholds: Sequence[float] = ()  # of a multilabel dataset's classes
@@ -143,7 +146,7 @@ class _Session:
         refuse_small_batches(recipe, self._plan(self.cut.rows("train")))
         self.weights = class_weights(recipe.train.class_weights, self.table, self.cut.rows("train"), recipe.source)
         self.grid = Grid(recipe.audio.window_samples, recipe.audio.hop_samples)
-        self.made.prepare()
+        self.made.prepare(recipe)
 
     def begin(self, out: Path | None) -> None:
         """Make the run directory and write down all that is known before any sound is read."""
@@ -169,6 +172,7 @@ class _Session:
         try:
             with self.stop.listening(), ExitStack() as stack:
                 self._open_store(stack)
+                self.heard = self._extract(state) if self.recipe.train.extracted else self.store
                 if distributed.is_main():
                     tell = assembly.make_observers(self.recipe, self._info(state), self.say).tell
                 tell("run_started")
@@ -203,6 +207,10 @@ class _Session:
         self._note_data(readable)
         counts = ", ".join(f"{len(rows)} {name}" for name, rows in self.parts.items())
         self.say(f"clips: {counts}, {len(self.cut.rows('purged'))} purged, {len(self.store.errors)} unreadable")
+
+    def _extract(self, state: Mapping[str, Any] | None) -> Features:
+        weights = state["network"] if state else None
+        return features_of(self.recipe, self.made.network, self.machine, self.store, self.say, weights)
 
     def _note_data(self, readable: NDArray[np.bool_]) -> None:
         """Write down which clips there are; on a resume they must be the same as before."""
@@ -255,7 +263,7 @@ class _Session:
 
         def batches(step: int) -> Iterable[RawBatch]:
             return training_batches(
-                self.store, self.table, plan, self.grid.window, rules.epochs, step, recipe.train.workers
+                self.heard, self.table, plan, self.grid.window, rules.epochs, step, recipe.train.workers
             )
 
         self.best_epoch = training.train(
@@ -283,7 +291,7 @@ class _Session:
         """Judge the clips of a part; every process gets the whole."""
         by = Judge(self.trained.judged, self.made.loss, self.machine, self.recipe.audio.level)
         train = self.recipe.train
-        return judge_clips(by, self.store, self.table, self.parts[part], self.grid, train.batch, train.workers)
+        return judge_clips(by, self.heard, self.table, self.parts[part], self.grid, train.batch, train.workers)
 
     def _evaluate(self, judged: Judged, resamples: int) -> dict[str, Any]:
         targets = self.table.targets(judged.index)

@@ -509,11 +509,13 @@ class Needy(nn.Module):
 
 
 def test_an_augmentation_without_its_files_ends_a_run_before_it_begins(recipe: Path, tmp_path: Path) -> None:
-    needy = f'augmentation=[{{use="{Path(__file__)}:Needy", path="{tmp_path}/noise"}}]'
+    """And which one it is, of two of a kind."""
+    use = f"{Path(__file__)}:Needy"
+    needy = f'augmentation=["gain", {{use="{use}", path="{tmp_path}/noise"}}]'
     assert soundbench.read_recipe(recipe, [needy]).augmentation
     with pytest.raises(MissingDataError) as caught:
         toy_run(recipe, tmp_path / "run", needy)
-    assert str(caught.value) == f"{tmp_path}/noise: no such file"
+    assert str(caught.value) == f"augmentation[1] ({use}): {tmp_path}/noise: no such file"
     assert not (tmp_path / "run").exists()
     assert not (tmp_path / "cache").exists()
 
