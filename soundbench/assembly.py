@@ -241,7 +241,7 @@ def _refuse_bypassed(problems: list[Problem], recipe: Recipe, network: Network |
     remedy = "or make features as they are needed, with train.extracted = false"
     for number, part in enumerate(recipe.augmentation):
         if part.component.obj.on == "waveform":  # type: ignore[attr-defined]
-            text = f"{part.use!r} changes waveforms, and train.extracted makes features before any is changed; leave it out, {remedy}"
+            text = f"{part.use!r} changes waveforms, which features made ahead cannot follow; leave it out, {remedy}"
             problems.append(Problem(f"augmentation[{number}]", text))
     parameters = network.named_parameters() if network is not None else ()
     trained = [name for name, parameter in parameters if parameter.requires_grad and name.startswith("featurizer.")]

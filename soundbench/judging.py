@@ -23,6 +23,7 @@ from soundbench.machine import Machine, Precision
 from soundbench.network import Network
 
 if TYPE_CHECKING:
+    from soundbench.features import Features
     from soundbench.store import Store
 
 __all__ = ["Grid", "Judge", "Judged", "embeddings", "judge", "judge_clips", "make_evaluator", "scores"]
@@ -133,14 +134,14 @@ def judge(by: Judge, batches: Iterable[RawBatch]) -> Judged:
 
 def judge_clips(
     by: Judge,
-    store: Store,
+    store: Store | Features,
     table: ClipTable,
     rows: NDArray[np.int64],
     grid: Grid,
     batch: int,
     workers: int = 0,
 ) -> Judged:
-    """Judge clips of the store, shared out among the processes; every process gets the whole, each clip once."""
+    """Judge clips by sound or features, shared out among the processes; each gets the whole, every clip once."""
     own = rows[distributed.rank() :: distributed.world()]
     mine = None
     if len(own):

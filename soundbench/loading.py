@@ -2,6 +2,7 @@
 
 Training shows each clip once an epoch, a random window of it; judging cuts every clip into windows on a fixed grid.
 Both read whole batches from the store's memory map; samples travel as 16-bit integers and become floats on the device.
+Where features were made ahead of training, they take the store's place: training draws from the windows of the grid.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from soundbench.chance import Chance, order
 from soundbench.clips import ClipTable
 from soundbench.contracts import Batch
 from soundbench.errors import Problem, RecipeError
+from soundbench.features import Features
 from soundbench.stopping import outlast
 
 if TYPE_CHECKING:
@@ -47,7 +49,10 @@ _order = lru_cache(maxsize=2)(order)
 
 
 class RawBatch(NamedTuple):
-    """A batch as it travels: 16-bit samples `(B, S)` and the scale `(B,)` of each row; the rest as in `Batch`."""
+    """A batch as it travels: 16-bit samples `(B, S)` and the scale `(B,)` of each row; the rest as in `Batch`.
+
+    Features made ahead travel as `samples` `(B, T, F)` float32, each of scale 1, with `lengths` in frames.
+    """
 
     samples: Tensor
     scales: Tensor
@@ -147,14 +152,15 @@ class _Steps(Sampler[int]):
 class _TrainingWindows(Dataset[RawBatch]):
     """Item k is the batch of step k of the whole run: a random window of each clip."""
 
-    def __init__(self, store: Store, table: ClipTable, plan: Order, window: int) -> None:
+    def __init__(self, store: Store | Features, table: ClipTable, plan: Order, window: int) -> None:
         self.store, self.table, self.plan, self.window = store, table, plan, window
 
     def __getitem__(self, step: int) -> RawBatch:
         epoch, step = 1 + step // self.plan.steps, step % self.plan.steps
         rows, positions = self.plan.step(epoch, step)
-        spare = np.maximum(self.store.lengths[rows] - self.window, 0)
-        starts = Chance(self.plan.seed, epoch, "window").integers(positions, "start", spare + 1)
+        spare, hop = np.maximum(self.store.lengths[rows] - self.window, 0), self.store.hop
+        drawn = Chance(self.plan.seed, epoch, "window").integers(positions, "start", 1 - (-spare // hop))
+        starts = np.minimum(drawn * hop, spare)
         return _read(self.store, self.table, rows, starts, self.window, positions)
 
 
@@ -162,7 +168,7 @@ class _JudgingWindows(Dataset[RawBatch]):
     """Item k is the k-th batch of the windows of the judging grid."""
 
     def __init__(
-        self, store: Store, table: ClipTable, rows: Rows, starts: NDArray[np.int64], window: int, batch: int
+        self, store: Store | Features, table: ClipTable, rows: Rows, starts: NDArray[np.int64], window: int, batch: int
     ) -> None:
         self.store, self.table, self.window, self.batch = store, table, window, batch
         self.rows, self.starts = rows, starts
@@ -177,13 +183,18 @@ class _JudgingWindows(Dataset[RawBatch]):
 
 
 def _read(
-    store: Store, table: ClipTable, rows: Rows, starts: NDArray[np.int64], window: int, positions: Rows
+    store: Store | Features, table: ClipTable, rows: Rows, starts: NDArray[np.int64], window: int, positions: Rows
 ) -> RawBatch:
     """The batch of the windows of `rows` that begin at `starts`."""
-    counts = np.minimum(store.lengths[rows] - starts, window)
-    samples, scales = store.gather(rows, starts, counts, window)
+    data: NDArray[np.int16] | NDArray[np.float32]
+    if isinstance(store, Features):
+        data, counts = store.gather(rows, starts)
+        scales = np.ones(len(rows), np.float32)
+    else:
+        counts = np.minimum(store.lengths[rows] - starts, window)
+        data, scales = store.gather(rows, starts, counts, window)
     return RawBatch(
-        torch.from_numpy(samples),
+        torch.from_numpy(data),
         torch.from_numpy(scales),
         torch.from_numpy(counts.astype(np.int64)),
         torch.from_numpy(table.targets(rows)),
@@ -193,7 +204,13 @@ def _read(
 
 
 def training_batches(
-    store: Store, table: ClipTable, plan: Order, window: int, epochs: int, first_step: int = 0, workers: int = 0
+    store: Store | Features,
+    table: ClipTable,
+    plan: Order,
+    window: int,
+    epochs: int,
+    first_step: int = 0,
+    workers: int = 0,
 ) -> Iterable[RawBatch]:
     """The batches of every step from `first_step` to the end of the run, for this process."""
     steps = _Steps(first_step, epochs * plan.steps)
@@ -201,7 +218,7 @@ def training_batches(
 
 
 def judging_batches(
-    store: Store, table: ClipTable, rows: Rows, window: int, hop: int, batch: int, workers: int = 0
+    store: Store | Features, table: ClipTable, rows: Rows, window: int, hop: int, batch: int, workers: int = 0
 ) -> Iterable[RawBatch]:
     """The windows of `rows`, in their order; `index` says which row of the table each window is of."""
     owner, starts = window_grid(store.lengths[rows], window, hop)
@@ -246,8 +263,13 @@ def pack(samples: list[NDArray[np.int16]], scales: list[float], index: list[int]
 
 
 def on_device(raw: RawBatch, device: torch.device, level: float | Literal["off"]) -> Batch:
-    """The batch as floats in [-1, 1] (more where the sound itself goes beyond), each row brought to `level`."""
+    """The batch as floats in [-1, 1] (more where the sound itself goes beyond), each row brought to `level`.
+
+    Features made ahead are of windows that were brought to it.
+    """
     raw = RawBatch(*(part.to(device, non_blocking=True) for part in raw))
+    if raw.samples.dim() == 3:
+        return Batch(raw.samples.transpose(1, 2).contiguous(), raw.lengths, raw.target, raw.index, raw.position)
     data = raw.samples.float() * raw.scales[:, None]
     if level != "off":
         data = set_level(data, raw.lengths, level)

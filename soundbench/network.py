@@ -90,8 +90,10 @@ class Network(nn.Module):
         """Features `(B, F, T)` and lengths in frames; rows of equal length at a time where the featurizer asks for it.
 
         A featurizer that says `ragged = False` cannot mask (a group norm over time, say), so that padding would leak
-        into its frames.
+        into its frames. Features that were made ahead, `(B, F, T)`, are given back.
         """
+        if waveform.dim() == 3:
+            return waveform, lengths
         if getattr(self.featurizer, "ragged", True) or bool((lengths == waveform.shape[1]).all()):
             return self.featurizer(waveform, lengths)
         found: list[tuple[Tensor, Tensor, Tensor]] = []

@@ -141,14 +141,21 @@ class Store:
         sounds: which of its sounds each row of the table is, `(N,)` int32.
     """
 
+    # Samples between the windows that training draws from: any will do.
+    hop = 1
+
     def __init__(self, path: Path, sounds: NDArray[np.int32]) -> None:
-        self.path, self._sounds = path, sounds
+        self.path, self.sounds = path, sounds
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_sounds": self._sounds}
+        return {"path": self.path, "sounds": self.sounds}
 
     def __len__(self) -> int:
-        return len(self._sounds)
+        return len(self.sounds)
+
+    def each_sound(self) -> Store:
+        """The same folder with a row for each of its sounds."""
+        return Store(self.path, np.arange(len(self._opened[0].scales), dtype=np.int32))
 
     @cached_property
     def _opened(self) -> tuple[Index, NDArray[np.int16]]:
@@ -162,19 +169,19 @@ class Store:
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """Samples of each row, `(N,)`; 0 where it cannot be read."""
-        return np.diff(self._opened[0].offsets)[self._sounds]
+        return np.diff(self._opened[0].offsets)[self.sounds]
 
     @property
     def scales(self) -> NDArray[np.float32]:
         """What the samples of each row are multiplied by, `(N,)`."""
-        return self._opened[0].scales[self._sounds]
+        return self._opened[0].scales[self.sounds]
 
     @cached_property
     def errors(self) -> dict[int, str]:
         """Why rows could not be read, by row."""
         reasons = self._opened[0].errors
-        rows = np.flatnonzero(np.isin(self._sounds, list(reasons))) if reasons else ()
-        return {int(row): reasons[int(self._sounds[row])] for row in rows}
+        rows = np.flatnonzero(np.isin(self.sounds, list(reasons))) if reasons else ()
+        return {int(row): reasons[int(self.sounds[row])] for row in rows}
 
     @property
     def size_bytes(self) -> int:
@@ -189,7 +196,7 @@ class Store:
     def read(self, row: int, start: int = 0, count: int | None = None) -> NDArray[np.int16]:
         """Samples `(count,)` of a row, from `start` on (to its end if None): a view of the map."""
         index, audio = self._opened
-        sound = self._sounds[row]
+        sound = self.sounds[row]
         begin, end = int(index.offsets[sound]), int(index.offsets[sound + 1])
         stop = end if count is None else begin + start + count
         if start < 0 or not begin + start <= stop <= end:
@@ -212,7 +219,7 @@ class Store:
         """
         index, audio = self._opened
         rows, starts, counts = np.asarray(rows), np.asarray(starts), np.asarray(counts)
-        sounds = self._sounds[rows]
+        sounds = self.sounds[rows]
         begins = index.offsets[sounds] + starts
         ends = begins + counts
         if ((starts < 0) | (counts < 0) | (counts > size) | (ends > index.offsets[sounds + 1])).any():

@@ -23,6 +23,7 @@ COMMANDS = {
     "embed": ("soundbench.cli.embed:command", "Write what a trained network's last layer sees of sound files."),
     "stream": ("soundbench.cli.stream:command", "Listen to a microphone, a file or a pipe with a trained run."),
     "record": ("soundbench.cli.record:command", "Record sound from a microphone into WAV files."),
+    "extract": ("soundbench.cli.extract:command", "Make a recipe's features ahead of its training."),
     "describe": ("soundbench.cli.describe:command", "Show a recipe resolved, and its network, without data."),
     "import": ("soundbench.cli.import_model:command", "Make a model folder of a model of another program."),
     "data": ("soundbench.cli.data:command", "Look through the sounds of a recipe; list those of a folder."),

@@ -240,6 +240,8 @@ class Train:
         patience: epochs without a better validation after which training ends; 0 for off.
         class_weights: "none", "balanced", or a table of classes with their weight in the loss.
         sampler: "uniform" shows each clip once an epoch; "balanced" as many clips, as many of each class.
+        extracted: whether features are made ahead of training, once a window, and kept; needs a featurizer that is not
+            trained, and no augmentation of waveforms.
         freeze: parts of the network that are not trained, such as "featurizer" or "backbone.front".
         rates: the learning rate of parts of the network, such as {featurizer = 1e-5}; the others have the optimizer's.
         ema: decay, a step, of a moving average of the weights, which is judged in their place; 0 for off.
@@ -261,6 +263,7 @@ class Train:
     patience: int = attrs.field(default=0, validator=_at_least(0))
     class_weights: dict[str, float] | Literal["none", "balanced"] = attrs.field(default="none", validator=_weights)
     sampler: Literal["uniform", "balanced"] = "uniform"
+    extracted: bool = False
     freeze: list[str] = attrs.field(factory=list)
     rates: dict[str, float] = attrs.field(factory=dict, validator=_rates)
     ema: float = attrs.field(default=0.0, validator=_below_one)

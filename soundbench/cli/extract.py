@@ -1,0 +1,37 @@
+"""`soundbench extract`: make a recipe's features ahead of its training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("recipe")
+@click.option(
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe, such as audio.hop=1.5."
+)
+@click.option("--device", help="auto, cpu, cuda or cuda:N.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Where decoded sound and features are kept.")
+def command(recipe: str, sets: tuple[str, ...], device: str | None, cache: Path | None) -> None:
+    """Make the features that a run of RECIPE with train.extracted = true reads; the last line printed is their folder.
+
+    Stopped in whatever way, the same command goes on. Several processes, started by torchrun or one by one, share the
+    work.
+    """
+    from soundbench import distributed
+    from soundbench.extracting import extract
+    from soundbench.recipe import read
+    from soundbench.running import device_set
+
+    try:
+        resolved = read(recipe, sets=[*sets, *device_set(device)])
+        found = extract(resolved, cache=cache)
+        if not distributed.is_main():
+            return
+        if not resolved.train.extracted:
+            click.echo("a run reads them if told to: --set train.extracted=true", err=True)
+        click.echo(found.blocks.folder)
+    finally:
+        distributed.leave()

@@ -1,0 +1,197 @@
+"""Features of sound made ahead of training: blocks of windows on disk, and the tables that find each window in them.
+
+    block-00012.f32   the features of up to 64 windows of the judging grid, float32, little-endian, `(T, F)` after
+                      `(T, F)`; behind them the frames of each, int32; and the CRC-32 of all that
+    features.toml     what the folder's name is a digest of, for people
+
+Such a folder is in the cache folder, beside the stores that its windows are of. A block appears whole, made by one
+process that holds its lock: what a kill leaves is blocks that are there and blocks that are not. Nothing is kept open
+between two looks at a block, so features travel to another process as their path and a few numbers a window.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import attrs
+import filelock
+import numpy as np
+from numpy.typing import NDArray
+
+from soundbench import files
+from soundbench.errors import RunError
+
+__all__ = ["BLOCK", "Blocks", "Features"]
+
+# Windows of a block: a kill loses no more than the making of so many.
+BLOCK = 64
+# Bytes that are looked at together.
+_CHUNK = 1 << 22
+
+
+@attrs.frozen
+class Blocks:
+    """The files that the features of windows are in.
+
+    Attributes:
+        folder: where they are.
+        windows: how many windows there are.
+        bands: F.
+    """
+
+    folder: Path
+    windows: int
+    bands: int
+
+    def __len__(self) -> int:
+        return -(-self.windows // BLOCK)
+
+    def path(self, number: int) -> Path:
+        """The file of a block."""
+        return self.folder / f"block-{number:05d}.f32"
+
+    def span(self, number: int) -> range:
+        """The windows of a block."""
+        return range(number * BLOCK, min((number + 1) * BLOCK, self.windows))
+
+    def write(self, number: int, rows: Iterable[NDArray[np.float32]]) -> None:
+        """Write a block, whole: the features of each of its windows, `(T, F)`."""
+        counts, check = [], 0
+        with files.atomic(self.path(number)) as beside, open(beside, "wb") as file:
+            for row in rows:
+                counts.append(len(row))
+                data = np.ascontiguousarray(row, dtype="<f4")
+                check = zlib.crc32(data.data, check)
+                file.write(data.data)
+            frames = np.array(counts, dtype="<i4").tobytes()
+            file.write(frames + zlib.crc32(frames, check).to_bytes(4, "little"))
+
+    def frames(self, number: int) -> NDArray[np.int32]:
+        """The frames of each window of a block.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            ValueError: what is wrong with it.
+        """
+        count = len(self.span(number))
+        with open(self.path(number), "rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 4 * count - 4))
+            frames = np.frombuffer(file.read(4 * count), dtype="<i4")
+        wanted = 4 * (self.bands * int(frames.sum(dtype=np.int64)) + count + 1)
+        if len(frames) < count or (frames < 1).any() or size != wanted:
+            raise ValueError("its size is not what it was written with")
+        return frames
+
+    def wrong(self, number: int) -> str | None:
+        """What is wrong with a block, all of it looked at; empty if it is only not there, None if nothing is."""
+        try:
+            self.frames(number)
+            with open(self.path(number), "rb") as file:
+                rest, check = file.seek(0, 2) - 4, 0
+                file.seek(0)
+                while rest:
+                    data = file.read(min(rest, _CHUNK))
+                    check, rest = zlib.crc32(data, check), rest - len(data)
+                found = int.from_bytes(file.read(4), "little")
+        except FileNotFoundError:
+            return ""
+        except ValueError as error:
+            return str(error)
+        return None if found == check else "its checksum is another than that of what is in it"
+
+    @contextlib.contextmanager
+    def locked(self, number: int, wait: bool) -> Iterator[bool]:
+        """While no other process makes a block; False where one does and that is not to be waited for.
+
+        The lock's file goes once the block is made. Whoever waited for it then holds a lock that others do not see, but
+        finds the block made, and so do they.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.path(number).with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except filelock.Timeout:
+            yield False
+            return
+        try:
+            yield True
+            with contextlib.suppress(OSError):
+                Path(lock.lock_file).unlink()
+        finally:
+            lock.release()
+
+
+class Features:
+    """The features of the windows of each row of a clip table; it stands where a store of samples does.
+
+    Args:
+        blocks: all made.
+        sounds: which of its sounds each row of the table is, `(N,)` int32.
+        lengths: samples of each row, `(N,)`; 0 where it cannot be read.
+        firsts: the first window of each sound, `(M,)`.
+        window: samples of a window.
+        hop: samples between the beginnings of two windows of a sound; its last ends where it ends.
+
+    Raises:
+        RunError: a block is gone or damaged.
+    """
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        sounds: NDArray[np.int32],
+        lengths: NDArray[np.int64],
+        firsts: NDArray[np.int64],
+        window: int,
+        hop: int,
+    ) -> None:
+        self.blocks, self.lengths, self.window, self.hop = blocks, lengths, window, hop
+        self._sounds, self._firsts = sounds, firsts
+        frames: list[NDArray[np.int32]] = []
+        for number in range(len(blocks)):
+            with files.told(blocks.path(number)):
+                try:
+                    frames.append(blocks.frames(number))
+                except ValueError as error:
+                    raise RunError(f"{blocks.path(number)}: damaged: {error}") from None
+        self.frames = np.concatenate(frames)
+        before = np.cumsum(self.frames, dtype=np.int64) - self.frames
+        self._offsets = before - np.repeat(before[::BLOCK], BLOCK)[: len(before)]
+
+    @property
+    def size_bytes(self) -> int:
+        """What the features take on disk."""
+        return 4 * self.blocks.bands * int(self.frames.sum(dtype=np.int64))
+
+    def gather(
+        self, rows: NDArray[np.integer], starts: NDArray[np.integer]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The features of many windows at once, zeros behind them.
+
+        Args:
+            rows: of the table, `(n,)`.
+            starts: where each window begins, in samples, `(n,)`; on the grid.
+
+        Returns:
+            Features `(n, T, F)` and how many frames each window has, `(n,)`.
+        """
+        steps = -(-starts // self.hop)
+        if (starts != np.minimum(steps * self.hop, np.maximum(self.lengths[rows] - self.window, 0))).any():
+            raise IndexError("windows that are not on the grid")
+        windows = self._firsts[self._sounds[rows]] + steps
+        frames = self.frames[windows].astype(np.int64)
+        features = np.zeros((len(rows), frames.max(), self.blocks.bands), dtype="<f4")
+        for row, window, count in zip(features, windows.tolist(), frames.tolist(), strict=True):
+            self._read(window, row[:count])
+        return features, frames
+
+    def _read(self, window: int, into: NDArray[np.float32]) -> None:
+        path = self.blocks.path(window // BLOCK)
+        with files.told(path), open(path, "rb", buffering=0) as file:
+            file.seek(4 * self.blocks.bands * int(self._offsets[window]))
+            if file.readinto(into.data) != into.nbytes:
+                raise RunError(f"{path}: damaged: shorter than when the run began")
