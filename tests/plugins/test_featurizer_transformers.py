@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,17 @@ def test_patches_of_a_spectrogram_become_frames(saved: Callable[[str], str]) -> 
     # 7 rows of patches over 32 bands, 15 columns over 64 frames, row by row after two tokens.
     expected = torch.stack([states[2 + column :: 15][:7].mean(0) for column in range(15)], 1)
     torch.testing.assert_close(features, expected, rtol=0, atol=1e-4)
+
+
+def test_a_wavlm_does_not_advise_at_every_step_and_others_are_heard(saved: Callable[[str], str]) -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        featurizer = Transformers(16000, model=saved("wavlm"))
+        assert featurizer.ragged
+        for each in (featurizer.train(), featurizer.eval()):
+            each(torch.randn(2, 16000), torch.tensor([16000, 9000]))
+        warnings.warn("another", UserWarning, stacklevel=1)
+    assert [str(each.message) for each in told] == ["another"]
 
 
 @pytest.mark.parametrize("name", ["whisper", "ast"])

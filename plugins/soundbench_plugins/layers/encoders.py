@@ -63,6 +63,11 @@ class Encoder(nn.Module):
         self.layer = layer if layer == "weighted" else layer % (depth + 1)
         self.ragged, self.shortest = self.front.ragged, self.front.shortest
         self.encoder = _load(model, _trimmed(self.config, self.layer))
+        if self.config.model_type == "wavlm":
+            # It masks padding by truth values and biases attention by numbers. torch makes numbers of both, as it
+            # should, and says at each call that this is deprecated. A filter, since changing filters back and forth
+            # around each call is not safe among threads.
+            warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask", UserWarning, "torch.nn.")
         self.frozen = frozen
         if frozen:
             self.encoder.requires_grad_(False).eval()
