@@ -151,14 +151,14 @@ def _literal(value: Any, kind: Any) -> Any:
 
 
 def _union_hook(union: Any) -> Callable[[Any, Any], Any]:
-    members = get_args(union)
+    members = sorted(get_args(union), key=lambda member: member is not Path)
 
     def hook(value: Any, _: Any) -> Any:
         if value is None and NoneType in members:
             return None
         inside: Exception | None = None
         for member in members:
-            if member is NoneType:
+            if member is NoneType or (member is Path and str in members and not _is_there(value)):
                 continue
             try:
                 return _converter.structure(value, member)
@@ -169,6 +169,11 @@ def _union_hook(union: Any) -> Callable[[Any, Any], Any]:
         raise inside or _wrong(union, value)
 
     return hook
+
+
+def _is_there(value: Any) -> bool:
+    """What a string means where a path will do and a name too: what is on the disk is a path."""
+    return isinstance(value, os.PathLike) or (isinstance(value, str) and os.path.exists(os.path.expanduser(value)))
 
 
 def _items(kind: Any, items: Iterable[tuple[str | int, Any, Any]]) -> list[Any]:

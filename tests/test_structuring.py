@@ -45,6 +45,20 @@ def test_what_is_of_its_type_is_taken(kind: Any, value: Any, made: Any) -> None:
     assert type(found) is type(made)
 
 
+@pytest.mark.parametrize("kind", [Path | str, str | Path, Path | str | None])
+def test_a_path_or_a_name_is_a_path_where_there_is_one(
+    kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it is absolute once resolved; a name, of something on a hub, say, stays as it was written."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "models" / "large").mkdir(parents=True)
+    assert make(kind, "models/large") == make(kind, "~/models/large") == tmp_path / "models" / "large"
+    for name in ("models/small", "~/models/small", str(tmp_path / "gone"), "x" * 5000, ""):
+        assert make(kind, name) == name
+    assert make(kind, Path("models/small")) == tmp_path / "models" / "small"
+
+
 @pytest.mark.parametrize(
     ("kind", "value", "message"),
     [

@@ -344,6 +344,23 @@ for use in ("wavlm", "wav2vec2", "transformers"):
 # -- the whole
 
 
+@pytest.mark.parametrize("use", ["wavlm", "wav2vec2", "transformers"])
+def test_a_folder_is_absolute_once_resolved_and_a_name_on_the_hub_stays(
+    use: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    for model, resolved in (("models/mine", str(tmp_path / "models" / "mine")), ("someone/hers", "someone/hers")):
+        recipe = soundbench.Recipe(dataset="tones", backbone="tdnn", featurizer={"use": use, "model": model})
+        assert recipe.tables()["featurizer"]["model"] == resolved
+
+
+def test_a_path_is_a_folder_with_weights_as_its_name_is(saved: Callable[[str], str]) -> None:
+    named, given = (WavLM(16000, model=model) for model in (saved("wavlm"), Path(saved("wavlm"))))
+    for one, other in zip(named.parameters(), given.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.slow
 def test_a_trained_model_loads_without_the_folder_it_came_from(
     saved: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

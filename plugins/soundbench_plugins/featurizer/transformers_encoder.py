@@ -41,7 +41,7 @@ class Transformers(Encoder):
         self,
         rate: int,
         *,
-        model: str,
+        model: Path | str,
         layer: Layer = "weighted",
         frozen: bool = True,
     ) -> None:

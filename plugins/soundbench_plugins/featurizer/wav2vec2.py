@@ -35,7 +35,7 @@ class Wav2Vec2(Encoder):
         self,
         rate: int,
         *,
-        model: str = "facebook/wav2vec2-base",
+        model: Path | str = "facebook/wav2vec2-base",
         layer: Layer = "weighted",
         frozen: bool = True,
     ) -> None:

@@ -35,7 +35,7 @@ class WavLM(Encoder):
         self,
         rate: int,
         *,
-        model: str = "microsoft/wavlm-base-plus",
+        model: Path | str = "microsoft/wavlm-base-plus",
         layer: Layer = "weighted",
         frozen: bool = True,
     ) -> None:

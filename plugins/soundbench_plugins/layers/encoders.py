@@ -26,6 +26,10 @@ __all__ = ["Encoder", "Layer", "save_example"]
 Layer = int | Literal["weighted"]
 
 
+class _Assets(str):
+    """A folder of `assets`, which has no weights in it."""
+
+
 class Encoder(nn.Module):
     """A pretrained encoder, whose hidden states are the features.
 
@@ -34,7 +38,7 @@ class Encoder(nn.Module):
 
     Args:
         rate: samples a second.
-        model: a local folder, or a name on the hub; a `Path` is a folder of `assets`, with no weights in it.
+        model: a local folder, or a name on the hub.
         layer: which hidden state: 0 is what the first layer hears, 1 what it says, -1 what the last says; "weighted"
             is a weighted sum of all of these, learned.
         frozen: whether the encoder stays as it is.
@@ -44,7 +48,7 @@ class Encoder(nn.Module):
     def __init__(
         self,
         rate: int,
-        model: str | Path,
+        model: Path | str,
         layer: Layer,
         frozen: bool,
         types: Sequence[str] = (),
@@ -79,7 +83,7 @@ class Encoder(nn.Module):
     @classmethod
     def from_assets(cls, folder: Path, rate: int, **options: Any) -> Self:
         """One of the kind that wrote `folder`, its weights still to be filled in."""
-        return cls(rate, **options | {"model": Path(folder)})
+        return cls(rate, **options | {"model": _Assets(folder)})
 
     def assets(self, folder: Path) -> None:
         """Write the configurations of the encoder and of its feature extractor."""
@@ -120,7 +124,7 @@ class Encoder(nn.Module):
             parameter.requires_grad_(found is not None)
 
 
-def _describe(model: str | Path, rate: int, types: Sequence[str]) -> tuple[Any, Any]:
+def _describe(model: Path | str, rate: int, types: Sequence[str]) -> tuple[Any, Any]:
     """The configuration and the feature extractor of a model that is fit for sound at that rate."""
     name = str(model)
     if not name:
@@ -160,26 +164,26 @@ def _trimmed(config: Any, layer: Layer) -> Any:
     return config
 
 
-def _load(model: str | Path, config: Any) -> nn.Module:
+def _load(model: Path | str, config: Any) -> nn.Module:
     """The encoder, with the weights of a folder or of the hub; with none if the folder is one of assets."""
     with _quiet():
-        if isinstance(model, Path):
+        if isinstance(model, _Assets):
             return _encoder(transformers.AutoModel.from_config(config))
         try:
             found, told = transformers.AutoModel.from_pretrained(
-                model,
+                str(model),
                 config=config,
-                local_files_only=_is_local(model),
+                local_files_only=_is_local(str(model)),
                 trust_remote_code=False,
                 output_loading_info=True,
             )
         except Exception as error:
-            raise ValueError(f"model must have weights that fit it, is {model!r}: {_first_line(error)}") from error
+            raise ValueError(f"model must have weights that fit it, is {str(model)!r}: {_first_line(error)}") from error
     encoder = _encoder(found)
     missing = sorted(name for name in told["missing_keys"] if not name.startswith(("decoder.", "masked_spec_embed")))
     if missing:
         raise ValueError(
-            f"model must have all its weights, is {model!r}, which lacks {len(missing)}: {missing[0]}, ..."
+            f"model must have all its weights, is {str(model)!r}, which lacks {len(missing)}: {missing[0]}, ..."
         )
     return encoder.float()
 
