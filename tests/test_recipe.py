@@ -424,6 +424,18 @@ def test_recipes_that_ship_are_found_by_their_name(tmp_path: Path, monkeypatch: 
     assert find_recipe("a.toml") == Path("a.toml")
 
 
+def test_recipes_that_ship_are_extended_from_anywhere(
+    recipes: Recipes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "a.toml").write_text(BASE + "[audio]\nrate = 8000\n")
+    monkeypatch.setattr("soundbench.recipe.reading.shipped", lambda: tmp_path / "ours")
+    assert recipes("extends = 'recipes/a.toml'").audio.rate == 8000
+    assert recipes("extends = 'a.toml'", a=BASE + "[audio]\nrate = 1000\n").audio.rate == 1000  # one's own comes first
+    message = "extends: there is no file elsewhere/a.toml"
+    assert mistakes(lambda: recipes("extends = 'elsewhere/a.toml'")) == [f"r.toml: {message}"]
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [

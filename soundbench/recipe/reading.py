@@ -174,14 +174,21 @@ def find_recipe(path: str | Path) -> Path:
     given, folder = Path(path), shipped()
     if given.exists():
         return given
-    if folder and (folder / given.name).is_file() and given.parent in (Path(), Path("recipes")):
-        return folder / given.name
+    if found := _ours(given):
+        return found
     ours = sorted(item.name for item in folder.glob("*.toml")) if folder else []
     beside = [item.name for item in given.parent.glob("*.toml")] if given.parent.is_dir() else []
     hint = nearest(given.name, [*beside, *ours]) or ";"
     raise RecipeError(
         str(path), [Problem("", f"there is no such file{hint} soundbench brings {', '.join(ours) or 'none'}")]
     )
+
+
+def _ours(given: Path) -> Path | None:
+    """The recipe that ships with soundbench, of a path such as `recipes/quickstart.toml`."""
+    folder = shipped()
+    known = folder and given.parent in (Path(), Path("recipes")) and (folder / given.name).is_file()
+    return folder / given.name if folder and known else None
 
 
 def read_draft(path: Path, sets: Sequence[str] = ()) -> Draft:
@@ -216,6 +223,7 @@ def _extended(source: str, path: Path, tables: Mapping[str, Any], chain: list[Pa
     """The file that a recipe extends; without it nothing else can be said of the recipe."""
     given = tables["extends"]
     below = Path(os.path.normpath(path.parent / given)) if isinstance(given, str) else path
+    below = below if below.is_file() else _ours(Path(str(given))) or below
     if not isinstance(given, str):
         message = f"must be the path of a recipe, is {show(given)}"
     elif below.resolve() in [item.resolve() for item in chain]:
