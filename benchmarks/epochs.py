@@ -1,0 +1,81 @@
+"""A soundbench run in a process of its own that trains an epoch when it is told that it is its turn.
+
+    python benchmarks/epochs.py NAME FOLDER --batch 16 --precision fp32 --epochs 3
+
+`benchmarks/training.py` starts these; FOLDER holds the lists `train.txt` and `test.txt` (path, tab, class number) and
+`labels.txt`. To `epoch` on stdin, as many times as there are epochs, the answer is the next one's clips/s as the run's
+history has them, judging and checkpoints left out; to `told`, after the last, what the run's log says of its steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import soundbench
+from soundbench.contracts import RunInfo, hookimpl
+
+ANSWERS = sys.stdout
+
+
+def answer(found: object) -> None:
+    print(json.dumps(found), file=ANSWERS, flush=True)
+
+
+class Turns:
+    """Holds the run before each epoch until it is its turn."""
+
+    def __init__(self, run: RunInfo) -> None:
+        self.run = run
+
+    @hookimpl
+    def run_started(self) -> None:
+        sys.stdin.readline()
+
+    @hookimpl
+    def epoch_completed(self, epoch: int, row: Mapping[str, float]) -> None:
+        answer(row["clips_per_second"])
+        if epoch < self.run.epochs:
+            sys.stdin.readline()
+
+
+def recipe(options: argparse.Namespace) -> soundbench.Recipe:
+    """What macls' shipped configuration does, in soundbench's words."""
+    folder = options.folder.absolute()
+    lists = {"path": folder / "train.txt", "labels": folder / "labels.txt", "test": folder / "test.txt"}
+    names = ("epochs", "batch", "precision", "workers")
+    return soundbench.Recipe(
+        dataset={"use": "manifest", **lists},
+        split={"test": ["test"], "validation": 0},
+        audio={"rate": 16000, "window": 3.0, "level": -20},
+        augmentation=["speed", "spec-augment"],
+        featurizer={"use": "fbank", "bands": 80},
+        backbone=options.name,
+        optimizer={"use": "adam", "rate": 1e-3},
+        scheduler="warmup-cosine",
+        train={name: getattr(options, name) for name in names},
+        observer=[Turns],
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("name", help="of a backbone")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--epochs", type=int, default=3)
+    options = parser.parse_args()
+    sys.stdout = sys.stderr  # what a library prints is no answer
+    told: list[str] = []
+    soundbench.run(recipe(options), out=options.folder / f"{options.name}-{options.precision}", say=told.append)
+    sys.stdin.readline()
+    answer(next(text for text in told if "time of a step" in text))
+
+
+if __name__ == "__main__":
+    main()

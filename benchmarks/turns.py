@@ -1,0 +1,81 @@
+"""Processes that measure, each waiting for its turn: a line on stdin is a command, a line of JSON on stdout the answer.
+
+What is compared alternates within one run, so that what else the machine does falls on all of it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from soundbench.machine import settle
+
+HERE = Path(__file__).parent
+
+
+class Runner:
+    """A process that waits for its turn."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path | None) -> None:
+        self.process, self.log = process, log
+
+    def ask(self, *command: object) -> Any:
+        print(*command, file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"{' '.join(self.process.args)} ended{self.last_words()}")
+        return json.loads(answer)
+
+    def last_words(self) -> str:
+        """What it said last, where that went to a file."""
+        return f": {self.log.read_text().rstrip().rpartition(chr(10))[2]}" if self.log else ""
+
+
+@contextmanager
+def runner(python: str, script: str, *arguments: object, log: Path | None = None) -> Iterator[Runner]:
+    """A script beside this one in a process of its own; what it says besides answers goes to `log`, if given."""
+    command = [python, str(HERE / script), *map(str, arguments)]
+    environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}  # who waits for its turn keeps no core busy
+    with (
+        open(log, "a") if log else nullcontext() as errors,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+        ) as process,
+    ):
+        yield Runner(process, log)
+        process.stdin.close()
+
+
+def in_turns(rounds: int, count: int) -> Iterator[int]:
+    """Whose turn it is, of `count`: each once a round, in an order that is turned about every round."""
+    for number in range(rounds):
+        yield from range(count) if number % 2 else reversed(range(count))
+
+
+def ratio(one: Sequence[float], other: Sequence[float]) -> float:
+    """How many times as large the first is: the median of the ratios of pairs that were measured beside each other."""
+    return statistics.median(a / b for a, b in zip(one, other, strict=True))
+
+
+def line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def machine_told() -> str:
+    """The machine and what computes on it, in words."""
+    machine = settle(device="cpu")
+    matrix = " with matrix units for bf16" if machine.precision == "bf16" else ""
+    return (
+        f"{machine.threads} cores, {torch.backends.cpu.get_cpu_capability()}{matrix}, PyTorch {torch.__version__}, "
+        f"Python {platform.python_version()}; {datetime.date.today():%B %Y}"
+    )
