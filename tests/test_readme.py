@@ -34,6 +34,12 @@ def commands() -> list[tuple[str, str]]:
     return found
 
 
+def headings(page: Path) -> set[str]:
+    """What a link to a heading of the page may end in."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 def test_the_first_two_blocks_are_the_way_in() -> None:
     run, test = blocks(ROOT / "README.md")[:2]
     assert run.count("\n") == test.count("\n") == 1
@@ -59,9 +65,11 @@ def test_constraints_pin_every_dependency_to_a_version_that_it_allows() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+    for target, place in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", page.read_text()):
         if not target.startswith("http"):
-            assert (page.parent / target).exists(), target
+            there = page.parent / target if target else page
+            assert there.exists(), target
+            assert not place or place in headings(there), f"{target}#{place}"
 
 
 @pytest.mark.parametrize(("page", "line"), commands())
