@@ -44,6 +44,8 @@ WINDOW = 1600
 class ArrayStore:
     """A store in memory."""
 
+    hop = 1
+
     def __init__(self, dataset: ToyDataset) -> None:
         sounds = [dataset.read(clip)[0] for clip in dataset.clips()]
         self.sounds = [(sound * 32767).astype(np.int16) for sound in sounds]

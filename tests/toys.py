@@ -51,6 +51,18 @@ class ToyDataset:
         return (0.1 * (smooth if clip.labels[0] == "low" else noise - smooth)).astype(np.float32), 8000
 
 
+class ToyOneWindow(ToyDataset):
+    """The same, each of 0.2 s."""
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{super().fingerprint}, one window"
+
+    def read(self, clip: Clip) -> tuple[np.ndarray, int]:
+        samples, rate = super().read(clip)
+        return np.resize(samples, 1600), rate
+
+
 class ToyFeaturizer(nn.Module):
     """Log spectra of frames of 64 samples, no overlap.
 
@@ -70,6 +82,36 @@ class ToyFeaturizer(nn.Module):
         spectra = torch.fft.rfft(waveform.unflatten(1, (-1, 64)))[..., 1:33].abs()
         counts = (lengths // 64).clamp(min=1)
         return masks.apply((spectra + self.floor).log().transpose(1, 2), counts), counts
+
+
+class ToyCounted(ToyFeaturizer):
+    """Writes a line for each row that it hears into the file that the environment names.
+
+    Args:
+        floor: of the spectrum.
+    """
+
+    def __init__(self, rate: int, *, floor: float = 1e-5) -> None:
+        super().__init__(rate, floor=floor)
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        if path := os.environ.get("SOUNDBENCH_TOY_COUNT"):
+            with open(path, "a") as file:
+                file.writelines(f"{os.getpid()}\n" for row in waveform if row.any())  # silence is a look at shapes
+        time.sleep(float(os.environ.get("SOUNDBENCH_TOY_DELAY", "0")))
+        return super().forward(waveform, lengths)
+
+
+class ToyLearned(ToyCounted):
+    """The same with weights."""
+
+    def __init__(self, rate: int) -> None:
+        super().__init__(rate)
+        self.gain = nn.Parameter(torch.ones(32))
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        features, lengths = super().forward(waveform, lengths)
+        return features * self.gain[:, None], lengths
 
 
 class ToyBackbone(nn.Module):
