@@ -1,25 +1,31 @@
 """Processes, ranks and gathering: the one file that knows `ignite.distributed`.
 
-A run is one process, or several started by `torchrun`, which says so in the environment. Every function here does the
-right thing for both.
+A run is one process, or several started by `--processes`, `torchrun` or SLURM's `srun`, which say so in the
+environment. Every function here does the right thing for both.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import ignite.distributed as idist
 import torch
 from torch import nn
 
-from soundbench.errors import SoundbenchError
+from soundbench.errors import CallError, LostProcess, SoundbenchError
+from soundbench.launching import started_by
 
 __all__ = [
     "barrier",
     "broadcast",
+    "contact",
+    "first_here",
     "from_main",
     "gather",
     "is_main",
@@ -39,11 +45,85 @@ T = TypeVar("T")
 logging.getLogger("ignite").addHandler(logging.NullHandler())
 
 
+# How long one waits for another that is alive but has not come as far: one machine may read all sound anew while the
+# others have it. One that is gone is noticed at once.
+_PATIENCE = timedelta(hours=12)
+
+
 def join(device: str) -> None:
-    """Join the other processes of a `torchrun` start; does nothing where there is one process, or when joined."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and idist.backend() is None:
-        gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
-        idist.initialize("nccl" if gpu else "gloo")
+    """Join the other processes that were started with this one; does nothing where there are none, or when joined.
+
+    Args:
+        device: that the work is asked to be done on; whether it is there is for `machine.settle` to say.
+
+    Raises:
+        CallError: a GPU for each process was asked for, and there are too few.
+        LostProcess: the others cannot be reached.
+    """
+    if _expected() == 1 or idist.backend() is not None:
+        return
+    gpu = device != "cpu" and torch.cuda.is_available()
+    if gpu:
+        _refuse_shared_gpus(device)
+    # What torchrun has said counts inside a SLURM job as well; and who computes on CPUs needs no GPU for each process.
+    hidden: dict[str, str | None] = {"SLURM_JOB_ID": None} if started_by() == "torchrun" else {}
+    if not gpu:
+        hidden["CUDA_VISIBLE_DEVICES"] = ""
+    with _environment(hidden), contact():
+        idist.initialize("nccl" if gpu else "gloo", timeout=_PATIENCE)
+
+
+def _expected() -> int:
+    """How many processes were started, as the environment says."""
+    said_in = {"torchrun": "WORLD_SIZE", "srun": "SLURM_STEP_NUM_TASKS"}
+    return int(os.environ[said_in[starter]]) if (starter := started_by()) else 1
+
+
+def _refuse_shared_gpus(device: str) -> None:
+    own, there = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0"))), torch.cuda.device_count()
+    if own and ":" in device:
+        raise CallError(f"train.device: {device!r} is one GPU; the processes of a machine take one each with 'cuda'")
+    if own >= there:
+        raise CallError(
+            f"process {own + 1} of this machine finds no GPU of its own: it sees {there}; "
+            "start as many processes as there are, let each see all of them, or use --device cpu"
+        )
+
+
+@contextmanager
+def _environment(changed: dict[str, str | None]) -> Iterator[None]:
+    """While variables of the environment are others, or (None) not there."""
+    before = {name: os.environ.get(name) for name in changed}
+    try:
+        _set(changed)
+        yield
+    finally:
+        _set(before)
+
+
+def _set(variables: dict[str, str | None]) -> None:
+    for name, value in variables.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+
+
+@contextmanager
+def contact() -> Iterator[None]:
+    """Say in one line what torch raises when another process is gone.
+
+    Raises:
+        LostProcess: contact to another process is lost.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
+            raise LostProcess(
+                "contact to another process is lost: it has ended, or cannot be reached; if it did not say why, "
+                "its machine or its starter (torchrun, SLURM) may"
+            ) from error
+        raise
 
 
 def leave() -> None:
@@ -79,7 +159,8 @@ def is_main() -> bool:
 
 def barrier() -> None:
     """Wait for the others."""
-    idist.barrier()
+    with contact():
+        idist.barrier()
 
 
 def gather(item: T) -> list[T]:
@@ -87,7 +168,8 @@ def gather(item: T) -> list[T]:
     if world() == 1:
         return [item]
     items: list[Any] = [None] * world()
-    torch.distributed.all_gather_object(items, item)
+    with contact():
+        torch.distributed.all_gather_object(items, item)
     return items
 
 
@@ -96,7 +178,8 @@ def broadcast(item: T) -> T:
     if world() == 1:
         return item
     items: list[Any] = [item]
-    torch.distributed.broadcast_object_list(items, src=0)
+    with contact():
+        torch.distributed.broadcast_object_list(items, src=0)
     received: T = items[0]
     return received
 
@@ -115,15 +198,43 @@ def from_main(make: Callable[[], T]) -> T:
     return received  # type: ignore[return-value]
 
 
+def first_here(make: Callable[[], T]) -> T:
+    """What every process makes once the first of its machine has; what is raised there is raised by all.
+
+    So that work whose result they share is not begun by all of them at once.
+    """
+    made: T | None = None
+    failed: SoundbenchError | None = None
+    if local_rank() == 0:
+        try:
+            made = make()
+        except SoundbenchError as error:
+            failed = error
+    for failure in gather(failed):
+        if failure is not None:
+            raise failure
+    return make() if local_rank() else made  # type: ignore[return-value]
+
+
 def wrap(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module with its gradients averaged over the processes; itself where there is one."""
+    """The module with its gradients averaged over the processes, all beginning alike; itself where there is one."""
     if world() == 1:
         return module
-    return nn.parallel.DistributedDataParallel(module, device_ids=[device.index] if device.type == "cuda" else None)
+    with contact(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # newer versions of torch have another name for it
+        wrapped = nn.parallel.DistributedDataParallel(
+            module,
+            device_ids=[device.index] if device.type == "cuda" else None,
+            broadcast_buffers=False,  # `same_buffers` does so where it matters, and not in every step
+            gradient_as_bucket_view=True,
+        )
+    same_buffers(module)
+    return wrapped
 
 
 def same_buffers(module: nn.Module) -> None:
     """Give every process the main one's buffers: each has moved its batch norm's statistics by its own last step."""
     if world() > 1:
-        for buffer in module.buffers():
-            torch.distributed.broadcast(buffer, src=0)
+        with contact():
+            for buffer in module.buffers():
+                torch.distributed.broadcast(buffer, src=0)

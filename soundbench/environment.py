@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 
 from soundbench import distributed
 from soundbench.clips import ClipTable
+from soundbench.errors import CallError
 from soundbench.machine import Machine, settle
 from soundbench.recipe import Recipe
 
-__all__ = ["describe_environment", "fingerprint", "settle_recipe"]
+__all__ = ["describe_environment", "fingerprint", "refuse_other_recipes", "settle_recipe", "shared_threads"]
 
 _SETTLED = ("precision", "threads", "channels_last")
 _PACKAGES = ("soundbench", "torch", "numpy", "pytorch-ignite", "soundfile", "soxr", "attrs", "cattrs", "pluggy")
@@ -45,6 +47,48 @@ def settle_recipe(recipe: Recipe) -> tuple[Machine, Recipe]:
     )  # without a number, each process takes its own
     settled = {"device": device, **{name: getattr(machine, name) for name in _SETTLED}}
     return machine, recipe.with_tables(train=attrs.evolve(train, **settled))
+
+
+def shared_threads(threads: int, before: int) -> int:
+    """A process's threads where a run that was made by `before` processes of so many goes on by another number."""
+    return max(1, threads * before // distributed.world())
+
+
+def refuse_other_recipes(recipe: Recipe) -> None:
+    """Several processes run one recipe; what each machine has its own of may differ: paths, threads, workers.
+
+    Raises:
+        CallError: another process's recipe differs from the first one's.
+    """
+    own = _flat(recipe.tables())
+    first = distributed.broadcast(own)
+    differing = [key for key in {**first, **own} if first.get(key) != own.get(key) and key not in _MACHINE_S]
+    differing = [key for key in differing if not (_is_path(first.get(key)) and _is_path(own.get(key)))]
+    said = [(key, first.get(key), own.get(key)) for key in differing[:1]]
+    for rank, found in enumerate(distributed.gather(said)):
+        for key, theirs, other in found:
+            raise CallError(
+                f"the processes do not run the same recipe: {key} is {theirs!r} in the first and {other!r} in "
+                f"process {rank + 1}"
+            )
+
+
+_MACHINE_S = ("train.device", "train.threads", "train.workers", "train.precision", "train.channels_last")
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    """The values of nested tables by their dotted keys."""
+    if isinstance(value, dict):
+        items = [(f"{key}.{name}".lstrip("."), inner) for name, inner in value.items()]
+    elif isinstance(value, list | tuple):
+        items = [(f"{key}[{number}]", inner) for number, inner in enumerate(value)]
+    else:
+        return {key: value}
+    return {name: found for place, inner in items for name, found in _flat(inner, place).items()}
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and os.path.isabs(value.partition(":")[0])
 
 
 def describe_environment(recipe: Recipe, machine: Machine, data: str) -> dict[str, Any]:

@@ -8,7 +8,8 @@
     │   └── SoundError         1   one sound: its path and what is wrong with it
     ├── DeviceError            1   a device that sound cannot be recorded from
     ├── RunError               1   a run directory, checkpoint or model that cannot be used
-    │   └── RunPlaceError      2   what the call names is no run directory, or no place for a new one
+    │   ├── RunPlaceError      2   what the call names is no run directory, or no place for a new one
+    │   └── LostProcess        1   another process of the same work is gone
     └── PluginError            3   a plugin that cannot be used
         ├── UnknownPlugin      2   no plugin of that kind and name
         ├── NotInstalled       3   it needs a package that is not there
@@ -21,6 +22,7 @@ Nothing else is raised at a user: the command line prints the message of these, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 
@@ -30,6 +32,7 @@ __all__ = [
     "ClaimedTwice",
     "DataError",
     "DeviceError",
+    "LostProcess",
     "MissingDataError",
     "NotInstalled",
     "PluginError",
@@ -88,6 +91,9 @@ class RecipeError(CallError):
             self.exit_code = PluginError.exit_code
         super().__init__("\n".join(f"{source}: {problem}" for problem in self.problems))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.source, self.problems), vars(self)  # exceptions travel between processes
+
 
 class DataError(SoundbenchError):
     """Sound, or a table about it, that cannot be used."""
@@ -111,6 +117,9 @@ class SoundError(DataError):
         self.path, self.reason = str(path), reason
         super().__init__(f"{path}: {reason}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.reason), vars(self)
+
 
 class DeviceError(SoundbenchError):
     """A device that sound cannot be recorded from, or none at all."""
@@ -124,6 +133,10 @@ class RunPlaceError(RunError):
     """What the call names is no run directory, or no place for a new one."""
 
     exit_code = 2
+
+
+class LostProcess(RunError):
+    """Another process of the same work is gone; what ended it is told by it, or by who has started both."""
 
 
 class PluginError(SoundbenchError):

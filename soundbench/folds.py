@@ -46,11 +46,14 @@ def run_folds(
     if problems:
         raise RecipeError(recipe.source, problems)
     directory = new_directory(out, recipe.name)
-    if distributed.is_main():
+
+    def write() -> None:
         recipes.write_code(recipe, directory.model / "code")
         # Before the recipe, which makes a run directory of it: without this it would be resumed as one plain run.
         rundir.write_json(directory.path / FOLDS, {"folds": folds})
         rundir.write_text(directory.recipe, recipes.relocated(recipe, "./model/code").to_toml())
+
+    distributed.from_main(write)
     return _each(recipe, directory, folds, say, trust_code=True, cache=cache)
 
 
@@ -65,7 +68,7 @@ def resume_folds(
     """Go on with `run_folds`: finished folds stand, the one that was cut off resumes, the others follow."""
     recipe = recipes.read(directory / "recipe.toml", device_set(device), trust_code=trust_code)
     distributed.join(recipe.train.device)
-    folds = rundir.read_json(directory / FOLDS)["folds"]
+    folds = distributed.from_main(lambda: rundir.read_json(directory / FOLDS)["folds"])
     return _each(recipe, RunDirectory(directory), folds, say, trust_code=trust_code, device=device, cache=cache)
 
 
@@ -80,28 +83,31 @@ def _each(
             say(f"fold {fold}: {number} of {len(folds)}")
         try:
             _one(recipe, own, fold, say, cache=cache, **resuming)
-        except BaseException:
-            if distributed.is_main() and own.recipe.exists():
-                say(f"or with the other folds too: {resume_line(recipe, directory)}")
+        except BaseException as error:
+            if own.recipe.exists():
+                note = f"or with the other folds too: {resume_line(recipe, directory)}"
+                error.add_note(note)
+                if distributed.is_main():
+                    say(note)
             raise
         finished.append(own)
-    if distributed.is_main():
+
+    def pool() -> None:
         found = _pool(recipe, finished, folds)
         report.write(directory, found)
         say(report.summary(found))
-    distributed.barrier()
+
+    distributed.from_main(pool)
     return directory
 
 
 def _one(recipe: Recipe, own: RunDirectory, fold: Fold, say: Say, *, cache: Path | bool, **resuming: Any) -> None:
     """The run of one fold, from its beginning or from where it was cut off."""
-    if own.environment.exists():
+    if distributed.from_main(own.environment.exists):
         resume(own.path, cache=cache, say=say, **resuming)
         return
     # Not begun, or cut off before anything was learnt.
-    if distributed.is_main():
-        shutil.rmtree(own.path, ignore_errors=True)
-    distributed.barrier()
+    distributed.from_main(lambda: shutil.rmtree(own.path, ignore_errors=True))
     one = recipe.with_tables(split=attrs.evolve(recipe.split, test=[fold]))
     run(one, out=own.path, cache=cache, say=say)
 

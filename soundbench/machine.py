@@ -62,11 +62,14 @@ def settle(
 ) -> Machine:
     """Settle what `auto` means here, and set this process's number of threads.
 
+    Several processes of a machine share its cores: threads that were settled for fewer are cut to a process's share.
+
     Raises:
         CallError: a device that is not there, or a precision that it does not have.
     """
     where = _device(device, local_rank)
-    count = max(1, (_cores() - workers) // local_world) if threads == "auto" else threads
+    share = max(1, _cores() // local_world - workers)
+    count = share if threads == "auto" else threads if local_world == 1 else min(threads, share)
     torch.set_num_threads(count)
     chosen = _precision(where) if precision == "auto" else precision
     if chosen == "fp16" and where.type == "cpu":

@@ -45,9 +45,11 @@ def refuse_small_batches(recipe: Recipe, plan: Order) -> None:
     smallest = min(plan.size(step) for step in range(plan.steps))
     if smallest // pieces < 2:
         clips = f"{smallest} clip{'s' * (smallest != 1)} in {pieces} piece{'s' * (pieces != 1)}"
+        shared = f" ({recipe.train.accumulate} in each of {plan.world} processes)" if plan.world > 1 else ""
+        fewer = "processes" if plan.world > 1 and recipe.train.accumulate == 1 else "pieces"
         text = (
-            f"a step of {clips} leaves some with fewer than 2, "
-            "which batch norm cannot train on; give more clips, a larger batch, or fewer pieces"
+            f"a step of {clips}{shared} leaves some with fewer than 2, "
+            f"which batch norm cannot train on; give more clips, a larger batch, or fewer {fewer}"
         )
         raise RecipeError(recipe.source, [Problem("train.batch", text)])
 

@@ -23,12 +23,16 @@ _GRACE = 10.0
 class Stop:
     """What was asked of this process by a signal.
 
+    Args:
+        aloud: whether to say that it was heard; one of several processes does.
+
     Attributes:
         signal: the signal that waits to be obeyed; 0 for none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, aloud: bool = True) -> None:
         self.signal = 0
+        self._aloud = aloud
         self._deferred = False
 
     @contextmanager
@@ -76,8 +80,9 @@ class Stop:
         if not self._deferred or self.signal:
             self.obey(number)
         self.signal = number
-        # Not by print: a handler that interrupts a print may not print itself. A bar on a terminal ends here.
-        os.write(2, f"{os.linesep * os.isatty(2)}{_NOTICE}\n".encode())
+        if self._aloud:
+            # Not by print: a handler that interrupts a print may not print itself. A bar on a terminal ends here.
+            os.write(2, f"{os.linesep * os.isatty(2)}{_NOTICE}\n".encode())
 
 
 def outlast(_worker: int) -> None:

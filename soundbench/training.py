@@ -77,9 +77,17 @@ class _Session:
         asked = self._asked(iteration)
         if asked or (every and iteration % every == 0):
             self._collect(iteration)
+            distributed.same_buffers(self.parts.network)
             self.save(engine)
         if asked:
             self.stop.obey(asked)
+
+    def epoch_started(self, engine: Engine) -> None:
+        """Hold the processes to the same steps: one that has fewer would leave the others waiting."""
+        steps = distributed.gather((self.parts.plan.steps, engine.state.iteration))
+        if len(set(steps)) > 1:
+            told = ", ".join(f"{count} from step {first + 1}" for count, first in steps)
+            raise RunError(f"the processes do not agree on the steps of epoch {engine.state.epoch}: {told}")
 
     def _asked(self, step: int) -> int:
         """The signal that asked any of the processes to stop; 0 for none."""
@@ -170,24 +178,25 @@ class _Session:
     def save(self, engine: Engine, best: bool = False) -> None:
         """Write a checkpoint. It holds the losses of all processes; a resume gives them to the main one."""
         loss = sum(distributed.gather(self.progress.loss))
-        if distributed.is_main():
-            parts, progress = self.parts, self.progress
-            state = {
-                "network": parts.network.state_dict(),
-                "average": parts.average.state() if parts.average else {},
-                "optimizer": parts.optimizer.state_dict(),
-                "scheduler": parts.scheduler.state_dict(),
-                "scaler": parts.scaler.state_dict(),
-                "step": engine.state.iteration,
-                "steps_per_epoch": parts.plan.steps,
-                "progress": attrs.asdict(attrs.evolve(progress, loss=loss)),
-            }
-            path = checkpoints.save(self.folder, engine.state.iteration, state)
-            if best:
-                checkpoints.keep_best(path)
-            checkpoints.prune(self.folder, self.rules.keep, path)
-            self.tell("checkpoint_saved", path=path)
-        distributed.barrier()
+        distributed.from_main(lambda: self._write(engine.state.iteration, loss, best))
+
+    def _write(self, step: int, loss: float, best: bool) -> None:
+        parts = self.parts
+        state = {
+            "network": parts.network.state_dict(),
+            "average": parts.average.state() if parts.average else {},
+            "optimizer": parts.optimizer.state_dict(),
+            "scheduler": parts.scheduler.state_dict(),
+            "scaler": parts.scaler.state_dict(),
+            "step": step,
+            "steps_per_epoch": parts.plan.steps,
+            "progress": attrs.asdict(attrs.evolve(self.progress, loss=loss)),
+        }
+        path = checkpoints.save(self.folder, step, state)
+        if best:
+            checkpoints.keep_best(path)
+        checkpoints.prune(self.folder, self.rules.keep, path)
+        self.tell("checkpoint_saved", path=path)
 
 
 def restore(session: _Session, engine: Engine, state: Mapping[str, Any]) -> None:
@@ -258,9 +267,10 @@ def train(
     if done >= rules.epochs * parts.plan.steps or session.stale(done // parts.plan.steps):
         return session.progress.best_epoch
     watch(trainer)
+    trainer.add_event_handler(Events.EPOCH_STARTED, session.epoch_started)
     trainer.add_event_handler(Events.ITERATION_COMPLETED, session.step_completed)
     trainer.add_event_handler(Events.EPOCH_COMPLETED, session.epoch_completed)
     session.clock = session.told = time.monotonic()
-    with stop.deferred():
+    with stop.deferred(), distributed.contact():
         trainer.run(batches(done), max_epochs=rules.epochs, epoch_length=parts.plan.steps)
     return session.progress.best_epoch

@@ -1,12 +1,28 @@
-"""Processes: what connects them."""
+"""Processes: what connects them, and the one line where that fails."""
 
 from __future__ import annotations
+
+import os
+import pickle
+from datetime import timedelta
+from typing import Any
 
 import ignite.distributed as idist
 import pytest
 import torch
 
 from soundbench import distributed
+from soundbench.environment import refuse_other_recipes, shared_threads
+from soundbench.errors import CallError, LostProcess, Problem, RecipeError, RunError, SoundError
+from soundbench.launching import started_by
+from soundbench.machine import settle
+from soundbench.recipe import Recipe
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WORLD_SIZE", "LOCAL_RANK", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize(
@@ -17,20 +33,142 @@ from soundbench import distributed
         ("cuda:1", True, "nccl"),
         ("cpu", True, "gloo"),
         ("auto", False, "gloo"),
+        ("cuda", False, "gloo"),  # then the device itself is refused, by each in one line
     ],
 )
+@pytest.mark.parametrize("starter", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
 def test_processes_on_gpus_are_joined_by_nccl(
-    device: str, there: bool, backend: str, monkeypatch: pytest.MonkeyPatch
+    device: str, there: bool, backend: str, starter: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen: list[str] = []
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    chosen: list[tuple[str, str | None]] = []
+
+    def initialize(backend: str, timeout: timedelta) -> None:
+        chosen.append((backend, os.environ.get("SLURM_JOB_ID")))
+
+    monkeypatch.setenv(starter, "2")
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-    monkeypatch.setattr(idist, "initialize", chosen.append)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(idist, "initialize", initialize)
     distributed.join(device)
-    assert chosen == [backend]
+    assert chosen == [(backend, "77" if starter == "SLURM_STEP_NUM_TASKS" else None)]  # torchrun knows better
+    assert os.environ["SLURM_JOB_ID"] == "77"
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        (
+            "auto",
+            "process 3 of this machine finds no GPU of its own: it sees 2; start as many processes as there are, ",
+        ),
+        ("cuda:1", "train.device: 'cuda:1' is one GPU; the processes of a machine take one each with 'cuda'"),
+    ],
+)
+def test_more_processes_than_gpus_are_told_so(device: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(CallError) as caught:
+        distributed.join(device)
+    assert str(caught.value).startswith(message)
 
 
 def test_one_process_joins_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("SLURM_NTASKS", "4")  # a program in a batch script is one, whatever the job may start
     distributed.join("cpu")
+    assert started_by() is None
     assert (distributed.rank(), distributed.world(), distributed.is_main()) == (0, 1, True)
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer"), True),
+        (torch.distributed.DistBackendError("NCCL error in: NCCLUtils.cpp"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+    ],
+)
+def test_only_lost_contact_is_told_as_such(error: RuntimeError, lost: bool) -> None:
+    with pytest.raises(LostProcess if lost else RuntimeError) as caught, distributed.contact():
+        raise error
+    assert (caught.value is not error) == lost
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SoundError("a.wav", "is empty"),
+        RecipeError("r.toml", [Problem("train.epochs", "must be at least 1", plugin=True)]),
+        RunError("the disk is full"),
+    ],
+)
+def test_errors_travel_between_processes(error: Any) -> None:
+    error.add_note("to go on")
+    there = pickle.loads(pickle.dumps(error))
+    assert (type(there), str(there), there.exit_code) == (type(error), str(error), error.exit_code)
+    assert there.__notes__ == ["to go on"]
+
+
+@pytest.mark.parametrize(
+    ("threads", "workers", "processes", "own"),
+    [
+        ("auto", 0, 1, 8),
+        ("auto", 2, 1, 6),
+        ("auto", 0, 3, 2),
+        ("auto", 1, 2, 3),
+        ("auto", 9, 2, 1),
+        (16, 0, 1, 16),
+        (8, 0, 2, 4),
+        (2, 0, 2, 2),
+        (1, 0, 4, 1),
+    ],
+)
+def test_cores_are_shared_out_among_the_processes_of_a_machine(
+    threads: Any, workers: int, processes: int, own: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("soundbench.machine._cores", lambda: 8)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    machine = settle("cpu", "fp32", threads, workers=workers, local_world=processes)
+    assert machine.threads == own
+
+
+@pytest.mark.parametrize(("threads", "before", "now", "own"), [(8, 1, 2, 4), (4, 2, 1, 8), (1, 1, 2, 1), (3, 2, 4, 1)])
+def test_a_run_that_goes_on_by_other_processes_takes_the_cores_it_had(
+    threads: int, before: int, now: int, own: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "world", lambda: now)
+    assert shared_threads(threads, before) == own
+
+
+@pytest.mark.parametrize(
+    ("first", "message"),
+    [
+        ({"train": {"epochs": 4}}, "train.epochs is 4 in the first and 3 in process 2"),
+        ({"backbone": {"use": "conv", "channels": 8}}, "backbone.channels is 8 in the first and 4 in process 2"),
+        ({"augmentation": ["gain"]}, "augmentation[0].use is 'gain' in the first and None in process 2"),
+        ({"train": {"epochs": 3, "threads": 7, "workers": 1, "device": "cuda"}}, None),
+        ({"init": {"from": "/elsewhere/model"}}, None),
+    ],
+)
+def test_processes_of_different_recipes_are_refused(
+    first: dict[str, Any], message: str | None, only_toys: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fakes import NAMES
+
+    plain = {**NAMES, "dataset": "noise", "backbone": {"use": "conv", "channels": 4}, "pooling": "mean"}
+    plain |= {"train": {"epochs": 3}, "init": {"from": "/here/model"}}
+    own, other = Recipe(**plain), Recipe(**(plain | first))
+    told: list[Any] = []
+    monkeypatch.setattr(distributed, "broadcast", lambda item: told.append(item) or item)
+    refuse_other_recipes(other)
+    monkeypatch.setattr(distributed, "broadcast", lambda item: told[0])
+    monkeypatch.setattr(distributed, "gather", lambda item: [[], item])
+    if message is None:
+        refuse_other_recipes(own)
+        return
+    with pytest.raises(CallError) as caught:
+        refuse_other_recipes(own)
+    assert str(caught.value) == f"the processes do not run the same recipe: {message}"

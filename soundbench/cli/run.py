@@ -18,6 +18,7 @@ import click
     "--resume", "resumed", type=click.Path(path_type=Path), metavar="DIR", help="Go on with a run that was stopped."
 )
 @click.option("--device", help="auto, cpu, cuda or cuda:N.")
+@click.option("--processes", type=click.IntRange(min=1), default=1, help="Share the work out among so many processes.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Where decoded sound is kept.")
 @click.option("--no-cache", is_flag=True, help="Keep decoded sound only while the run lasts.")
 @click.option("--profile", is_flag=True, help="Look closely at a few steps: RUN/profile.txt tells what takes time.")
@@ -33,19 +34,40 @@ def command(
     no_cache: bool,
     profile: bool,
     trust_code: bool,
+    processes: int,
 ) -> None:
     """Train and judge RECIPE; the last line printed is the run directory."""
+    from soundbench.launching import launch
+
+    options = (recipe, sets, folds, out, resumed, device, False if no_cache else (cache or True), profile, trust_code)
+    path = _work(*options) if processes == 1 else launch(_work, options, processes)
+    if path is not None:
+        click.echo(path)
+
+
+def _work(
+    recipe: str | None,
+    sets: tuple[str, ...],
+    folds: str | None,
+    out: Path | None,
+    resumed: Path | None,
+    device: str | None,
+    store: Path | bool,
+    profile: bool,
+    trust_code: bool,
+) -> Path | None:
+    """What one process does; the run directory, in the first of several."""
     from soundbench import distributed
     from soundbench.errors import CallError
 
-    store = False if no_cache else (cache or True)
     try:
         if resumed is None:
-            click.echo(_run(recipe, sets, folds, out, device, store, profile))
+            path = _run(recipe, sets, folds, out, device, store, profile)
         else:
             if recipe or sets or folds or out:
                 raise CallError("--resume DIR takes no recipe, --set, --folds or --out: it goes on as it was begun")
-            click.echo(_resume(resumed, device, store, profile, trust_code))
+            path = _resume(resumed, device, store, profile, trust_code)
+        return path if distributed.is_main() else None
     finally:
         distributed.leave()  # a process that ends while it is still joined to others may end in an abort
 
