@@ -110,6 +110,7 @@ def test_every_default_is_written_out(recipes: Recipes) -> None:
             "patience": 0,
             "class_weights": "none",
             "sampler": "uniform",
+            "extracted": False,
             "freeze": [],
             "rates": {},
             "ema": 0.0,
@@ -303,7 +304,8 @@ chance = 0.5
         "r.toml: train.epochs: must be at least 1, is 0 (in base.toml)",
         'r.toml: train.keep: must be an integer, is "x" (given by --set)',
         'r.toml: train.sead: unknown key; did you mean "seed"? known: epochs, batch, seed, device, precision, threads, '
-        "workers, channels_last, accumulate, clip_gradient, patience, class_weights, sampler, freeze, rates, ema, swa, "
+        "workers, channels_last, accumulate, clip_gradient, patience, class_weights, sampler, extracted, "
+        "freeze, rates, ema, swa, "
         "keep, checkpoint_steps "
         "(in base.toml)",
         'r.toml: trian: unknown table; did you mean "train"? known: dataset, split, audio, augmentation, featurizer, '
