@@ -13,25 +13,19 @@ are medians of the ratios of alternating pairs: above one, soundbench is faster.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-import torch
+from turns import Runner, in_turns, line, machine_told, ratio, runner
 
 from soundbench.machine import Machine, settle
 from soundbench.registry import Registry
 
-HERE = Path(__file__).parent
-RESULT = HERE / "results" / "backbones.md"
+RESULT = Path(__file__).parent / "results" / "backbones.md"
 
 NAMESAKES = {
     "campplus": "CAMPPlus",
@@ -66,46 +60,19 @@ COLUMNS = (
 )
 
 
-class Runner:
-    """A process of `bare.py`, waiting for its turn."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-
-    def ask(self, *command: object) -> Any:
-        print(*command, file=self.process.stdin, flush=True)
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise SystemExit(f"{' '.join(map(str, self.process.args))} ended")
-        return json.loads(answer)
-
-
-@contextmanager
-def runner(python: str, *arguments: str) -> Iterator[Runner]:
-    command = [python, str(HERE / "bare.py"), *arguments]
-    environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}  # who waits for its turn keeps no core busy
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        yield Runner(process)
-        process.stdin.close()
-
-
 def turns(runners: Sequence[Runner], command: str, options: argparse.Namespace) -> list[list[float]]:
     """Seconds a step of each, round by round, in an order that is turned about every round."""
     for each in runners:
         each.ask(command, 1)
     seconds: list[list[float]] = [[] for _ in runners]
-    for number in range(options.rounds):
-        order = range(len(runners)) if number % 2 else reversed(range(len(runners)))
-        for place in order:
-            seconds[place].append(runners[place].ask(command, options.steps))
+    for place in in_turns(options.rounds, len(runners)):
+        seconds[place].append(runners[place].ask(command, options.steps))
     return seconds
 
 
 def faster(one: list[float], other: list[float]) -> str:
     """How many times as fast the first is, the median of the rounds."""
-    return f"{statistics.median(b / a for a, b in zip(one, other, strict=True)):.2f}"
+    return f"{ratio(other, one):.2f}"
 
 
 def million(count: int, digits: int) -> str:
@@ -119,10 +86,10 @@ def measure(name: str, machine: Machine, options: argparse.Namespace) -> dict[st
     for precision in ("fp32", "bf16"):
         with ExitStack() as stack:
             setting = (*common, "--precision", precision)
-            ours = stack.enter_context(runner(sys.executable, "soundbench", name, *setting))
+            ours = stack.enter_context(runner(sys.executable, "bare.py", "soundbench", name, *setting))
             theirs = []
             if options.macls and name in NAMESAKES:
-                theirs = [stack.enter_context(runner(options.macls, "macls", NAMESAKES[name], *setting))]
+                theirs = [stack.enter_context(runner(options.macls, "bare.py", "macls", NAMESAKES[name], *setting))]
             trained, *others = turns([ours, *theirs], "train", options)
             row[f"peak MB, {precision}"] = f"{ours.ask('memory') / 1e6:,.0f}"
             (judged,) = turns([ours], "judge", options)
@@ -149,24 +116,20 @@ def fill_sizes(row: dict[str, str], whose: str, sizes: dict[str, int]) -> None:
 def versus(name: str, one: Sequence[str], other: Sequence[str], options: argparse.Namespace) -> str:
     """How many times as fast a backbone is trained in one setting as in another."""
     with ExitStack() as stack:
-        runners = [stack.enter_context(runner(sys.executable, "soundbench", name, *each)) for each in (one, other)]
+        runners = [
+            stack.enter_context(runner(sys.executable, "bare.py", "soundbench", name, *each)) for each in (one, other)
+        ]
         return faster(*turns(runners, "train", options))
 
 
-def line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
 def heading(machine: Machine, options: argparse.Namespace) -> str:
-    matrix = " with matrix units for bf16" if machine.precision == "bf16" else ""
     layout = "last" if machine.channels_last else "first"
     return (
         f"`python benchmarks/backbones.py --rounds {options.rounds} --steps {options.steps} --batch {options.batch}`: "
-        f"{machine.threads} cores, {torch.backends.cpu.get_cpu_capability()}{matrix}, PyTorch {torch.__version__}, "
-        f"Python {platform.python_version()}; {datetime.date.today():%B %Y}. Clips/s of three-second clips (298 frames "
-        f"of 80 bands, 10 classes); multiply-adds of one. Peak memory is what a process grows by: weights, gradients, "
-        f"Adam, and the activations of {options.batch} clips. `auto` chooses {machine.precision}, channels {layout}, "
-        f"{machine.threads} threads; the two columns on layout and compiling are in {machine.precision}."
+        f"{machine_told()}. Clips/s of three-second clips (298 frames of 80 bands, 10 classes); multiply-adds of one. "
+        f"Peak memory is what a process grows by: weights, gradients, Adam, and the activations of {options.batch} "
+        f"clips. `auto` chooses {machine.precision}, channels {layout}, {machine.threads} threads; the two columns on "
+        f"layout and compiling are in {machine.precision}."
     )
 
 

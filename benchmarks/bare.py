@@ -1,6 +1,7 @@
 """One network in a bare PyTorch loop on ready features, in a process of its own that is told when it is its turn.
 
     python benchmarks/bare.py soundbench NAME --precision bf16 --batch 16 --threads 2 [--channels-first] [--compile]
+                                              [--keep]
     python benchmarks/bare.py macls CLASS ...      by a Python that has macls 1.0.6
 
 `benchmarks/backbones.py` starts these and lets them take turns. Each line on stdin is a command, `sizes`, `train N`,
@@ -56,6 +57,10 @@ class Loop:
     def __init__(self, options: argparse.Namespace) -> None:
         torch.set_num_threads(options.threads)
         torch.manual_seed(0)
+        if options.keep:
+            from soundbench import heap
+
+            heap.keep()
         self.before = resident("VmRSS")
         network, shape = make(options.source, options.name)
         if options.source == "soundbench" and not options.channels_first:
@@ -116,6 +121,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--channels-first", action="store_true")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--keep", action="store_true", help="freed memory, as soundbench does on a CPU")
     answers, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
     loop = Loop(parser.parse_args())
     for line in sys.stdin:

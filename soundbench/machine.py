@@ -13,6 +13,7 @@ import attrs
 import torch
 from torch import nn
 
+from soundbench import heap
 from soundbench.errors import CallError
 
 __all__ = ["Machine", "settle"]
@@ -60,7 +61,7 @@ def settle(
     local_rank: int = 0,
     local_world: int = 1,
 ) -> Machine:
-    """Settle what `auto` means here, and set this process's number of threads.
+    """Settle what `auto` means here; set this process's number of threads, and on a CPU how it keeps memory.
 
     Several processes of a machine share its cores: threads that were settled for fewer are cut to a process's share.
 
@@ -71,6 +72,8 @@ def settle(
     share = max(1, _cores() // local_world - workers)
     count = share if threads == "auto" else threads if local_world == 1 else min(threads, share)
     torch.set_num_threads(count)
+    if where.type == "cpu":
+        heap.keep()
     chosen = _precision(where) if precision == "auto" else precision
     if chosen == "fp16" and where.type == "cpu":
         raise CallError("train.precision: fp16 needs a GPU; on a CPU use 'bf16' or 'fp32'")

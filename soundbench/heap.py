@@ -1,0 +1,40 @@
+"""Memory that was freed is kept for the next step, in huge pages where Linux has them, instead of going back to Linux.
+
+A step of training frees gigabytes and asks for them again. The C library gives large blocks back at once, so that every
+step waits for the kernel to clear pages anew: up to a third of the time of large networks. The price is that a process
+keeps what it took at its peak. `benchmarks/heap.py` measures both.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import platform
+from functools import cache
+
+__all__ = ["keep"]
+
+# Of `mallopt`, in malloc.h.
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+_HUGE = 1 << 21
+
+
+@cache
+def keep() -> bool:
+    """Keep freed memory from now on; whether this C library can: glibc's, on Linux. Takes no memory by itself."""
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+    libc.free.argtypes = [ctypes.c_void_p]
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    if not (libc.mallopt(_MMAP_MAX, 0) and libc.mallopt(_TRIM_THRESHOLD, -1)):
+        return False
+    size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    room = libc.malloc(size)  # addresses alone: the heap grows by them, and a page of it is taken when it is written to
+    if room:
+        begin = -(-room // _HUGE) * _HUGE
+        libc.madvise(begin, room + size - begin, mmap.MADV_HUGEPAGE)
+        libc.free(room)
+    return True
