@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from soundbench.recipe import MULTILABEL_LOSS, Recipe
 from soundbench.step import TrainStep
 from soundbench.weights import Average, freeze, parameter_groups, take
 
-__all__ = ["initialize", "make_parts", "refuse_one_of_all", "refuse_small_batches"]
+__all__ = ["initialize", "make_parts", "refuse_one_of_all", "refuse_small_batches", "saying_what_to_lower"]
 
 
 def refuse_one_of_all(recipe: Recipe, made: Assembly, table: ClipTable) -> None:
@@ -52,6 +53,26 @@ def refuse_small_batches(recipe: Recipe, plan: Order) -> None:
             f"which batch norm cannot train on; give more clips, a larger batch, or fewer {fewer}"
         )
         raise RecipeError(recipe.source, [Problem("train.batch", text)])
+
+
+@contextmanager
+def saying_what_to_lower(recipe: Recipe) -> Iterator[None]:
+    """Say what would take less, where memory runs out.
+
+    Raises:
+        RunError: it did.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        spent = isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+        if not spent:
+            raise
+        train = recipe.train
+        raise RunError(
+            f"out of memory with train.batch = {train.batch} and audio.window = {recipe.audio.window}; lower one of "
+            f"them, or raise train.accumulate ({train.accumulate}), and a batch goes through in as many pieces"
+        ) from error
 
 
 def initialize(recipe: Recipe, made: Assembly, say: Callable[[str], None]) -> None:

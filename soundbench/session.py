@@ -28,7 +28,7 @@ from soundbench.features import Features
 from soundbench.judging import Grid, Judge, Judged, judge_clips
 from soundbench.laps import Laps, advice
 from soundbench.loading import Order, RawBatch, class_weights, members, training_batches
-from soundbench.parts import initialize, make_parts, refuse_one_of_all, refuse_small_batches
+from soundbench.parts import initialize, make_parts, refuse_one_of_all, refuse_small_batches, saying_what_to_lower
 from soundbench.profiling import Profile
 from soundbench.recipe import Recipe
 from soundbench.results import protocol, skipped
@@ -94,7 +94,7 @@ class Session:
         """Train to the end, judge the test set once, and write the report."""
         tell: Callable[..., None] = _tell_nobody
         try:
-            with self.stop.listening(), ExitStack() as stack:
+            with self.stop.listening(), saying_what_to_lower(self.recipe), ExitStack() as stack:
                 self._open_store(stack)
                 self.heard = self._extract(state) if self.recipe.train.extracted else self.store
                 if distributed.is_main():

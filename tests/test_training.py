@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import socket
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +31,7 @@ from soundbench.machine import Machine
 from soundbench.network import Head, Network
 from soundbench.step import TrainStep
 from soundbench.training import Parts, Rules, Validation, train
-from soundbench.weights import Average, parameter_groups
+from soundbench.weights import Average, freeze, parameter_groups
 
 CPU = Machine(torch.device("cpu"), "fp32", 1, False)
 WINDOW = 1600
@@ -59,14 +55,21 @@ class ArrayStore:
 
 
 def made(
-    plan: Order, epochs: int, dropout: float = 0.2, norm: bool = True, by_epoch: bool = False, ema: float = 0.0
+    plan: Order,
+    epochs: int,
+    dropout: float = 0.2,
+    norm: bool = True,
+    by_epoch: bool = False,
+    ema: float = 0.0,
+    frozen: bool = False,
 ) -> Parts:
-    """Toy parts; `by_epoch` steps the rate at each epoch, and scales losses as for fp16."""
+    """Toy parts; `by_epoch` steps the rate at each epoch, and scales losses as for fp16; `frozen` batch norm."""
     torch.manual_seed(3)
     backbone = ToyBackbone(32, dropout=dropout)
     if not norm:
         backbone.norm = nn.Identity()
     network = Network(ToyFeaturizer(8000), backbone, ToyPooling(16), Head(16, 2, embedding=8))
+    still = freeze(network, ["backbone.norm"]) if frozen else []
     step = TrainStep(network, [("augmentation[1]", ToyDrop(8000))], ToyLoss(2), plan.seed)
     optimizer = toy_optimizer(parameter_groups(network))
     return Parts(
@@ -80,6 +83,7 @@ def made(
         class_weights=torch.ones(2),
         plan=plan,
         machine=CPU,
+        frozen=still,
         average=Average(network, ema, 0) if ema else None,
     )
 
@@ -328,39 +332,3 @@ def test_a_damaged_checkpoint_that_was_passed_over_takes_no_place_of_a_good_one(
         go(folder, state=state, stop_at=7, rules={"checkpoint_steps": 1, "keep": 1})
     assert sorted(path.name for path in folder.glob("step-*.pt")) == ["step-00000007.pt"]
     assert same(whole, go(folder, state=checkpoints.latest(folder, print))[0])
-
-
-def test_two_processes_end_with_one_process_s_weights(tmp_path: Path) -> None:
-    """Without batch norm and dropout, two gloo processes take the steps that one takes."""
-    whole, history = go(tmp_path / "one", parts={"dropout": 0.0, "norm": False})
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    processes = []
-    for rank in range(2):
-        environment = os.environ | {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": "2",
-            "LOCAL_WORLD_SIZE": "2",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(Path(__file__).parent),
-        }
-        code = (
-            "import sys, torch, test_training as t; from pathlib import Path;"
-            "from soundbench import distributed; distributed.join('cpu');"
-            "out, history = t.go(Path(sys.argv[1]), parts={'dropout': 0.0, 'norm': False});"
-            "distributed.is_main() and torch.save((out, history), sys.argv[2]); distributed.leave()"
-        )
-        arguments = [sys.executable, "-c", code, str(tmp_path / "two"), str(tmp_path / "out.pt")]
-        processes.append(subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True))
-    for process in processes:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
-    both, their_history = torch.load(tmp_path / "out.pt", weights_only=True)
-    for name, value in whole.items():
-        torch.testing.assert_close(both[name], value, rtol=1e-4, atol=1e-6)
-    losses = [row["train_loss"] for row in history]
-    assert [row["train_loss"] for row in their_history] == pytest.approx(losses, rel=1e-4)

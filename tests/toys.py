@@ -178,7 +178,7 @@ class ToyGain(nn.Module):
         self.most = most
 
     def forward(self, batch: Batch, chance: Any) -> Batch:
-        time.sleep(float(os.environ.get("SOUNDBENCH_TOY_DELAY", "0")))  # for tests that want to kill in mid-epoch
+        time.sleep(float(os.environ.get("SOUNDBENCH_TOY_DELAY", "0")))  # for tests that want to stop in mid-epoch
         gain = chance.uniform(batch.position, "gain", 1 / self.most, self.most)
         return attrs.evolve(batch, data=batch.data * gain[:, None])
 

@@ -1,0 +1,135 @@
+"""Several processes started by one: what ends them is said once, and none is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import working
+
+from soundbench import launching
+from soundbench.errors import CallError, RunError, SoundError
+from soundbench.launching import launch
+
+NOTE = "stopped; to go on: soundbench run --resume runs/a\n"
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(launching, "_GRACE", 2.0)
+
+
+def gone(folder: Path) -> bool:
+    """Whether the processes that wrote down their numbers are there no more."""
+    deadline = time.monotonic() + 20
+    numbers = [int(path.read_text()) for path in folder.glob("*.pid")]
+    assert len(numbers) == 2
+    while time.monotonic() < deadline:
+        if not any(Path(f"/proc/{number}").exists() for number in numbers):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_each_finds_what_torchrun_would_have_told_it_and_the_first_one_s_result_counts() -> None:
+    assert launch(working.environment, (), 3) == {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "3",
+        "LOCAL_WORLD_SIZE": "3",
+        "MASTER_ADDR": "127.0.0.1",
+    }
+
+
+def test_all_of_them_work(tmp_path: Path) -> None:
+    assert launch(working.sizes, (tmp_path,), 3) == 41
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2"]
+
+
+def test_a_mistake_that_all_make_is_raised_once(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SoundError) as caught:
+        launch(working.all_refuse, (), 2)
+    assert (str(caught.value), caught.value.path) == ("a.wav: is empty", "a.wav")
+    assert "in all_refuse" in str(caught.value.__cause__)  # for --debug
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [(True, "the loss is no longer finite"), (False, "Stubborn: this and that (--debug shows the traceback)")],
+)
+def test_the_cause_is_told_and_not_what_the_others_noticed(known: bool, message: str) -> None:
+    with pytest.raises(RunError) as caught:
+        launch(working.one_raises, (known,), 2)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("which", "how", "message", "said"),
+    [
+        (1, "kill", "process 2 of 2 was killed (SIGKILL), as a system does that runs out of memory", ""),
+        (0, "kill", "process 1 of 2 was killed (SIGKILL), as a system does that runs out of memory", NOTE),
+        (1, "exit", "process 2 of 2 ended with exit code 7, without a word", ""),
+    ],
+)
+def test_a_death_is_told_and_how_to_go_on_too(
+    which: int, how: str, message: str, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The first process tells that itself, as long as it lives."""
+    with pytest.raises(RunError) as caught:
+        launch(working.one_dies, (which, how), 2)
+    assert str(caught.value) == message
+    assert capfd.readouterr() == ("", said)
+
+
+def test_one_that_hangs_when_another_has_died_is_not_left_behind(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="process 2 of 2 was killed"):
+        launch(working.one_dies_and_the_other_hangs, (tmp_path,), 2)
+    assert gone(tmp_path)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize("deaf", [False, True])
+def test_signals_reach_all_and_whoever_outlives_the_starter_stops(
+    number: signal.Signals, code: int, deaf: bool, tmp_path: Path
+) -> None:
+    if deaf and number == signal.SIGKILL:
+        pytest.skip("nobody is left who could tell them twice")
+    line = [sys.executable, working.__file__, str(tmp_path), "deaf" if deaf else ""]
+    starter = subprocess.Popen(
+        line,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+    )
+    while len(list(tmp_path.glob("*.pid"))) < 2:
+        assert starter.poll() is None, starter.communicate()
+        time.sleep(0.02)
+    for _ in range(1 + deaf):
+        time.sleep(0.3)
+        os.killpg(starter.pid, number)  # as a terminal does
+    _, errors = starter.communicate(timeout=60)
+    expected = code if number != signal.SIGINT else -signal.SIGINT  # Python's own end of a KeyboardInterrupt
+    assert starter.returncode == expected, errors
+    assert gone(tmp_path)
+    heard = str(int(signal.SIGTERM if number == signal.SIGKILL else number))
+    assert [path.read_text() for path in tmp_path.glob("*.heard")] == [f"{heard} {heard}" if deaf else heard] * 2
+
+
+@pytest.mark.parametrize(("name", "starter"), [("WORLD_SIZE", "torchrun"), ("SLURM_STEP_NUM_TASKS", "srun")])
+def test_processes_that_were_started_already_start_no_others(
+    name: str, starter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "2")
+    with pytest.raises(CallError) as caught:
+        launch(working.environment, (), 2)
+    assert str(caught.value) == (
+        f"--processes starts processes of its own, but {starter} has started this one; leave one out"
+    )

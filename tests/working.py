@@ -1,0 +1,93 @@
+"""What the processes of `test_launching.py` do; without torch, so that they begin at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from soundbench.errors import LostProcess, RunError, SoundError
+from soundbench.launching import launch
+
+
+def rank() -> int:
+    return int(os.environ["RANK"])
+
+
+def environment() -> dict[str, str]:
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR")
+    return {name: os.environ[name] for name in names}
+
+
+def sizes(folder: Path) -> int:
+    (folder / str(rank())).touch()
+    return len(os.environ["WORLD_SIZE"]) + 40
+
+
+def all_refuse() -> None:
+    raise SoundError("a.wav", "is empty")
+
+
+class Stubborn(Exception):
+    """Cannot be taken to another process."""
+
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(f"{one} and {other}")
+
+
+def one_raises(known: bool) -> None:
+    """The second fails at its work; the first, which waits for it, notices, and has a word on how to go on."""
+    if rank() == 1:
+        raise RunError("the loss is no longer finite") if known else Stubborn("this", "that")
+    _notice()
+
+
+def _notice() -> None:
+    time.sleep(0.3)
+    lost = LostProcess("contact to another process is lost")
+    lost.add_note("stopped; to go on: soundbench run --resume runs/a")
+    raise lost
+
+
+def one_dies(which: int, how: str) -> None:
+    if rank() == which:
+        if how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        os._exit(7)
+    _notice()
+
+
+def one_dies_and_the_other_hangs(folder: Path) -> None:
+    (folder / f"{rank()}.pid").write_text(str(os.getpid()))
+    if rank() == 1:
+        while not (folder / "0.pid").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(600)
+
+
+def works_until_told(folder: Path, deaf: bool) -> None:
+    """Ends at a signal, having written which; `deaf` hears the second one alone."""
+    heard: list[int] = []
+
+    def hear(number: int, _frame: object) -> None:
+        heard.append(number)
+        (folder / f"{rank()}.heard").write_text(" ".join(map(str, heard)))
+        if deaf and len(heard) == 1:
+            return
+        if number == signal.SIGTERM:
+            sys.exit(143)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, hear)
+    signal.signal(signal.SIGTERM, hear)
+    (folder / f"{rank()}.pid").write_text(str(os.getpid()))
+    while True:
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    launch(works_until_told, (Path(sys.argv[1]), sys.argv[2] == "deaf"), 2)
