@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from test_run import RECIPE, TOYS, command, done, pair, toy_run, weights
 from test_stopping import start, steps, training
 from test_training import CPU, WINDOW, ArrayStore, go, made
 
-import soundbench
 from soundbench import checkpoints, distributed, rundir
 from soundbench.clips import ClipTable
 from soundbench.contracts import Batch, Clip
@@ -160,10 +158,8 @@ def filling(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_full_disk_ends_all_at_once(recipe: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    began = time.monotonic()
     with pytest.raises(RunError, match=r"step-00000014.pt: .* are needed and .* are free: the disk is full"):
         together(filling, tmp_path)
-    assert time.monotonic() - began < 100
     told = capfd.readouterr().err
     assert told.count("stopped; to go on: ") == 1
     assert "Traceback" not in told
@@ -183,11 +179,9 @@ def shown(journal: Path) -> dict[tuple[int, int], int]:
 
 
 def uninterrupted(count: int, seed: int, epochs: int) -> dict[tuple[int, int], int]:
-    """Which of `count` training clips each place must show, as ranks among them."""
-    plan = Order(np.arange(count), count, seed)
-    return {
-        (epoch, place): int(clip) for epoch in range(1, epochs + 1) for place, clip in enumerate(plan.step(epoch, 0)[0])
-    }
+    """Which of `count` training clips each place must show."""
+    orders = {epoch: Order(np.arange(count), count, seed).step(epoch, 0)[0] for epoch in range(1, epochs + 1)}
+    return {(epoch, place): clip for epoch, order in orders.items() for place, clip in enumerate(order.tolist())}
 
 
 def columns(run: Path) -> list[list[str]]:
