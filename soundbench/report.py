@@ -78,6 +78,8 @@ def summary(report: Mapping[str, Any]) -> str:
     if own := report.get("own"):
         name, figure = next(iter(own["metrics"].items()))
         lines.append(("the run's own", f"{_NAMES.get(name, name)} {_with_interval(figure)}"))
+    if broken := report.get("clips_without_finite_scores"):
+        lines.append(("WARNING", f"{_count(broken, 'clip')} got scores that are no finite numbers"))
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
 

@@ -38,7 +38,7 @@ def average_precision(scores: Floats, truth: Bools, weights: Floats) -> Floats:
         weights: `(R, N)`, what each clip weighs.
     """
     ranked = np.argsort(-scores, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(scores[ranked])), len(scores) - 1)  # of the clips with the same score
+    last = _last_of_equals(scores[ranked])
     weighed = weights[:, ranked]
     found = np.cumsum(weighed * truth[ranked], axis=1)[:, last]
     seen = np.cumsum(weighed, axis=1)[:, last]
@@ -53,11 +53,16 @@ def choose_thresholds(scores: npt.ArrayLike, target: npt.ArrayLike) -> Floats:
     """For each class the threshold with the best F1 `(K,)`, half-way to the next lower score; 0.5 without a positive.
 
     Args:
-        scores: `(N, K)`, of clips that are not the test set's.
+        scores: `(N, K)`, of clips that are not the test set's; one that is NaN counts as 0.
         target: `(N, K)`, more than zero for the classes that a clip carries.
     """
-    found = [_best(own, true) for own, true in zip(np.asarray(scores, float).T, np.asarray(target).T > 0, strict=True)]
-    return np.array(found)
+    known = np.nan_to_num(np.asarray(scores, float), nan=0.0)
+    return np.array([_best(own, true) for own, true in zip(known.T, np.asarray(target).T > 0, strict=True)])
+
+
+def _last_of_equals(descending: Floats) -> npt.NDArray[np.intp]:
+    """The last place of each run of equal scores. No difference is taken: of two that are minus infinity it is none."""
+    return np.append(np.flatnonzero(descending[1:] != descending[:-1]), len(descending) - 1)
 
 
 def _best(scores: Floats, truth: Bools) -> float:
@@ -65,7 +70,7 @@ def _best(scores: Floats, truth: Bools) -> float:
         return 0.5
     ranked = np.argsort(-scores, kind="stable")
     descending = scores[ranked]
-    last = np.append(np.flatnonzero(np.diff(descending)), len(scores) - 1)
+    last = _last_of_equals(descending)
     found = np.cumsum(truth[ranked])[last]
     place = last[np.argmax(2 * found / (last + 1 + truth.sum()))]
     below = descending[place + 1] if place + 1 < len(descending) else 0.0
@@ -116,7 +121,7 @@ def evaluate_tags(
             low, high = np.nanquantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
             figure.update(low=float(low), high=float(high))
     support = truth.sum(axis=0)
-    common = float(support[support > 0].mean() / len(truth))
+    common = float(support.sum() / max(np.count_nonzero(support), 1) / len(truth))
     return {
         "multilabel": True,
         "metrics": named,

@@ -311,6 +311,12 @@ def test_the_summary_is_a_few_lines_for_a_console() -> None:
     assert len(lines) == 6
 
 
+def test_the_summary_says_that_scores_are_no_numbers() -> None:
+    lines = report.summary(whole(clips_without_finite_scores=2)).splitlines()
+    assert lines[-1].split(maxsplit=1) == ["WARNING", "2 clips got scores that are no finite numbers"]
+    assert "WARNING" not in report.summary(whole(clips_without_finite_scores=0))
+
+
 def test_the_summary_of_all_folds_says_their_mean() -> None:
     folds = [{"fold": number, **judged(seed=number)} for number in (1, 2)]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score
@@ -76,6 +78,31 @@ def test_scores_that_are_no_numbers_rank_last_and_are_counted() -> None:
     found = evaluate_tags(scores, np.array([[1, 0], [1, 1]]), np.arange(2), ["a", "b"], [0.5, 0.5])
     assert found["clips_without_finite_scores"] == 1
     assert found["per_class"][0]["predicted"] == 1
+
+
+def test_without_any_number_no_order_of_the_clips_is_better_than_another() -> None:
+    """Clips of equal score stand at one rank, and so do those whose scores are all NaN."""
+    target = np.array([[1.0], [1.0], [0.0], [0.0]])
+    for turned in (target, target[::-1]):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = evaluate_tags(np.full((4, 1), np.nan), turned, np.arange(4), ["a"], [0.5], resamples=10)
+            assert choose_thresholds(np.full((4, 1), np.nan), turned).tolist() == [0.0]
+        assert found["metrics"]["mean_average_precision"]["value"] == pytest.approx(0.5)
+
+
+def test_a_threshold_is_a_number_where_some_scores_are_none() -> None:
+    scores = np.array([[0.8], [np.nan], [0.2], [np.nan]])
+    assert choose_thresholds(scores, [[1], [0], [0], [0]]).tolist() == [pytest.approx(0.5)]
+    assert choose_thresholds(scores, [[1], [0], [1], [0]]).tolist() == [pytest.approx(0.1)]
+
+
+def test_clips_that_carry_nothing_are_measured_without_a_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = evaluate_tags(np.full((4, 2), 0.5), np.zeros((4, 2)), np.arange(4), ["a", "b"], [0.5, 0.5])
+    assert found["baseline"]["mean_average_precision"]["value"] == 0.0
+    assert found["classes_without_clips"] == ["a", "b"]
 
 
 def test_nothing_to_evaluate_is_an_error() -> None:
