@@ -25,6 +25,7 @@ from soundbench.observers import Observers
 from soundbench.recipe import Model, Part, Recipe
 from soundbench.structuring import problems_of
 from soundbench.weights import unknown_part
+from soundbench.wording import show
 
 __all__ = ["Assembly", "assemble", "make_dataset", "make_network", "make_observers", "make_optimizer", "make_scheduler"]
 
@@ -118,7 +119,7 @@ def assemble(recipe: Recipe, assumed: int | None = None) -> Assembly:
     problems: list[Problem] = []
     torch.manual_seed(recipe.train.seed)
     dataset = _make(problems, "dataset", recipe.dataset)
-    classes, without = _classes(dataset, assumed or _ASSUMED)
+    classes, without = _classes(problems, dataset, assumed or _ASSUMED)
     network, loss = _network(problems, recipe, classes)
     on_waveform: Placed = []
     on_features: Placed = []
@@ -139,12 +140,18 @@ def assemble(recipe: Recipe, assumed: int | None = None) -> Assembly:
     return Assembly(dataset, classes, network, loss, on_waveform, on_features)
 
 
-def _classes(dataset: Dataset | None, assumed: int) -> tuple[int, DataError | None]:
+def _classes(problems: list[Problem], dataset: Dataset | None, assumed: int) -> tuple[int, DataError | None]:
     """How many classes there are, or are assumed to be, and why that is not known."""
+    if dataset is None:
+        return assumed, None
     try:
-        return (assumed if dataset is None else len(dataset.classes)), None
+        classes = dataset.classes
     except DataError as error:
         return assumed, error
+    if len(classes) == 1 and not dataset.multilabel:
+        text = f"has one class alone, {show(classes[0])}, and nothing to tell it from; two are needed"
+        problems.append(Problem("dataset", text))
+    return len(classes), None
 
 
 def make_network(model: Model, source: str, assets: Path | None = None) -> tuple[Network, Loss]:

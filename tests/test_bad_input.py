@@ -109,6 +109,16 @@ def bad(told: Told) -> Path:
     return Path("sounds/dog/0.wav").resolve()
 
 
+def test_one_class_is_nothing_to_learn(told: Told) -> None:
+    """As where a folder above or below the right one is named; it would get a perfect score."""
+    for number in range(4):
+        write(Path("sounds", "dog", f"{number}.wav"))
+    message = 'mine.toml: dataset: has one class alone, "dog", and nothing to tell it from; two are needed\n'
+    assert told("run", "mine.toml", "--out", "run") == (2, message)
+    assert told("describe", "mine.toml") == (2, message)
+    assert not Path("run").exists()
+
+
 # Recipes
 
 
