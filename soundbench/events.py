@@ -4,6 +4,9 @@ A window speaks for the time around its middle: two that follow each other share
 midpoint of their middles, the first speaks from its beginning on and the last until its end. Windows that do not touch
 leave a hole, in which nothing sounds.
 
+An event is a stretch in which a class's score stays at or above its off threshold and somewhere reaches its on
+threshold: it begins where the score rose, not where it was sure.
+
 Files and streams take the same way: `find_events` feeds an `EventFinder` everything at once, a stream window by window,
 and how windows are cut into blocks changes nothing. What is kept in memory does not grow with time.
 """
@@ -59,8 +62,8 @@ class EventRules:
     """What makes an event.
 
     Attributes:
-        on: the score at which one begins; one for all classes, or one each.
-        off: the score below which it ends; None for 0.8 of `on`.
+        on: the score that one reaches; one for all classes, or one each.
+        off: the score below which it ends, and from which on it began; None for 0.8 of `on`.
         smooth: how many windows a score is averaged over, itself in the middle; odd. An event is known later by half.
         shortest: seconds; shorter ones are dropped, after joining.
         gap: seconds; two of one class that are no further apart are one.
@@ -123,6 +126,8 @@ class EventFinder:
         self._fed: tuple[float, float] | None = None  # the window that came last
         self._last: tuple[float, float] | None = None  # the window that was looked at last
         self._sounds = np.zeros(count, bool)  # in that window
+        self._warm = np.zeros(count, bool)  # whether the score is from `off` on in that window
+        self._rose = np.zeros(count)  # and since when
         self._pending = np.zeros(count, bool)  # whether start, end and peak are those of an event not yet told
         self._start, self._end, self._peak = np.zeros(count), np.zeros(count), np.zeros(count)
         self._free_from = np.full(count, -np.inf)
@@ -187,17 +192,20 @@ class EventFinder:
         elif start > self._last[1] + TOUCH:
             edge = start
             self._end[self._sounds] = self._last[1]
-            self._sounds[:] = False
+            self._sounds[:] = self._warm[:] = False
         else:
             edge = min(max((sum(self._last) + start + end) / 4, start), self._last[1])
             self._end[self._sounds] = edge
         self._last = start, end
-        sounds = row >= np.where(self._sounds, self._off_below, self._on_from)
-        begins = sounds & ~self._sounds
-        quiet = edge - self._end
-        found = self._tell(self._pending & np.where(sounds, begins & (quiet > self.rules.gap), quiet >= self.rules.gap))
-        new = begins & ~self._pending
-        self._start[new], self._peak[new] = edge, 0.0
+        warm = row >= self._off_below
+        self._rose = np.where(warm & self._warm, self._rose, edge)  # where the next event begins at the earliest
+        self._warm = warm
+        sounds = warm & (self._sounds | (row >= self._on_from))
+        quiet = self._rose - self._end
+        far = np.where(warm, quiet > self.rules.gap, quiet >= self.rules.gap)
+        found = self._tell(self._pending & ~(warm & self._sounds) & far)
+        new = sounds & ~self._sounds & ~self._pending
+        self._start[new], self._peak[new] = self._rose[new], 0.0
         self._pending |= sounds
         self._peak[sounds] = np.maximum(self._peak[sounds], row[sounds])
         self._sounds = sounds

@@ -38,15 +38,18 @@ def read(scores: np.ndarray, starts: np.ndarray, ends: np.ndarray, rules: EventR
     found = set()
     off = 0.8 * np.asarray(rules.on) if rules.off is None else rules.off
     for number, label in enumerate(CLASSES):
+        stretches: list[list[int]] = []  # of cells from `off` on that touch
+        for i in np.flatnonzero(smooth[:, number] >= off).tolist():
+            if stretches and stretches[-1][-1] == i - 1 and starts[i] <= ends[i - 1]:
+                stretches[-1].append(i)
+            else:
+                stretches.append([i])
         runs: list[list[float]] = []
-        sounds = False
-        for i, (start, end) in enumerate(cells):
-            touches = i > 0 and starts[i] <= ends[i - 1]
-            was = sounds and touches
-            sounds = bool(smooth[i, number] >= (off if was else rules.on))
-            if sounds and (was or (runs and start - runs[-1][1] <= rules.gap)):
+        for stretch in (one for one in stretches if smooth[one, number].max() >= rules.on):
+            start, end = cells[stretch[0]][0], cells[stretch[-1]][1]
+            if runs and start - runs[-1][1] <= rules.gap:
                 runs[-1][1] = end
-            elif sounds:
+            else:
                 runs.append([start, end])
         free = -np.inf
         for start, end in runs:
@@ -120,10 +123,25 @@ def test_what_is_under_way_is_told_in_the_end_and_each_event_was_under_way(seed:
         assert going == begun
 
 
-def test_an_event_begins_at_on_and_ends_below_off() -> None:
-    assert plain([0.4, 0.5, 0.45, 0.4, 0.39, 0.49, 0.6]) == [(1, 4), (6, 7)]
-    assert plain([0.4, 0.5, 0.45, 0.4, 0.39], EventRules(off=0.1)) == [(1, 5)]
+def test_an_event_reaches_on_and_lasts_while_its_score_is_not_below_off() -> None:
+    assert plain([0.3, 0.4, 0.5, 0.45, 0.4, 0.39, 0.49, 0.45]) == [(1, 5)]
+    assert plain([0.3, 0.4, 0.5, 0.45, 0.4, 0.39, 0.49, 0.6, 0.1], EventRules(off=0.1)) == [(0, 9)]
     assert plain([0.4, 0.5, 0.45, 0.5], EventRules(off=0.5)) == [(1, 2), (3, 4)]
+
+
+def test_an_event_is_known_when_it_reaches_on_and_began_where_it_rose() -> None:
+    finder = EventFinder(["a"], EventRules(off=0.2))
+    going = []
+    for at, score in enumerate([0.1, 0.3, 0.3, 0.6, 0.3]):
+        finder.feed([[score]], [at], [at + 1])
+        going.append([event.start for event in finder.under_way()])
+    assert going == [[], [], [], [1], [1]]
+
+
+def test_an_event_waits_for_what_rises_within_its_gap() -> None:
+    assert plain([0.6, 0.1, 0.3, 0.3, 0.3, 0.6], EventRules(off=0.2, gap=1)) == [(0, 6)]
+    assert plain([0.6, 0.1, 0.1, 0.3, 0.3, 0.6], EventRules(off=0.2, gap=1)) == [(0, 1), (3, 6)]
+    assert plain([0.6, 0.1, 0.3, 0.3, 0.3, 0.1], EventRules(off=0.2, gap=1)) == [(0, 1)]
 
 
 def test_overlapping_windows_share_the_time_between_their_middles() -> None:

@@ -28,7 +28,7 @@ NAMES = ["table", "csv", "jsonl", "audacity", "raven"]
 @click.option("--top", type=click.IntRange(1), help="How many classes to tell of; without it the best, or all carried.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="The score from which on a class is told of.")
 @click.option("--scores", is_flag=True, help="In CSV a column for each class; JSON lines have every score anyway.")
-@click.option("--off", type=click.FloatRange(0, 1), help="The score below which an event ends; 0.8 x the threshold.")
+@click.option("--off", type=click.FloatRange(0, 1), help="Where an event begins and ends; 0.8 x the threshold.")
 @click.option("--smooth", type=int, default=1, show_default=True, help="Windows that a score is averaged over; odd.")
 @click.option("--shortest", type=float, default=0.0, metavar="SECONDS", help="Events below it are dropped.")
 @click.option("--gap", type=float, default=0.0, metavar="SECONDS", help="Events of a class no further apart are one.")

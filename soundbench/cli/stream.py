@@ -49,7 +49,7 @@ def show_devices(ctx: click.Context, _option: click.Parameter, asked: bool) -> N
 @click.option("--hop", type=float, metavar="SECONDS", help="Between windows; --window, or else the model's own.")
 @click.option("--gate", type=float, metavar="DB", help="Windows below it (dB of full scale, as -50) are not judged.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="The score from which on a class sounds.")
-@click.option("--off", type=click.FloatRange(0, 1), help="The score below which an event ends; 0.8 x the threshold.")
+@click.option("--off", type=click.FloatRange(0, 1), help="Where an event begins and ends; 0.8 x the threshold.")
 @click.option("--smooth", type=int, default=1, show_default=True, help="Windows that a score is averaged over; odd.")
 @click.option("--shortest", type=float, default=0.0, metavar="SECONDS", help="Events below it are dropped.")
 @click.option("--gap", type=float, default=0.0, metavar="SECONDS", help="Events of a class no further apart are one.")
