@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,25 @@ def test_raven_reads_a_table_of_tabs_with_its_own_columns() -> None:
     assert {(row["View"], row["Channel"], row["Low Freq (Hz)"], row["High Freq (Hz)"]) for row in rows} == {
         ("Spectrogram 1", "1", "0.0", "8000.0")
     }
+
+
+@pytest.mark.parametrize(("name", "reader"), [("audacity", "aud-seq"), ("raven", "raven")])
+def test_a_reader_of_annotations_finds_them_and_writes_them_alike(name: str, reader: str, tmp_path: Path) -> None:
+    crowsetta = pytest.importorskip("crowsetta", reason="crowsetta is not installed (it needs pandas): not read by it")
+    path, again = tmp_path / "labels.txt", tmp_path / "again.txt"
+    path.write_text(written(Format(name, "event", rate=16000), EVENTS), encoding="utf-8")
+    options = {"annot_col": "Label"} if name == "raven" else {}
+    read = crowsetta.formats.by_name(reader)
+    for place in (path, again):
+        labels = read.from_file(place, **options)
+        if name == "raven":
+            found = [(box.onset, box.offset, box.label, box.low_freq, box.high_freq) for box in labels.to_bbox()]
+            wanted = [(row.start, row.end, " ".join(row.label.split()), 0.0, 8000.0) for row in EVENTS]
+        else:
+            found = list(zip(labels.start_times, labels.end_times, labels.labels, strict=True))
+            wanted = [(row.start, row.end, " ".join(row.label.split())) for row in EVENTS]
+        assert found == wanted
+        labels.to_file(again)
 
 
 def test_csv_and_json_hold_what_was_judged() -> None:
