@@ -18,36 +18,22 @@ import pytest
 import test_run
 import torch
 import toys
-from test_run import RECIPE, TOYS, command, done, pair, toy_run, weights
+from test_run import RECIPE, command, done, pair, toy_run, weights
 from test_stopping import start, steps, training
 from test_training import CPU, WINDOW, ArrayStore, go, made
 
 from soundbench import checkpoints, distributed, rundir
 from soundbench.clips import ClipTable
-from soundbench.contracts import Batch, Clip
+from soundbench.contracts import Clip
 from soundbench.errors import CallError, DataError, RunError
 from soundbench.judging import Grid, Judge, judge_clips
 from soundbench.launching import launch
 from soundbench.loading import Order
+from soundbench.recipe import Train
 
 cache = test_run.cache
 ME = Path(__file__)
 TWO = ("--processes", 2)
-
-
-class Noted(toys.ToyGain):
-    """Writes down which clip stood at which place of which epoch, and dies where it is told to."""
-
-    def forward(self, batch: Batch, chance: Any) -> Batch:
-        places = list(zip(batch.position.tolist(), batch.index.tolist(), strict=True))
-        if journal := os.environ.get("SOUNDBENCH_TEST_JOURNAL"):
-            with open(journal, "a") as file:
-                file.writelines(f"{chance.epoch} {position} {clip}\n" for position, clip in places)
-        kill = Path(os.environ.get("SOUNDBENCH_TEST_KILL", "/none"))
-        if kill.exists() and kill.read_text() in {f"{chance.epoch} {position}" for position, _ in places}:
-            kill.unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().forward(batch, chance)
 
 
 class Moody(toys.ToyDataset):
@@ -62,7 +48,7 @@ class Moody(toys.ToyDataset):
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "toy.toml"
-    path.write_text(RECIPE.replace(f"{TOYS}:ToyGain", f"{ME}:Noted"))
+    path.write_text(RECIPE)
     return path
 
 
@@ -204,7 +190,7 @@ def test_a_run_killed_five_times_ends_with_the_same_weights_bit_for_bit(
     arguments: list[object] = ["run", recipe, "--out", cut, *rules]
     for epoch, position in points:
         kill.write_text(f"{epoch} {position}")
-        process = command(*arguments, *many, SOUNDBENCH_TEST_KILL=str(kill))
+        process = command(*arguments, *many, SOUNDBENCH_TOY_KILL=str(kill))
         out, errors = process.communicate(timeout=300)
         assert not kill.exists(), errors
         if processes == 1:
@@ -232,11 +218,9 @@ def test_a_killed_run_goes_on_by_another_number_of_processes(
 ) -> None:
     run, kill, journal = tmp_path / "run", tmp_path / "kill", tmp_path / "journal"
     kill.write_text("2 17")
-    note = {"SOUNDBENCH_TEST_JOURNAL": str(journal)}
+    note = {"SOUNDBENCH_TOY_JOURNAL": str(journal)}
     rules = ("--set", "train.checkpoint_steps=2", "--set", "train.threads=2")
-    process = command(
-        "run", recipe, "--out", run, *rules, "--processes", before, SOUNDBENCH_TEST_KILL=str(kill), **note
-    )
+    process = command("run", recipe, "--out", run, *rules, "--processes", before, SOUNDBENCH_TOY_KILL=str(kill), **note)
     process.communicate(timeout=300)
     assert not kill.exists()
     done(command("run", "--resume", run, "--trust-code", "--processes", after, **note))
@@ -244,7 +228,7 @@ def test_a_killed_run_goes_on_by_another_number_of_processes(
     assert [row["step"] for row in rows] == ["7", "14", "21"]
     found = shown(journal)
     clips = sorted(set(found.values()))
-    assert {place: clips.index(clip) for place, clip in found.items()} == uninterrupted(38, 0, 3)
+    assert {place: clips.index(clip) for place, clip in found.items()} == uninterrupted(38, Train().seed, 3)
     environment = json.loads((run / "environment.json").read_text())
     cores = len(os.sched_getaffinity(0))
     assert (environment["processes"], environment["threads"]) == (after, min(2, cores) if after == 1 else 1)

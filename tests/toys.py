@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -179,8 +180,21 @@ class ToyGain(nn.Module):
 
     def forward(self, batch: Batch, chance: Any) -> Batch:
         time.sleep(float(os.environ.get("SOUNDBENCH_TOY_DELAY", "0")))  # for tests that want to stop in mid-epoch
+        note(batch, chance.epoch)
         gain = chance.uniform(batch.position, "gain", 1 / self.most, self.most)
         return attrs.evolve(batch, data=batch.data * gain[:, None])
+
+
+def note(batch: Batch, epoch: int) -> None:
+    """For tests of what is shown, and of kills: write down epoch, place and clip; die once, where a file says so."""
+    shown = list(zip(batch.position.tolist(), batch.index.tolist(), strict=True))
+    if journal := os.environ.get("SOUNDBENCH_TOY_JOURNAL"):
+        with open(journal, "a") as file:
+            file.write("".join(f"{epoch} {position} {clip}\n" for position, clip in shown))
+    kill = Path(os.environ.get("SOUNDBENCH_TOY_KILL", "/none"))
+    if kill.exists() and kill.read_text() in {f"{epoch} {position}" for position, _ in shown}:
+        kill.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class ToyDrop(nn.Module):
