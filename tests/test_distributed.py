@@ -16,6 +16,7 @@ from soundbench.environment import refuse_other_recipes, shared_threads
 from soundbench.errors import CallError, LostProcess, Problem, RecipeError, RunError, SoundError
 from soundbench.launching import started_by
 from soundbench.machine import settle
+from soundbench.parts import saying_what_to_lower
 from soundbench.recipe import Recipe
 
 
@@ -172,3 +173,22 @@ def test_processes_of_different_recipes_are_refused(
     with pytest.raises(CallError) as caught:
         refuse_other_recipes(own)
     assert str(caught.value) == f"the processes do not run the same recipe: {message}"
+
+
+def test_memory_that_runs_out_is_told_with_what_to_lower(only_toys: None) -> None:
+    from fakes import NAMES
+
+    recipe = Recipe(**NAMES, dataset="noise", backbone="conv", pooling="mean", train={"batch": 48, "accumulate": 2})
+    for spend in (lambda: torch.empty(1 << 60), lambda: bytearray(1 << 60), _out_of_gpu):
+        with pytest.raises(RunError) as caught, saying_what_to_lower(recipe):
+            spend()
+        assert str(caught.value) == (
+            "out of memory with train.batch = 48 and audio.window = 3.0; lower one of them, or raise "
+            "train.accumulate (2), and a batch goes through in as many pieces"
+        )
+    with pytest.raises(RuntimeError, match="another"), saying_what_to_lower(recipe):
+        raise RuntimeError("another")
+
+
+def _out_of_gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
