@@ -22,7 +22,7 @@ from soundbench.contracts import Clip, Dataset
 from soundbench.environment import fingerprint
 from soundbench.errors import CallError, DataError, RunError
 from soundbench.judging import Judged, judge_clips
-from soundbench.recipe import Recipe
+from soundbench.recipe import Part, Recipe
 from soundbench.results import skipped
 from soundbench.rundir import RunDirectory
 from soundbench.splits import split
@@ -74,7 +74,7 @@ def evaluate(
     """Judge labelled sound with a run's model, and write a report of it as a run's.
 
     Args:
-        run: the run directory.
+        run: the run directory; or a model folder alone, which needs `dataset` and `out`.
         dataset: a recipe, whose test set is judged; a manifest or a folder of class folders, all of which is judged;
             None for the run's own test set.
         checkpoint: `best`, `last`, or a file of the run's `checkpoints/`.
@@ -88,13 +88,13 @@ def evaluate(
         The folder, with `report.md`, `report.json`, `predictions.csv`, `confusion.csv` and figures in it.
 
     Raises:
-        CallError: labels that the model does not know, or a dataset that is not there.
+        CallError: labels that the model does not know, a dataset that is not there, or none for a model alone.
         SoundbenchError: a run, checkpoint or sound that cannot be used.
     """
     began, log = time.monotonic(), Log(say)
-    directory = RunDirectory.open(run)
+    directory = _opened(Path(run), dataset is not None, out is not None)
     classifier = load(directory.path, device=device, trust_code=trust_code)
-    recipe = recipes.read(directory.recipe, trust_code=trust_code)
+    recipe = _recipe(directory, dataset, classifier, trust_code)
     notes = _fill(classifier, directory, checkpoint, log)
     sound = _own(recipe, classifier) if dataset is None else _other(dataset, recipe, classifier)
     folder = RunDirectory.create(out) if out else RunDirectory.new(directory.path / EVALUATIONS, sound.name)
@@ -128,6 +128,29 @@ def evaluate(
 
 
 # The model ------------------------------------------------------------------------------------------------------------
+
+
+def _opened(path: Path, dataset: bool, out: bool) -> RunDirectory:
+    """The run; or a model folder alone, as a run directory that lacks all but its path."""
+    if not (path / "model.toml").exists():
+        return RunDirectory.open(path)
+    if not dataset:
+        raise CallError(f"{path}: a model alone has no test set of its own: give labelled sound with --dataset")
+    if not out:
+        raise CallError(f"{path}: a model alone has no place for reports: give a folder with --out")
+    return RunDirectory(path)
+
+
+def _recipe(run: RunDirectory, dataset: str | Path | Recipe | None, classifier: Classifier, trust_code: bool) -> Recipe:
+    """The run's recipe; of a model alone, one that hears the sound as the model does."""
+    if run.recipe.exists() or dataset is None:
+        return recipes.read(run.recipe, trust_code=trust_code)
+    source = str(run.path / "model.toml")
+    tables = checkpoints.read_model_tables(run.path)
+    model = recipes.read_model(tables, base=run.path, trust_code=trust_code, source=source)
+    heard = {name: getattr(model, name) for name in ("audio", "featurizer", "backbone", "pooling", "head", "loss")}
+    part = _given(dataset).dataset if _is_recipe(dataset) else _part(Path(str(dataset)), classifier)
+    return Recipe(name=run.path.resolve().name, source=source, dataset=part, **heard)
 
 
 def _fill(classifier: Classifier, run: RunDirectory, checkpoint: str | Path, say: Say) -> list[str]:
@@ -164,24 +187,36 @@ def _own(recipe: Recipe, classifier: Classifier) -> _Sound:
 
 def _other(given: str | Path | Recipe, own: Recipe, classifier: Classifier) -> _Sound:
     """The test set of a recipe, or all clips of a manifest or folder, under the model's classes."""
-    if isinstance(given, Recipe) or Path(given).suffix == ".toml":
-        recipe = given if isinstance(given, Recipe) else recipes.read(given)
+    if _is_recipe(given):
+        recipe = _given(given)
         name, told = recipe.name, "the test set of the recipe's split"
         dataset = assembly.make_dataset(recipe)
         table = ClipTable.of(dataset)
         rows = _cut(recipe, table).rows("test")
     else:
-        path = Path(given)
-        if not path.exists():
-            raise CallError(f"{path}: there is no such recipe, manifest or folder")
-        part = recipes.dataset_of(path, classifier.thresholds is not None)
-        recipe = own.with_tables(dataset=part, source=str(path))
+        path = Path(str(given))
+        recipe = own.with_tables(dataset=_part(path, classifier), source=str(path))
         name, told = path.stem, "every clip"
         dataset = assembly.make_dataset(recipe)
         table = ClipTable.of(dataset)
         rows = np.arange(len(table))
     chosen = ClipTable.of(_Chosen(classifier, table, rows))
     return _Sound(name, told, recipe, dataset, chosen, np.arange(len(chosen)))
+
+
+def _is_recipe(given: str | Path | Recipe) -> bool:
+    return isinstance(given, Recipe) or Path(given).suffix == ".toml"
+
+
+def _given(given: str | Path | Recipe) -> Recipe:
+    return given if isinstance(given, Recipe) else recipes.read(given)
+
+
+def _part(path: Path, classifier: Classifier) -> Part:
+    """The dataset of a manifest or a folder."""
+    if not path.exists():
+        raise CallError(f"{path}: there is no such recipe, manifest or folder")
+    return recipes.dataset_of(path, classifier.thresholds is not None)
 
 
 def _cut(recipe: Recipe, table: ClipTable) -> Any:
@@ -241,9 +276,13 @@ def _figures(
     targets, groups, seed = table.targets(judged.index), table.group_codes[judged.index], recipe.train.seed
     if thresholds is not None:
         return tagging.evaluate_tags(judged.scores, targets, groups, table.classes, thresholds, seed=seed)
-    trained = [row["labels"] for row in rundir.read_rows(run.clips) if row["part"] == "train"]
+    trained = [row["labels"] for row in _learnt(run) if row["part"] == "train"]
     prior = [trained.count(name) for name in table.classes]
+    if not trained:  # a model alone: the commonest class of what it is judged on, which no guess can beat
+        prior = table.class_counts(judged.index).tolist()
     figures = statistics.evaluate(judged.scores, targets, groups, table.classes, prior, seed=seed)
+    if not trained:
+        figures["baseline"]["of"] = "these clips"
     return {**figures, "prior": prior}
 
 
@@ -254,9 +293,11 @@ def _protocol(
     own = sound.part is not None
     if not own:
         notes = ["this is another protocol than the run's own: its numbers are of other sound", *notes]
-        learnt = {row["path"] for row in rundir.read_rows(run.clips) if row["part"] in ("train", "validation")}
+        learnt = {row["path"] for row in _learnt(run)}
         known = sum(path in learnt for path in sound.table.paths)
-        if known and _named_alike(sound.dataset, recipe):
+        if not run.clips.exists():
+            notes.append("what the model was trained on is not known")
+        elif known and _named_alike(sound.dataset, recipe):
             notes.append(f"{known} of the clips are of files that the run was trained or validated on")
     tables = recipe.tables()
     return {
@@ -265,12 +306,19 @@ def _protocol(
         "judged": sound.told,
         "dataset": sound.recipe.tables()["dataset"],
         **({"split": sound.recipe.tables()["split"]} if sound.told != "every clip" else {}),
-        **({} if own else {"trained_on": tables["dataset"]}),
+        **({} if own or not run.clips.exists() else {"trained_on": tables["dataset"]}),
         "classes": len(sound.table.classes),
         "seed": recipe.train.seed,
         "audio": tables["audio"],
         "notes": notes,
     }
+
+
+def _learnt(run: RunDirectory) -> list[dict[str, str]]:
+    """The clips that a run was trained and validated on; none are known of a model alone."""
+    if not run.clips.exists():
+        return []
+    return [row for row in rundir.read_rows(run.clips) if row["part"] in ("train", "validation")]
 
 
 def _named_alike(dataset: Dataset, recipe: Recipe) -> bool:

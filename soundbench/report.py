@@ -153,7 +153,7 @@ def _headline(report: Mapping[str, Any]) -> str:
         return f"**mAP {precision}**, macro-F1 {macro_f1}, on {measured}. One score for all gives an mAP of {common}."
     return (
         f"**Accuracy {_with_interval(metrics['accuracy'])}**, macro-F1 {macro_f1}, on {measured}. "
-        f"Always answering {_cell(baseline['class'])}, the commonest class of training, "
+        f"Always answering {_cell(baseline['class'])}, the commonest class of {baseline.get('of', 'training')}, "
         f"gives {_percent(baseline['accuracy']['value'])}."
     )
 

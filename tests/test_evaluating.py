@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import test_run
 import toys
 from test_run import RECIPE, toy_run
@@ -166,6 +169,29 @@ def test_an_unfinished_run_is_judged_by_what_is_best_so_far(made: tuple[Path, Pa
     assert "own" not in found
     assert found["prior"] == prior
     assert "Beside the run's own" not in done.report_md.read_text()
+
+
+def test_a_model_alone_is_judged_on_other_sound(made: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe, run = made
+    shutil.copytree(run / "model", tmp_path / "alone")
+    _, found = evaluate(tmp_path / "alone", str(recipe), out=tmp_path / "out")
+    own = json.loads((run / "report.json").read_text())
+    assert found["metrics"] == own["metrics"]
+    assert "own" not in found
+    assert "trained_on" not in found["protocol"]
+    assert found["protocol"]["notes"][-1] == "what the model was trained on is not known"
+    assert found["baseline"]["accuracy"]["value"] == 0.5
+    assert "the commonest class of these clips" in (tmp_path / "out" / "report.md").read_text()
+    folder = tmp_path / "sounds"
+    for label, pitch in (("low", 0.05), ("high", 2.5)):
+        (folder / label).mkdir(parents=True)
+        soundfile.write(folder / label / "a.wav", 0.1 * np.sin(pitch * np.arange(4000)), 8000)
+    _, found = evaluate(tmp_path / "alone", folder, out=tmp_path / "second")
+    assert (found["clips"], found["protocol"]["judged"]) == (2, "every clip")
+    with pytest.raises(CallError, match=r"alone: a model alone has no test set of its own: give .* --dataset"):
+        evaluate(tmp_path / "alone", out=tmp_path / "third")
+    with pytest.raises(CallError, match=r"alone: a model alone has no place for reports: give a folder with --out"):
+        evaluate(tmp_path / "alone", folder)
 
 
 def test_the_command_prints_the_folder(

@@ -34,7 +34,10 @@ def command(
     no_cache: bool,
     trust_code: bool,
 ) -> None:
-    """Judge labelled sound with RUN's model, and report on it; the last line printed is the report's folder."""
+    """Judge labelled sound with RUN's model, and report on it; the last line printed is the report's folder.
+
+    RUN may be a model folder alone, with --dataset and --out.
+    """
     from soundbench.evaluating import evaluate
 
     store = False if no_cache else (cache or True)
