@@ -258,7 +258,7 @@ def test_ctrl_c_stops_all_with_one_checkpoint_and_one_word(recipe: Path, tmp_pat
 @pytest.mark.parametrize(
     ("more", "code", "message"),
     [
-        (("--set", "train.epochs=0"), 2, "toy.toml: train.epochs: must be at least 1, is 0"),
+        (("--set", "train.epochs=0"), 2, "toy.toml: train.epochs: must be at least 1, is 0 (given by --set)"),
         (
             ("--processes", 4),
             2,
