@@ -203,7 +203,8 @@ class Backbone(Protocol):
     `channels` is C. Any F from 16 and any T from 1: rows are extended to the shortest input inside, and lengths clamped
     to it (`shortest` says to how many frames; 1 if left out). Padding changes nothing in evaluation; every parameter
     gets a gradient; `torch.export` takes any batch and length. `default_pooling` (a table with `use`) and
-    `default_head` (a `[head]` table) are its paper's own.
+    `default_head` (a `[head]` table) are its paper's own. One that is faster on a CPU in the layouts that it gives its
+    images itself says `channels_last = False`, and `auto` leaves them.
     """
 
     channels: int

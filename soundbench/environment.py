@@ -41,6 +41,7 @@ def settle_recipe(recipe: Recipe) -> tuple[Machine, Recipe]:
         train.workers,
         distributed.local_rank(),
         distributed.local_world(),
+        getattr(recipe.backbone.component.obj, "channels_last", True),
     )
     device = (
         train.device if ":" in train.device else machine.device.type

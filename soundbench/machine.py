@@ -60,10 +60,21 @@ def settle(
     workers: int = 0,
     local_rank: int = 0,
     local_world: int = 1,
+    fits: bool = True,
 ) -> Machine:
     """Settle what `auto` means here; set this process's number of threads, and on a CPU how it keeps memory.
 
     Several processes of a machine share its cores: threads that were settled for fewer are cut to a process's share.
+
+    Args:
+        device: such as `cuda:1`.
+        precision: of training.
+        threads: of this process.
+        channels_last: how images are stored.
+        workers: that load for this process.
+        local_rank: which of the machine's processes this is.
+        local_world: how many there are.
+        fits: whether the backbone is for its images to be channels last on a CPU; its attribute `channels_last`.
 
     Raises:
         CallError: a device that is not there, or a precision that it does not have.
@@ -77,7 +88,8 @@ def settle(
     chosen = _precision(where) if precision == "auto" else precision
     if chosen == "fp16" and where.type == "cpu":
         raise CallError("train.precision: fp16 needs a GPU; on a CPU use 'bf16' or 'fp32'")
-    return Machine(where, chosen, count, True if channels_last == "auto" else channels_last)
+    last = fits or where.type != "cpu" if channels_last == "auto" else channels_last
+    return Machine(where, chosen, count, last)
 
 
 def _device(name: str, local_rank: int) -> torch.device:

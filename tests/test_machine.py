@@ -1,13 +1,18 @@
-"""What `auto` means for a machine's cores: nobody computes with more of them than there are."""
+"""What `auto` means for how images are stored: as the backbone says, on a CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
+from fakes import NAMES, toy_registry
+from toys import ToyBackbone
 
 from soundbench import machine
+from soundbench.environment import settle_recipe
+from soundbench.recipe import Recipe
 
 
 @pytest.fixture(autouse=True)
@@ -18,21 +23,25 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("cores", "processes", "workers"), [(16, 1, 0), (16, 1, 3), (16, 4, 2), (9, 2, 1), (64, 8, 0)])
-def test_processes_and_their_workers_share_the_cores(
-    monkeypatch: pytest.MonkeyPatch, cores: int, processes: int, workers: int
-) -> None:
-    monkeypatch.setattr(machine, "_cores", lambda: cores)
-    settled = machine.settle("cpu", workers=workers, local_world=processes)
-    assert settled.threads == torch.get_num_threads() == cores // processes - workers
-    assert cores - processes < processes * (settled.threads + workers) <= cores
+class LaidOut(ToyBackbone):
+    """A backbone whose images are best as it lays them out."""
+
+    channels_last = False
 
 
-def test_a_machine_with_fewer_cores_than_work_computes_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_cores", lambda: 2)
-    assert machine.settle("cpu", workers=4, local_world=3).threads == 1
+@pytest.mark.parametrize(
+    ("backbone", "given", "settled"),
+    [(ToyBackbone, "auto", True), (LaidOut, "auto", False), (LaidOut, True, True), (ToyBackbone, False, False)],
+)
+def test_auto_leaves_images_as_the_backbone_has_them_if_it_says_so(backbone: Any, given: Any, settled: bool) -> None:
+    tables = NAMES | {"dataset": "noise", "backbone": backbone, "train": {"device": "cpu", "channels_last": given}}
+    made, recipe = settle_recipe(Recipe(**tables, registry=toy_registry()))
+    assert made.channels_last is recipe.train.channels_last is settled
 
 
-def test_threads_that_were_asked_for_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_cores", lambda: 2)
-    assert machine.settle("cpu", threads=5).threads == 5
+def test_a_network_is_left_as_its_backbone_laid_it_out() -> None:
+    network = torch.nn.Conv2d(4, 4, 3)
+    machine.settle("cpu", fits=False).place(network)
+    assert network.weight.is_contiguous()
+    machine.settle("cpu").place(network)
+    assert network.weight.is_contiguous(memory_format=torch.channels_last)
