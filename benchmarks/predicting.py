@@ -260,6 +260,8 @@ def main() -> None:
     options = parser.parse_args()
     if not options.macls:
         parser.error("--macls, or $MACLS_PYTHON, must name a Python that has macls 1.0.6")
+    if options.clips < BATCH or options.minutes < 6:
+        parser.error(f"--clips must be at least {BATCH}, --minutes at least 6: too few turns otherwise")
     lines = [
         f"`python benchmarks/predicting.py --clips {options.clips} --minutes {options.minutes}`: {machine_told()}.",
         "",
