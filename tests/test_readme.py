@@ -15,7 +15,8 @@ from packaging.utils import canonicalize_name
 from soundbench.cli.main import group
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
+PAGES = [*READMES, *sorted((ROOT / "docs").rglob("*.md"))]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -51,6 +52,19 @@ def test_the_first_two_blocks_are_the_way_in() -> None:
     extras = re.search(r"\.\[(.*?)\]", test)
     assert extras is not None
     assert set(extras[1].split(",")) <= set(PROJECT["optional-dependencies"])
+
+
+def test_the_readme_in_chinese_moves_with_the_other() -> None:
+    english, chinese = ([re.sub(r"\s+# .*", "", block) for block in blocks(page)] for page in READMES)
+    assert chinese == english
+    english_links, chinese_links = (re.findall(r"\]\((.*?)\)", page.read_text(encoding="utf-8")) for page in READMES)
+    assert [link.replace("README.md", "README.zh-CN.md") for link in chinese_links] == english_links
+    english_rows, chinese_rows = (
+        re.findall(r"^\| .*", page.read_text(encoding="utf-8"), re.MULTILINE) for page in READMES
+    )
+    assert len(chinese_rows) == len(english_rows)
+    for row, other in zip(english_rows, chinese_rows, strict=True):
+        assert re.findall(r"`[^`]+`", other) == re.findall(r"`[^`]+`", row)
 
 
 def test_constraints_pin_every_dependency_to_a_version_that_it_allows() -> None:
