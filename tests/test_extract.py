@@ -266,6 +266,7 @@ def test_a_disk_that_fills_up_keeps_what_was_finished(recipe: Path, monkeypatch:
     assert any(f"making those of {WINDOWS - 3 * BLOCK} windows, {3 * BLOCK} are there" in line for line in said)
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work_and_come_to_the_same_bytes(recipe: Path, cache: Path, count: Path) -> None:
     slow = {"SOUNDBENCH_TOY_DELAY": "0.02"}
     os.environ.update(slow)
@@ -286,6 +287,7 @@ def test_two_processes_share_the_work_and_come_to_the_same_bytes(recipe: Path, c
     assert blocks(folder) == both
 
 
+@pytest.mark.slow
 def test_two_commands_at_once_make_no_block_twice(recipe: Path, cache: Path, count: Path) -> None:
     both = [command("extract", recipe, SOUNDBENCH_TOY_DELAY="0.02") for _ in range(2)]
     assert len({done(process) for process in both}) == 1
@@ -313,6 +315,7 @@ def test_the_featurizer_hears_each_window_once_in_a_run(recipe: Path, tmp_path: 
     assert counted(count) == WINDOWS
 
 
+@pytest.mark.slow
 def test_it_does_not_matter_who_made_them(recipe: Path, tmp_path: Path, cache: Path) -> None:
     by_run = toy_run(recipe, tmp_path / "by_run", cache=tmp_path / "other")
     done(command("extract", recipe))
@@ -346,6 +349,7 @@ def test_training_draws_among_the_windows_of_a_clip(recipe: Path, monkeypatch: p
     assert {(row, start) for (_, row), start in by_six.items()} == every
 
 
+@pytest.mark.slow
 def test_a_killed_run_with_them_resumes_to_the_same_weights(recipe: Path, tmp_path: Path, count: Path) -> None:
     """Also where the featurizer has weights that [init] gave it, and those are there no more."""
     first = toy_run(recipe, tmp_path / "first", LEARNING, FROZEN, "train.epochs=1")
@@ -371,6 +375,7 @@ def test_a_killed_run_with_them_resumes_to_the_same_weights(recipe: Path, tmp_pa
     assert weights(tmp_path / "cut") == weights(whole)
 
 
+@pytest.mark.slow
 def test_two_processes_train_on_them(recipe: Path, tmp_path: Path, count: Path) -> None:
     run = tmp_path / "run"
     outs = [done(process) for process in pair("run", recipe, "--out", run)]
