@@ -25,7 +25,10 @@ def test_the_page_is_what_the_command_writes() -> None:
 
 def test_every_recipe_but_the_pretrained_ones_has_its_row() -> None:
     rows = {row.partition("](")[0].removeprefix("| [") for row in written()[2:]}
-    assert rows == {path.stem for path in (ROOT / "recipes").glob("*.toml")} - {"urbansound_wavlm", "urbansound_wavlm_frozen"}
+    assert rows == {path.stem for path in (ROOT / "recipes").glob("*.toml")} - {
+        "urbansound_wavlm",
+        "urbansound_wavlm_frozen",
+    }
 
 
 def test_every_size_is_within_a_hundredth_of_what_is_published() -> None:
