@@ -66,7 +66,9 @@ def extract(recipe: Recipe, *, cache: Path | None = None, say: Say = to_stderr) 
     made = assembly.assemble(recipe)
     initialize(recipe, made, log)
     audio, table = recipe.audio, ClipTable.of(made.dataset)
-    store = open_store(table, made.dataset, audio.rate, cache, audio.on_error, log, trim=audio.trim)
+    store = distributed.first_here(
+        lambda: open_store(table, made.dataset, audio.rate, cache, audio.on_error, log, trim=audio.trim)
+    )
     return features_of(recipe, made.network, machine, store, log)
 
 

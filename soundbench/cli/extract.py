@@ -14,12 +14,22 @@ import click
 )
 @click.option("--device", help="auto, cpu, cuda or cuda:N.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Where decoded sound and features are kept.")
-def command(recipe: str, sets: tuple[str, ...], device: str | None, cache: Path | None) -> None:
+@click.option("--processes", type=click.IntRange(min=1), default=1, help="Share the work out among so many processes.")
+def command(recipe: str, sets: tuple[str, ...], device: str | None, cache: Path | None, processes: int) -> None:
     """Make the features that a run of RECIPE with train.extracted = true reads; the last line printed is their folder.
 
-    Stopped in whatever way, the same command goes on. Several processes, started by torchrun or one by one, share the
-    work.
+    Stopped in whatever way, the same command goes on.
     """
+    from soundbench.launching import launch
+
+    options = (recipe, sets, device, cache)
+    folder = _work(*options) if processes == 1 else launch(_work, options, processes)
+    if folder is not None:
+        click.echo(folder)
+
+
+def _work(recipe: str, sets: tuple[str, ...], device: str | None, cache: Path | None) -> Path | None:
+    """What one process does; the folder, in the first of several."""
     from soundbench import distributed
     from soundbench.extracting import extract
     from soundbench.recipe import read
@@ -29,9 +39,9 @@ def command(recipe: str, sets: tuple[str, ...], device: str | None, cache: Path 
         resolved = read(recipe, sets=[*sets, *device_set(device)])
         found = extract(resolved, cache=cache)
         if not distributed.is_main():
-            return
+            return None
         if not resolved.train.extracted:
             click.echo("a run reads them if told to: --set train.extracted=true", err=True)
-        click.echo(found.blocks.folder)
+        return found.blocks.folder
     finally:
         distributed.leave()
