@@ -31,6 +31,8 @@ Values = NDArray[np.float32]
 
 # Seconds of the longest window that may be asked for.
 LONGEST = 600
+# Windows that go through the network together unless so many are asked for: of a minute, but no more than that.
+MINUTE, BATCH = 60, 32
 
 
 def load(path: str | Path, *, device: str = "auto", trust_code: bool = False) -> Classifier:
@@ -98,7 +100,7 @@ class Classifier:
         *,
         window: float | None = None,
         hop: float | None = None,
-        batch: int = 32,
+        batch: int | None = None,
     ) -> list[Prediction]: ...
 
     @overload
@@ -109,7 +111,7 @@ class Classifier:
         *,
         window: float | None = None,
         hop: float | None = None,
-        batch: int = 32,
+        batch: int | None = None,
     ) -> Prediction: ...
 
     def predict(
@@ -119,7 +121,7 @@ class Classifier:
         *,
         window: float | None = None,
         hop: float | None = None,
-        batch: int = 32,
+        batch: int | None = None,
     ) -> Prediction | list[Prediction]:
         """Judge one sound, or each of a list; of any length.
 
@@ -129,7 +131,7 @@ class Classifier:
             rate: samples a second, for samples.
             window: seconds of a window; None for the model's own.
             hop: seconds between the beginnings of windows; None for the window, or the model's own where that is too.
-            batch: windows that go through the network together.
+            batch: windows that go through the network together; None for those of a minute of sound, at most 32.
 
         Raises:
             SoundError: a sound that cannot be read.
@@ -141,7 +143,7 @@ class Classifier:
         return found if isinstance(sound, list) else found[0]
 
     def predict_files(
-        self, paths: Sequence[Path], *, batch: int = 32
+        self, paths: Sequence[Path], *, batch: int | None = None
     ) -> Iterator[tuple[Path, Prediction | SoundError]]:
         """Judge files; memory grows neither with their number nor with their length.
 
@@ -158,7 +160,7 @@ class Classifier:
         *,
         window: float | None = None,
         hop: float | None = None,
-        batch: int = 32,
+        batch: int | None = None,
     ) -> Iterator[WindowPrediction]:
         """Judge each window of a sound, as they come.
 
@@ -167,7 +169,7 @@ class Classifier:
             rate: samples a second, for samples.
             window: seconds of a window; None for the model's own.
             hop: seconds between the beginnings of windows; None for the window, or the model's own where that is too.
-            batch: windows that go through the network together.
+            batch: windows that go through the network together; None for those of a minute of sound, at most 32.
 
         Raises:
             SoundError: it cannot be read, maybe after some windows.
@@ -183,7 +185,7 @@ class Classifier:
         rules: EventRules | None = None,
         window: float | None = None,
         hop: float | None = None,
-        batch: int = 32,
+        batch: int | None = None,
     ) -> list[Event]:
         """What sounded when, by the beginning; the more exact, the smaller window and hop.
 
@@ -193,7 +195,7 @@ class Classifier:
             rules: what makes an event; None for `event_rules()`.
             window: seconds of a window; None for the model's own.
             hop: seconds between the beginnings of windows; None for the window, or the model's own where that is too.
-            batch: windows that go through the network together.
+            batch: windows that go through the network together; None for those of a minute of sound, at most 32.
         """
         finder = EventFinder(self.classes, rules or self.event_rules())
         found: list[Event] = []
@@ -249,7 +251,7 @@ class Classifier:
         *,
         window: float | None = None,
         hop: float | None = None,
-        batch: int = 32,
+        batch: int | None = None,
     ) -> Values:
         """What the network's last layer sees, the mean of a sound's windows: `(D,)`, or `(N, D)` of a list of N.
 
@@ -258,7 +260,7 @@ class Classifier:
             rate: samples a second, for samples.
             window: seconds of a window; None for the model's own.
             hop: seconds between the beginnings of windows; None for the window, or the model's own where that is too.
-            batch: windows that go through the network together.
+            batch: windows that go through the network together; None for those of a minute of sound, at most 32.
         """
         sounds = sound if isinstance(sound, list) else [sound]
         means = _means(self.flow(sounds, rate, window=window, hop=hop, batch=batch, compute=self.embedded))
@@ -279,7 +281,7 @@ class Classifier:
         *,
         window: float | None = None,
         hop: float | None = None,
-        batch: int = 32,
+        batch: int | None = None,
         compute: Callable[[RawBatch], Values] | None = None,
     ) -> Iterator[Heard | Ended]:
         """The windows of sound after sound, a batch at a time, and the end of each sound.
@@ -289,11 +291,12 @@ class Classifier:
             rate: samples a second, for samples.
             window: seconds of a window; None for the model's own.
             hop: seconds between the beginnings of windows; None for the window, or the model's own where that is too.
-            batch: windows that go through the network together, of one sound or of several.
+            batch: windows that go through the network together, of one sound or of several; None as for `predict`.
             compute: what is wanted of them: `scored` or `embedded`.
         """
         grid = self.grid_of(window, hop)
         compute = compute or self.scored
+        batch = batch or min(max(MINUTE * self.rate // grid.window, 1), BATCH)
         waiting: list[tuple[int, hearing.Window] | Ended] = []
         count = 0
         for number, sound in enumerate(sounds):

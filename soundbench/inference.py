@@ -42,7 +42,7 @@ class Wanted:
         threshold: the score from which on a class is shown; None for the model's thresholds, or the best class.
         top: how many classes to show and to tell the scores of; None for those that pass, and all scores.
         rules: what makes an event.
-        batch: windows judged together.
+        batch: windows judged together; None for those of a minute of sound, at most 32.
     """
 
     per: str = "clip"
@@ -51,7 +51,7 @@ class Wanted:
     threshold: float | None = None
     top: int | None = None
     rules: EventRules = attrs.field(factory=EventRules)
-    batch: int = 32
+    batch: int | None = None
 
 
 @attrs.frozen
@@ -248,7 +248,7 @@ def judge_into(
             for record in records:
                 file.write(journal.rows(folder, record))
 
-    return _into(folder, paths, settings | attrs.asdict(attrs.evolve(wanted, batch=0)), work, merge)
+    return _into(folder, paths, settings | attrs.asdict(attrs.evolve(wanted, batch=None)), work, merge)
 
 
 def embed_into(

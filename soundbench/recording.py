@@ -169,7 +169,14 @@ def record(
 
     Returns:
         How many samples the source lost.
+
+    Raises:
+        CallError: seconds or silence that are no number.
     """
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise CallError(f"seconds must be a number above 0, is {seconds:g}")
+    if silence is not None and math.isnan(silence):
+        raise CallError("silence must be dB of full scale, such as -45, is nan")
     writer: _Writer | None = None
     splitter = None if silence is None else Splitter(rate, silence)
     lost = 0

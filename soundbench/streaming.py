@@ -7,6 +7,7 @@ to 16 bits by its own peak, as those of long files are. `hear_file` has both, an
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -128,6 +129,8 @@ class Stream:
         self._rate, self._target = rate or classifier.rate, classifier.rate
         if not self._rate > 0:
             raise CallError(f"rate: {rate} is no rate; it is samples a second")
+        if gate is not None and math.isnan(gate):
+            raise CallError("gate must be dB of full scale, such as -50, is nan")
         self._gate, self._batch = gate, batch
         self._finder = EventFinder(classifier.classes, rules or classifier.event_rules())
         self._ring = Ring(max(self.grid.window, round(keep * self._target)))

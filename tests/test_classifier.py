@@ -238,6 +238,21 @@ def test_windows_of_another_length_are_judged_as_sounds_of_that_length(
     assert classifier.embed(samples[:1600], 8000, window=0.1) == pytest.approx(np.mean(rows, axis=0), abs=1e-3)
 
 
+def test_no_more_than_a_minute_goes_through_the_network_at_once(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    monkeypatch.setattr(Classifier, "scored", lambda self, raw: rows.append(len(raw.index)) or np.zeros((rows[-1], 5)))
+    sound = np.full(8000 * 100, 0.1, np.float32)
+    for window, wanted in ((0.2, 32), (7.0, 8), (90.0, 1)):
+        rows.clear()
+        list(classifier.windows(sound, 8000, window=window))
+        assert rows[0] == wanted
+    rows.clear()
+    list(classifier.windows(sound, 8000, window=7.0, batch=15))
+    assert rows == [15]
+
+
 def test_the_hop_of_a_model_is_that_of_its_own_windows(classifier: Classifier, samples: np.ndarray) -> None:
     dense = Classifier(classifier.judge, CLASSES, 8000, Grid(1600, 400))
     starts = {own: [one.start for one in dense.windows(samples, 8000, window=own)][:3] for own in (None, 0.2, 0.1)}

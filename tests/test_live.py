@@ -198,6 +198,30 @@ def test_what_breaks_in_the_middle_is_told_after_what_came_before(run: Path, pat
     assert len(lines(done.stdout.decode())["window"]) > 20
 
 
+@pytest.mark.parametrize("data", [None, b"", b"no sound", b"RIFF"])
+def test_a_file_of_which_nothing_can_be_heard_is_one_line(
+    run: Path, tmp_path: Path, data: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if data is not None:
+        (tmp_path / "bad.wav").write_bytes(data)
+    for more in ([], ["--json"]):
+        assert invoke(["stream", str(run), "--source", str(tmp_path / "bad.wav"), *OPTIONS, *more]) == 1
+        out, errors = capsys.readouterr()
+        assert out == ""
+        assert errors.startswith(f"{tmp_path / 'bad.wav'}: ")
+        assert errors.count("\n") == 1
+
+
+def test_a_folder_for_events_that_cannot_be_is_told_before_anything_is_heard(
+    run: Path, path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    line = ["stream", str(run), "--source", str(path), "--record-events", str(tmp_path / "file" / "heard"), *OPTIONS]
+    assert invoke(line) == 1
+    out, errors = capsys.readouterr()
+    assert (out, errors) == ("", f"{tmp_path / 'file' / 'heard'}: a part of this path is a file, not a folder\n")
+
+
 def test_whoever_reads_it_may_have_enough(run: Path, path: Path) -> None:
     process = subprocess.Popen(
         line(run, "--source", str(path), "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -292,6 +316,9 @@ def test_a_machine_without_a_microphone_is_one_line(
         (["--on", "loww", "true"], "--on: the model knows no class 'loww'"),
         (["--on", "low", "no-such-program -x"], "--on low: 'no-such-program': no such program"),
         (["--on", "low", "a 'b"], '--on low: "a \'b": No closing quotation'),
+        (["--source", "a.wav", "--gate", "nan"], "gate must be dB of full scale, such as -50, is nan"),
+        (["--source", "a.wav", "--window", "0"], "window must be from "),
+        (["--compute", "tpu"], "device 'tpu' is not known; use 'auto', 'cpu', 'cuda' or 'cuda:N'"),
         (["--smooth", "2"], "smooth must be odd and at least 1, is 2"),
     ],
 )

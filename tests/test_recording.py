@@ -203,6 +203,8 @@ def test_a_full_disk_is_one_line(make: Make, small_disk: Path, capsys: pytest.Ca
         (["--out", "there.wav", "--split-on-silence"], 2, "--out there.wav: is a file; with --label or"),
         (["--label", "a/b"], 2, "--label 'a/b': is no name of a folder"),
         (["--channels", "3"], 2, "--channels 3: Fake Mic has 1"),
+        (["--seconds", "nan"], 2, "seconds must be a number above 0, is nan"),
+        (["--split-on-silence", "--silence", "nan"], 2, "silence must be dB of full scale, such as -45, is nan"),
         (["--device", "USB"], 1, "no one device that records is 'USB'; there are: 0 Fake Mic"),
     ],
 )

@@ -24,7 +24,7 @@ def command(
     per: str,
     window: float | None,
     hop: float | None,
-    batch: int,
+    batch: int | None,
     device: str,
     trust_code: bool,
 ) -> None:

@@ -89,7 +89,7 @@ def _asked(
     scores: bool,
     window: float | None,
     hop: float | None,
-    batch: int,
+    batch: int | None,
     **rules: Any,
 ) -> tuple[Wanted, Format]:
     """What is asked of each sound, and how it is written."""

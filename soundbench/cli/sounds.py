@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _OPTIONS = [
     click.option("--window", type=float, metavar="SECONDS", help="Judge by windows of that length; the model's own."),
     click.option("--hop", type=float, metavar="SECONDS", help="Between windows; --window, or else the model's own."),
-    click.option("--batch", default=32, show_default=True, type=click.IntRange(1), help="Windows judged together."),
+    click.option("--batch", type=click.IntRange(1), help="Windows judged together; those of a minute, at most 32."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     click.option("--trust-code", is_flag=True, help="Execute code that the run carries."),
 ]

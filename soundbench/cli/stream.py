@@ -42,6 +42,7 @@ def show_devices(ctx: click.Context, _option: click.Parameter, asked: bool) -> N
 @click.option("--format", "form", type=click.Choice(["s16le", "f32le"]), help="Of raw samples on standard input.")
 @click.option("--rate", type=click.IntRange(1), help="Samples a second of raw samples.")
 @click.option("--device", help="The microphone: its number or a part of its name; by default the system's.")
+@click.option("--compute", default="auto", show_default=True, help="Where to judge: auto, cpu, cuda or cuda:N.")
 @click.option(
     "--list-devices", is_flag=True, is_eager=True, expose_value=False, callback=show_devices, help="Print them and end."
 )
@@ -64,6 +65,7 @@ def command(
     form: str | None,
     rate: int | None,
     device: str | None,
+    compute: str,
     window: float | None,
     hop: float | None,
     gate: float | None,
@@ -77,11 +79,12 @@ def command(
     """Listen with RUN, a run directory or its model/ folder: what sounds is told as it comes; Ctrl-C ends it."""
     from soundbench import live
     from soundbench.classifier import load
+    from soundbench.errors import SoundError
     from soundbench.meter import Meter
     from soundbench.streaming import Stream
 
     _refuse(source, form, rate, device)
-    classifier = load(run, trust_code=trust_code)
+    classifier = load(run, device=compute, trust_code=trust_code)
     starter = live.Starter(commands, classifier.classes)
     if threshold is not None:
         rules["on"] = threshold
@@ -95,6 +98,9 @@ def command(
     told = _Told(stream, Meter(), as_json)
     try:
         live.listen(stream, opened, told.tell, told.level, keeper, starter)
+    except SoundError:
+        told.summed = stream.seconds > 0  # of nothing heard there is nothing to say but why
+        raise
     except BrokenPipeError:  # whoever read it has enough; what is still buffered goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
@@ -127,7 +133,7 @@ class _Told:
 
     def __init__(self, stream: Stream, meter: Meter, as_json: bool) -> None:
         self._stream, self._meter, self._json = stream, meter, as_json
-        self._best, self._level = "", -120.0
+        self._best, self.summed = "", True
 
     def tell(self, item: Item) -> None:
         from soundbench.events import Event
@@ -154,6 +160,8 @@ class _Told:
 
         self._meter.clear()
         figures = attrs.asdict(self._stream.figures)
+        if not self.summed:
+            return
         if self._json:
             self._line({"type": "summary", **figures})
         else:
