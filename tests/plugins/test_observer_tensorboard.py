@@ -68,15 +68,16 @@ def test_curves_of_steps_and_of_epochs(tmp_path: Path) -> None:
     assert points(tmp_path, "clips per second")[0] == (1, 100.0)
     assert points(tmp_path, "loss/epoch") == [(4, 0.5), (8, 0.5)]
     assert points(tmp_path, "loss/validation") == [(4, 0.25), (8, 0.25)]
-    assert points(tmp_path, "epoch/validation_accuracy") == [(4, 0.04), (8, 0.08)]
+    assert points(tmp_path, "validation/accuracy") == [(4, 0.04), (8, 0.08)]
     assert points(tmp_path, "test/accuracy") == [(8, 0.75)]
+    assert "epoch/rate" not in read(tmp_path).Tags()["scalars"]  # it is the learning rate, drawn already
 
 
 def test_a_resumed_run_takes_back_what_was_told_beyond_its_checkpoint(tmp_path: Path) -> None:
     tell(tmp_path, range(1, 8), finish=False)
     tell(tmp_path, range(5, 9), start_step=4)
     assert points(tmp_path, "loss/step") == [(step, 1 / step) for step in range(1, 9)]
-    assert points(tmp_path, "epoch/validation_accuracy") == [(4, 0.04), (8, 0.08)]
+    assert points(tmp_path, "validation/accuracy") == [(4, 0.04), (8, 0.08)]
 
 
 @pytest.mark.slow
@@ -165,7 +166,7 @@ def test_a_run_shows_its_curves_confusion_and_spectrograms(tmp_path: Path) -> No
     )
     run = soundbench.run(recipe, out=tmp_path / "run", cache=False, say=lambda _: None)
     told = read(run.path).Tags()["scalars"]
-    assert {"loss/epoch", "loss/validation", "epoch/validation_accuracy", "test/accuracy"} <= set(told)
+    assert {"loss/epoch", "loss/validation", "validation/accuracy", "test/accuracy"} <= set(told)
     shown = pictures(run.path)
-    assert shown["confusion"].shape[:2] == np.asarray(Image.open(run.confusion_png)).shape[:2]
+    assert shown["test/confusion"].shape[:2] == np.asarray(Image.open(run.confusion_png)).shape[:2]
     assert len(shown) == 1 + min(8, 12)

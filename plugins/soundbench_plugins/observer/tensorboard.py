@@ -1,7 +1,7 @@
 """Curves and pictures for TensorBoard, in `tensorboard/` of the run directory: `tensorboard --logdir runs`.
 
-While a run trains: the loss and learning rate, clips a second, and after each epoch every column of its history. At
-its end: the test set's figures, the confusion matrix, and spectrograms of test clips with what they were taken for,
+While a run trains: the loss and learning rate, clips a second, and after each epoch the other columns of its history.
+At its end: the test set's figures, the confusion matrix, and spectrograms of test clips with what they were taken for,
 those first that were wrong with the highest score. A run that is resumed goes on at its checkpoint: what TensorBoard
 was told beyond it is taken back. A clip that is no file (a dataset that makes its sound) has no spectrogram.
 """
@@ -24,8 +24,8 @@ from soundbench.errors import SoundError
 
 __all__ = ["TensorBoard"]
 
-# Columns of an epoch's history that say which epoch it is, and are no figure of it.
-_PLACES = ("epoch", "step")
+# Columns of an epoch's history that say which epoch it is, or that are drawn step by step.
+_LEFT_OUT = ("epoch", "step", "rate", "clips_per_second")
 _TAGS = {"train_loss": "loss/epoch", "validation_loss": "loss/validation"}
 _FRAME = 512  # samples of a spectrogram's frame
 _LONGEST = 10.0  # seconds that a spectrogram shows
@@ -66,8 +66,8 @@ class TensorBoard:
         """The figures of an epoch."""
         step = int(row["step"])
         for name, value in row.items():
-            if name not in _PLACES:
-                self._tell(_TAGS.get(name, f"epoch/{name}"), value, step)
+            if name not in _LEFT_OUT:
+                self._tell(_tag(name), value, step)
         self._writer.flush()
 
     @hookimpl
@@ -77,7 +77,7 @@ class TensorBoard:
             self._tell(f"test/{name}", figure["value"], self._step)
         picture = self.run.directory / "figures" / "confusion.png"
         if picture.exists():
-            self._show("confusion", matplotlib.image.imread(picture)[..., :3])
+            self._show("test/confusion", matplotlib.image.imread(picture)[..., :3])
         for tag, spectrogram in self._spectrograms():
             self._show(tag, spectrogram)
         self._writer.close()
@@ -129,6 +129,13 @@ class TensorBoard:
         shades = np.clip(1 + (decibels - decibels.max()) / _RANGE, 0, 1)
         coloured: NDArray[np.floating[Any]] = matplotlib.colormaps["magma"](shades)[..., :3]
         return coloured
+
+
+def _tag(column: str) -> str:
+    """The card of a column of the history; cards with the same first part stand together."""
+    of_validation = column.removeprefix("validation_")
+    other = f"epoch/{column}" if of_validation == column else f"validation/{of_validation}"
+    return _TAGS.get(column, other)
 
 
 def _worst_first(row: Mapping[str, str]) -> tuple[bool, float]:
