@@ -238,14 +238,16 @@ def _work(work: Callable[..., Any], arguments: Sequence[Any], environment: Mappi
 
 
 def _pickled(result: Any, error: BaseException | None, text: str) -> bytes:
-    """How a process ended, in bytes that another can read."""
-    try:
-        data = pickle.dumps((result, error, text))
-        pickle.loads(data)
-    except Exception:
-        told = RunError(f"{type(error).__name__}: {' '.join(str(error).split())} (--debug shows the traceback)")
-        data = pickle.dumps((None, told, text))
-    return data
+    """How a process ended, in bytes that its starter can read, which has not imported what a recipe names."""
+    if error is None or type(error).__module__ in ("builtins", RunError.__module__):
+        with contextlib.suppress(Exception):
+            data = pickle.dumps((result, error, text))
+            pickle.loads(data)
+            return data
+    told = RunError(f"{type(error).__name__}: {' '.join(str(error).split())} (--debug shows the traceback)")
+    for note in getattr(error, "__notes__", ()):
+        told.add_note(note)
+    return pickle.dumps((None, told, text))
 
 
 def _terminated(number: int, _frame: Any) -> NoReturn:

@@ -61,13 +61,18 @@ def test_a_mistake_that_all_make_is_raised_once(capfd: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    ("known", "message"),
-    [(True, "the loss is no longer finite"), (False, "Stubborn: this and that (--debug shows the traceback)")],
+    ("what", "message"),
+    [
+        ("known", "the loss is no longer finite"),
+        ("stubborn", "Stubborn: this and that (--debug shows the traceback)"),
+        ("elsewhere", "Odd: rows differ (--debug shows the traceback)"),
+    ],
 )
-def test_the_cause_is_told_and_not_what_the_others_noticed(known: bool, message: str) -> None:
+def test_the_cause_is_told_and_not_what_the_others_noticed(what: str, message: str) -> None:
     with pytest.raises(RunError) as caught:
-        launch(working.one_raises, (known,), 2)
+        launch(working.one_raises, (what,), 2)
     assert str(caught.value) == message
+    assert "in one_raises" in str(caught.value.__cause__)  # for --debug
 
 
 @pytest.mark.parametrize(

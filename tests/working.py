@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 from soundbench.errors import LostProcess, RunError, SoundError
 from soundbench.launching import launch
@@ -37,11 +38,27 @@ class Stubborn(Exception):
         super().__init__(f"{one} and {other}")
 
 
-def one_raises(known: bool) -> None:
+def one_raises(what: str) -> None:
     """The second fails at its work; the first, which waits for it, notices, and has a word on how to go on."""
     if rank() == 1:
-        raise RunError("the loss is no longer finite") if known else Stubborn("this", "that")
+        raise {"known": RunError, "stubborn": Stubborn, "elsewhere": _elsewhere}[what](*MESSAGES[what])
     _notice()
+
+
+MESSAGES = {
+    "known": ("the loss is no longer finite",),
+    "stubborn": ("this", "that"),
+    "elsewhere": ("rows differ",),
+}
+
+
+def _elsewhere(message: str) -> Exception:
+    """An error of a file that a recipe names: whoever has started the processes has not imported it."""
+    module = ModuleType("soundbench_file_mine")
+    sys.modules[module.__name__] = module
+    exec("class Odd(Exception): pass", vars(module))
+    error: Exception = module.Odd(message)
+    return error
 
 
 def _notice() -> None:
