@@ -86,13 +86,16 @@ def resume(
 
 
 def _shared_out(recipe: Recipe, directory: RunDirectory) -> Recipe:
-    """The recipe of a run that goes on, its threads shared out anew where the number of processes is another one."""
+    """The recipe of a run that goes on, its threads shared out anew where the number of processes is another one.
+
+    Both as the run had them last: what the recipe says is of those that began it.
+    """
     path = directory.environment
-    before = distributed.from_main(lambda: rundir.read_json(path)["processes"] if path.exists() else None)
-    threads = recipe.train.threads
-    if threads == "auto" or before in (None, distributed.world()):
+    last = distributed.from_main(lambda: rundir.read_json(path) if path.exists() else None)
+    if last is None:
         return recipe
-    return recipe.with_tables(train=attrs.evolve(recipe.train, threads=shared_threads(threads, before)))
+    threads = shared_threads(last["threads"], last["processes"])
+    return recipe.with_tables(train=attrs.evolve(recipe.train, threads=threads))
 
 
 def device_set(device: str | None) -> list[str]:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import pickle
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 import pytest
 import torch
 
-from soundbench import distributed
+from soundbench import distributed, rundir, running
 from soundbench.environment import refuse_other_recipes, shared_threads
 from soundbench.errors import CallError, LostProcess, Problem, RecipeError, RunError, SoundError
 from soundbench.launching import started_by
 from soundbench.machine import settle
 from soundbench.parts import saying_what_to_lower
 from soundbench.recipe import Recipe
+from soundbench.rundir import RunDirectory
 
 
 @pytest.fixture(autouse=True)
@@ -142,6 +144,24 @@ def test_a_run_that_goes_on_by_other_processes_takes_the_cores_it_had(
 ) -> None:
     monkeypatch.setattr(distributed, "world", lambda: now)
     assert shared_threads(threads, before) == own
+
+
+def test_cores_are_shared_out_by_who_had_them_last(
+    only_toys: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun by one process of 8 threads, taken up by two, again by two, and by one."""
+    from fakes import NAMES
+
+    recipe = Recipe(**NAMES, dataset="noise", backbone="conv", pooling="mean", train={"threads": 8})
+    directory, last = RunDirectory(tmp_path), {"threads": 8, "processes": 1}
+    found: list[Any] = []
+    monkeypatch.setattr(distributed, "from_main", lambda make: make())
+    for now in (2, 2, 1, 1):
+        rundir.write_json(directory.environment, last)
+        monkeypatch.setattr(distributed, "world", lambda now=now: now)
+        found.append(running._shared_out(recipe, directory).train.threads)
+        last = {"threads": found[-1], "processes": now}
+    assert found == [4, 4, 8, 8]
 
 
 @pytest.mark.parametrize(
