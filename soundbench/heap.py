@@ -12,12 +12,14 @@ import mmap
 import os
 import platform
 from functools import cache
+from pathlib import Path
 
 __all__ = ["keep"]
 
 # Of `mallopt`, in malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _HUGE = 1 << 21
+_OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
 
 
 @cache
@@ -31,6 +33,8 @@ def keep() -> bool:
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     if not (libc.mallopt(_MMAP_MAX, 0) and libc.mallopt(_TRIM_THRESHOLD, -1)):
         return False
+    if _rationed():
+        return True
     size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     room = libc.malloc(size)  # addresses alone: the heap grows by them, and a page of it is taken when it is written to
     if room:
@@ -38,3 +42,16 @@ def keep() -> bool:
         libc.madvise(begin, room + size - begin, mmap.MADV_HUGEPAGE)
         libc.free(room)
     return True
+
+
+def _rationed() -> bool:
+    """Whether addresses alone are counted: by a limit of this process, or by a Linux that promises what it has only."""
+    import resource  # where there is no such module there is no glibc
+
+    limits = [resource.getrlimit(which)[0] for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    if any(limit != resource.RLIM_INFINITY for limit in limits):
+        return True
+    try:
+        return _OVERCOMMIT.read_text().strip() == "2"
+    except OSError:
+        return False

@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,33 @@ def test_a_step_finds_the_memory_of_the_step_before() -> None:
     assert min(plain["faults"][1:]) > 10 * max(kept["faults"][1:])
     assert kept["start"] < plain["start"] + 4096  # KB: the room ahead is of addresses alone
     assert kept["peak"] < 1.2 * plain["peak"]
+
+
+RATIONED = """
+import resource, sys
+from pathlib import Path
+from soundbench import heap
+
+def addresses():
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+if sys.argv[1] == "limit":
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 40, resource.RLIM_INFINITY))
+elif sys.argv[1] == "system":
+    Path(sys.argv[2]).write_text("2\\n")
+    heap._OVERCOMMIT = Path(sys.argv[2])
+before = addresses()
+assert heap.keep()
+print(addresses() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's heap can be told")
+@pytest.mark.parametrize(("by", "taken"), [("limit", False), ("system", False), ("nobody", True)])
+def test_no_addresses_are_taken_where_they_are_counted(by: str, taken: bool, tmp_path: Path) -> None:
+    """`ulimit -v`, and `vm.overcommit_memory=2`: sound that is mapped and other programs need them."""
+    line = [sys.executable, "-c", RATIONED, by, str(tmp_path / "overcommit")]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert (int(done.stdout) > 1 << 28) is taken
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
