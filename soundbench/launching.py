@@ -234,7 +234,8 @@ def _work(work: Callable[..., Any], arguments: Sequence[Any], environment: Mappi
         end = work(*arguments), None, ""
     except BaseException as error:
         end = None, error, traceback.format_exc()
-    pipe.send_bytes(_pickled(*end))
+    with contextlib.suppress(BrokenPipeError):  # the starter is gone
+        pipe.send_bytes(_pickled(*end))
 
 
 def _pickled(result: Any, error: BaseException | None, text: str) -> bytes:

@@ -123,6 +123,7 @@ def test_signals_reach_all_and_whoever_outlives_the_starter_stops(
     _, errors = starter.communicate(timeout=60)
     expected = code if number != signal.SIGINT else -signal.SIGINT  # Python's own end of a KeyboardInterrupt
     assert starter.returncode == expected, errors
+    assert number == signal.SIGINT or "Traceback" not in errors  # the starter's own, as above
     assert gone(tmp_path)
     heard = str(int(signal.SIGTERM if number == signal.SIGKILL else number))
     assert [path.read_text() for path in tmp_path.glob("*.heard")] == [f"{heard} {heard}" if deaf else heard] * 2
