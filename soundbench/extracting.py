@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import filelock
 import numpy as np
 import tomli_w
 import torch
@@ -97,9 +98,8 @@ def features_of(
     machine.place(network)
     maker = _Maker.of(recipe, network, machine, store)
     blocks = Blocks(store.path.parent / f"features-{key}", len(maker.rows), network.featurizer.bands)
-    told = blocks.folder / "features.toml"
-    if distributed.is_main() and not told.exists():
-        files.write_text(told, tomli_w.dumps(about))
+    if distributed.is_main():
+        _write_identity(blocks.folder, about)
     _make_missing(blocks, maker, say)
     firsts = np.searchsorted(maker.rows, np.arange(len(maker.sounds)))
     found = Features(blocks, store.sounds, store.lengths, firsts, maker.window, maker.hop)
@@ -139,6 +139,14 @@ def _identity(recipe: Recipe, network: Network, store: Store) -> dict[str, Any]:
             "weights": _digest(network.get_submodule("featurizer")),
         },
     }
+
+
+def _write_identity(folder: Path, about: Mapping[str, Any]) -> None:
+    """Write down what a folder's name is a digest of; of commands that are at it at once, one does."""
+    place = folder / "features.toml"
+    if not place.exists():
+        with filelock.FileLock(folder.with_name(f"{folder.name.removeprefix('features-')}.lock")):
+            files.write_text(place, tomli_w.dumps(about))
 
 
 def _digest(module: nn.Module) -> str:

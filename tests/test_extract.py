@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from test_disk import leave
 from test_run import RECIPE, command, done, pair, toy_run, weights
 
 import soundbench
-from soundbench import Recipe, files, rundir
+from soundbench import Recipe, extracting, files, rundir
 from soundbench.clips import ClipTable
 from soundbench.contracts import Clip
 from soundbench.errors import DataError, RecipeError, RunError
@@ -294,6 +296,21 @@ def test_two_at_once_make_no_block_twice(recipe: Path, cache: Path, count: Path,
     both = [command("extract", recipe, *words, SOUNDBENCH_TOY_DELAY="0.02") for _ in range(1 if words else 2)]
     assert {done(process) for process in both} == {f"{folders(cache)[0]}\n"}
     assert counted(count) == WINDOWS
+
+
+def test_many_commands_begin_a_folder_at_once(tmp_path: Path) -> None:
+    """Each writes what the folder is of beside its place, and moves it there."""
+    folders = [tmp_path / f"features-{number}" for number in range(25)]
+    begin = threading.Barrier(4)
+
+    def command(_: int) -> None:
+        for folder in folders:
+            begin.wait(10)
+            extracting._write_identity(folder, {"rate": 8000})
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(command, range(4))) == [None] * 4
+    assert {path.read_text() for path in tmp_path.glob("features-*/features.toml")} == {"rate = 8000\n"}
 
 
 # -- the run that reads them
