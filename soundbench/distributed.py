@@ -228,6 +228,11 @@ def wrap(module: nn.Module, device: torch.device) -> nn.Module:
             broadcast_buffers=False,  # `same_buffers` does so where it matters, and not in every step
             gradient_as_bucket_view=True,
         )
+    if device.type == "cpu" and world() > 2:
+        # Gradients are laid out anew after a first step, and what three add up depends on where it lies: a step that is
+        # the first one after a resume would not be the step of a run that was never stopped. So now, before any.
+        wrapped.reducer._push_all_rebuilt_params()
+        wrapped.reducer._rebuild_buckets()
     same_buffers(module)
     return wrapped
 

@@ -99,6 +99,37 @@ def test_several_processes_train_and_judge_as_one_does(count: int, tmp_path: Pat
         np.testing.assert_allclose(other.losses, own.losses, rtol=0, atol=1e-6)
 
 
+class Crossed(torch.nn.Module):
+    """Its layers run in another order than they are registered in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(61, 61) for _ in range(5))
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        for number in (3, 0, 4, 1, 2):
+            rows = self.layers[number](rows)
+        return rows
+
+
+def same_step_again() -> list[bool]:
+    """Whether a first step and the same one as a second, which resumes make a first one, are the same to the bit."""
+    torch.manual_seed(1)
+    wrapped = distributed.wrap(Crossed(), CPU.device)
+    rows, found = torch.randn(9, 61, generator=torch.Generator().manual_seed(distributed.rank())), []
+    for _ in range(2):
+        wrapped.zero_grad()
+        wrapped(rows).square().sum().backward()
+        found.append([parameter.grad.clone() for parameter in wrapped.parameters()])
+    return [torch.equal(one, other) for one, other in zip(*found, strict=True)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_step_is_the_same_whether_it_is_the_first_or_not(count: int) -> None:
+    assert together(same_step_again, count=count) == [True] * 10
+
+
 def disagreeing(folder: Path, what: str) -> None:
     batch = 6 if distributed.is_main() else 5
     if what == "steps":
