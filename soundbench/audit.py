@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from soundbench import audio
 from soundbench.clips import ClipTable
+from soundbench.cores import cores
 from soundbench.errors import SoundError
 from soundbench.splits import PARTS, SplitResult, split
 
@@ -161,7 +162,7 @@ def _look(table: ClipTable, dataset: Dataset) -> _Sounds:
     chunks = (slice(first, min(first + CHUNK, count)) for first in range(0, count, CHUNK))
     jobs = ((lambda part=part: [_measure(table.clip(row), read) for row in rows[part]]) for part in chunks)
     told = Counter[int]()
-    for number, measured in enumerate(_in_threads(jobs, 1 if read else os.cpu_count() or 1)):
+    for number, measured in enumerate(_in_threads(jobs, 1 if read else cores())):
         state, found.rates[number], found.seconds[number], digest, reason = measured
         found.state[number], found.digests[number] = state, np.frombuffer(digest, dtype=np.uint64)
         if reason and told[state] < EXAMPLES:

@@ -5,7 +5,6 @@ The rules follow measurements kept in `benchmarks/results/`.
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from soundbench import heap
+from soundbench.cores import cores
 from soundbench.errors import CallError
 
 __all__ = ["Machine", "settle"]
@@ -80,7 +80,7 @@ def settle(
         CallError: a device that is not there, or a precision that it does not have.
     """
     where = _device(device, local_rank)
-    share = max(1, _cores() // local_world - workers)
+    share = max(1, cores() // local_world - workers)
     count = share if threads == "auto" else threads if local_world == 1 else min(threads, share)
     torch.set_num_threads(count)
     if where.type == "cpu":
@@ -110,11 +110,6 @@ def _device(name: str, local_rank: int) -> torch.device:
         torch.cuda.set_device(device)
         torch.backends.cudnn.allow_tf32 = False  # float32 is float32: a score must not depend on the device
     return device
-
-
-def _cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _precision(device: torch.device) -> Precision:

@@ -26,6 +26,7 @@ import numpy as np
 
 from soundbench import audio
 from soundbench.clips import ClipTable
+from soundbench.cores import cores
 from soundbench.errors import DataError, SoundError
 from soundbench.files import room
 from soundbench.samples import AUDIO, Index, Quantized, Store, finish, quantize, read_meta
@@ -87,7 +88,7 @@ def open_store(
             with _locked(root, sounds.key, say):
                 if not _is_good(place, sounds, lambda _: None):
                     _sweep(root, sounds.key)
-                    _make(root, sounds, say, workers or _cores())
+                    _make(root, sounds, say, workers or cores())
     _refuse(sounds, Index.read(place).errors, on_error, say)
     return store
 
@@ -286,10 +287,6 @@ def _sync(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _count(sounds: int) -> str:

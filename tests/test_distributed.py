@@ -132,7 +132,7 @@ def test_errors_travel_between_processes(error: Any) -> None:
 def test_cores_are_shared_out_among_the_processes_of_a_machine(
     threads: Any, workers: int, processes: int, own: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("soundbench.machine._cores", lambda: 8)
+    monkeypatch.setattr("soundbench.machine.cores", lambda: 8)
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
     machine = settle("cpu", "fp32", threads, workers=workers, local_world=processes)
     assert machine.threads == own

@@ -1,7 +1,10 @@
-"""What `auto` means for how images are stored: as the backbone says, on a CPU."""
+"""What `auto` means: how images are stored, as the backbone says, on a CPU; and how many cores there are."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,3 +48,17 @@ def test_a_network_is_left_as_its_backbone_laid_it_out() -> None:
     assert network.weight.is_contiguous()
     machine.settle("cpu").place(network)
     assert network.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system keeps no process off a core")
+def test_cores_that_a_process_is_kept_off_are_not_counted() -> None:
+    """And none needs torch to count them: a store does, too."""
+    lines = """
+import os, sys
+from soundbench.cores import cores
+before = cores()
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+print(before, cores(), "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{len(os.sched_getaffinity(0))} 1 False\n"
