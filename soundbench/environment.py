@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from soundbench import distributed
 from soundbench.clips import ClipTable
+from soundbench.cores import cores
 from soundbench.errors import CallError
 from soundbench.machine import Machine, settle
 from soundbench.recipe import Recipe
@@ -51,8 +52,12 @@ def settle_recipe(recipe: Recipe) -> tuple[Machine, Recipe]:
 
 
 def shared_threads(threads: int, before: int) -> int:
-    """A process's threads where a run that was made by `before` processes of so many goes on by another number."""
-    return max(1, threads * before // distributed.world())
+    """A process's threads where a run that was made by `before` processes of so many goes on, maybe by another number.
+
+    What several machines had is no more than this one's cores.
+    """
+    now = distributed.world()
+    return threads if now == before else max(1, min(threads * before // now, cores()))
 
 
 def refuse_other_recipes(recipe: Recipe) -> None:

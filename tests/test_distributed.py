@@ -138,10 +138,22 @@ def test_cores_are_shared_out_among_the_processes_of_a_machine(
     assert machine.threads == own
 
 
-@pytest.mark.parametrize(("threads", "before", "now", "own"), [(8, 1, 2, 4), (4, 2, 1, 8), (1, 1, 2, 1), (3, 2, 4, 1)])
+@pytest.mark.parametrize(
+    ("threads", "before", "now", "own"),
+    [
+        (8, 1, 2, 4),
+        (4, 2, 1, 8),
+        (1, 1, 2, 1),
+        (3, 2, 4, 1),
+        (8, 2, 1, 8),  # they were on two machines
+        (8, 4, 2, 8),
+        (16, 1, 1, 16),  # as its recipe says
+    ],
+)
 def test_a_run_that_goes_on_by_other_processes_takes_the_cores_it_had(
     threads: int, before: int, now: int, own: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("soundbench.environment.cores", lambda: 8)
     monkeypatch.setattr(distributed, "world", lambda: now)
     assert shared_threads(threads, before) == own
 
@@ -156,6 +168,7 @@ def test_cores_are_shared_out_by_who_had_them_last(
     directory, last = RunDirectory(tmp_path), {"threads": 8, "processes": 1}
     found: list[Any] = []
     monkeypatch.setattr(distributed, "from_main", lambda make: make())
+    monkeypatch.setattr("soundbench.environment.cores", lambda: 8)
     for now in (2, 2, 1, 1):
         rundir.write_json(directory.environment, last)
         monkeypatch.setattr(distributed, "world", lambda now=now: now)
