@@ -47,6 +47,14 @@ def test_each_finds_what_torchrun_would_have_told_it_and_the_first_one_s_result_
     }
 
 
+def test_a_world_of_one_may_start_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Container platforms say so of every program; as does torchrun of one process, even in a job step of several."""
+    for name, value in {"WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "RANK": "0", "SLURM_STEP_NUM_TASKS": "2"}.items():
+        monkeypatch.setenv(name, value)
+    found = launch(working.environment, (), 2)
+    assert (found["WORLD_SIZE"], found["LOCAL_WORLD_SIZE"]) == ("2", "2")
+
+
 def test_all_of_them_work(tmp_path: Path) -> None:
     assert launch(working.sizes, (tmp_path,), 3) == 41
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2"]
