@@ -159,8 +159,8 @@ def _watch(processes: Sequence[_Process]) -> list[_Process]:
                 deadline = time.monotonic() + _GRACE
             if time.monotonic() >= deadline:
                 break
-    if heard and not failed and living:
-        raise KeyboardInterrupt
+    if heard and not failed and living:  # they hang, and will say nothing of their end
+        raise KeyboardInterrupt if heard[-1] == signal.SIGINT else SystemExit(128 + heard[-1])
     return failed
 
 

@@ -107,6 +107,21 @@ def test_one_that_hangs_when_another_has_died_is_not_left_behind(tmp_path: Path)
     assert gone(tmp_path)
 
 
+def at_work(folder: Path, how: str) -> subprocess.Popen[str]:
+    """A command whose two processes work, and have written down their numbers."""
+    starter = subprocess.Popen(
+        [sys.executable, working.__file__, str(folder), how],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+    )
+    while len(list(folder.glob("*.pid"))) < 2:
+        assert starter.poll() is None, starter.communicate()
+        time.sleep(0.02)
+    return starter
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 @pytest.mark.parametrize("deaf", [False, True])
 def test_signals_reach_all_and_whoever_outlives_the_starter_stops(
@@ -114,17 +129,7 @@ def test_signals_reach_all_and_whoever_outlives_the_starter_stops(
 ) -> None:
     if deaf and number == signal.SIGKILL:
         pytest.skip("nobody is left who could tell them twice")
-    line = [sys.executable, working.__file__, str(tmp_path), "deaf" if deaf else ""]
-    starter = subprocess.Popen(
-        line,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
-    )
-    while len(list(tmp_path.glob("*.pid"))) < 2:
-        assert starter.poll() is None, starter.communicate()
-        time.sleep(0.02)
+    starter = at_work(tmp_path, "deaf" if deaf else "")
     for _ in range(1 + deaf):
         time.sleep(0.3)
         os.killpg(starter.pid, number)  # as a terminal does
@@ -135,6 +140,17 @@ def test_signals_reach_all_and_whoever_outlives_the_starter_stops(
     assert gone(tmp_path)
     heard = str(int(signal.SIGTERM if number == signal.SIGKILL else number))
     assert [path.read_text() for path in tmp_path.glob("*.heard")] == [f"{heard} {heard}" if deaf else heard] * 2
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 143)])
+def test_processes_that_hang_end_as_the_second_signal_says(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    starter = at_work(tmp_path, "hung")
+    for _ in range(2):
+        time.sleep(0.3)
+        starter.send_signal(number)
+    _, errors = starter.communicate(timeout=60)
+    assert starter.returncode == code, errors
+    assert gone(tmp_path)
 
 
 @pytest.mark.parametrize(("name", "starter"), [("WORLD_SIZE", "torchrun"), ("SLURM_STEP_NUM_TASKS", "srun")])

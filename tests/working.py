@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from types import ModuleType
 
+from soundbench import launching
 from soundbench.errors import LostProcess, RunError, SoundError
 from soundbench.launching import launch
 
@@ -106,5 +107,16 @@ def works_until_told(folder: Path, deaf: bool) -> None:
         time.sleep(0.05)
 
 
+def hangs(folder: Path) -> None:
+    """Hears nothing."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    (folder / f"{rank()}.pid").write_text(str(os.getpid()))
+    time.sleep(600)
+
+
 if __name__ == "__main__":
+    if sys.argv[2] == "hung":
+        launching._GRACE = 0.5
+        launch(hangs, (Path(sys.argv[1]),), 2)
     launch(works_until_told, (Path(sys.argv[1]), sys.argv[2] == "deaf"), 2)
