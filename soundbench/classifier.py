@@ -38,6 +38,8 @@ MINUTE, BATCH = 60, 32
 def load(path: str | Path, *, device: str = "auto", trust_code: bool = False) -> Classifier:
     """The classifier of a run directory, or of its `model/` folder copied anywhere.
 
+    On a CPU under glibc this process keeps what memory it frees from then on; `docs/running.md` says why.
+
     Args:
         path: the folder.
         device: where to judge: `auto`, `cpu`, `cuda` or `cuda:N`.

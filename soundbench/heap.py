@@ -13,6 +13,7 @@ import os
 import platform
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 __all__ = ["keep"]
 
@@ -24,11 +25,16 @@ _OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
 
 @cache
 def keep() -> bool:
-    """Keep freed memory from now on; whether this C library can: glibc's, on Linux. Takes no memory by itself."""
+    """Keep freed memory from now on; whether this C library can: glibc's, on Linux. Takes no memory by itself.
+
+    An allocator that was put in its place (jemalloc, tcmalloc, by LD_PRELOAD) has ways of its own, and is left alone.
+    """
     if platform.libc_ver()[0] != "glibc":
         return False
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = ctypes.CDLL("libc.so.6", use_errno=True)
     libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+    if _address(libc.malloc) != _address(ctypes.CDLL(None).malloc):
+        return False
     libc.free.argtypes = [ctypes.c_void_p]
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     if not (libc.mallopt(_MMAP_MAX, 0) and libc.mallopt(_TRIM_THRESHOLD, -1)):
@@ -42,6 +48,10 @@ def keep() -> bool:
         libc.madvise(begin, room + size - begin, mmap.MADV_HUGEPAGE)
         libc.free(room)
     return True
+
+
+def _address(function: Any) -> int | None:
+    return ctypes.cast(function, ctypes.c_void_p).value
 
 
 def _rationed() -> bool:

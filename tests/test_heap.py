@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +73,29 @@ def test_no_addresses_are_taken_where_they_are_counted(by: str, taken: bool, tmp
     line = [sys.executable, "-c", RATIONED, by, str(tmp_path / "overcommit")]
     done = subprocess.run(line, capture_output=True, text=True, check=True)
     assert (int(done.stdout) > 1 << 28) is taken
+
+
+# As tcmalloc does: an allocator of its own, and a `mallopt` that does nothing.
+ALLOCATOR = """
+#include <stddef.h>
+void *__libc_malloc(size_t);
+void *malloc(size_t size) { return __libc_malloc(size); }
+int mallopt(int key, int value) { return 1; }
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's heap can be told")
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_an_allocator_in_the_place_of_glibc_s_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "own.c").write_text(ALLOCATOR)
+    library = tmp_path / "own.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "own.c"], check=True)
+    line = [sys.executable, "-c", "from soundbench import heap; print(heap.keep())"]
+    told = [
+        subprocess.run(line, capture_output=True, text=True, check=True, env=os.environ | more).stdout
+        for more in ({}, {"LD_PRELOAD": str(library)})
+    ]
+    assert told == ["True\n", "False\n"]
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
