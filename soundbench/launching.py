@@ -84,12 +84,14 @@ def launch(work: Callable[..., T], arguments: Sequence[Any], count: int) -> T:
         count: how many processes.
 
     Raises:
-        CallError: this process is one of several already.
+        CallError: this process is one of several already, or the system is not made for it.
         RunError: a process died.
         BaseException: what ended a process first, and therefore all of them.
     """
     if (starter := started_by()) is not None:
         raise CallError(f"--processes starts processes of its own, but {starter} has started this one; leave one out")
+    if not hasattr(signal, "pthread_sigmask"):
+        raise CallError("--processes is for Linux and macOS; leave it out, and one process does the work")
     with _started(work, arguments, count) as processes:
         failed = _watch(processes)
     if not failed:

@@ -163,3 +163,10 @@ def test_processes_that_were_started_already_start_no_others(
     assert str(caught.value) == (
         f"--processes starts processes of its own, but {starter} has started this one; leave one out"
     )
+
+
+def test_a_system_without_signals_that_wait_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(signal, "pthread_sigmask")  # as on Windows
+    with pytest.raises(CallError) as caught:
+        launch(working.environment, (), 2)
+    assert str(caught.value) == "--processes is for Linux and macOS; leave it out, and one process does the work"
