@@ -17,11 +17,18 @@ from numpy.typing import NDArray
 from soundbench import distributed
 from soundbench.clips import ClipTable
 from soundbench.cores import cores
-from soundbench.errors import CallError
+from soundbench.errors import CallError, DataError
 from soundbench.machine import Machine, settle
 from soundbench.recipe import Recipe
 
-__all__ = ["describe_environment", "fingerprint", "refuse_other_recipes", "settle_recipe", "shared_threads"]
+__all__ = [
+    "agreed_fingerprint",
+    "describe_environment",
+    "fingerprint",
+    "refuse_other_recipes",
+    "settle_recipe",
+    "shared_threads",
+]
 
 _SETTLED = ("precision", "threads", "channels_last")
 _PACKAGES = ("soundbench", "torch", "numpy", "pytorch-ignite", "soundfile", "soxr", "attrs", "cattrs", "pluggy")
@@ -137,6 +144,18 @@ def fingerprint(table: ClipTable, parts: NDArray[np.int8], lengths: NDArray[np.i
     for column in columns:
         digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()
+
+
+def agreed_fingerprint(table: ClipTable, parts: NDArray[np.int8], lengths: NDArray[np.int64]) -> str:
+    """The fingerprint of data that all processes see alike.
+
+    Raises:
+        DataError: another process sees other data.
+    """
+    data = fingerprint(table, parts, lengths)
+    if any(other != data for other in distributed.gather(data)):
+        raise DataError("the processes do not see the same data: their clip tables differ")
+    return data
 
 
 def _version(package: str) -> str | None:

@@ -26,7 +26,7 @@ from torch import nn
 
 from soundbench import assembly, distributed, files
 from soundbench.clips import ClipTable
-from soundbench.environment import settle_recipe
+from soundbench.environment import agreed_fingerprint, refuse_other_recipes, settle_recipe
 from soundbench.errors import DataError, RunError
 from soundbench.features import Blocks, Features
 from soundbench.loading import RawBatch, on_device, window_grid
@@ -58,18 +58,20 @@ def extract(recipe: Recipe, *, cache: Path | None = None, say: Say = to_stderr) 
         say: what is told of the work; by default lines on standard error.
 
     Raises:
-        RecipeError: features of it cannot be made ahead.
+        CallError: the processes have different recipes, or features of this one cannot be made ahead.
         SoundbenchError: unusable data, or a failure while working.
     """
     distributed.join(recipe.train.device)
     log = Log(say)
     machine, recipe = settle_recipe(recipe.with_tables(train=attrs.evolve(recipe.train, extracted=True)))
+    refuse_other_recipes(recipe)
     made = assembly.assemble(recipe)
     initialize(recipe, made, log)
     audio, table = recipe.audio, ClipTable.of(made.dataset)
     store = distributed.first_here(
         lambda: open_store(table, made.dataset, audio.rate, cache, audio.on_error, log, trim=audio.trim)
     )
+    agreed_fingerprint(table, np.zeros(len(table), np.int8), store.lengths)
     return features_of(recipe, made.network, machine, store, log)
 
 

@@ -17,8 +17,8 @@ from soundbench import assembly, checkpoints, distributed, report, rundir, stati
 from soundbench import recipe as recipes
 from soundbench.contracts import RunInfo
 from soundbench.environment import (
+    agreed_fingerprint,
     describe_environment,
-    fingerprint,
     refuse_other_recipes,
     settle_recipe,
 )
@@ -143,9 +143,7 @@ class Session:
 
     def _note_data(self, readable: NDArray[np.bool_]) -> None:
         """Write down which clips there are; on a resume they must be the same as before."""
-        data = fingerprint(self.table, self.cut.part, self.store.lengths)
-        if any(other != data for other in distributed.gather(data)):
-            raise DataError("the processes do not see the same data: their clip tables differ")
+        data = agreed_fingerprint(self.table, self.cut.part, self.store.lengths)
 
         def write() -> None:
             path = self.directory.environment
