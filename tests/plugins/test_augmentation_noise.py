@@ -234,6 +234,6 @@ def test_a_recipe_is_described_without_its_noise_but_not_run(
     assert invoke(["describe", "mine.toml"]) == 0
     assert f'folder = "{tmp_path}/nowhere"' in capsys.readouterr().out
     assert invoke(["run", "mine.toml"]) == 2
-    message = f"{tmp_path}/nowhere: no such folder; noise.folder must be a folder of sound files\n"
-    assert capsys.readouterr().err == message
+    problem = f"{tmp_path}/nowhere: no such folder; noise.folder must be a folder of sound files"
+    assert capsys.readouterr().err == f"augmentation[0] (noise): {problem}\n"
     assert not Path("runs").exists()
