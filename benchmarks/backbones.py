@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     machine = settle(device="cpu")
+    machine.use()
     names = options.only or [listing.name for listing in Registry().listings("backbone")]
     lines = [heading(machine, options), "", line(COLUMNS), line(["---"] * len(COLUMNS))]
     print("\n".join(lines), flush=True)

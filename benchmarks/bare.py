@@ -58,9 +58,9 @@ class Loop:
         torch.set_num_threads(options.threads)
         torch.manual_seed(0)
         if options.keep:
-            from soundbench import heap
+            from soundbench.cli import memory
 
-            heap.keep()
+            memory.keep()
         self.before = resident("VmRSS")
         network, shape = make(options.source, options.name)
         if options.source == "soundbench" and not options.channels_first:

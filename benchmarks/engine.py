@@ -24,10 +24,10 @@ from soundbench_plugins.pooling.tsp import TSP
 from soundbench_plugins.scheduler.constant import constant
 
 from soundbench.loading import Order, RawBatch
+from soundbench.loop import train
 from soundbench.machine import settle
 from soundbench.network import Head, Network
-from soundbench.step import TrainStep
-from soundbench.training import Parts, Rules, train
+from soundbench.step import Rules, TrainSetup, TrainStep
 from soundbench.weights import parameter_groups
 
 CLASSES = 10
@@ -75,7 +75,7 @@ def engine(model: Network, data: list[RawBatch], machine: object) -> float:
     rows = len(data) * len(data[0].lengths)
     plan = Order(np.arange(rows), len(data[0].lengths), seed=0)
     optimizer = adamw(parameter_groups(model))
-    parts = Parts(
+    parts = TrainSetup(
         model,
         TrainStep(model, [], CrossEntropy(CLASSES), 0),
         [],
@@ -100,8 +100,8 @@ def engine(model: Network, data: list[RawBatch], machine: object) -> float:
             lambda _first: data,
             Path(folder),
             validate=lambda: None,
-            tell=lambda hook, **_: None,
-            on_better=lambda: None,
+            notify=lambda hook, **_: None,
+            on_better=lambda _: None,
             on_epoch=epoch_ended,
         )
     return ended[0]
@@ -115,6 +115,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true")
     options = parser.parse_args()
     machine = settle(device="cpu")
+    machine.use()
     print(f"precision {machine.precision}, {machine.threads} threads, channels last {machine.channels_last}")
     data = batches(options.steps, options.batch, 1.0 if options.small else 3.0)
     clips = options.steps * options.batch

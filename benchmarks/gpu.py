@@ -22,19 +22,19 @@ from soundbench_plugins.loss.cross_entropy import CrossEntropy
 from soundbench_plugins.optimizer.adamw import adamw
 from soundbench_plugins.scheduler.constant import constant
 
-from soundbench.judging import Judge, judge
-from soundbench.laps import Laps
 from soundbench.loading import Order, RawBatch
+from soundbench.loop import train
 from soundbench.machine import Machine, settle
 from soundbench.network import Network
-from soundbench.step import TrainStep
-from soundbench.training import Parts, Rules, train
+from soundbench.scoring import Scorer, score_batches
+from soundbench.step import Rules, TrainSetup, TrainStep
+from soundbench.timing import StepTimes
 from soundbench.weights import parameter_groups
 
 WARM = 5
 
 
-def trained(model: Network, data: list[RawBatch], machine: Machine, laps: Laps) -> float:
+def trained(model: Network, data: list[RawBatch], machine: Machine, step_times: StepTimes) -> float:
     """Clips a second of training, the first few steps left out."""
     machine.place(model)
     size = len(data[0].lengths)
@@ -50,7 +50,7 @@ def trained(model: Network, data: list[RawBatch], machine: Machine, laps: Laps) 
             yield batch
         wait(machine)
 
-    parts = Parts(
+    parts = TrainSetup(
         network=model,
         step=TrainStep(model, [], CrossEntropy(CLASSES), 0).to(machine.device),
         augmentations=[],
@@ -74,10 +74,10 @@ def trained(model: Network, data: list[RawBatch], machine: Machine, laps: Laps) 
             fed,
             Path(folder),
             validate=lambda: None,
-            tell=lambda hook, **_: None,
-            on_better=lambda: None,
+            notify=lambda hook, **_: None,
+            on_better=lambda _: None,
             on_epoch=ended,
-            laps=laps,
+            times=step_times,
         )
     return (len(data) - WARM) * size / (times[1] - times[0])
 
@@ -87,14 +87,14 @@ def wait(machine: Machine) -> None:
         torch.cuda.synchronize()
 
 
-def judged(model: Network, data: list[RawBatch], machine: Machine) -> tuple[float, np.ndarray]:
-    """Clips a second of judging, and the scores."""
+def scored(model: Network, data: list[RawBatch], machine: Machine) -> tuple[float, np.ndarray]:
+    """Clips a second of scoring, and the scores."""
     numbered = [raw._replace(index=raw.index + number * len(raw.index)) for number, raw in enumerate(data)]
-    by = Judge(machine.place(model), CrossEntropy(CLASSES).to(machine.device), machine, "off")
-    judge(by, numbered[:WARM])
+    by = Scorer(machine.place(model), CrossEntropy(CLASSES).to(machine.device), machine, "off")
+    score_batches(by, numbered[:WARM], sum(len(raw.index) for raw in numbered[:WARM]), CLASSES)
     wait(machine)
     began = time.perf_counter()
-    scores = judge(by, numbered).scores
+    scores = score_batches(by, numbered, sum(len(raw.index) for raw in numbered), CLASSES).scores
     return len(scores) / (time.perf_counter() - began), scores
 
 
@@ -114,19 +114,20 @@ def main() -> None:
     print("        training    memory   data   move  forward  backward  optimizer")
     for precision in ("fp32", "bf16", "fp16") if gpu else ("fp32", "bf16"):
         machine = settle(options.device, precision)
-        laps = Laps(machine.device)
+        machine.use()
+        step_times = StepTimes(machine.device)
         if gpu:
             torch.cuda.reset_peak_memory_stats()
-        speed = trained(network(False), data, machine, laps)
+        speed = trained(network(False), data, machine, step_times)
         memory = f"{torch.cuda.max_memory_allocated() / 1e9:.2f} GB" if gpu else "-"
-        share = laps.shares
+        share = step_times.shares
         print(
             f"{precision:5} {speed:8.1f} c/s {memory:>9} {share['data']:6.1%} {share['move']:6.1%} "
             f"{share['forward']:8.1%} {share['backward']:9.1%} {share['update']:10.1%}"
         )
-    speed, scores = judged(network(False), data, settle(options.device, "fp32"))
-    print(f"judging {speed:.1f} clips/s in fp32")
-    _, expected = judged(network(False), data[:2], settle("cpu", "fp32"))
+    speed, scores = scored(network(False), data, settle(options.device, "fp32"))
+    print(f"scoring {speed:.1f} clips/s in fp32")
+    _, expected = scored(network(False), data[:2], settle("cpu", "fp32"))
     print(f"scores differ from the CPU's by {np.abs(scores[: len(expected)] - expected).max():.1e} at most")
 
 

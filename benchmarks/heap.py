@@ -1,4 +1,4 @@
-"""What keeping freed memory adds (`soundbench/heap.py`): clips/s of a bare loop with it over those without, by turns.
+"""What keeping freed memory (`soundbench/cli/memory.py`) adds: clips/s of a bare loop with it over those without.
 
     python benchmarks/heap.py [--only NAME ...] [--rounds 5] [--batch 16] [--write]
 

@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     machine = settle(device="cpu")
-    torch.set_num_threads(machine.threads)
+    machine.use()
     lines = [
         "# What lengths cost",
         "",

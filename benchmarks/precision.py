@@ -15,7 +15,6 @@ import statistics
 import time
 from pathlib import Path
 
-import attrs
 import numpy as np
 import torch
 from engine import CLASSES, batches, network
@@ -74,9 +73,9 @@ def judge(run: Path) -> None:
     print(f"stored predictions: {(stored == truth).mean():.4f} of {len(rows)} clips")
     paths = [Path(row["path"]) for row in rows]
     for precision in PRECISIONS:
-        model.judge = attrs.evolve(model.judge, precision=precision)
         began = time.perf_counter()
-        judged = [found for _, found in model.predict_files(paths)]
+        with Machine(torch.device("cpu"), precision, 1, False).autocast():
+            judged = [found for _, found in model.predict_files(paths)]
         seconds = time.perf_counter() - began
         labels = [found.label for found in judged if isinstance(found, Prediction)]
         accuracy = np.mean([model.classes.index(label) == one for label, one in zip(labels, truth, strict=True)])

@@ -24,11 +24,11 @@ from soundbench_plugins.optimizer.adamw import adamw
 from soundbench_plugins.scheduler.constant import constant
 
 from soundbench import distributed
-from soundbench.launching import launch
+from soundbench.cli.launch import launch
 from soundbench.loading import Order
+from soundbench.loop import train
 from soundbench.machine import settle
-from soundbench.step import TrainStep
-from soundbench.training import Parts, Rules, train
+from soundbench.step import Rules, TrainSetup, TrainStep
 from soundbench.weights import parameter_groups
 
 PAGE = Path(__file__).parent / "results" / "processes.md"
@@ -40,12 +40,13 @@ def turn(steps: int, batch: int, small: bool) -> tuple[float, str]:
         distributed.join("cpu")
         world = distributed.world()
         machine = settle("cpu", local_world=distributed.local_world())
+        machine.use()
         model = network(small)
         machine.place(model)
         data = batches(steps, batch // world, 1.0 if small else 3.0)
         plan = Order(np.arange(steps * batch), batch, 0, distributed.rank(), world)
         optimizer = adamw(parameter_groups(model))
-        parts = Parts(
+        parts = TrainSetup(
             model,
             distributed.wrap(TrainStep(model, [], CrossEntropy(CLASSES), 0), machine.device),
             [],
@@ -65,8 +66,8 @@ def turn(steps: int, batch: int, small: bool) -> tuple[float, str]:
                 lambda _first: data * 2,
                 Path(folder),
                 validate=lambda: None,
-                tell=lambda hook, **_: None,
-                on_better=lambda: None,
+                notify=lambda hook, **_: None,
+                on_better=lambda _: None,
                 on_epoch=lambda row: rates.append(row["clips_per_second"]),
             )
         return rates[-1], f"{machine.precision}, {machine.threads} thread{'s' * (machine.threads > 1)} each"

@@ -20,8 +20,8 @@ from engine import CLASSES, network
 from soundbench_plugins.loss.cross_entropy import CrossEntropy
 
 from soundbench.classifier import Classifier
-from soundbench.judging import Grid, Judge
 from soundbench.machine import settle
+from soundbench.scoring import Grid, Scorer
 from soundbench.streaming import Stream
 
 RATE, WINDOW = 16000, 48000
@@ -70,9 +70,10 @@ def main() -> None:
     arguments.add_argument("--memory", type=int, default=60)
     given = arguments.parse_args()
     machine = settle("cpu", "fp32")
+    machine.use()
     model = network(False)
     machine.place(model)
-    judge = Judge(model, CrossEntropy(CLASSES), machine, "off")
+    judge = Scorer(model, CrossEntropy(CLASSES), machine, "off")
     classifier = Classifier(judge, [str(number) for number in range(CLASSES)], RATE, Grid(WINDOW, WINDOW))
     for _ in range(5):
         classifier.predict(np.zeros(WINDOW, np.float32), RATE)

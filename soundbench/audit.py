@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from soundbench import audio
 from soundbench.clips import ClipTable
-from soundbench.cores import cores
 from soundbench.errors import SoundError
+from soundbench.machine import cores
 from soundbench.splits import PARTS, SplitResult, split
 
 if TYPE_CHECKING:

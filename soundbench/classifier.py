@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import attrs
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from soundbench import assembly, checkpoints, distributed, hearing, judging
+from soundbench import assembly, checkpoints, distributed, hearing
 from soundbench import recipe as recipes
 from soundbench.errors import CallError, SoundError
 from soundbench.events import Event, EventFinder, EventRules
 from soundbench.hearing import Sound
-from soundbench.judging import Grid, Judge
 from soundbench.loading import RawBatch, pack
 from soundbench.machine import settle
 from soundbench.network import Network, shortest_samples
 from soundbench.predictions import Ended, Heard, Prediction, WindowPrediction
-
-if TYPE_CHECKING:
-    from soundbench.streaming import Item
+from soundbench.scoring import Grid, Scorer, WindowMean
+from soundbench.streaming import Item, stream
 
 __all__ = ["Classifier", "load"]
 
@@ -38,7 +35,7 @@ MINUTE, BATCH = 60, 32
 def load(path: str | Path, *, device: str = "auto", trust_code: bool = False) -> Classifier:
     """The classifier of a run directory, or of its `model/` folder copied anywhere.
 
-    On a CPU under glibc this process keeps what memory it frees from then on; `docs/running.md` says why.
+    Nothing of the process is changed: its threads, signals and memory are its owner's.
 
     Args:
         path: the folder.
@@ -61,21 +58,20 @@ def load(path: str | Path, *, device: str = "auto", trust_code: bool = False) ->
     model = recipes.read_model(tables, base=folder, trust_code=trust_code, source=source)
     network, loss = assembly.make_network(model, source, folder / "assets")
     checkpoints.load_weights(folder, network, len(model.classes))
-    threads = torch.get_num_threads()
     fits = getattr(network.backbone, "channels_last", True)
-    machine = settle(device, precision="fp32", threads=threads, local_rank=distributed.local_rank(), fits=fits)
+    machine = settle(device, precision="fp32", local_rank=distributed.local_rank(), fits=fits)
     machine.place(network).eval()
     grid = Grid(model.audio.window_samples, model.audio.hop_samples, model.audio.trim)
-    judge = Judge(network, loss, machine, model.audio.level)
+    scorer = Scorer(network, loss, machine, model.audio.level)
     thresholds = (model.thresholds or [0.5] * len(model.classes)) if model.multilabel else None
-    return Classifier(judge, model.classes, model.audio.rate, grid, thresholds)
+    return Classifier(scorer, model.classes, model.audio.rate, grid, thresholds)
 
 
 class Classifier:
-    """Judges sounds with a trained network, in its judging mode; several threads may use one.
+    """Scores sounds with a trained network, in its evaluation mode; several threads may use one.
 
     Args:
-        judge: the network on its device, and how it is brought to bear.
+        scorer: the network on its device.
         classes: their names, in the order of the logits.
         rate: samples a second that the network hears.
         grid: how a sound is cut into windows.
@@ -83,16 +79,16 @@ class Classifier:
     """
 
     def __init__(
-        self, judge: Judge, classes: Sequence[str], rate: int, grid: Grid, thresholds: Sequence[float] | None = None
+        self, scorer: Scorer, classes: Sequence[str], rate: int, grid: Grid, thresholds: Sequence[float] | None = None
     ) -> None:
-        self.judge, self.classes, self.rate, self.grid = judge, tuple(classes), rate, grid
+        self.scorer, self.classes, self.rate, self.grid = scorer, tuple(classes), rate, grid
         self.thresholds = thresholds
-        judge.network.eval()
+        scorer.network.eval()
 
     @property
     def network(self) -> Network:
         """The network, waveform in, logits out."""
-        return self.judge.network
+        return self.scorer.network
 
     @overload
     def predict(
@@ -229,8 +225,6 @@ class Classifier:
             gate: dB of full scale; quieter windows are not judged, and nothing sounds in them. None judges all.
             rules: what makes an event; None for `event_rules()`.
         """
-        from soundbench.streaming import stream
-
         return stream(self, blocks, rate, window=window, hop=hop, gate=gate, rules=rules)
 
     def grid_of(self, window: float | None, hop: float | None) -> Grid:
@@ -265,16 +259,8 @@ class Classifier:
             batch: windows that go through the network together; None for those of a minute of sound, at most 32.
         """
         sounds = sound if isinstance(sound, list) else [sound]
-        means = _means(self.flow(sounds, rate, window=window, hop=hop, batch=batch, compute=self.embedded))
+        means = _means(self.flow(sounds, rate, window=window, hop=hop, batch=batch, compute=self.scorer.embeddings))
         return np.stack(means) if isinstance(sound, list) else means[0]
-
-    def scored(self, raw: RawBatch) -> Values:
-        """The scores of windows, `(B, K)`."""
-        return judging.scores(self.judge, raw)
-
-    def embedded(self, raw: RawBatch) -> Values:
-        """The embeddings of windows, `(B, D)`."""
-        return judging.embeddings(self.judge, raw)
 
     def flow(
         self,
@@ -294,10 +280,10 @@ class Classifier:
             window: seconds of a window; None for the model's own.
             hop: seconds between the beginnings of windows; None for the window, or the model's own where that is too.
             batch: windows that go through the network together, of one sound or of several; None as for `predict`.
-            compute: what is wanted of them: `scored` or `embedded`.
+            compute: what is wanted of them: the scorer's `scores` or `embeddings`.
         """
         grid = self.grid_of(window, hop)
-        compute = compute or self.scored
+        compute = compute or self.scorer.scores
         batch = batch or min(max(MINUTE * self.rate // grid.window, 1), BATCH)
         waiting: list[tuple[int, hearing.Window] | Ended] = []
         count = 0
@@ -382,11 +368,10 @@ def _means(flow: Iterable[Heard | Ended]) -> list[Values]:
 
 def _averaged(flow: Iterable[Heard | Ended]) -> Iterator[tuple[int, Values | SoundError]]:
     """The mean of each sound's windows, or what is wrong with it."""
-    total: NDArray[np.float64] | float = 0.0
-    count = 0
+    mean = WindowMean()
     for one in flow:
         if isinstance(one, Heard):
-            total, count = total + one.values.astype(np.float64), count + 1
+            mean.add(one.values)
         else:
-            yield one.sound, one.error or np.asarray(total / count, np.float32)
-            total, count = 0.0, 0
+            yield one.sound, one.error or mean.take()
+            mean.clear()

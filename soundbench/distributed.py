@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from soundbench.errors import CallError, LostProcess, SoundbenchError
-from soundbench.launching import started_by
+from soundbench.machine import started_by
 
 __all__ = [
     "barrier",

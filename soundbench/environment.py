@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from soundbench import distributed
 from soundbench.clips import ClipTable
-from soundbench.cores import cores
 from soundbench.errors import CallError, DataError
-from soundbench.machine import Machine, settle
+from soundbench.machine import Machine, cores, settle
 from soundbench.recipe import Recipe
 
 __all__ = [
@@ -51,9 +50,9 @@ def settle_recipe(recipe: Recipe) -> tuple[Machine, Recipe]:
         distributed.local_world(),
         getattr(recipe.backbone.component.obj, "channels_last", True),
     )
-    device = (
-        train.device if ":" in train.device else machine.device.type
-    )  # without a number, each process takes its own
+    machine.use()
+    # Without a number, each process takes its own.
+    device = train.device if ":" in train.device else machine.device.type
     settled = {"device": device, **{name: getattr(machine, name) for name in _SETTLED}}
     return machine, recipe.with_tables(train=attrs.evolve(train, **settled))
 

@@ -21,13 +21,13 @@ from soundbench.clips import ClipTable
 from soundbench.contracts import Clip, Dataset
 from soundbench.environment import fingerprint
 from soundbench.errors import CallError, DataError, RunError
-from soundbench.judging import Judged, judge_clips
+from soundbench.log import Log, Say, to_stderr
 from soundbench.recipe import Part, Recipe
 from soundbench.results import skipped
 from soundbench.rundir import RunDirectory
+from soundbench.scoring import ClipScores, score_clips
 from soundbench.splits import split
 from soundbench.store import Store, open_store
-from soundbench.telling import Log, Say, to_stderr
 
 __all__ = ["evaluate"]
 
@@ -107,14 +107,14 @@ def evaluate(
             raise DataError("no clip is left to judge: none can be read")
         if sound.part is not None:
             _refuse_changed(directory, fingerprint(sound.table, sound.part, store.lengths))
-        judged = judge_clips(classifier.judge, store, sound.table, rows, classifier.grid, recipe.train.batch)
+        judged = score_clips(classifier.scorer, store, sound.table, rows, classifier.grid, recipe.train.batch)
         found = {
             "name": f"{recipe.name}, judged on {sound.name}",
             "protocol": _protocol(directory, recipe, sound, checkpoint, notes),
             **_figures(directory, recipe, sound.table, judged, classifier.thresholds),
             "skipped": skipped(sound.table, store),
-            "device": str(classifier.judge.machine.device),
-            "precision": classifier.judge.precision,
+            "device": str(classifier.scorer.machine.device),
+            "precision": "fp32",
             "seconds": round(time.monotonic() - began, 1),
             "command": _command(directory, dataset, checkpoint, trust_code),
         }
@@ -271,7 +271,7 @@ def _refuse_changed(run: RunDirectory, data: str) -> None:
 
 
 def _figures(
-    run: RunDirectory, recipe: Recipe, table: ClipTable, judged: Judged, thresholds: Sequence[float] | None
+    run: RunDirectory, recipe: Recipe, table: ClipTable, judged: ClipScores, thresholds: Sequence[float] | None
 ) -> dict[str, Any]:
     targets, groups, seed = table.targets(judged.index), table.group_codes[judged.index], recipe.train.seed
     if thresholds is not None:

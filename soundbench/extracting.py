@@ -30,14 +30,14 @@ from soundbench.environment import agreed_fingerprint, refuse_other_recipes, set
 from soundbench.errors import DataError, RunError
 from soundbench.features import Blocks, Features
 from soundbench.loading import RawBatch, on_device, window_grid
+from soundbench.log import Log, Say, to_stderr
 from soundbench.machine import Machine
 from soundbench.network import Network
-from soundbench.parts import initialize
 from soundbench.progress import clock
 from soundbench.recipe import Recipe
+from soundbench.setup import initialize
 from soundbench.store import Store, open_store
 from soundbench.structuring import plain
-from soundbench.telling import Log, Say, to_stderr
 from soundbench.wording import megabytes
 
 __all__ = ["extract", "features_of"]

@@ -14,10 +14,10 @@ from soundbench import assembly, distributed, report, rundir, statistics, taggin
 from soundbench import recipe as recipes
 from soundbench.clips import ClipTable, Fold
 from soundbench.errors import Problem, RecipeError
+from soundbench.log import Say, resume_line, to_stderr
 from soundbench.recipe import Recipe
 from soundbench.rundir import RunDirectory
 from soundbench.running import device_set, new_directory, resume, run
-from soundbench.telling import Say, resume_line, to_stderr
 
 __all__ = ["FOLDS", "resume_folds", "run_folds"]
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from soundbench import audio
 from soundbench.errors import CallError, SoundError
-from soundbench.judging import Grid
 from soundbench.loading import window_grid
+from soundbench.scoring import Grid
 from soundbench.store import quantize
 
 __all__ = ["Sound", "Window", "hear", "listen", "rereadable", "windows"]

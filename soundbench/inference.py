@@ -24,6 +24,7 @@ from soundbench.formats import LABELS, Format, Row
 from soundbench.journal import Journal
 from soundbench.predictions import Ended, Heard
 from soundbench.progress import Progress
+from soundbench.scoring import WindowMean
 
 __all__ = ["Done", "Wanted", "embed_into", "judge_into", "judge_sounds", "model_digest", "plot_sound", "sizes"]
 
@@ -87,14 +88,14 @@ def judge_sounds(
     """
     finder = EventFinder(classifier.classes, wanted.rules)
     found: list[Row] = []
-    total, count = np.zeros(len(classifier.classes)), 0
+    mean = WindowMean()
     for one in _told(classifier.flow(paths, window=wanted.window, hop=wanted.hop, batch=wanted.batch), paths, progress):
         path = str(paths[one.sound])
         if isinstance(one, Heard):
             if kept is not None:
                 kept.append(one)
             if wanted.per == "clip":
-                total, count = total + one.values, count + 1
+                mean.add(one.values)
             elif wanted.per == "window":
                 yield _row(classifier, path, one.values, wanted, (one.start, one.end))
             else:
@@ -102,13 +103,14 @@ def judge_sounds(
                 found += [_event(path, **event.to_dict()) for event in events]
             continue
         if not one.error and wanted.per == "clip":
-            yield _row(classifier, path, np.asarray(total / count, np.float32), wanted, (None, None))
+            yield _row(classifier, path, mean.take(), wanted, (None, None))
         elif not one.error and wanted.per == "event":
             found += [_event(path, **event.to_dict()) for event in finder.finish()]
             yield from sorted(found, key=lambda row: row.start or 0.0)
         yield Done(paths[one.sound], one.seconds, one.error.reason if one.error else None)
         finder = EventFinder(classifier.classes, wanted.rules)
-        found, total, count = [], np.zeros(len(classifier.classes)), 0
+        found = []
+        mean.clear()
 
 
 def _row(
@@ -276,21 +278,22 @@ def embed_into(
 
     def work(out: Journal, left: list[Path]) -> None:
         spans: list[tuple[float, float]] = []
-        total: Any = 0.0
-        compute = classifier.embedded
+        mean = WindowMean()
+        compute = classifier.scorer.embeddings
         flow = classifier.flow(left, window=wanted.window, hop=wanted.hop, batch=wanted.batch, compute=compute)
         for one in _told(flow, left, progress(left)):
             if isinstance(one, Heard):
                 spans.append((one.start, one.end))
-                total = total + one.values.astype(np.float64)
+                mean.add(one.values)
                 if wanted.per == "window":
                     out.write(one.values.astype("<f4").tobytes())
                 continue
             if wanted.per == "clip" and not one.error:
-                out.write((total / len(spans)).astype("<f4").tobytes())
+                out.write(mean.take().astype("<f4").tobytes())
                 spans = [(spans[0][0], spans[-1][1])]
             out.done(str(left[one.sound]), one.error.reason if one.error else None, spans=spans)
-            spans, total = [], 0.0
+            spans = []
+            mean.clear()
 
     def merge(records: list[journal.Record]) -> None:
         rows = [(record["path"], *span) for record in records for span in record["spans"]]

@@ -34,7 +34,7 @@ __all__ = [
     "RawBatch",
     "class_weights",
     "balanced_order",
-    "judging_batches",
+    "scoring_batches",
     "members",
     "on_device",
     "pack",
@@ -164,8 +164,8 @@ class _TrainingWindows(Dataset[RawBatch]):
         return _read(self.store, self.table, rows, starts, self.window, positions)
 
 
-class _JudgingWindows(Dataset[RawBatch]):
-    """Item k is the k-th batch of the windows of the judging grid."""
+class _ScoringWindows(Dataset[RawBatch]):
+    """Item k is the k-th batch of the windows of the scoring grid."""
 
     def __init__(
         self, store: Store | Features, table: ClipTable, rows: Rows, starts: NDArray[np.int64], window: int, batch: int
@@ -217,12 +217,12 @@ def training_batches(
     return _loader(_TrainingWindows(store, table, plan, window), steps, workers)
 
 
-def judging_batches(
+def scoring_batches(
     store: Store | Features, table: ClipTable, rows: Rows, window: int, hop: int, batch: int, workers: int = 0
 ) -> Iterable[RawBatch]:
     """The windows of `rows`, in their order; `index` says which row of the table each window is of."""
     owner, starts = window_grid(store.lengths[rows], window, hop)
-    windows = _JudgingWindows(store, table, rows[owner], starts, window, batch)
+    windows = _ScoringWindows(store, table, rows[owner], starts, window, batch)
     return _loader(windows, _Steps(0, len(windows)), workers)
 
 

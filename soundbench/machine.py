@@ -1,26 +1,40 @@
 """What the machine can do, and what `auto` therefore means: settled once at the start of a run, and recorded.
 
-The rules follow measurements kept in `benchmarks/results/`.
+The rules follow measurements kept in `benchmarks/results/`. Importing this imports no torch: what only counts cores, or
+asks who has started this process, does not wait for it.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Literal
 
 import attrs
-import torch
-from torch import nn
 
-from soundbench import heap
-from soundbench.cores import cores
 from soundbench.errors import CallError
 
-__all__ = ["Machine", "settle"]
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+__all__ = ["Machine", "cores", "settle", "started_by"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+def cores() -> int:
+    """Of the machine, those that this process is not kept off (`taskset`, SLURM, containers' sets of CPUs)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def started_by() -> str | None:
+    """What has started this process as one of several, by what it has put into the environment; None for nobody."""
+    if "WORLD_SIZE" in os.environ:  # a world of one is nobody's, as torchrun or a container platform may have said
+        return "torchrun" if int(os.environ["WORLD_SIZE"]) > 1 else None
+    # Of the job step, not of the job: a program in a batch script is one, however many tasks the job may have.
+    return "srun" if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 else None
 
 
 @attrs.frozen
@@ -29,7 +43,7 @@ class Machine:
 
     Attributes:
         device: where tensors live.
-        precision: of the network's forward pass in training; judging is always float32.
+        precision: of the network's forward pass in training; scoring is always float32.
         threads: of this process, for computing on a CPU.
         channels_last: whether images are stored with their channels last.
     """
@@ -39,15 +53,42 @@ class Machine:
     threads: int
     channels_last: bool
 
-    def autocast(self, precision: Precision | None = None) -> AbstractContextManager[object]:
-        """The context in which a forward pass runs in this machine's precision, or in another."""
-        precision = precision or self.precision
-        if precision == "fp32":
+    def use(self) -> None:
+        """Compute with that many threads on that device from now on; for who owns the process, as a run does."""
+        import torch
+
+        torch.set_num_threads(self.threads)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+            torch.backends.cudnn.allow_tf32 = False  # float32 is float32: a run must not depend on the device
+
+    @contextmanager
+    def exact(self) -> Iterator[None]:
+        """While float32 is float32 on a GPU too: a score must not depend on the device."""
+        import torch
+
+        cudnn = torch.backends.cudnn
+        if self.device.type != "cuda" or not cudnn.allow_tf32:
+            yield
+            return
+        cudnn.allow_tf32 = False
+        try:
+            yield
+        finally:
+            cudnn.allow_tf32 = True
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context in which a forward pass of training runs in this machine's precision."""
+        import torch
+
+        if self.precision == "fp32":
             return nullcontext()
-        return torch.autocast(self.device.type, dtype=_DTYPES[precision])
+        return torch.autocast(self.device.type, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[self.precision])
 
     def place(self, module: nn.Module) -> nn.Module:
         """The module on the device, images channels last where that was settled."""
+        import torch
+
         module = module.to(self.device)
         return module.to(memory_format=torch.channels_last) if self.channels_last else module  # type: ignore[call-overload]
 
@@ -62,7 +103,7 @@ def settle(
     local_world: int = 1,
     fits: bool = True,
 ) -> Machine:
-    """Settle what `auto` means here; set this process's number of threads, and on a CPU how it keeps memory.
+    """Settle what `auto` means here; nothing of the process is changed.
 
     Several processes of a machine share its cores: threads that were settled for fewer are cut to a process's share.
 
@@ -82,9 +123,6 @@ def settle(
     where = _device(device, local_rank)
     share = max(1, cores() // local_world - workers)
     count = share if threads == "auto" else threads if local_world == 1 else min(threads, share)
-    torch.set_num_threads(count)
-    if where.type == "cpu":
-        heap.keep()
     chosen = _precision(where) if precision == "auto" else precision
     if chosen == "fp16" and where.type == "cpu":
         raise CallError("train.precision: fp16 needs a GPU; on a CPU use 'bf16' or 'fp32'")
@@ -93,6 +131,8 @@ def settle(
 
 
 def _device(name: str, local_rank: int) -> torch.device:
+    import torch
+
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -107,19 +147,15 @@ def _device(name: str, local_rank: int) -> torch.device:
         device = torch.device("cuda", local_rank if device.index is None else device.index)
         if device.index >= torch.cuda.device_count():
             raise CallError(f"device {name!r} was asked for, but there are {torch.cuda.device_count()} CUDA devices")
-        torch.cuda.set_device(device)
-        torch.backends.cudnn.allow_tf32 = False  # float32 is float32: a score must not depend on the device
     return device
 
 
 def _precision(device: torch.device) -> Precision:
     """bf16 where the hardware multiplies it faster than float32, fp16 on older GPUs, float32 elsewhere."""
+    import torch
+
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
-    return "bf16" if _has_amx() else "fp32"
-
-
-def _has_amx() -> bool:
-    """Whether the processor has matrix units for bf16; without them bf16 was measured slower than float32."""
-    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return bool(probe and probe())
+    # Without matrix units for bf16 it was measured slower than float32.
+    matrix_units = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return "bf16" if matrix_units() else "fp32"

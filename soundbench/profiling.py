@@ -13,7 +13,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from soundbench import files
-from soundbench.laps import Laps, advice
+from soundbench.timing import StepTimes, advice
 
 __all__ = ["Profile"]
 
@@ -31,16 +31,22 @@ class Profile:
     Args:
         network: whose layers are told apart.
         device: that it is on.
-        laps: of the trainer.
+        times: of the trainer's steps.
         workers: `train.workers`, for advice.
         path: the page.
         say: is told where it is.
     """
 
     def __init__(
-        self, network: nn.Module, device: torch.device, laps: Laps, workers: int, path: Path, say: Callable[[str], None]
+        self,
+        network: nn.Module,
+        device: torch.device,
+        times: StepTimes,
+        workers: int,
+        path: Path,
+        say: Callable[[str], None],
     ) -> None:
-        self.network, self.cuda, self.laps, self.workers = network, device.type == "cuda", laps, workers
+        self.network, self.cuda, self.times, self.workers = network, device.type == "cuda", times, workers
         self.path, self.say = path, say
         self.types = {name: type(module).__name__ for name, module in network.named_modules()}
         self.first = self.last = 0
@@ -106,8 +112,8 @@ class Profile:
         rows = [(f"{name} ({self.types[name]})", *found) for name, found in own.items()]
         yield from ("", f"Forward, by layer, each {told}", *_ranked(("layer", *head), rows, forward))
         yield from ("", "Forward, backward and optimizer, by operation", *self._operations(averages, steps))
-        yield from ("", self.laps.line(), "")
-        helps = advice(self.laps.shares, self.workers)
+        yield from ("", self.times.line(), "")
+        helps = advice(self.times.shares, self.workers)
         yield "What would help: " + ("; ".join(helps) if helps else "a faster network: nothing else takes much.")
 
     def _operations(self, averages: Any, steps: int) -> Iterator[str]:

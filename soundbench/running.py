@@ -1,18 +1,26 @@
-"""The conductor: a recipe in, a run directory out."""
+"""A run from recipe to report: one stage after the other, in the order of the sound's way; and going on with one."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 
-from soundbench import checkpoints, distributed, rundir
+from soundbench import assembly, checkpoints, distributed, rundir, stages
 from soundbench import recipe as recipes
+from soundbench.contracts import RunInfo
 from soundbench.environment import shared_threads
+from soundbench.log import Log, Say, resume_line, to_stderr
 from soundbench.recipe import Recipe
 from soundbench.rundir import RunDirectory
-from soundbench.session import Session
-from soundbench.telling import Log, Say, to_stderr
+from soundbench.setup import advising_on_memory, initialize
+from soundbench.stages import Opened, Prepared
+from soundbench.stopping import Stop
+from soundbench.timing import StepTimes, advice
 
 __all__ = ["device_set", "new_directory", "resume", "run"]
 
@@ -30,23 +38,26 @@ def run(
     profile: bool = False,
     say: Say = to_stderr,
 ) -> RunDirectory:
-    """Train and judge what a recipe describes.
+    """Train and evaluate what a recipe describes.
 
     Args:
         recipe: as `soundbench.Recipe` or `recipe.read` give it.
         out: the run directory, which must be empty or not be there; by default a new one under `runs/`.
         cache: the folder of decoded sound; True for the user's own, False for one that goes with the run.
-        profile: whether to look closely at a few steps; `profile.txt` then tells what takes their time.
-        say: what is told of the work; by default lines on standard error.
+        profile: whether to look closely at a few steps; `profile.txt` then says what takes their time.
+        say: is given each line of progress; by default they go to standard error.
 
     Raises:
         SoundbenchError: a mistake in the recipe, unusable data, or a failure while working.
     """
+    began, log = time.monotonic(), Log(say)
     distributed.join(recipe.train.device)
-    session = Session(recipe, cache, say, profile)
-    session.initialize()
-    session.begin(new_directory(out, session.recipe.name))
-    return session.train_and_judge(None)
+    prepared = stages.prepare(recipe)
+    initialize(prepared.recipe, prepared.made, log)
+    directory = new_directory(out, prepared.recipe.name)
+    log.open(directory)
+    distributed.from_main(lambda: _write_recipe(prepared.recipe, directory))
+    return _conduct(prepared, directory, None, log, cache=cache, profile=profile, began=began)
 
 
 def resume(
@@ -71,18 +82,93 @@ def resume(
     Raises:
         RunError: no run directory, changed data, or checkpoints that cannot be read.
     """
+    began, log = time.monotonic(), Log(say)
     found = RunDirectory.open(directory)
     recipe = recipes.read(found.recipe, device_set(device), trust_code=trust_code)
     distributed.join(recipe.train.device)
     if distributed.from_main(found.report_json.exists):
-        Log(say)(f"{found.path}: this run is finished; nothing to resume")
+        log(f"{found.path}: this run is finished; nothing to resume")
         return found
-    session = Session(_shared_out(recipe, found), cache, say, profile)
-    session.open(found)
-    state = distributed.from_main(lambda: checkpoints.latest(found.checkpoints, session.say))
+    prepared = stages.prepare(_shared_out(recipe, found))
+    log.open(found)
+    state = distributed.from_main(lambda: checkpoints.latest(found.checkpoints, log))
     if state is None:
-        session.initialize()
-    return session.train_and_judge(state)
+        initialize(prepared.recipe, prepared.made, log)
+    return _conduct(prepared, found, state, log, cache=cache, profile=profile, began=began)
+
+
+def _conduct(
+    prepared: Prepared,
+    directory: RunDirectory,
+    state: Mapping[str, Any] | None,
+    log: Log,
+    *,
+    cache: Path | bool,
+    profile: bool,
+    began: float,
+) -> RunDirectory:
+    """Open the sound, train, score the test set once, and write the report."""
+    recipe, times = prepared.recipe, StepTimes(prepared.machine.device)
+    stop = Stop(aloud=distributed.is_main())
+    with _reported(recipe, directory, log) as observed, stop.listening(), advising_on_memory(recipe):
+        with stages.open_sound(prepared, directory, cache, state, log) as opened:
+            notify = observed(opened, state)
+            trained = stages.train(opened, state, log, notify=notify, stop=stop, times=times, profile=profile)
+            scored = stages.score_test(trained)
+            report = stages.write_report(scored, began, log)
+            notify("run_finished", report=report)
+        if times.steps:
+            log("; ".join([times.line(), *advice(times.shares, recipe.train.workers)]))
+    return directory
+
+
+@contextmanager
+def _reported(
+    recipe: Recipe, directory: RunDirectory, log: Log
+) -> Iterator[Callable[[Opened, Mapping[str, Any] | None], stages.Notify]]:
+    """Let observers know how a run goes, once it is opened; where it fails, say how to go on, too."""
+    notify: stages.Notify = _notify_nobody
+
+    def observed(opened: Opened, state: Mapping[str, Any] | None) -> stages.Notify:
+        nonlocal notify
+        if distributed.is_main():
+            notify = assembly.make_observers(recipe, _info(opened, state), log).tell
+        notify("run_started")
+        return notify
+
+    try:
+        yield observed
+    except BaseException as error:
+        notify("run_failed", error=error)
+        note = f"stopped; to go on: {resume_line(recipe, directory)}"
+        error.add_note(note)  # for who has started several processes: the one that says it may be dead
+        log(note)
+        raise
+
+
+def _notify_nobody(_hook: str, **_arguments: Any) -> None:
+    """Observers live in the main process alone."""
+
+
+def _info(opened: Opened, state: Mapping[str, Any] | None) -> RunInfo:
+    prepared = opened.prepared
+    clips = {name: len(rows) for name, rows in opened.parts.items()}
+    return RunInfo(
+        directory=opened.directory.path,
+        name=prepared.recipe.name,
+        recipe=prepared.recipe.tables(),
+        classes=prepared.table.classes,
+        clips={**clips, "purged": len(prepared.cut.rows("purged"))},
+        epochs=prepared.recipe.train.epochs,
+        steps_per_epoch=prepared.plan(opened.parts["train"]).steps,
+        start_step=int(state["step"]) if state else 0,
+    )
+
+
+def _write_recipe(recipe: Recipe, directory: RunDirectory) -> None:
+    """Write down what is run, before any sound is read."""
+    recipes.write_code(recipe, directory.model / "code")
+    rundir.write_text(directory.recipe, recipes.relocated(recipe, "./model/code").to_toml())
 
 
 def _shared_out(recipe: Recipe, directory: RunDirectory) -> Recipe:

@@ -26,9 +26,9 @@ import numpy as np
 
 from soundbench import audio
 from soundbench.clips import ClipTable
-from soundbench.cores import cores
 from soundbench.errors import DataError, SoundError
 from soundbench.files import room
+from soundbench.machine import cores
 from soundbench.samples import AUDIO, Index, Quantized, Store, finish, quantize, read_meta
 from soundbench.sounds import Sounds
 from soundbench.wording import megabytes

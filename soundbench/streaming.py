@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import attrs
 import numpy as np
@@ -26,13 +26,11 @@ from soundbench.events import Event, EventFinder, EventRules
 from soundbench.hearing import Window
 from soundbench.loading import pack
 from soundbench.meter import decibels
-from soundbench.predictions import WindowPrediction
+from soundbench.predictions import Prediction, WindowPrediction
+from soundbench.scoring import Grid, Scorer
 from soundbench.store import quantize
 
-if TYPE_CHECKING:
-    from soundbench.classifier import Classifier
-
-__all__ = ["Begun", "Figures", "Stream", "StreamedWindow", "hear_file", "stream"]
+__all__ = ["Begun", "Figures", "Scoring", "Stream", "StreamedWindow", "hear_file", "stream"]
 
 Samples = NDArray[np.float32]
 
@@ -40,6 +38,31 @@ Samples = NDArray[np.float32]
 STRETCH = 0.1
 # How many windows' latencies are kept.
 LATENCIES = 4096
+
+
+class Scoring(Protocol):
+    """What a stream needs of a classifier."""
+
+    @property
+    def scorer(self) -> Scorer:
+        """Scores batches of windows."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names, in the order of the scores."""
+
+    @property
+    def rate(self) -> int:
+        """Samples a second that the network takes."""
+
+    def grid_of(self, window: float | None, hop: float | None) -> Grid:
+        """How sound is cut with windows of so many seconds, and so many between them."""
+
+    def event_rules(self) -> EventRules:
+        """What makes an event, unless a caller says otherwise."""
+
+    def prediction(self, scores: Samples) -> Prediction:
+        """Scores `(K,)` as a prediction."""
 
 
 @attrs.frozen
@@ -115,7 +138,7 @@ class Stream:
 
     def __init__(
         self,
-        classifier: Classifier,
+        classifier: Scoring,
         rate: int | None = None,
         *,
         window: float | None = None,
@@ -251,7 +274,7 @@ class Stream:
         if not windows:
             return []
         rows, scales = [window.samples for window in windows], [window.scale for window in windows]
-        return self.classifier.scored(pack(rows, scales, list(range(len(rows))), len(self.classifier.classes)))
+        return self.classifier.scorer.scores(pack(rows, scales, list(range(len(rows))), len(self.classifier.classes)))
 
     def _known(self, window: Window, scores: Samples | None, level: float, latency: float) -> Iterator[Item]:
         """What a window makes known; `scores` are None of one that was too quiet."""
@@ -293,9 +316,7 @@ def hear_file(stream: Stream, path: Path) -> Iterator[Item]:
     yield from stream.judge()
 
 
-def stream(
-    classifier: Classifier, blocks: Iterable[Samples], rate: int | None = None, **options: Any
-) -> Iterator[Item]:
+def stream(classifier: Scoring, blocks: Iterable[Samples], rate: int | None = None, **options: Any) -> Iterator[Item]:
     """Judge blocks of samples `(S,)` as they come.
 
     Args:

@@ -21,8 +21,8 @@ from soundbench import audio, hearing, sndfile
 from soundbench.classifier import Classifier, load
 from soundbench.errors import CallError, RunError, SoundError
 from soundbench.events import EventRules, find_events
-from soundbench.judging import Grid, Judge
 from soundbench.machine import Machine
+from soundbench.scoring import Grid, Scorer
 
 CLASSES = ("dog", "猫", "a, b", 'say "x"', "🐦")
 
@@ -30,7 +30,7 @@ CLASSES = ("dog", "猫", "a, b", 'say "x"', "🐦")
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
     machine = Machine(torch.device("cpu"), "fp32", 1, False)
-    return Classifier(Judge(toy().eval(), ToyLoss(5), machine, "off"), CLASSES, 8000, Grid(1600, 1600))
+    return Classifier(Scorer(toy().eval(), ToyLoss(5), machine, "off"), CLASSES, 8000, Grid(1600, 1600))
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_windows_are_those_of_the_grid_and_their_mean_is_the_prediction(classifi
 def test_a_long_sound_is_judged_in_blocks_as_it_is_as_a_whole(
     classifier: Classifier, rendered: Path, monkeypatch: pytest.MonkeyPatch, trim: float | Literal["off"]
 ) -> None:
-    whole = Classifier(classifier.judge, CLASSES, 8000, Grid(1600, 1000, trim))
+    whole = Classifier(classifier.scorer, CLASSES, 8000, Grid(1600, 1000, trim))
     wanted, expected = whole.predict(rendered), list(whole.windows(rendered))
     if trim != "off":
         assert expected[0].start > 0.1
@@ -179,7 +179,7 @@ def test_events_are_those_of_the_windows(classifier: Classifier, rendered: Path)
     wanted = find_events(scores, [w.start for w in windows], [w.end for w in windows], CLASSES, rules)
     assert wanted
     assert classifier.events(rendered, hop=0.1, rules=rules) == wanted
-    tagger = Classifier(classifier.judge, CLASSES, 8000, Grid(1600, 1600), [0.1, 0.2, 0.3, 0.4, 0.5])
+    tagger = Classifier(classifier.scorer, CLASSES, 8000, Grid(1600, 1600), [0.1, 0.2, 0.3, 0.4, 0.5])
     assert tagger.event_rules(gap=1).on == (0.1, 0.2, 0.3, 0.4, 0.5)
     assert classifier.event_rules() == EventRules()
 
@@ -242,7 +242,7 @@ def test_no_more_than_a_minute_goes_through_the_network_at_once(
     classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[int] = []
-    monkeypatch.setattr(Classifier, "scored", lambda self, raw: rows.append(len(raw.index)) or np.zeros((rows[-1], 5)))
+    monkeypatch.setattr(Scorer, "scores", lambda self, raw: rows.append(len(raw.index)) or np.zeros((rows[-1], 5)))
     sound = np.full(8000 * 100, 0.1, np.float32)
     for window, wanted in ((0.2, 32), (7.0, 8), (90.0, 1)):
         rows.clear()
@@ -254,7 +254,7 @@ def test_no_more_than_a_minute_goes_through_the_network_at_once(
 
 
 def test_the_hop_of_a_model_is_that_of_its_own_windows(classifier: Classifier, samples: np.ndarray) -> None:
-    dense = Classifier(classifier.judge, CLASSES, 8000, Grid(1600, 400))
+    dense = Classifier(classifier.scorer, CLASSES, 8000, Grid(1600, 400))
     starts = {own: [one.start for one in dense.windows(samples, 8000, window=own)][:3] for own in (None, 0.2, 0.1)}
     assert starts == {None: [0, 0.05, 0.1], 0.2: [0, 0.2, 0.4], 0.1: [0, 0.1, 0.2]}
 
@@ -279,9 +279,9 @@ from test_network import toy
 from toys import ToyLoss
 from soundbench.classifier import Classifier
 from soundbench.events import EventRules, find_events
-from soundbench.judging import Grid, Judge
+from soundbench.scoring import Grid, Scorer
 from soundbench.machine import Machine
-judge = Judge(toy().eval(), ToyLoss(5), Machine(torch.device("cpu"), "fp32", 1, False), "off")
+judge = Scorer(toy().eval(), ToyLoss(5), Machine(torch.device("cpu"), "fp32", 1, False), "off")
 Classifier(judge, list("abcde"), 8000, Grid(80000, 80000)).predict({path!r})
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
@@ -326,7 +326,7 @@ def test_a_run_for_each_fold_is_no_model_but_names_one(tmp_path: Path) -> None:
 def test_with_trimming_silence_at_the_ends_changes_nothing(samples: np.ndarray, tmp_path: Path) -> None:
     machine = Machine(torch.device("cpu"), "fp32", 1, False)
     grids = Grid(1600, 1600), Grid(1600, 1600, trim=40.0)
-    judge = Judge(toy().eval(), ToyLoss(5), machine, "off")
+    judge = Scorer(toy().eval(), ToyLoss(5), machine, "off")
     plain, trimming = (Classifier(judge, CLASSES, 8000, grid) for grid in grids)
     samples = samples[:4800]
     wanted = plain.predict(samples, rate=8000).scores
@@ -342,9 +342,9 @@ def test_with_trimming_silence_at_the_ends_changes_nothing(samples: np.ndarray, 
 def test_with_a_level_how_loud_a_sound_is_changes_nothing(samples: np.ndarray) -> None:
     machine = Machine(torch.device("cpu"), "fp32", 1, False)
     grid = Grid(1600, 1600)
-    levelled = Classifier(Judge(toy().eval(), ToyLoss(5), machine, -20), CLASSES, 8000, grid)
+    levelled = Classifier(Scorer(toy().eval(), ToyLoss(5), machine, -20), CLASSES, 8000, grid)
     loud, quiet = (levelled.predict(gain * samples, rate=8000).scores for gain in (1.0, 0.1))
     assert quiet == pytest.approx(loud, abs=1e-3)
-    plain = Classifier(Judge(toy().eval(), ToyLoss(5), machine, "off"), CLASSES, 8000, grid)
+    plain = Classifier(Scorer(toy().eval(), ToyLoss(5), machine, "off"), CLASSES, 8000, grid)
     loud, quiet = (plain.predict(gain * samples, rate=8000).scores for gain in (1.0, 0.1))
     assert quiet != pytest.approx(loud, abs=1e-2)

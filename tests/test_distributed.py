@@ -15,11 +15,10 @@ import torch
 from soundbench import distributed, rundir, running
 from soundbench.environment import refuse_other_recipes, shared_threads
 from soundbench.errors import CallError, LostProcess, Problem, RecipeError, RunError, SoundError
-from soundbench.launching import started_by
-from soundbench.machine import settle
-from soundbench.parts import saying_what_to_lower
+from soundbench.machine import settle, started_by
 from soundbench.recipe import Recipe
 from soundbench.rundir import RunDirectory
+from soundbench.setup import advising_on_memory
 
 
 @pytest.fixture(autouse=True)
@@ -213,13 +212,13 @@ def test_memory_that_runs_out_is_told_with_what_to_lower(only_toys: None) -> Non
 
     recipe = Recipe(**NAMES, dataset="noise", backbone="conv", pooling="mean", train={"batch": 48, "accumulate": 2})
     for spend in (lambda: torch.empty(1 << 60), lambda: bytearray(1 << 60), _out_of_gpu):
-        with pytest.raises(RunError) as caught, saying_what_to_lower(recipe):
+        with pytest.raises(RunError) as caught, advising_on_memory(recipe):
             spend()
         assert str(caught.value) == (
             "out of memory with train.batch = 48 and audio.window = 3.0; lower one of them, or raise "
             "train.accumulate (2), and a batch goes through in as many pieces"
         )
-    with pytest.raises(RuntimeError, match="another"), saying_what_to_lower(recipe):
+    with pytest.raises(RuntimeError, match="another"), advising_on_memory(recipe):
         raise RuntimeError("another")
 
 

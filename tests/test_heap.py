@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from soundbench import heap
+from soundbench.cli import memory
 
 STEPS = """
 import json, resource, sys
-from soundbench import heap
+from soundbench.cli import memory
 
-kept = heap.keep() if sys.argv[1] == "keep" else False
+kept = memory.keep() if sys.argv[1] == "keep" else False
 def used():
     return resource.getrusage(resource.RUSAGE_SELF)
 before = used().ru_maxrss
@@ -51,7 +51,7 @@ def test_a_step_finds_the_memory_of_the_step_before() -> None:
 RATIONED = """
 import resource, sys
 from pathlib import Path
-from soundbench import heap
+from soundbench.cli import memory
 
 def addresses():
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -59,9 +59,9 @@ if sys.argv[1] == "limit":
     resource.setrlimit(resource.RLIMIT_AS, (1 << 40, resource.RLIM_INFINITY))
 elif sys.argv[1] == "system":
     Path(sys.argv[2]).write_text("2\\n")
-    heap._OVERCOMMIT = Path(sys.argv[2])
+    memory._OVERCOMMIT = Path(sys.argv[2])
 before = addresses()
-assert heap.keep()
+assert memory.keep()
 print(addresses() - before)
 """
 
@@ -90,7 +90,7 @@ def test_an_allocator_in_the_place_of_glibc_s_is_left_alone(tmp_path: Path) -> N
     (tmp_path / "own.c").write_text(ALLOCATOR)
     library = tmp_path / "own.so"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "own.c"], check=True)
-    line = [sys.executable, "-c", "from soundbench import heap; print(heap.keep())"]
+    line = [sys.executable, "-c", "from soundbench.cli import memory; print(memory.keep())"]
     told = [
         subprocess.run(line, capture_output=True, text=True, check=True, env=os.environ | more).stdout
         for more in ({}, {"LD_PRELOAD": str(library)})
@@ -101,4 +101,4 @@ def test_an_allocator_in_the_place_of_glibc_s_is_left_alone(tmp_path: Path) -> N
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     monkeypatch.setattr("ctypes.CDLL", lambda *_, **__: pytest.fail("it was touched"))
-    assert not heap.keep.__wrapped__()
+    assert not memory.keep.__wrapped__()

@@ -30,17 +30,17 @@ from soundbench.events import EventRules
 from soundbench.formats import Format, Row
 from soundbench.inference import Done, Wanted, judge_into, judge_sounds, plot_sound
 from soundbench.journal import Journal
-from soundbench.judging import Grid, Judge
 from soundbench.machine import Machine
 from soundbench.predictions import Heard
 from soundbench.progress import Progress, clock
+from soundbench.scoring import Grid, Scorer
 
 CLASSES = ("dog", "猫", "a, b", 'say "x"', "$bird$")
 
 
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
-    judge = Judge(toy().eval(), ToyLoss(5), Machine(torch.device("cpu"), "fp32", 1, False), "off")
+    judge = Scorer(toy().eval(), ToyLoss(5), Machine(torch.device("cpu"), "fp32", 1, False), "off")
     return Classifier(judge, CLASSES, 8000, Grid(1600, 1600))
 
 
@@ -129,7 +129,7 @@ def test_a_folder_holds_what_is_printed_however_often_it_was_stopped(
     rows = [one for one in judge_sounds(classifier, sounds, wanted) if isinstance(one, Row)]
     lines = {str(path): [row for row in rows if row.path == str(path)] for path in sounds}
     text = {path: "".join(form.lines(row, n) for n, row in enumerate(own)) for path, own in lines.items()}
-    scored, calls = Classifier.scored, 0
+    scored, calls = Scorer.scores, 0
 
     def stop_often(self: Classifier, raw: object) -> object:
         nonlocal calls
@@ -138,7 +138,7 @@ def test_a_folder_holds_what_is_printed_however_often_it_was_stopped(
             raise KeyboardInterrupt
         return scored(self, raw)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Classifier, "scored", stop_often)
+    monkeypatch.setattr(Scorer, "scores", stop_often)
     stops = 0
     while True:
         try:

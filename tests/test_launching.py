@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import working
 
-from soundbench import launching
+from soundbench.cli import launch as launching
+from soundbench.cli.launch import launch
 from soundbench.errors import CallError, RunError, SoundError
-from soundbench.launching import launch
 
 NOTE = "stopped; to go on: soundbench run --resume runs/a\n"
 

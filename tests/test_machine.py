@@ -55,7 +55,7 @@ def test_cores_that_a_process_is_kept_off_are_not_counted() -> None:
     """And none needs torch to count them: a store does, too."""
     lines = """
 import os, sys
-from soundbench.cores import cores
+from soundbench.machine import cores
 before = cores()
 os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
 print(before, cores(), "torch" in sys.modules)

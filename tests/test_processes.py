@@ -23,14 +23,14 @@ from test_stopping import start, steps, training
 from test_training import CPU, WINDOW, ArrayStore, go, made
 
 from soundbench import checkpoints, distributed, read_recipe, rundir
+from soundbench.cli.launch import launch
 from soundbench.clips import ClipTable
 from soundbench.contracts import Clip
 from soundbench.errors import CallError, DataError, RunError
 from soundbench.extracting import extract
-from soundbench.judging import Grid, Judge, judge_clips
-from soundbench.launching import launch
 from soundbench.loading import Order
 from soundbench.recipe import Train
+from soundbench.scoring import Grid, Scorer, score_clips
 
 cache = test_run.cache
 ME = Path(__file__)
@@ -76,9 +76,9 @@ def trained_and_judged(folder: Path) -> tuple[Any, Any, list[Any]]:
     table, store = ClipTable.of(dataset), ArrayStore(dataset)
     network = made(Order(np.arange(26), 6, 5), 1).network
     network.load_state_dict(weights)
-    by = Judge(network, toys.ToyLoss(2), CPU, "off")
+    by = Scorer(network, toys.ToyLoss(2), CPU, "off")
     rows = np.arange(26)[::-1]
-    judged = [judge_clips(by, store, table, rows[:count], Grid(WINDOW, WINDOW // 2), 4) for count in (2, 17)]
+    judged = [score_clips(by, store, table, rows[:count], Grid(WINDOW, WINDOW // 2), 4) for count in (2, 17)]
     return {name: value.numpy() for name, value in weights.items()}, history, judged
 
 
@@ -378,6 +378,6 @@ def test_two_tasks_of_slurm_make_one_run(recipe: Path, tmp_path: Path) -> None:
 
 
 def free_port() -> int:
-    from soundbench.launching import _free_port
+    from soundbench.cli.launch import _free_port
 
     return _free_port()

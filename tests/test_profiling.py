@@ -16,8 +16,8 @@ from torch import nn
 
 import soundbench
 from soundbench.cli.main import invoke
-from soundbench.laps import PARTS, Laps, advice
 from soundbench.profiling import Profile
+from soundbench.timing import PHASES, StepTimes, advice
 
 cache = test_run.cache
 CPU = torch.device("cpu")
@@ -34,15 +34,15 @@ def test_shares_are_of_the_time_within_steps(monkeypatch: pytest.MonkeyPatch) ->
     """Two steps of 4 and 4 s; the 100 s between them are nobody's."""
     clock = iter([0.0, 1.0, 3.0, 4.0, 104.0, 105.0, 108.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    laps = Laps(CPU)
-    laps.start()
+    times = StepTimes(CPU)
+    times.start()
     for part in ("data", "forward", "backward"):
-        laps.lap(part)
-    laps.start()
+        times.mark(part)
+    times.start()
     for part in ("data", "forward"):
-        laps.lap(part)
-    assert laps.shares == {"data": 0.25, "move": 0, "augment": 0, "forward": 0.625, "backward": 0.125, "update": 0}
-    assert laps.line() == (
+        times.mark(part)
+    assert times.shares == {"data": 0.25, "move": 0, "augment": 0, "forward": 0.625, "backward": 0.125, "update": 0}
+    assert times.line() == (
         "time of a step: 25% waiting for data, 0% moving it, 0% augmentations, 62% forward, 12% backward, "
         "0% optimizer; 4000 ms in all, mean of 2"
     )
@@ -68,21 +68,21 @@ def test_a_gpus_events_are_read_when_it_has_been_waited_for(monkeypatch: pytest.
             return float(other.at - self.at)
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    laps = Laps(torch.device("cuda"))
-    laps.start()
-    laps.lap("forward")
-    laps.start()
-    laps.lap("backward")
-    assert set(laps.seconds.values()) == {0.0}
-    laps.collect()
-    assert laps.seconds["forward"] == pytest.approx(0.09)
-    assert laps.seconds["backward"] == pytest.approx(9.0)
-    laps.collect()
-    assert sum(laps.seconds.values()) == pytest.approx(9.09)
+    times = StepTimes(torch.device("cuda"))
+    times.start()
+    times.mark("forward")
+    times.start()
+    times.mark("backward")
+    assert set(times.seconds.values()) == {0.0}
+    times.collect()
+    assert times.seconds["forward"] == pytest.approx(0.09)
+    assert times.seconds["backward"] == pytest.approx(9.0)
+    times.collect()
+    assert sum(times.seconds.values()) == pytest.approx(9.09)
 
 
 def test_advice_is_given_where_there_is_some() -> None:
-    shares = dict.fromkeys(PARTS, 0.0)
+    shares = dict.fromkeys(PHASES, 0.0)
     assert advice(shares | {"forward": 1.0}, 0) == []
     assert advice(shares | {"data": 0.3}, 0) == ["steps wait for data (30%): train.workers = 1 or 2"]
     assert advice(shares | {"data": 0.3}, 2) == [
@@ -160,8 +160,8 @@ def test_time_of_a_layer_is_without_the_layers_inside_it(tmp_path: Path) -> None
 
     network = nn.Sequential(Sleeps(0.02, Sleeps(0.005)))
     trainer = Engine(lambda engine, batch: network(torch.zeros(1)) and None)
-    laps = Laps(CPU)
-    Profile(network, CPU, laps, 0, tmp_path / "page", lambda _: None).attach(trainer)
+    times = StepTimes(CPU)
+    Profile(network, CPU, times, 0, tmp_path / "page", lambda _: None).attach(trainer)
     trainer.run([1, 2], max_epochs=1)
     page = (tmp_path / "page").read_text()
     outer = float(re.findall(r"^0 \(Sleeps\) +1 +([\d.]+)", page, re.MULTILINE)[0])

@@ -20,8 +20,8 @@ from soundbench import hearing
 from soundbench.classifier import Classifier
 from soundbench.errors import CallError
 from soundbench.events import Event, EventRules
-from soundbench.judging import Grid, Judge
 from soundbench.machine import Machine
+from soundbench.scoring import Grid, Scorer
 from soundbench.streaming import Begun, Item, Stream, StreamedWindow, hear_file
 
 CLASSES = ("dog", "猫", "a, b", 'say "x"', "🐦")
@@ -30,7 +30,7 @@ RULES = EventRules(on=0.22, gap=0.1)
 
 def make(grid: Grid) -> Classifier:
     machine = Machine(torch.device("cpu"), "fp32", 1, False)
-    return Classifier(Judge(toy().eval(), ToyLoss(5), machine, "off"), CLASSES, 8000, grid)
+    return Classifier(Scorer(toy().eval(), ToyLoss(5), machine, "off"), CLASSES, 8000, grid)
 
 
 @pytest.fixture(scope="module")
@@ -163,14 +163,14 @@ def test_every_event_is_begun_once_before_it_is_over(classifier: Classifier) -> 
 
 def test_the_gate_leaves_quiet_windows_unjudged(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
-    scored = Classifier.scored
+    scored = Scorer.scores
 
     def count(self: Classifier, raw: object) -> np.ndarray:
         found: np.ndarray = scored(self, raw)  # type: ignore[arg-type]
         rows.append(len(found))
         return found
 
-    monkeypatch.setattr(Classifier, "scored", count)
+    monkeypatch.setattr(Scorer, "scores", count)
     loud, quiet = bursts(8000, 1.0), np.full(8000, 1e-3, np.float32)
     stream = Stream(classifier, gate=-50, rules=EventRules(on=0.0))
     found = [*stream.feed(np.concatenate([quiet, loud, quiet])), *stream.finish()]
@@ -216,7 +216,7 @@ def test_figures_tell_how_it_does(classifier: Classifier, monkeypatch: pytest.Mo
 
 def test_memory_does_not_grow_with_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is computed is left out: it is what is kept that could grow."""
-    monkeypatch.setattr(Classifier, "scored", lambda self, raw: np.full((len(raw.index), 5), 0.2, np.float32))
+    monkeypatch.setattr(Scorer, "scores", lambda self, raw: np.full((len(raw.index), 5), 0.2, np.float32))
     monkeypatch.setattr("soundbench.streaming.LATENCIES", 64)
     stream, stretch = Stream(make(Grid(8000, 8000)), 16000, keep=2.0), np.zeros(16000 * 10, np.float32)
     peaks = []

@@ -27,10 +27,10 @@ from soundbench import checkpoints, distributed
 from soundbench.clips import ClipTable
 from soundbench.errors import RunError
 from soundbench.loading import Order, training_batches
+from soundbench.loop import Validation, train
 from soundbench.machine import Machine
 from soundbench.network import Head, Network
-from soundbench.step import TrainStep
-from soundbench.training import Parts, Rules, Validation, train
+from soundbench.step import Rules, TrainSetup, TrainStep
 from soundbench.weights import Average, freeze, parameter_groups
 
 CPU = Machine(torch.device("cpu"), "fp32", 1, False)
@@ -62,7 +62,7 @@ def made(
     by_epoch: bool = False,
     ema: float = 0.0,
     frozen: bool = False,
-) -> Parts:
+) -> TrainSetup:
     """Toy parts; `by_epoch` steps the rate at each epoch, and scales losses as for fp16; `frozen` batch norm."""
     torch.manual_seed(3)
     backbone = ToyBackbone(32, dropout=dropout)
@@ -72,7 +72,7 @@ def made(
     still = freeze(network, ["backbone.norm"]) if frozen else []
     step = TrainStep(network, [("augmentation[1]", ToyDrop(8000))], ToyLoss(2), plan.seed)
     optimizer = toy_optimizer(parameter_groups(network))
-    return Parts(
+    return TrainSetup(
         network=network,
         step=distributed.wrap(step, CPU.device),
         augmentations=[("augmentation[0]", ToyGain(8000))],
@@ -123,12 +123,12 @@ def go(
         batches,
         folder,
         validate=lambda: None,
-        tell=lambda hook, **_: None,
-        on_better=lambda: None,
+        notify=lambda hook, **_: None,
+        on_better=lambda _: None,
         on_epoch=lambda row: history.append(dict(row)),
         state=state,
     )
-    return {name: value.clone() for name, value in ready.judged.state_dict().items()}, history
+    return {name: value.clone() for name, value in ready.evaluated.state_dict().items()}, history
 
 
 def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
@@ -231,8 +231,8 @@ def test_windows_of_a_clip_do_not_depend_on_batch_or_workers() -> None:
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_advice(tmp_path: Path) -> None:
-    def spoil(parts: Parts) -> None:
-        parts.network.head.classify.bias.data.fill_(float("nan"))
+    def spoil(setup: TrainSetup) -> None:
+        setup.network.head.classify.bias.data.fill_(float("nan"))
 
     dataset = ToyDataset(clips=8)
     table, store = ClipTable.of(dataset), ArrayStore(dataset)
@@ -248,8 +248,8 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(tmp_path: Path) -> No
             lambda first: training_batches(store, table, order, WINDOW, 1, first),
             tmp_path,
             validate=lambda: None,
-            tell=lambda hook, **_: None,
-            on_better=lambda: None,
+            notify=lambda hook, **_: None,
+            on_better=lambda _: None,
             on_epoch=lambda row: None,
         )
 
@@ -267,8 +267,8 @@ def test_patience_stops_and_the_best_epoch_is_kept(tmp_path: Path) -> None:
         lambda first: training_batches(store, table, order, WINDOW, 9, first),
         tmp_path,
         validate=lambda: Validation(next(figures), {}),
-        tell=lambda hook, **_: None,
-        on_better=lambda: better.append(epochs[-1]),
+        notify=lambda hook, **_: None,
+        on_better=lambda _: better.append(epochs[-1]),
         on_epoch=lambda row: epochs.append(int(row["epoch"])),
     )
     assert (best, better, epochs) == (2, [1, 2], [1, 2, 3, 4])

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from types import ModuleType
 
-from soundbench import launching
+from soundbench.cli import launch as launching
+from soundbench.cli.launch import launch
 from soundbench.errors import LostProcess, RunError, SoundError
-from soundbench.launching import launch
 
 
 def rank() -> int:

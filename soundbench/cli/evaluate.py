@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from soundbench.cli import memory
+
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
@@ -40,6 +42,7 @@ def command(
     """
     from soundbench.evaluating import evaluate
 
+    memory.keep_on_cpu(device)
     store = False if no_cache else (cache or True)
     done = evaluate(run, dataset, checkpoint=checkpoint, out=out, device=device, trust_code=trust_code, cache=store)
     click.echo(done.path)

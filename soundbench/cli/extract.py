@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from soundbench.cli import memory
+
 
 @click.command()
 @click.argument("recipe")
@@ -20,7 +22,7 @@ def command(recipe: str, sets: tuple[str, ...], device: str | None, cache: Path 
 
     Stopped in whatever way, the same command goes on.
     """
-    from soundbench.launching import launch
+    from soundbench.cli.launch import launch
 
     options = (recipe, sets, device, cache)
     folder = _work(*options) if processes == 1 else launch(_work, options, processes)
@@ -37,6 +39,7 @@ def _work(recipe: str, sets: tuple[str, ...], device: str | None, cache: Path | 
 
     try:
         resolved = read(recipe, sets=[*sets, *device_set(device)])
+        memory.keep_on_cpu(resolved.train.device)
         found = extract(resolved, cache=cache)
         if not distributed.is_main():
             return None

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from soundbench.cli import memory
+
 
 @click.command()
 @click.argument("recipe", required=False)
@@ -37,7 +39,7 @@ def command(
     processes: int,
 ) -> None:
     """Train and judge RECIPE; the last line printed is the run directory."""
-    from soundbench.launching import launch
+    from soundbench.cli.launch import launch
 
     options = (recipe, sets, folds, out, resumed, device, False if no_cache else (cache or True), profile, trust_code)
     path = _work(*options) if processes == 1 else launch(_work, options, processes)
@@ -89,6 +91,7 @@ def _run(
     if recipe is None:
         raise CallError("which recipe? soundbench run RECIPE, or soundbench run --resume DIR")
     resolved = read(recipe, sets=[*sets, *device_set(device)])
+    memory.keep_on_cpu(resolved.train.device)
     if not folds:
         return run(resolved, out=out, cache=store, profile=profile).path
     if profile:
@@ -101,6 +104,7 @@ def _resume(directory: Path, device: str | None, store: Path | bool, profile: bo
     from soundbench.folds import FOLDS, resume_folds
     from soundbench.running import resume
 
+    memory.keep_on_cpu(device)
     if not (directory / FOLDS).exists():
         return resume(directory, trust_code=trust_code, device=device, cache=store, profile=profile).path
     if profile:

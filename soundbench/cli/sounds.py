@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from soundbench.cli import memory
+
 if TYPE_CHECKING:
     from soundbench.classifier import Classifier
     from soundbench.progress import Progress
@@ -34,6 +36,7 @@ def opened(run: str, paths: tuple[str, ...], device: str, trust_code: bool) -> t
     from soundbench.classifier import load
     from soundbench.finding import find_sounds
 
+    memory.keep_on_cpu(device)
     distributed.join(device)
     files = distributed.from_main(lambda: find_sounds(paths))
     return load(run, device=device, trust_code=trust_code), files

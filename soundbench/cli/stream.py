@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from soundbench.cli import memory
+
 if TYPE_CHECKING:
     from soundbench.capture import Source
     from soundbench.meter import Meter
@@ -84,6 +86,7 @@ def command(
     from soundbench.streaming import Stream
 
     _refuse(source, form, rate, device)
+    memory.keep_on_cpu(compute)
     classifier = load(run, device=compute, trust_code=trust_code)
     starter = live.Starter(commands, classifier.classes)
     if threshold is not None:

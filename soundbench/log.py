@@ -1,4 +1,4 @@
-"""What is told of a run: aloud, in its log, and how to go on with it."""
+"""The log of a run: lines for the user and for `log.txt`, and how to go on with a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Say = Callable[[str], None]
 
 
 def to_stderr(line: str) -> None:
-    """Tell the user of the work, apart from its result."""
+    """Print a line of progress, apart from a command's result."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -27,20 +27,25 @@ def resume_line(recipe: Recipe, directory: RunDirectory) -> str:
 
 
 class Log:
-    """Tells the user and, as soon as there is one, the run's log; what was said before that is kept for it."""
+    """Gives lines to the user and, as soon as there is one, to the run's `log.txt`; those before are kept for it."""
 
-    def __init__(self, aloud: Say) -> None:
-        self.aloud = aloud
+    def __init__(self, say: Say) -> None:
+        self.say = say
         self.directory: RunDirectory | None = None
         self.kept: list[str] = []
 
     def __call__(self, line: str) -> None:
-        """Tell a line; only the main process does."""
+        """Log a line; only the main process does."""
         if not distributed.is_main():
             return
-        self.aloud(line)
+        self.say(line)
         self.kept.append(line)
         if self.directory is not None:
             for kept in self.kept:
                 rundir.log(self.directory, kept)
             self.kept.clear()
+
+    def open(self, directory: RunDirectory) -> None:
+        """Begin to write to the log of a run."""
+        self.directory = directory
+        self(f"run: {directory.path}")

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-__all__ = ["PARTS", "Laps", "advice"]
+__all__ = ["PHASES", "StepTimes", "advice"]
 
-PARTS = {
+PHASES = {
     "data": "waiting for data",
     "move": "moving it",
     "augment": "augmentations",
@@ -22,21 +22,21 @@ PARTS = {
     "backward": "backward",
     "update": "optimizer",
 }
-"""The parts of a step, in their order, and what they are called."""
+"""The phases of a step, in their order, and what they are called."""
 
-# From which share on a part of a step is worth a word.
+# From which share on a phase of a step is worth a word.
 WAITING, LARGE = 0.05, 0.25
 
 
-class Laps:
-    """Seconds of each part of the steps so far.
+class StepTimes:
+    """Seconds of each phase of the steps so far.
 
     Args:
         device: that computes.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self.seconds = dict.fromkeys(PHASES, 0.0)
         self.steps = 0
         self._events = device.type == "cuda"
         self._last = 0.0
@@ -50,53 +50,53 @@ class Laps:
         else:
             self._last = time.perf_counter()
 
-    def lap(self, part: str) -> None:
-        """A part of a step ends."""
+    def mark(self, phase: str) -> None:
+        """A phase of a step ends."""
         if self._events:
-            self._record(part)
+            self._record(phase)
             return
         now = time.perf_counter()
-        self.seconds[part] += now - self._last
+        self.seconds[phase] += now - self._last
         self._last = now
 
-    def _record(self, part: str) -> None:
+    def _record(self, phase: str) -> None:
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record()
-        self._pending.append((part, event))
+        self._pending.append((phase, event))
 
     def collect(self) -> None:
         """Read what was recorded; the device has been waited for."""
-        for (_, before), (part, after) in zip(self._pending, self._pending[1:], strict=False):
-            if part:
-                self.seconds[part] += before.elapsed_time(after) / 1000
+        for (_, before), (phase, after) in zip(self._pending, self._pending[1:], strict=False):
+            if phase:
+                self.seconds[phase] += before.elapsed_time(after) / 1000
         self._pending.clear()
 
     @property
     def shares(self) -> dict[str, float]:
-        """The share of each part."""
+        """The share of each phase."""
         whole = sum(self.seconds.values())
-        return {part: seconds / whole if whole else 0.0 for part, seconds in self.seconds.items()}
+        return {phase: seconds / whole if whole else 0.0 for phase, seconds in self.seconds.items()}
 
     def line(self) -> str:
         """In one line: `time of a step: 1% waiting for data, ...`."""
-        told = ", ".join(f"{share:.0%} {PARTS[part]}" for part, share in self.shares.items())
+        named = ", ".join(f"{share:.0%} {PHASES[phase]}" for phase, share in self.shares.items())
         whole = 1000 * sum(self.seconds.values()) / max(self.steps, 1)
-        return f"time of a step: {told}; {whole:.4g} ms in all, mean of {self.steps}"
+        return f"time of a step: {named}; {whole:.4g} ms in all, mean of {self.steps}"
 
 
 def advice(shares: Mapping[str, float], workers: int) -> list[str]:
-    """What would make steps faster, as far as the shares tell.
+    """What would make steps faster, as far as the shares show.
 
     Args:
-        shares: of each part of a step.
+        shares: of each phase of a step.
         workers: `train.workers`.
     """
-    told = []
+    found = []
     if shares["data"] >= WAITING:
         remedy = "more train.workers, or a faster disk under the cache" if workers else "train.workers = 1 or 2"
-        told.append(f"steps wait for data ({shares['data']:.0%}): {remedy}")
+        found.append(f"steps wait for data ({shares['data']:.0%}): {remedy}")
     if shares["augment"] >= LARGE:
-        told.append(f"augmentations take {shares['augment']:.0%}: fewer of them, or with a smaller chance")
+        found.append(f"augmentations take {shares['augment']:.0%}: fewer of them, or with a smaller chance")
     if shares["update"] >= LARGE:
-        told.append(f"the optimizer takes {shares['update']:.0%}: a larger train.batch")
-    return told
+        found.append(f"the optimizer takes {shares['update']:.0%}: a larger train.batch")
+    return found

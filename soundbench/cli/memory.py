@@ -15,12 +15,24 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["keep"]
+__all__ = ["keep", "keep_on_cpu"]
 
 # Of `mallopt`, in malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _HUGE = 1 << 21
 _OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
+
+
+def keep_on_cpu(device: str | None) -> None:
+    """`keep`, for a command that computes on the CPU; for the command line alone, whose process this is.
+
+    Args:
+        device: as `--device` or a recipe names it; None for `auto`.
+    """
+    import torch
+
+    if device == "cpu" or not torch.cuda.is_available():
+        keep()
 
 
 @cache

@@ -24,22 +24,15 @@ from typing import Any, NoReturn, TypeVar
 import attrs
 
 from soundbench.errors import CallError, LostProcess, RunError
+from soundbench.machine import started_by
 
-__all__ = ["launch", "started_by"]
+__all__ = ["launch"]
 
 T = TypeVar("T")
 
 # Seconds in which the others come to their own end once one has failed, or once a second signal has told them to.
 _GRACE = 10.0
 _SIGNALS = {signal.SIGINT, signal.SIGTERM}
-
-
-def started_by() -> str | None:
-    """What has started this process as one of several, by what it has put into the environment; None for nobody."""
-    if "WORLD_SIZE" in os.environ:  # a world of one is nobody's, as torchrun or a container platform may have said
-        return "torchrun" if int(os.environ["WORLD_SIZE"]) > 1 else None
-    # Of the job step, not of the job: a program in a batch script is one, however many tasks the job may have.
-    return "srun" if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 else None
 
 
 @attrs.define(eq=False)

@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from soundbench import assembly, distributed, training
+from soundbench import assembly, distributed
 from soundbench.assembly import Assembly
 from soundbench.clips import ClipTable
 from soundbench.errors import Problem, RecipeError, RunError
 from soundbench.loading import Order
 from soundbench.machine import Machine
 from soundbench.recipe import MULTILABEL_LOSS, Recipe
-from soundbench.step import TrainStep
+from soundbench.step import TrainSetup, TrainStep
 from soundbench.weights import Average, freeze, parameter_groups, take
 
-__all__ = ["initialize", "make_parts", "refuse_one_of_all", "refuse_small_batches", "saying_what_to_lower"]
+__all__ = ["initialize", "make_setup", "refuse_one_of_all", "refuse_small_batches", "advising_on_memory"]
 
 
 def refuse_one_of_all(recipe: Recipe, made: Assembly, table: ClipTable) -> None:
@@ -56,7 +56,7 @@ def refuse_small_batches(recipe: Recipe, plan: Order) -> None:
 
 
 @contextmanager
-def saying_what_to_lower(recipe: Recipe) -> Iterator[None]:
+def advising_on_memory(recipe: Recipe) -> Iterator[None]:
     """Say what would take less, where memory runs out.
 
     Raises:
@@ -91,9 +91,9 @@ def initialize(recipe: Recipe, made: Assembly, say: Callable[[str], None]) -> No
         say(line)
 
 
-def make_parts(
+def make_setup(
     recipe: Recipe, made: Assembly, machine: Machine, plan: Order, class_weights: NDArray[np.float32]
-) -> training.Parts:
+) -> TrainSetup:
     """Everything that a trainer is made of.
 
     Args:
@@ -114,7 +114,7 @@ def make_parts(
     scheduler, every = assembly.make_scheduler(recipe, optimizer, rules.epochs * plan.steps, plan.steps)
     steps = rules.epochs * plan.steps
     after = steps - round(rules.swa * steps) if rules.swa else 0
-    return training.Parts(
+    return TrainSetup(
         network=made.network,
         step=distributed.wrap(step, machine.device),
         augmentations=made.on_waveform,

@@ -1,0 +1,44 @@
+"""`soundbench.load` changes nothing of the process that it is called in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from soundbench import Recipe, checkpoints
+from soundbench.assembly import assemble
+from soundbench.recipe import model_tables
+
+LOADED = """
+import ctypes, os, signal, sys, threading
+import torch
+
+def process():
+    signals = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    cudnn = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
+    modes = torch.is_grad_enabled(), torch.get_default_dtype(), torch.initial_seed()
+    return signals, cudnn, modes, torch.get_num_threads(), threading.active_count(), dict(os.environ)
+
+torch.set_num_threads(3)
+touched = []
+find = ctypes.CDLL.__getattr__
+ctypes.CDLL.__getattr__ = lambda self, name: touched.append(name) or find(self, name)
+before = process()
+import soundbench
+soundbench.load(sys.argv[1]).predict(sys.argv[2])
+print(process() == before, "mallopt" in touched, 'soundbench.cli' in sys.modules)
+"""
+
+
+def test_threads_signals_memory_and_modes_are_as_they_were(tmp_path: Path) -> None:
+    recipe = Recipe(dataset="tones", backbone={"use": "campplus", "growth": 4, "width": 8, "front": 2, "layers": [1]})
+    made = assemble(recipe)
+    checkpoints.save_model(tmp_path / "model", model_tables(recipe, made.dataset.classes), made.network)
+    soundfile.write(tmp_path / "a.wav", np.zeros(16000, np.float32), 16000)
+    line = [sys.executable, "-c", LOADED, str(tmp_path / "model"), str(tmp_path / "a.wav")]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert done.stdout == "True False False\n"
