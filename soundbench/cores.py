@@ -1,12 +1,37 @@
-"""How many processor cores this process may use."""
+"""How many processor cores this process may use, and work done by as many threads."""
 
 from __future__ import annotations
 
 import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
-__all__ = ["cores"]
+__all__ = ["cores", "in_threads"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def cores() -> int:
     """Of the machine, those that this process is not kept off (`taskset`, SLURM, containers' sets of CPUs)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Generator[Result, None, None]:
+    """The results of work on each item, in the order of the items, made ahead by threads.
+
+    At most two a thread are ahead of the one that is asked for: what is in memory does not grow with their number.
+    """
+    pool = ThreadPoolExecutor(workers)
+    ahead: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            ahead.append(pool.submit(work, item))
+            if len(ahead) > 2 * workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
