@@ -111,12 +111,12 @@ class _Looked:
     reasons: dict[int, str]
 
 
-def audit(dataset: Dataset, cut: Split, settings: Audio, seed: int, source: str = "<python>") -> Audit:
+def audit(dataset: Dataset, how: Split, settings: Audio, seed: int, source: str = "<python>") -> Audit:
     """Look through all sounds of a dataset.
 
     Args:
         dataset: where the clips come from.
-        cut: how they would be split.
+        how: they would be split.
         settings: what sound would be turned into.
         seed: of the split.
         source: the recipe, for messages.
@@ -127,8 +127,8 @@ def audit(dataset: Dataset, cut: Split, settings: Audio, seed: int, source: str 
         BrokenPlugin: the dataset reads its sound itself, but has no fingerprint.
     """
     table = ClipTable.of(dataset)
-    refuses = cut.crossing == "refuse"
-    result = split(table, cut.test, cut.validation, "allow" if refuses else cut.crossing, seed, source)
+    refuses = how.crossing == "refuse"
+    result = split(table, attrs.evolve(how, crossing="allow") if refuses else how, seed, source)
     sounds = _look(Sounds.of(table, dataset, settings.rate))
     checks = [*_unusable(table, sounds), *_odd(table, sounds, settings), *_twice(table, sounds, result)]
     crossing = Check("groups on two sides", result.crossing_groups, result.crossing_names, refuses)

@@ -180,7 +180,7 @@ def _own(recipe: Recipe, classifier: Classifier) -> _Sound:
     table = ClipTable.of(dataset)
     if table.classes != classifier.classes:
         raise RunError(f"{recipe.source}: the classes of the data have changed since the run began")
-    cut = _cut(recipe, table)
+    cut = split(table, recipe.split, recipe.train.seed, recipe.source)
     told = "the run's own test set, once more"
     return _Sound("own-test-set", told, recipe, dataset, table, cut.rows("test"), cut.part)
 
@@ -192,7 +192,7 @@ def _other(given: str | Path | Recipe, own: Recipe, classifier: Classifier) -> _
         name, told = recipe.name, "the test set of the recipe's split"
         dataset = assembly.make_dataset(recipe)
         table = ClipTable.of(dataset)
-        rows = _cut(recipe, table).rows("test")
+        rows = split(table, recipe.split, recipe.train.seed, recipe.source).rows("test")
     else:
         path = Path(str(given))
         recipe = own.with_tables(dataset=_part(path, classifier), source=str(path))
@@ -217,12 +217,6 @@ def _part(path: Path, classifier: Classifier) -> Part:
     if not path.exists():
         raise CallError(f"{path}: there is no such recipe, manifest or folder")
     return recipes.dataset_of(path, classifier.thresholds is not None)
-
-
-def _cut(recipe: Recipe, table: ClipTable) -> Any:
-    """The recipe's split of a table."""
-    how = recipe.split
-    return split(table, how.test, how.validation, how.crossing, recipe.train.seed, recipe.source)
 
 
 class _Chosen:

@@ -65,8 +65,7 @@ class Session:
         self.made = assembly.assemble(recipe)
         self.table = ClipTable.of(self.made.dataset)
         refuse_one_of_all(recipe, self.made, self.table)
-        cut = recipe.split
-        self.cut = split(self.table, cut.test, cut.validation, cut.crossing, recipe.train.seed, recipe.source)
+        self.cut = split(self.table, recipe.split, recipe.train.seed, recipe.source)
         refuse_small_batches(recipe, self._plan(self.cut.rows("train")))
         self.weights = class_weights(recipe.train.class_weights, self.table, self.cut.rows("train"), recipe.source)
         self.grid = Grid(recipe.audio.window_samples, recipe.audio.hop_samples)
