@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shlex
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +23,8 @@ from soundbench.judging import Judged, judge_clips
 from soundbench.recipe import Part, Recipe
 from soundbench.results import skipped
 from soundbench.rundir import RunDirectory
+from soundbench.shared_store import sound_store
 from soundbench.splits import split
-from soundbench.store import Store, open_store
 from soundbench.telling import Log, Say, to_stderr
 
 __all__ = ["evaluate"]
@@ -100,8 +98,8 @@ def evaluate(
     folder = RunDirectory.create(out) if out else RunDirectory.new(directory.path / EVALUATIONS, sound.name)
     log.directory = folder
     log(f"evaluation: {folder.path}")
-    with ExitStack() as stack:
-        store = _store(stack, sound, recipe, cache, log)
+    on_error = sound.recipe.audio.on_error
+    with sound_store(sound.table, sound.dataset, recipe.audio, cache, log, on_error) as store:
         rows = sound.rows[store.lengths[sound.rows] > 0]
         if not len(rows):
             raise DataError("no clip is left to judge: none can be read")
@@ -241,16 +239,6 @@ class _Chosen:
 
     def clips(self) -> Iterator[Clip]:
         return (self.table.clip(int(row)) for row in self.rows)
-
-
-def _store(stack: ExitStack, sound: _Sound, recipe: Recipe, cache: Path | bool, say: Say) -> Store:
-    """The sound as the run's network hears it."""
-    folder = None if cache is True else cache
-    if folder is False:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soundbench-")))
-    audio = recipe.audio
-    on_error = sound.recipe.audio.on_error
-    return open_store(sound.table, sound.dataset, audio.rate, folder, on_error, say, trim=audio.trim)
 
 
 def _refuse_changed(run: RunDirectory, data: str) -> None:

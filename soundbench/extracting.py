@@ -35,7 +35,8 @@ from soundbench.network import Network
 from soundbench.parts import initialize
 from soundbench.progress import clock
 from soundbench.recipe import Recipe
-from soundbench.store import Store, open_store
+from soundbench.shared_store import sound_store
+from soundbench.store import Store
 from soundbench.structuring import plain
 from soundbench.telling import Log, Say, to_stderr
 from soundbench.wording import megabytes
@@ -67,12 +68,10 @@ def extract(recipe: Recipe, *, cache: Path | None = None, say: Say = to_stderr) 
     refuse_other_recipes(recipe)
     made = assembly.assemble(recipe)
     initialize(recipe, made, log)
-    audio, table = recipe.audio, ClipTable.of(made.dataset)
-    store = distributed.first_here(
-        lambda: open_store(table, made.dataset, audio.rate, cache, audio.on_error, log, trim=audio.trim)
-    )
-    agreed_fingerprint(table, np.zeros(len(table), np.int8), store.lengths)
-    return features_of(recipe, made.network, machine, store, log)
+    table = ClipTable.of(made.dataset)
+    with sound_store(table, made.dataset, recipe.audio, True if cache is None else cache, log) as store:
+        agreed_fingerprint(table, np.zeros(len(table), np.int8), store.lengths)
+        return features_of(recipe, made.network, machine, store, log)
 
 
 def features_of(

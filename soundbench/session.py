@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -33,9 +32,10 @@ from soundbench.profiling import Profile
 from soundbench.recipe import Recipe
 from soundbench.results import protocol, skipped
 from soundbench.rundir import RunDirectory
+from soundbench.shared_store import sound_store
 from soundbench.splits import ClipTable, split
 from soundbench.stopping import Stop
-from soundbench.store import Store, open_store
+from soundbench.store import Store
 from soundbench.telling import Log, Say, resume_line
 
 __all__ = ["Session"]
@@ -114,15 +114,8 @@ class Session:
 
     def _open_store(self, stack: ExitStack) -> None:
         """Decode what is not decoded yet, leave unreadable clips out, and write the clip table."""
-        folder = None if self.cache is True else self.cache
-        if folder is False:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soundbench-")))
-            folder = distributed.gather(folder)[distributed.rank() - distributed.local_rank()]  # its machine's first's
-        audio = self.recipe.audio
-        self.store = distributed.first_here(
-            lambda: open_store(
-                self.table, self.made.dataset, audio.rate, folder, audio.on_error, self.say, trim=audio.trim
-            )
+        self.store = stack.enter_context(
+            sound_store(self.table, self.made.dataset, self.recipe.audio, self.cache, self.say)
         )
         readable = self.store.lengths > 0
         self.parts = {}
