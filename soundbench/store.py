@@ -29,14 +29,13 @@ from soundbench.errors import DataError, SoundError
 from soundbench.files import room
 from soundbench.samples import AUDIO, Index, Quantized, Store, finish, quantize, read_meta
 from soundbench.sounds import Sounds
+from soundbench.terminal import PATIENCE, Throttle
 from soundbench.wording import megabytes
 
 __all__ = ["Store", "cache_folder", "open_store", "quantize"]
 
 # How many of the sounds that cannot be read a message lists.
 LISTED = 10
-# Seconds between two lines of progress.
-PATIENCE = 20.0
 FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 ELSEWHERE = "set SOUNDBENCH_CACHE to another folder, or use --no-cache"
 
@@ -131,18 +130,17 @@ def _refuse(sounds: Sounds, errors: Mapping[int, str], on_error: str, say: Say) 
 
 @attrs.define
 class _Progress:
-    """How far a store is: sounds done of all, their samples, and when it was last said."""
+    """How far a store is: sounds done of all, and their samples."""
 
     total: int
     done: int = 0
     samples: int = 0
     began: float = attrs.field(factory=time.monotonic)
-    said: float = attrs.field(factory=time.monotonic)
+    throttle: Throttle = attrs.field(factory=Throttle)
 
     def add(self, samples: int, say: Say) -> None:
         self.done, self.samples = self.done + 1, self.samples + samples
-        if time.monotonic() - self.said > PATIENCE:
-            self.said = time.monotonic()
+        if self.throttle.due(PATIENCE):
             say(f"sound: {self.done:,} of {self.total:,} read")
 
 

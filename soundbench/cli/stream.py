@@ -12,7 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from soundbench.capture import Source
-    from soundbench.meter import Meter
+    from soundbench.progress import Meter
     from soundbench.streaming import Item, Stream
 
 
@@ -80,7 +80,7 @@ def command(
     from soundbench import live
     from soundbench.classifier import load
     from soundbench.errors import SoundError
-    from soundbench.meter import Meter
+    from soundbench.progress import Meter
     from soundbench.streaming import Stream
 
     _refuse(source, form, rate, device)
