@@ -29,6 +29,7 @@ __all__ = [
     "Source",
     "blocks",
     "decode",
+    "decode_for",
     "info",
     "load",
     "loud",
@@ -153,9 +154,15 @@ def resample(samples: np.ndarray, rate: int, target: int) -> np.ndarray:
 
 def load(source: Source, rate: int, start: float = 0.0, stop: float | None = None) -> np.ndarray:
     """`decode` and `resample`: samples `(S,)` float32 at `rate`, never none."""
+    samples, native = decode_for(source, rate, start, stop)
+    return resample(samples, native, rate)
+
+
+def decode_for(source: Source, rate: int, start: float = 0.0, stop: float | None = None) -> tuple[np.ndarray, int]:
+    """`decode`, of what can be resampled to `rate`: what would grow beyond measure is refused too."""
     samples, native = decode(source, start, stop)
     _refuse_slow(_name(source), len(samples), native, rate)
-    return resample(samples, native, rate)
+    return samples, native
 
 
 def blocks(source: Source, rate: int) -> Iterator[np.ndarray]:

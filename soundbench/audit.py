@@ -1,16 +1,15 @@
 """Looking through the sounds of a recipe before anything is trained on them: what cannot be used, and what is odd.
 
-Every different stretch of sound is decoded once, by several threads, and leaves one row of numbers behind.
+Every different stretch of sound is read once, as a run reads it, and leaves one row of numbers behind.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -20,11 +19,11 @@ import numpy.typing as npt
 from soundbench import audio
 from soundbench.clips import ClipTable
 from soundbench.errors import SoundError
-from soundbench.machine import cores
+from soundbench.sounds import Sounds
 from soundbench.splits import PARTS, SplitResult, split
 
 if TYPE_CHECKING:
-    from soundbench.contracts import Clip, Dataset
+    from soundbench.contracts import Dataset
     from soundbench.recipe import Audio, Split
 
 __all__ = ["Audit", "Check", "audit"]
@@ -33,7 +32,6 @@ EXAMPLES = 5  # kept of each check
 SHOWN = 2  # of these in the table
 SHORTEST = 0.010  # seconds; less is not even a hop of the usual features
 FULL_SCALE = 32766.5 / 32768
-CHUNK = 32  # sounds that a thread takes at a time
 
 MISSING, UNREADABLE, EMPTY, SILENT, CLIPPED = (1 << bit for bit in range(5))
 UNUSABLE = MISSING | UNREADABLE | EMPTY
@@ -102,8 +100,8 @@ class Audit:
 
 
 @attrs.frozen(eq=False)
-class _Sounds:
-    """What is known of each different stretch of sound, M of them; `rows` are the first in the table to hold it."""
+class _Looked:
+    """What is known of each different stretch of sound, M of them, in the order of their first `rows` in the table."""
 
     rows: Rows
     state: npt.NDArray[np.uint8]
@@ -113,12 +111,12 @@ class _Sounds:
     reasons: dict[int, str]
 
 
-def audit(dataset: Dataset, cut: Split, settings: Audio, seed: int, source: str = "<python>") -> Audit:
+def audit(dataset: Dataset, how: Split, settings: Audio, seed: int, source: str = "<python>") -> Audit:
     """Look through all sounds of a dataset.
 
     Args:
         dataset: where the clips come from.
-        cut: how they would be split.
+        how: they would be split.
         settings: what sound would be turned into.
         seed: of the split.
         source: the recipe, for messages.
@@ -126,11 +124,12 @@ def audit(dataset: Dataset, cut: Split, settings: Audio, seed: int, source: str 
     Raises:
         RecipeError: the split cannot be.
         DataError: the dataset's own tables cannot be used.
+        BrokenPlugin: the dataset reads its sound itself, but has no fingerprint.
     """
     table = ClipTable.of(dataset)
-    refuses = cut.crossing == "refuse"
-    result = split(table, cut.test, cut.validation, "allow" if refuses else cut.crossing, seed, source)
-    sounds = _look(table, dataset)
+    refuses = how.crossing == "refuse"
+    result = split(table, attrs.evolve(how, crossing="allow") if refuses else how, seed, source)
+    sounds = _look(Sounds.of(table, dataset, settings.rate))
     checks = [*_unusable(table, sounds), *_odd(table, sounds, settings), *_twice(table, sounds, result)]
     crossing = Check("groups on two sides", result.crossing_groups, result.crossing_names, refuses)
     return Audit(
@@ -145,56 +144,37 @@ def audit(dataset: Dataset, cut: Split, settings: Audio, seed: int, source: str 
 # Reading --------------------------------------------------------------------------------------------------------------
 
 
-def _look(table: ClipTable, dataset: Dataset) -> _Sounds:
-    """Decode each different stretch of sound once; several threads where it is files."""
-    stretches = np.stack([table.paths.codes, table.starts, np.nan_to_num(table.stops, nan=math.inf)], axis=1)
-    rows = np.sort(np.unique(stretches, axis=0, return_index=True)[1])
-    count = len(rows)
-    found = _Sounds(
-        rows,
+def _look(sounds: Sounds) -> _Looked:
+    """Read each different stretch of sound once."""
+    count = len(sounds)
+    order = np.argsort(sounds.rows)
+    places = np.argsort(order)
+    found = _Looked(
+        sounds.rows[order],
         np.zeros(count, np.uint8),
         np.zeros(count, np.int32),
         np.zeros(count),
         np.zeros((count, 2), np.uint64),
         {},
     )
-    read = getattr(dataset, "read", None)
-    chunks = (slice(first, min(first + CHUNK, count)) for first in range(0, count, CHUNK))
-    jobs = ((lambda part=part: [_measure(table.clip(row), read) for row in rows[part]]) for part in chunks)
-    told = Counter[int]()
-    for number, measured in enumerate(_in_threads(jobs, 1 if read else cores())):
-        state, found.rates[number], found.seconds[number], digest, reason = measured
-        found.state[number], found.digests[number] = state, np.frombuffer(digest, dtype=np.uint64)
-        if reason and told[state] < EXAMPLES:
-            told[state] += 1
-            found.reasons[number] = reason
+    for place, measured in zip(places.tolist(), sounds.each(partial(_measure, sounds)), strict=True):
+        found.state[place], found.rates[place], found.seconds[place], digest, reason = measured
+        found.digests[place] = np.frombuffer(digest, dtype=np.uint64)
+        if reason:
+            found.reasons[place] = reason
     return found
 
 
 _Measured = tuple[int, int, float, bytes, str]
 
 
-def _in_threads(jobs: Iterator[Callable[[], list[_Measured]]], workers: int) -> Iterator[_Measured]:
-    """What the jobs return, in their order; only a few of them wait or are done at any time."""
-    with ThreadPoolExecutor(workers) as pool:
-        running: deque[Future[list[_Measured]]] = deque()
-        for job in jobs:
-            running.append(pool.submit(job))
-            if len(running) > 2 * workers:
-                yield from running.popleft().result()
-        while running:
-            yield from running.popleft().result()
-
-
-def _measure(clip: Clip, read: Callable[[Clip], tuple[npt.NDArray[np.float32], int]] | None) -> _Measured:
+def _measure(sounds: Sounds, number: int) -> _Measured:
     """State, rate, seconds, digest of the samples, and why it cannot be used."""
     nothing = bytes(16)
     try:
-        samples, rate = read(clip) if read else audio.decode(clip.path, clip.start, clip.stop)
+        samples, rate = sounds.native(number)
     except SoundError as error:
-        return _why(clip, read is None), 0, 0.0, nothing, error.reason
-    if not len(samples):
-        return EMPTY, rate, 0.0, nothing, "holds no samples"
+        return _why(sounds.path(number), sounds.of_files), 0, 0.0, nothing, error.reason
     loud = np.abs(samples) >= FULL_SCALE
     # A peak may touch full scale; what stays there for three samples was cut off.
     clipped = bool((loud[2:] & loud[1:-1] & loud[:-2]).any())
@@ -203,12 +183,12 @@ def _measure(clip: Clip, read: Callable[[Clip], tuple[npt.NDArray[np.float32], i
     return SILENT * silent | CLIPPED * clipped, rate, len(samples) / rate, nothing if silent else digest, ""
 
 
-def _why(clip: Clip, is_file: bool) -> int:
-    """Which kind of unusable a sound is that could not be decoded."""
-    if is_file and not os.path.exists(clip.path):
+def _why(path: str, is_file: bool) -> int:
+    """Which kind of unusable a sound is that could not be read."""
+    if is_file and not os.path.exists(path):
         return MISSING
     try:
-        empty = is_file and (os.path.getsize(clip.path) == 0 or audio.info(clip.path).seconds == 0)
+        empty = is_file and (os.path.getsize(path) == 0 or audio.info(path).seconds == 0)
     except (OSError, SoundError):
         empty = False
     return EMPTY if empty else UNREADABLE
@@ -225,7 +205,7 @@ def _named(table: ClipTable, row: int) -> str:
     return path if clip.start == 0 and clip.stop is None else f"{path} from {clip.start:g} s"
 
 
-def _unusable(table: ClipTable, sounds: _Sounds) -> Iterator[Check]:
+def _unusable(table: ClipTable, sounds: _Looked) -> Iterator[Check]:
     for name, bit in (("missing", MISSING), ("unreadable", UNREADABLE), ("empty", EMPTY)):
         found = np.flatnonzero(sounds.state & bit)
         examples = []
@@ -235,7 +215,7 @@ def _unusable(table: ClipTable, sounds: _Sounds) -> Iterator[Check]:
         yield Check(name, len(found), tuple(examples), fatal=True)
 
 
-def _odd(table: ClipTable, sounds: _Sounds, settings: Audio) -> Iterator[Check]:
+def _odd(table: ClipTable, sounds: _Looked, settings: Audio) -> Iterator[Check]:
     usable = (sounds.state & UNUSABLE) == 0
     seconds, rates = sounds.seconds, sounds.rates
     # A sound of exactly a window may come out a sample short of it.
@@ -262,7 +242,7 @@ def _check(name: str, found: npt.NDArray[np.bool_], tell: Callable[[int], str]) 
     return Check(name, len(numbers), tuple(tell(number) for number in numbers[:EXAMPLES].tolist()))
 
 
-def _twice(table: ClipTable, sounds: _Sounds, result: SplitResult) -> Iterator[Check]:
+def _twice(table: ClipTable, sounds: _Looked, result: SplitResult) -> Iterator[Check]:
     """Sounds whose samples are those of an earlier one, and what that may spoil."""
     heard = np.flatnonzero(sounds.digests.any(axis=1))
     _, first, same = np.unique(sounds.digests[heard], axis=0, return_index=True, return_inverse=True)

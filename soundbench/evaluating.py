@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shlex
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +24,8 @@ from soundbench.recipe import Part, Recipe
 from soundbench.results import skipped
 from soundbench.rundir import RunDirectory
 from soundbench.scoring import ClipScores, score_clips
+from soundbench.shared_store import sound_store
 from soundbench.splits import split
-from soundbench.store import Store, open_store
 
 __all__ = ["evaluate"]
 
@@ -100,8 +98,8 @@ def evaluate(
     folder = RunDirectory.create(out) if out else RunDirectory.new(directory.path / EVALUATIONS, sound.name)
     log.directory = folder
     log(f"evaluation: {folder.path}")
-    with ExitStack() as stack:
-        store = _store(stack, sound, recipe, cache, log)
+    on_error = sound.recipe.audio.on_error
+    with sound_store(sound.table, sound.dataset, recipe.audio, cache, log, on_error) as store:
         rows = sound.rows[store.lengths[sound.rows] > 0]
         if not len(rows):
             raise DataError("no clip is left to judge: none can be read")
@@ -180,7 +178,7 @@ def _own(recipe: Recipe, classifier: Classifier) -> _Sound:
     table = ClipTable.of(dataset)
     if table.classes != classifier.classes:
         raise RunError(f"{recipe.source}: the classes of the data have changed since the run began")
-    cut = _cut(recipe, table)
+    cut = split(table, recipe.split, recipe.train.seed, recipe.source)
     told = "the run's own test set, once more"
     return _Sound("own-test-set", told, recipe, dataset, table, cut.rows("test"), cut.part)
 
@@ -192,7 +190,7 @@ def _other(given: str | Path | Recipe, own: Recipe, classifier: Classifier) -> _
         name, told = recipe.name, "the test set of the recipe's split"
         dataset = assembly.make_dataset(recipe)
         table = ClipTable.of(dataset)
-        rows = _cut(recipe, table).rows("test")
+        rows = split(table, recipe.split, recipe.train.seed, recipe.source).rows("test")
     else:
         path = Path(str(given))
         recipe = own.with_tables(dataset=_part(path, classifier), source=str(path))
@@ -219,12 +217,6 @@ def _part(path: Path, classifier: Classifier) -> Part:
     return recipes.dataset_of(path, classifier.thresholds is not None)
 
 
-def _cut(recipe: Recipe, table: ClipTable) -> Any:
-    """The recipe's split of a table."""
-    how = recipe.split
-    return split(table, how.test, how.validation, how.crossing, recipe.train.seed, recipe.source)
-
-
 class _Chosen:
     """Some clips of a table, under a model's classes.
 
@@ -247,16 +239,6 @@ class _Chosen:
 
     def clips(self) -> Iterator[Clip]:
         return (self.table.clip(int(row)) for row in self.rows)
-
-
-def _store(stack: ExitStack, sound: _Sound, recipe: Recipe, cache: Path | bool, say: Say) -> Store:
-    """The sound as the run's network hears it."""
-    folder = None if cache is True else cache
-    if folder is False:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soundbench-")))
-    audio = recipe.audio
-    on_error = sound.recipe.audio.on_error
-    return open_store(sound.table, sound.dataset, audio.rate, folder, on_error, say, trim=audio.trim)
 
 
 def _refuse_changed(run: RunDirectory, data: str) -> None:

@@ -33,11 +33,12 @@ from soundbench.loading import RawBatch, on_device, window_grid
 from soundbench.log import Log, Say, to_stderr
 from soundbench.machine import Machine
 from soundbench.network import Network
-from soundbench.progress import clock
 from soundbench.recipe import Recipe
 from soundbench.setup import initialize
-from soundbench.store import Store, open_store
+from soundbench.shared_store import sound_store
+from soundbench.store import Store
 from soundbench.structuring import plain
+from soundbench.terminal import PATIENCE, Throttle, clock
 from soundbench.wording import megabytes
 
 __all__ = ["extract", "features_of"]
@@ -45,8 +46,6 @@ __all__ = ["extract", "features_of"]
 FORMAT = 1
 # Windows that go through the featurizer together.
 BATCH = 16
-# Seconds between two lines of progress.
-PATIENCE = 20.0
 
 
 def extract(recipe: Recipe, *, cache: Path | None = None, say: Say = to_stderr) -> Features:
@@ -67,12 +66,10 @@ def extract(recipe: Recipe, *, cache: Path | None = None, say: Say = to_stderr) 
     refuse_other_recipes(recipe)
     made = assembly.assemble(recipe)
     initialize(recipe, made, log)
-    audio, table = recipe.audio, ClipTable.of(made.dataset)
-    store = distributed.first_here(
-        lambda: open_store(table, made.dataset, audio.rate, cache, audio.on_error, log, trim=audio.trim)
-    )
-    agreed_fingerprint(table, np.zeros(len(table), np.int8), store.lengths)
-    return features_of(recipe, made.network, machine, store, log)
+    table = ClipTable.of(made.dataset)
+    with sound_store(table, made.dataset, recipe.audio, True if cache is None else cache, log) as store:
+        agreed_fingerprint(table, np.zeros(len(table), np.int8), store.lengths)
+        return features_of(recipe, made.network, machine, store, log)
 
 
 def features_of(
@@ -273,16 +270,15 @@ def _announce(blocks: Blocks, maker: _Maker, missing: list[int], say: Say) -> No
 def _make_all(blocks: Blocks, maker: _Maker, missing: list[int], say: Say) -> None:
     """Make blocks; those that another process is at come last, in case it does not finish them."""
     rank, world = distributed.rank(), distributed.world()
-    began = said = time.monotonic()
+    began, throttle = time.monotonic(), Throttle()
     turn = sorted(missing, key=lambda number: (number - rank) % world)
     later: list[int] = []
     for number in turn:
         if not _make(blocks, maker, number, wait=False):
             later.append(number)
-        now = time.monotonic()
-        if now - said > PATIENCE:
-            said, done = now, sum(blocks.path(one).exists() for one in missing)
-            left = (now - began) * (len(missing) - done) / max(done, 1)
+        if throttle.due(PATIENCE):
+            done = sum(blocks.path(one).exists() for one in missing)
+            left = (time.monotonic() - began) * (len(missing) - done) / max(done, 1)
             say(f"features: {done:,} of {len(missing):,} blocks made, about {clock(left)} left")
     for number in later:
         _make(blocks, maker, number, wait=True)

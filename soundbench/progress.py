@@ -1,16 +1,20 @@
-"""How far a long piece of work is: one line on standard error, of speed and time left."""
+"""What moves on standard error while sound is worked on: how far it is, and how loud."""
 
 from __future__ import annotations
 
-import sys
+import math
 import time
 
 import attrs
 
-__all__ = ["Progress", "clock"]
+from soundbench.terminal import PATIENCE, StatusLine, Throttle, bar, clock, on_terminal
 
-# Seconds between two lines: on a terminal, where each takes the place of the last, and in a log.
-TERMINAL, LOG = 0.2, 20.0
+__all__ = ["Meter", "Progress"]
+
+# Seconds between two lines on a terminal: of progress, and of a level.
+PAUSE, METER_PAUSE = 0.2, 0.1
+# The bar of a level: its characters, and the decibels at its beginning; full scale is at its end.
+WIDTH, LOWEST = 24, -60.0
 
 
 @attrs.define
@@ -31,11 +35,9 @@ class Progress:
     worked: float = 0.0
     seconds: float = 0.0
     _began: float = attrs.field(factory=lambda: time.monotonic())
-    _told: float = attrs.field(init=False)
-    _shown: int = 0
-
-    def __attrs_post_init__(self) -> None:
-        self._told = self._began
+    _throttle: Throttle = attrs.field(factory=Throttle, init=False)
+    _line: StatusLine = attrs.field(factory=StatusLine, init=False)
+    _told: bool = attrs.field(default=False, init=False)
 
     def finish(self, work: float, seconds: float) -> None:
         """A sound is done."""
@@ -44,30 +46,19 @@ class Progress:
 
     def tell(self, work: float = 0.0, seconds: float = 0.0) -> None:
         """Say how far it is, if that was not said just now; with so much of a sound that is not yet done."""
-        terminal = sys.stderr.isatty()
-        now = time.monotonic()
-        if now - self._told < (TERMINAL if terminal else LOG):
-            return
-        self._told = now
-        line = self.line(work, seconds)
-        if terminal:
-            sys.stderr.write("\r" + line.ljust(self._shown))
-            self._shown = len(line)
-        else:
-            sys.stderr.write(line + "\n")
-        sys.stderr.flush()
+        if self._throttle.due(PAUSE if on_terminal() else PATIENCE):
+            self._told = True
+            self._line.show(self.line(work, seconds))
 
     def clear(self) -> None:
         """Take the line off the terminal, for another."""
-        if self._shown:
-            sys.stderr.write("\r" + " " * self._shown + "\r")
-            self._shown = 0
+        self._line.erase()
 
     def close(self) -> None:
         """Say how long it took, where it was long enough to be told of."""
         self.clear()
-        if self._told > self._began and self.done:
-            sys.stderr.write(self.line() + "\n")
+        if self._told and self.done:
+            self._line.say(self.line())
 
     def line(self, work: float = 0.0, seconds: float = 0.0) -> str:
         """How far it is, in words."""
@@ -85,8 +76,17 @@ class Progress:
         return ", ".join(parts)
 
 
-def clock(seconds: float) -> str:
-    """`1:02:03` or `2:03`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+class Meter:
+    """One line that shows a level and a text; nothing where standard error is no terminal."""
+
+    def __init__(self) -> None:
+        self._line, self._throttle = StatusLine(), Throttle(-math.inf)
+
+    def show(self, level: float, text: str) -> None:
+        """Show them, if something was not shown just now; the level is in dB of full scale."""
+        if on_terminal() and self._throttle.due(METER_PAUSE):
+            self._line.show(f"{bar((level - LOWEST) / -LOWEST, WIDTH)} {level:4.0f} dB  {text}")
+
+    def clear(self) -> None:
+        """Take the line off the terminal, for another."""
+        self._line.erase()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from typing import Any, Literal
+from collections.abc import Callable, Generator
+from typing import Any, Literal, TypeVar
 
 import attrs
 import numpy as np
@@ -14,8 +15,12 @@ from numpy.typing import NDArray
 from soundbench import audio
 from soundbench.clips import ClipTable
 from soundbench.errors import BrokenPlugin, DataError, SoundError
+from soundbench.machine import cores
+from soundbench.threads import in_threads
 
 __all__ = ["Sounds"]
+
+Result = TypeVar("Result")
 
 # What is read is a function of a key that begins with this: a change of how it is read is a change of this.
 VERSION = f"soundbench 1, {audio.VERSIONS}"
@@ -33,7 +38,7 @@ class Sounds:
         key: changes with whatever the samples depend on: a file's path, size and time of change, or what the dataset
             says by its `fingerprint`; the stretches; the rate; the trimming; the libraries.
         of_rows: which sound each row of the table is, `(N,)` int32.
-        rows: a row of the table for each sound, `(M,)`.
+        rows: the first row of the table that holds each sound, `(M,)`.
     """
 
     table: ClipTable
@@ -104,25 +109,43 @@ class Sounds:
                 return 0.0
         return max(0.0, stop - start) if math.isfinite(stop) else 0.0
 
+    def each(self, work: Callable[[int], Result], workers: int | None = None) -> Generator[Result, None, None]:
+        """The result of work on the number of every sound, in order, a few of them made ahead by threads.
+
+        Args:
+            work: is given a number; where the dataset reads its sound itself, by this thread alone.
+            workers: threads; None for one a core.
+        """
+        numbers = range(len(self))
+        if self.of_files:
+            yield from in_threads(work, numbers, workers or cores())
+        else:
+            yield from map(work, numbers)
+
     def load(self, number: int) -> NDArray[np.float32]:
-        """The samples of a sound, `(S,)`, never none.
+        """The samples of a sound, `(S,)`, never none: at the rate, trimmed.
 
         Raises:
             SoundError: it cannot be read.
         """
-        return audio.trim(self._whole(number), self.rate, self.trim)
+        samples, rate = self.native(number)
+        return audio.trim(audio.resample(samples, rate, self.rate), self.rate, self.trim)
 
-    def _whole(self, number: int) -> NDArray[np.float32]:
-        """A sound before its ends are trimmed."""
+    def native(self, number: int) -> tuple[NDArray[np.float32], int]:
+        """The samples of a whole sound, `(S,)`, never none, always finite; and the rate that they came with.
+
+        Raises:
+            SoundError: it cannot be read, or not be resampled to the rate.
+        """
         row = int(self.rows[number])
         if not self.of_files:
             return self._ask(row)
         stop = float(self.table.stops[row])
-        return audio.load(
+        return audio.decode_for(
             self.path(number), self.rate, float(self.table.starts[row]), None if math.isnan(stop) else stop
         )
 
-    def _ask(self, row: int) -> NDArray[np.float32]:
+    def _ask(self, row: int) -> tuple[NDArray[np.float32], int]:
         """What the dataset reads, looked at as closely as a file."""
         clip = self.table.clip(row)
         try:
@@ -135,7 +158,7 @@ class Sounds:
         if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
             found = "NaN or infinite samples" if samples.ndim == 1 and len(samples) else f"the shape {samples.shape}"
             raise SoundError(clip.path, f"its dataset gives {found}; wanted: finite samples (S,), one at least")
-        return audio.resample(samples, int(rate), self.rate)
+        return samples, int(rate)
 
 
 def _fingerprint(dataset: Any) -> str:

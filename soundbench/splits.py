@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 import numpy as np
@@ -13,22 +12,18 @@ import numpy.typing as npt
 from soundbench.chance import Chance
 from soundbench.clips import ClipTable, Codes, Fold
 from soundbench.errors import Problem, RecipeError
+from soundbench.recipe import Split
 
-__all__ = ["PARTS", "ClipTable", "SplitResult", "folds_of", "split"]
+__all__ = ["CROSSING", "PARTS", "ClipTable", "Crossers", "SplitResult", "split"]
 
 PARTS = ("train", "validation", "test", "purged")
 TRAIN, VALIDATION, TEST, PURGED = range(len(PARTS))
 
 EXAMPLES = 5  # how many groups a message names
 
-Crossing = Literal["purge", "refuse", "allow"]
+PartCodes = npt.NDArray[np.int8]
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-
-
-def folds_of(table: ClipTable) -> list[Fold]:
-    """The different folds of a table, in order."""
-    return table.folds_in_order()
 
 
 @attrs.frozen(eq=False)
@@ -43,7 +38,7 @@ class SplitResult:
         classes_without_train: classes without any clip to train on, and so on.
     """
 
-    part: npt.NDArray[np.int8]
+    part: PartCodes
     crossing_groups: int
     crossing_clips: int
     crossing_names: tuple[str, ...]
@@ -60,14 +55,23 @@ class SplitResult:
         return {name: int((self.part == code).sum()) for code, name in enumerate(PARTS)}
 
 
-def split(
-    table: ClipTable,
-    test: Sequence[Fold] | float,
-    validation: Sequence[Fold] | float,
-    crossing: Crossing,
-    seed: int,
-    source: str = "<python>",
-) -> SplitResult:
+@attrs.frozen(eq=False)
+class Crossers:
+    """The groups on more than one side of a split.
+
+    Attributes:
+        clips: `(N,)` bool: those of their clips that are in training beside validation or test, or in validation beside
+            test.
+        groups: how many groups.
+        names: the first few of them.
+    """
+
+    clips: Mask
+    groups: int
+    names: tuple[str, ...]
+
+
+def split(table: ClipTable, how: Split, seed: int, source: str = "<python>") -> SplitResult:
     """Cut a table into training, validation and test.
 
     A share is of the groups, drawn class by class: every class of two groups or more has a group on both sides, a class
@@ -76,43 +80,39 @@ def split(
 
     Args:
         table: the clips.
-        test: folds, or a share.
-        validation: folds, or a share of the training groups.
-        crossing: what becomes of a group on more than one side: `purge` takes its clips out of training where it is
-            also in validation or test, and out of validation where it is also in test; `refuse` is an error; `allow`
-            leaves and counts them.
+        how: the recipe's table.
         seed: what the draws of a share depend on, beside the names of the groups.
         source: the recipe, for messages.
 
     Raises:
-        RecipeError: unknown folds, a fold on both sides, crossing groups refused, or a part without any clip.
+        RecipeError: unknown folds, crossing groups refused, or a part without any clip.
     """
-    problems = _wrong(table, test, "split.test") + _wrong(table, validation, "split.validation")
-    if isinstance(test, Sequence) and isinstance(validation, Sequence):
-        both = [fold for fold in validation if fold in test]
-        if both:
-            problems.append(Problem("split.validation", f"{_list(both)}: also in split.test"))
+    problems = _wrong(table, how.test, "split.test") + _wrong(table, how.validation, "split.validation")
     if problems:
         raise RecipeError(source, problems)
     part = np.full(len(table), TRAIN, dtype=np.int8)
-    part[_chosen(table, test, part == TRAIN, seed, "split.test")] = TEST
-    part[_chosen(table, validation, part == TRAIN, seed, "split.validation")] = VALIDATION
-    return _settle(table, part, crossing, source)
+    part[_chosen(table, how.test, part == TRAIN, seed, "split.test")] = TEST
+    part[_chosen(table, how.validation, part == TRAIN, seed, "split.validation")] = VALIDATION
+    crossers = _crossers(table, part)
+    try:
+        part = CROSSING[how.crossing](part, crossers)
+    except ValueError as error:
+        raise RecipeError(source, [Problem("split.crossing", str(error))]) from None
+    _refuse_empty(part, source)
+    without = [_absent(table, part == code) for code in (TRAIN, VALIDATION, TEST)]
+    return SplitResult(part, crossers.groups, int(crossers.clips.sum()), crossers.names, *without)
 
 
-def _wrong(table: ClipTable, side: Sequence[Fold] | float, key: str) -> list[Problem]:
-    """What is wrong with the folds or the share of a side."""
-    if not isinstance(side, Sequence):
-        low = "above 0" if key == "split.test" else "from 0"
-        fits = 0 < side < 1 or (side == 0 and key != "split.test")
-        return [] if fits else [Problem(key, f"{side:g} is no share; allowed: {low} to below 1, or a list of folds")]
+# Folds and shares -----------------------------------------------------------------------------------------------------
+
+
+def _wrong(table: ClipTable, side: list[Fold] | float, key: str) -> list[Problem]:
+    """What is wrong with the folds of a side."""
     known = table.folds_in_order()
-    unknown = [fold for fold in side if fold not in known]
+    unknown = [fold for fold in side if fold not in known] if isinstance(side, list) else []
     if unknown and not known:
         return [Problem(key, f"no fold {_list(unknown)}: the dataset has no folds; give a share, such as 0.2")]
-    if unknown:
-        return [Problem(key, f"no fold {_list(unknown)}; known: {_list(known)}")]
-    return [] if side or key != "split.test" else [Problem(key, "no fold to test on")]
+    return [Problem(key, f"no fold {_list(unknown)}; known: {_list(known)}")] if unknown else []
 
 
 def _list(values: Sequence[Fold | str], most: int = 20) -> str:
@@ -121,9 +121,9 @@ def _list(values: Sequence[Fold | str], most: int = 20) -> str:
     return shown if len(values) <= most else f"{shown}, ... ({len(values)} in all)"
 
 
-def _chosen(table: ClipTable, side: Sequence[Fold] | float, free: Mask, seed: int, place: str) -> Mask:
+def _chosen(table: ClipTable, side: list[Fold] | float, free: Mask, seed: int, place: str) -> Mask:
     """Which of the rows that are still `free` a side takes."""
-    if isinstance(side, Sequence):
+    if isinstance(side, list):
         codes = [code for code, fold in enumerate(table.folds.names) if fold in side]
         return free & np.isin(table.folds.codes, codes)
     # A group that is partly on another side already cannot be clean on this one.
@@ -175,28 +175,56 @@ def _strata(table: ClipTable, groups: Codes, free: Mask) -> Rows:
     return labels[order][np.unique(places[order], return_index=True)[1]]
 
 
-def _settle(table: ClipTable, part: npt.NDArray[np.int8], crossing: Crossing, source: str) -> SplitResult:
-    """Deal with the groups on more than one side, and look what each part is left with."""
+# Groups on more than one side -----------------------------------------------------------------------------------------
+
+
+def _crossers(table: ClipTable, part: PartCodes) -> Crossers:
     groups = table.group_codes
     beside_test = _with(groups, part == TEST) & (part != TEST)
     beside_validation = _with(groups, part == VALIDATION) & (part == TRAIN)
-    crossers = beside_test | beside_validation
-    codes = np.unique(groups[crossers])
-    names = tuple(table.groups.names[code] for code in codes[:EXAMPLES])
-    if crossing == "refuse" and len(codes):
-        counted = f"{len(codes)} group{'s' * (len(codes) > 1)} on more than one side: {_list(names)}"
-        more = ", ..." * (len(codes) > len(names))
-        raise RecipeError(source, [Problem("split.crossing", counted + more)])
-    if crossing == "purge":
-        part[crossers] = PURGED
+    clips = beside_test | beside_validation
+    codes = np.unique(groups[clips])
+    return Crossers(clips, len(codes), tuple(table.groups.names[code] for code in codes[:EXAMPLES]))
+
+
+def _purge(part: PartCodes, crossers: Crossers) -> PartCodes:
+    """Their clips leave training where the group is also in validation or test, validation where it is also in test."""
+    return np.where(crossers.clips, np.int8(PURGED), part)
+
+
+def _refuse(part: PartCodes, crossers: Crossers) -> PartCodes:
+    """They are an error."""
+    if crossers.groups:
+        counted = f"{crossers.groups} group{'s' * (crossers.groups > 1)} on more than one side: {_list(crossers.names)}"
+        raise ValueError(counted + ", ..." * (crossers.groups > len(crossers.names)))
+    return part
+
+
+def _allow(part: PartCodes, crossers: Crossers) -> PartCodes:
+    """They stay, and are counted."""
+    return part
+
+
+# What `split.crossing` may be: the parts after it, of the parts before it. A ValueError is the recipe's mistake.
+CROSSING: Mapping[str, Callable[[PartCodes, Crossers], PartCodes]] = {
+    "purge": _purge,
+    "refuse": _refuse,
+    "allow": _allow,
+}
+
+
+# What is left ---------------------------------------------------------------------------------------------------------
+
+
+def _refuse_empty(part: PartCodes, source: str) -> None:
+    """Refuse a split without any clip to train on, or to test on."""
     if not (part == TRAIN).any():
-        purged = f" ({int(crossers.sum())} were purged)" * int((part == PURGED).any())
-        raise RecipeError(source, [Problem("split", f"no clip is left to train on{purged}")])
+        purged = int((part == PURGED).sum())
+        counted = f" ({purged} were purged)" if purged else ""
+        raise RecipeError(source, [Problem("split", f"no clip is left to train on{counted}")])
     if not (part == TEST).any():
         message = "no clip to test on: no class has two groups, so a share of them cannot be held back"
         raise RecipeError(source, [Problem("split.test", message)])
-    without = [_absent(table, part == code) for code in (TRAIN, VALIDATION, TEST)]
-    return SplitResult(part, len(codes), int(crossers.sum()), names, *without)
 
 
 def _absent(table: ClipTable, rows: Mask) -> tuple[str, ...]:

@@ -6,10 +6,9 @@ file of its own, called in `running.py`.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +34,11 @@ from soundbench.results import protocol, skipped
 from soundbench.rundir import RunDirectory
 from soundbench.scoring import ClipScores, Grid, Scorer, score_clips
 from soundbench.setup import make_setup, refuse_one_of_all, refuse_small_batches
+from soundbench.shared_store import sound_store
 from soundbench.splits import SplitResult, split
 from soundbench.step import Rules, TrainSetup
 from soundbench.stopping import Stop
-from soundbench.store import Store, open_store
+from soundbench.store import Store
 from soundbench.timing import StepTimes
 
 __all__ = ["Opened", "Prepared", "Scored", "Trained", "open_sound", "prepare", "score_test", "train", "write_report"]
@@ -100,8 +100,7 @@ def prepare(recipe: Recipe) -> Prepared:
     made = assembly.assemble(recipe)
     table = ClipTable.of(made.dataset)
     refuse_one_of_all(recipe, made, table)
-    how = recipe.split
-    cut = split(table, how.test, how.validation, how.crossing, recipe.train.seed, recipe.source)
+    cut = split(table, recipe.split, recipe.train.seed, recipe.source)
     rows = cut.rows("train")
     refuse_small_batches(recipe, _plan(recipe, table, rows))
     weights = class_weights(recipe.train.class_weights, table, rows, recipe.source)
@@ -149,7 +148,7 @@ def open_sound(
         RunError: the data has changed since the run began.
     """
     recipe, cut = prepared.recipe, prepared.cut
-    with _store(prepared, cache, log) as store:
+    with sound_store(prepared.table, prepared.made.dataset, recipe.audio, cache, log) as store:
         readable = store.lengths > 0
         parts = {name: (rows := cut.rows(name))[readable[rows]] for name in PARTS}
         for name in ("train", "test"):
@@ -163,19 +162,6 @@ def open_sound(
             weights = state["network"] if state else None
             source = features_of(recipe, prepared.made.network, prepared.machine, store, log, weights)
         yield Opened(prepared, directory, store, source, parts)
-
-
-@contextmanager
-def _store(prepared: Prepared, cache: Path | bool, log: Log) -> Iterator[Store]:
-    with ExitStack() as stack:
-        folder = None if cache is True else cache
-        if folder is False:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soundbench-")))
-            folder = distributed.gather(folder)[distributed.rank() - distributed.local_rank()]  # its machine's first's
-        audio, dataset = prepared.recipe.audio, prepared.made.dataset
-        yield distributed.first_here(
-            lambda: open_store(prepared.table, dataset, audio.rate, folder, audio.on_error, log, trim=audio.trim)
-        )
 
 
 def _note_data(prepared: Prepared, directory: RunDirectory, store: Store) -> None:

@@ -14,9 +14,8 @@ import hashlib
 import os
 import shutil
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,17 +27,15 @@ from soundbench import audio
 from soundbench.clips import ClipTable
 from soundbench.errors import DataError, SoundError
 from soundbench.files import room
-from soundbench.machine import cores
 from soundbench.samples import AUDIO, Index, Quantized, Store, finish, quantize, read_meta
 from soundbench.sounds import Sounds
+from soundbench.terminal import PATIENCE, Throttle
 from soundbench.wording import megabytes
 
 __all__ = ["Store", "cache_folder", "open_store", "quantize"]
 
 # How many of the sounds that cannot be read a message lists.
 LISTED = 10
-# Seconds between two lines of progress.
-PATIENCE = 20.0
 FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 ELSEWHERE = "set SOUNDBENCH_CACHE to another folder, or use --no-cache"
 
@@ -88,7 +85,7 @@ def open_store(
             with _locked(root, sounds.key, say):
                 if not _is_good(place, sounds, lambda _: None):
                     _sweep(root, sounds.key)
-                    _make(root, sounds, say, workers or cores())
+                    _make(root, sounds, say, workers)
     _refuse(sounds, Index.read(place).errors, on_error, say)
     return store
 
@@ -133,22 +130,21 @@ def _refuse(sounds: Sounds, errors: Mapping[int, str], on_error: str, say: Say) 
 
 @attrs.define
 class _Progress:
-    """How far a store is: sounds done of all, their samples, and when it was last said."""
+    """How far a store is: sounds done of all, and their samples."""
 
     total: int
     done: int = 0
     samples: int = 0
     began: float = attrs.field(factory=time.monotonic)
-    said: float = attrs.field(factory=time.monotonic)
+    throttle: Throttle = attrs.field(factory=Throttle)
 
     def add(self, samples: int, say: Say) -> None:
         self.done, self.samples = self.done + 1, self.samples + samples
-        if time.monotonic() - self.said > PATIENCE:
-            self.said = time.monotonic()
+        if self.throttle.due(PATIENCE):
             say(f"sound: {self.done:,} of {self.total:,} read")
 
 
-def _make(root: Path, sounds: Sounds, say: Say, workers: int) -> None:
+def _make(root: Path, sounds: Sounds, say: Say, workers: int | None) -> None:
     """Fill a folder beside the store's place, and move it there."""
     place, beside = root / sounds.key, root / f"tmp-{os.getpid()}-{sounds.key}"
     progress = _Progress(len(sounds))
@@ -187,13 +183,14 @@ def _refuse_full(root: Path, needed: int) -> None:
         )
 
 
-def _fill(folder: Path, sounds: Sounds, progress: _Progress, say: Say, workers: int) -> tuple[Index, str]:
+def _fill(folder: Path, sounds: Sounds, progress: _Progress, say: Say, workers: int | None) -> tuple[Index, str]:
     """Write the samples of all sounds; their index and digest."""
     lengths = np.zeros(len(sounds), dtype=np.int64)
     scales = np.ones(len(sounds), dtype=np.float32)
     errors: dict[int, str] = {}
     digest = hashlib.blake2b(digest_size=16)
-    with open(folder / AUDIO, "wb") as file, contextlib.closing(_read_all(sounds, workers)) as stream:
+    stream = sounds.each(partial(_read, sounds), workers)
+    with open(folder / AUDIO, "wb") as file, contextlib.closing(stream):
         for number, sound in enumerate(stream):
             if isinstance(sound, SoundError):
                 errors[number] = sound.reason
@@ -210,24 +207,6 @@ def _fill(folder: Path, sounds: Sounds, progress: _Progress, say: Say, workers: 
     for column in (offsets, scales):
         digest.update(column.data)
     return Index(offsets, scales, errors), digest.hexdigest()
-
-
-def _read_all(sounds: Sounds, workers: int) -> Generator[Quantized | SoundError, None, None]:
-    """Every sound in order, read ahead by a few: what is in memory does not grow with their number."""
-    if not sounds.of_files:
-        yield from (_read(sounds, number) for number in range(len(sounds)))
-        return
-    pool = ThreadPoolExecutor(workers)
-    ahead: deque[Future[Quantized | SoundError]] = deque()
-    try:
-        for number in range(len(sounds)):
-            ahead.append(pool.submit(_read, sounds, number))
-            if len(ahead) > 2 * workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _read(sounds: Sounds, number: int) -> Quantized | SoundError:

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from soundbench import audit as module
 from soundbench.audit import Audit, Check, audit
+from soundbench.clips import ClipTable
 from soundbench.contracts import Clip
-from soundbench.errors import RecipeError
+from soundbench.errors import BrokenPlugin, DataError, RecipeError
 from soundbench.recipe import Audio, Split
+from soundbench.store import open_store
 
 
 class Listed:
@@ -202,36 +203,63 @@ def test_a_dataset_that_reads_sound_itself_is_asked_for_it() -> None:
     assert found(audited)["a lower rate than audio.rate, 16000 Hz"].count == 8
 
 
-def test_only_a_few_sounds_are_in_memory_at_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Many(Listed):
-        fingerprint = "many"
+class Odd(Listed):
+    """A dataset that gives ones for every clip but the last, of which it gives something else."""
 
-        def read(self, clip: Clip) -> tuple[np.ndarray, int]:
-            raise AssertionError
+    fingerprint = "odd"
 
-    waiting, most = [0], [0]
+    def __init__(self, last: Any) -> None:
+        super().__init__([Clip(str(number), ("dog",), fold=number % 2) for number in range(4)])
+        self.last = last
 
-    def measured(clip: Clip, read: Any) -> tuple[int, int, float, bytes, str]:
-        return 0, 16000, 1.0, b"x" * 16, ""
+    def read(self, clip: Clip) -> tuple[np.ndarray, int]:
+        if clip.path != "3":
+            return np.full(16000, 0.1 + int(clip.path) / 10, np.float32), 16000
+        if isinstance(self.last, Exception):
+            raise self.last
+        return self.last, 16000
 
-    original = module._in_threads
 
-    def counted(jobs: Iterator[Any], workers: int) -> Iterator[Any]:
-        def drawn() -> Iterator[Any]:
-            for job in jobs:
-                waiting[0] += module.CHUNK
-                most[0] = max(most[0], waiting[0])
-                yield job
+@pytest.mark.parametrize(
+    ("last", "reason"),
+    [
+        (np.full(9, np.nan, np.float32), "its dataset gives NaN or infinite samples"),
+        (np.ones((1, 9), np.float32), "its dataset gives the shape (1, 9)"),
+        (np.zeros(0, np.float32), "its dataset gives the shape (0,)"),
+        (OSError("the archive is closed"), "the archive is closed"),
+        (DataError("no such entry"), "no such entry"),
+    ],
+    ids=["nan", "two axes", "none", "OSError", "DataError"],
+)
+def test_what_a_run_refuses_of_a_dataset_is_unreadable_for_the_same_reason(
+    tmp_path: Path, last: Any, reason: str
+) -> None:
+    dataset = Odd(last)
+    audited = audit(dataset, Split(test=[1]), Audio(window=1.0), seed=1)
+    store = open_store(ClipTable.of(dataset), dataset, 16000, tmp_path, "skip", say=lambda _: None)
 
-        for row in original(drawn(), workers):
-            waiting[0] -= 1
-            yield row
+    assert audited.fatal
+    assert store.errors[3].startswith(reason)
+    assert found(audited)["unreadable"] == Check("unreadable", 1, (f"3: {store.errors[3]}",), fatal=True)
 
-    monkeypatch.setattr(module, "_measure", measured)
-    monkeypatch.setattr(module, "_in_threads", counted)
-    audit(Many([Clip(str(n), ("dog",), fold=n % 2) for n in range(5000)]), Split(test=[1]), Audio(), seed=1)
 
-    assert most[0] <= 5 * module.CHUNK
+def test_a_rate_that_a_run_refuses_is_unreadable_for_the_same_reason(tmp_path: Path) -> None:
+    """Five hours by the header: 8 samples a second become 16000."""
+    slow = noise(tmp_path / "slow.wav", seconds=18000, rate=8)
+    clips = [*pair(tmp_path), Clip(slow, ("dog",), fold=1)]
+    audited = look(clips)
+    store = open_store(ClipTable.of(Listed(clips)), Listed(clips), 16000, tmp_path, "skip", say=lambda _: None)
+
+    assert audited.fatal
+    assert found(audited) == {"unreadable": Check("unreadable", 1, (f"{slow}: {store.errors[4]}",), fatal=True)}
+
+
+def test_a_dataset_without_a_fingerprint_is_refused_as_a_run_refuses_it() -> None:
+    class Nameless(Odd):
+        fingerprint = property()
+
+    with pytest.raises(BrokenPlugin, match="it needs the property fingerprint"):
+        audit(Nameless(None), Split(test=[1]), Audio(), seed=1)
 
 
 def test_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ import soundbench
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "soundbench"
 BUILTINS = ROOT / "plugins" / "soundbench_plugins"
-OPEN = {"contracts", "errors", "audio", "chance", "masks", "optional"}
+OPEN = {"contracts", "errors", "audio", "chance", "masks", "optional", "terminal"}
 
 
 def floors() -> dict[str, tuple[int, int]]:

@@ -24,7 +24,8 @@ from soundbench.classifier import Classifier
 from soundbench.cli.main import invoke
 from soundbench.events import Event
 from soundbench.live import Keeper
-from soundbench.meter import Meter, bar, level_of
+from soundbench.meter import level_of
+from soundbench.progress import Meter
 
 OPTIONS = ["--trust-code", "--hop", "0.1", "--threshold", "0.55", "--gap", "0.1"]
 
@@ -330,9 +331,6 @@ def test_what_does_not_go_together_is_said(
 
 
 def test_a_bar_moves_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert bar(-120) == "[" + 24 * "-" + "]"
-    assert bar(-30) == "[" + 12 * "#" + 12 * "-" + "]"
-    assert bar(3) == "[" + 24 * "#" + "]"
     assert level_of(np.full(100, 0.1)) == pytest.approx(-20)
     assert level_of(np.zeros(100)) == level_of(np.zeros(0)) == -120
     Meter().show(-20, "dog")
@@ -342,5 +340,8 @@ def test_a_bar_moves_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch, capsys
     meter.show(-30, "dog 0.93")
     meter.show(-30, "too soon")
     meter.clear()
-    shown = f"{bar(-30)}  -30 dB  dog 0.93"
+    shown = "[############------------]  -30 dB  dog 0.93"
     assert capsys.readouterr().err == f"\r{shown}\r{' ' * len(shown)}\r"
+    for level, filled in ((-120, 0), (3, 24)):
+        Meter().show(level, "")
+        assert capsys.readouterr().err == f"\r[{'#' * filled}{'-' * (24 - filled)}] {level:4} dB  "

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from soundbench.clips import ClipTable
 from soundbench.contracts import Clip
 from soundbench.errors import RecipeError
-from soundbench.splits import PARTS, SplitResult, folds_of, split
+from soundbench.recipe import Split
+from soundbench.splits import CROSSING, PARTS, SplitResult, split
 
 
 class Listed:
@@ -52,7 +54,7 @@ def groups_in(table: ClipTable, result: SplitResult, part: str) -> set[int]:
 @pytest.mark.parametrize("validation", [[2], 0.1, 0.3])
 def test_no_group_crosses(test: list[int] | float, validation: list[int] | float, seed: int) -> None:
     table = table_of(some_clips(seed))
-    result = split(table, test, validation, "purge", seed)
+    result = split(table, Split(test, validation, "purge"), seed)
 
     train, held, tested = (groups_in(table, result, part) for part in ("train", "validation", "test"))
 
@@ -68,7 +70,7 @@ def test_no_group_crosses(test: list[int] | float, validation: list[int] | float
 @pytest.mark.parametrize("seed", range(5))
 def test_a_share_is_of_the_groups_and_leaves_crossing_to_nobody(seed: int) -> None:
     table = table_of(some_clips(seed))
-    result = split(table, 0.2, 0.1, "refuse", seed)
+    result = split(table, Split(0.2, 0.1, "refuse"), seed)
 
     count = len(table.groups.names)
 
@@ -80,7 +82,7 @@ def test_a_share_is_of_the_groups_and_leaves_crossing_to_nobody(seed: int) -> No
 @pytest.mark.parametrize("seed", range(5))
 def test_a_share_of_the_groups_is_about_that_share_of_each_class(seed: int) -> None:
     table = table_of(some_clips(seed))
-    result = split(table, 0.25, 0.0, "purge", seed)
+    result = split(table, Split(0.25, 0.0, "purge"), seed)
 
     shares = table.targets(result.rows("test")).sum(0) / table.targets(np.arange(len(table))).sum(0)
 
@@ -94,7 +96,7 @@ def test_every_class_of_two_groups_is_on_both_sides_and_one_of_a_single_group_is
         for label, count in (("a", 20), ("b", 2), ("c", 1))
         for number in range(count)
     ]
-    result = split(table_of(clips), 0.1, 0.0, "purge", 1)
+    result = split(table_of(clips), Split(0.1, 0.0, "purge"), 1)
 
     assert result.classes_without_test == ("c",)
     assert result.classes_without_train == ()
@@ -103,7 +105,7 @@ def test_every_class_of_two_groups_is_on_both_sides_and_one_of_a_single_group_is
 
 def test_the_same_seed_gives_the_same_split_and_another_seed_another() -> None:
     table = table_of(some_clips(0))
-    parts = [split(table, 0.2, 0.1, "purge", seed).part for seed in (7, 7, 8)]
+    parts = [split(table, Split(0.2, 0.1, "purge"), seed).part for seed in (7, 7, 8)]
 
     assert np.array_equal(parts[0], parts[1])
     assert not np.array_equal(parts[0], parts[2])
@@ -117,7 +119,7 @@ def test_neither_the_order_of_the_clips_nor_the_folder_they_lie_in_matters() -> 
     tests = []
     for given in (clips, mixed):
         table = table_of(given)
-        rows = split(table, 0.2, 0.1, "purge", 3).rows("test")
+        rows = split(table, Split(0.2, 0.1, "purge"), 3).rows("test")
         tests.append({tuple(str(table.paths[row]).replace("\\", "/").split("/")[-2:]) for row in rows})
 
     assert tests[0] == tests[1]
@@ -126,14 +128,16 @@ def test_neither_the_order_of_the_clips_nor_the_folder_they_lie_in_matters() -> 
 def test_a_split_is_the_same_on_every_machine() -> None:
     """The rows written here were drawn on another day; a change of the draws would change everybody's numbers."""
     clips = [Clip(f"{label}/{number}.wav", (label,)) for label in "abc" for number in range(10)]
-    result = split(table_of(clips), 0.2, 0.2, "purge", 1)
+    result = split(table_of(clips), Split(0.2, 0.2, "purge"), 1)
 
     assert result.rows("test").tolist() == [1, 5, 10, 18, 22, 24]
     assert result.rows("validation").tolist() == [2, 7, 11, 12, 21, 27]
 
 
 def test_a_split_does_not_depend_on_the_hash_seed_of_the_process() -> None:
-    program = "from test_splits import *; print(split(table_of(some_clips(0)), 0.2, 0.1, 'purge', 1).part.tolist())"
+    program = (
+        "from test_splits import *; print(split(table_of(some_clips(0)), Split(0.2, 0.1, 'purge'), 1).part.tolist())"
+    )
     told = [
         subprocess.run(
             [sys.executable, "-c", program],
@@ -148,7 +152,7 @@ def test_a_split_does_not_depend_on_the_hash_seed_of_the_process() -> None:
     assert told[0] == told[1]
 
 
-CROSSING = [
+BESIDE = [
     Clip("1.wav", ("a",), fold=1, group="x"),
     Clip("2.wav", ("a",), fold=2, group="x"),
     Clip("3.wav", ("b",), fold=2, group="y"),
@@ -159,14 +163,14 @@ CROSSING = [
 
 
 def test_purge_takes_crossing_groups_out_of_training_and_validation() -> None:
-    result = split(table_of(CROSSING), [1], [2], "purge", 1)
+    result = split(table_of(BESIDE), Split([1], [2], "purge"), 1)
 
     assert [PARTS[code] for code in result.part] == ["test", "purged", "validation", "purged", "train", "purged"]
     assert (result.crossing_groups, result.crossing_clips, result.crossing_names) == (2, 3, ("x", "y"))
 
 
 def test_allow_leaves_and_counts_them() -> None:
-    result = split(table_of(CROSSING), [1], [2], "allow", 1)
+    result = split(table_of(BESIDE), Split([1], [2], "allow"), 1)
 
     assert [PARTS[code] for code in result.part] == ["test", "validation", "validation", "train", "train", "train"]
     assert (result.crossing_groups, result.crossing_clips) == (2, 3)
@@ -176,7 +180,7 @@ def test_refuse_names_the_first_of_them_and_their_number() -> None:
     clips = [Clip(f"{group}{fold}.wav", ("a",), fold=fold, group=f"g{group}") for group in range(7) for fold in (1, 2)]
 
     with pytest.raises(RecipeError) as caught:
-        split(table_of(clips), [1], 0.0, "refuse", 1, source="mine.toml")
+        split(table_of(clips), Split([1], 0.0, "refuse"), 1, source="mine.toml")
 
     assert str(caught.value) == (
         'mine.toml: split.crossing: 7 groups on more than one side: "g0", "g1", "g2", "g3", "g4", ...'
@@ -189,7 +193,7 @@ def test_a_share_of_validation_takes_no_group_that_is_also_in_test(crossing: str
         Clip(f"t{n}.wav", ("a",), fold=1, group=f"g{n}" if crossing != "refuse" else f"t{n}") for n in range(5)
     ]
     table = table_of(clips)
-    result = split(table, [1], 0.5, crossing, 1)  # type: ignore[arg-type]
+    result = split(table, Split([1], 0.5, crossing), 1)  # type: ignore[arg-type]
 
     assert not groups_in(table, result, "validation") & groups_in(table, result, "test")
 
@@ -204,12 +208,7 @@ PLAIN = [Clip(f"{n}.wav", ("abc"[n],)) for n in range(3)]
         (FOLDED, [3], 0.1, 'split.test: no fold 3; known: 1, 2, 10, "dev"'),
         (FOLDED, ["1"], 0.1, 'split.test: no fold "1"; known: 1, 2, 10, "dev"'),
         (FOLDED, [1], [2, "train"], 'split.validation: no fold "train"; known: 1, 2, 10, "dev"'),
-        (FOLDED, [1, 2], [2], "split.validation: 2: also in split.test"),
-        (FOLDED, [], 0.1, "split.test: no fold to test on"),
         (FOLDED, [1, 2, 10, "dev"], [], "split: no clip is left to train on"),
-        (FOLDED, 0.0, 0.1, "split.test: 0 is no share; allowed: above 0 to below 1, or a list of folds"),
-        (FOLDED, 1, 0.1, "split.test: 1 is no share; allowed: above 0 to below 1, or a list of folds"),
-        (FOLDED, 0.2, -0.5, "split.validation: -0.5 is no share; allowed: from 0 to below 1, or a list of folds"),
         (PLAIN, [1], 0.1, "split.test: no fold 1: the dataset has no folds; give a share, such as 0.2"),
         (
             PLAIN,
@@ -223,21 +222,44 @@ def test_splits_that_cannot_be_are_refused(
     clips: list[Clip], test: list[int | str] | float, validation: list[int | str] | float, message: str
 ) -> None:
     with pytest.raises(RecipeError) as caught:
-        split(table_of(clips), test, validation, "purge", 1)
+        split(table_of(clips), Split(test, validation, "purge"), 1)
 
     assert str(caught.value) == f"<python>: {message}"
 
 
+@pytest.mark.parametrize(
+    ("test", "validation", "message"),
+    [
+        ([], 0.1, "test must name at least one fold, is []"),
+        (0.0, 0.1, "test must be a share above 0 and below 1, is 0.0"),
+        (1, 0.1, "test must be a share above 0 and below 1, is 1; fold 1 is written [1]"),
+        (0.2, -0.5, "validation must be a share at least 0 and below 1, is -0.5"),
+        ([1, 2], [2], "validation must name other folds than test; both have 2"),
+    ],
+)
+def test_what_no_table_can_be_split_by_is_refused_before_there_is_one(
+    test: list[int | str] | float, validation: list[int | str] | float, message: str
+) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (the message is compared)
+        Split(test, validation)
+
+    assert str(caught.value) == message
+
+
+def test_a_recipe_may_name_each_rule_for_crossing_groups_and_no_other() -> None:
+    assert tuple(CROSSING) == get_args(get_type_hints(Split)["crossing"])
+
+
 def test_all_that_is_wrong_is_told_at_once() -> None:
     with pytest.raises(RecipeError) as caught:
-        split(table_of(FOLDED), [3], [4], "purge", 1)
+        split(table_of(FOLDED), Split([3], [4], "purge"), 1)
 
     assert [problem.key for problem in caught.value.problems] == ["split.test", "split.validation"]
 
 
 def test_a_class_without_test_clip_is_counted_and_no_error() -> None:
     clips = [Clip("1.wav", ("a",), fold=1), Clip("2.wav", ("a",), fold=2), Clip("3.wav", ("b",), fold=2)]
-    result = split(table_of(clips), [1], [], "purge", 1)
+    result = split(table_of(clips), Split([1], [], "purge"), 1)
 
     assert result.classes_without_test == ("b", "c")
     assert result.classes_without_train == ("c",)
@@ -248,7 +270,7 @@ def test_when_the_purge_leaves_nothing_to_train_on_it_says_so() -> None:
     clips = [Clip(f"{n}.wav", ("a",), fold=n % 2, group="one") for n in range(4)]
 
     with pytest.raises(RecipeError) as caught:
-        split(table_of(clips), [0], [], "purge", 1)
+        split(table_of(clips), Split([0], [], "purge"), 1)
 
     assert str(caught.value) == "<python>: split: no clip is left to train on (2 were purged)"
 
@@ -259,7 +281,7 @@ def test_several_labels_are_stratified_by_the_rarest() -> None:
 
     clips = [Clip(f"{n}.wav", ("a", "b") if n % 10 == 0 else ("a",)) for n in range(100)]
     table = ClipTable.of(Tagged(clips))
-    tested = table.targets(split(table, 0.2, 0.1, "purge", 1).rows("test")).sum(0)
+    tested = table.targets(split(table, Split(0.2, 0.1, "purge"), 1).rows("test")).sum(0)
 
     assert tested.tolist() == [20, 2, 0]
 
@@ -286,8 +308,8 @@ def urban(data: Path) -> ClipTable:
 
 def test_five_recordings_of_urbansound8k_cross_its_folds(urban: ClipTable) -> None:
     crossing: set[str] = set()
-    for fold in folds_of(urban):
-        result = split(urban, [fold], 0.0, "allow", 1)
+    for fold in urban.folds_in_order():
+        result = split(urban, Split([fold], 0.0, "allow"), 1)
         both = groups_in(urban, result, "train") & groups_in(urban, result, "test")
         crossing |= {urban.groups.names[code] for code in both}
 
@@ -296,7 +318,7 @@ def test_five_recordings_of_urbansound8k_cross_its_folds(urban: ClipTable) -> No
 
 
 def test_urbansound8k_is_purged_of_what_crosses_fold_1(urban: ClipTable) -> None:
-    result = split(urban, [1], 0.1, "purge", 1)
+    result = split(urban, Split([1], 0.1, "purge"), 1)
 
     assert result.counts()["test"] == 873
     assert result.counts()["purged"] == result.crossing_clips == 31
@@ -306,13 +328,13 @@ def test_urbansound8k_is_purged_of_what_crosses_fold_1(urban: ClipTable) -> None
 
 def test_urbansound8k_refused_for_its_crossing_recordings(urban: ClipTable) -> None:
     with pytest.raises(RecipeError) as caught:
-        split(urban, [2], 0.1, "refuse", 1, source="urban.toml")
+        split(urban, Split([2], 0.1, "refuse"), 1, source="urban.toml")
 
     assert str(caught.value) == 'urban.toml: split.crossing: 1 group on more than one side: "77751"'
 
 
 def test_validation_of_urbansound8k_has_a_tenth_of_every_class(urban: ClipTable) -> None:
-    result = split(urban, [10], 0.1, "purge", 1)
+    result = split(urban, Split([10], 0.1, "purge"), 1)
     rest = np.flatnonzero(result.part != PARTS.index("test"))
     shares = urban.targets(result.rows("validation")).sum(0) / urban.targets(rest).sum(0)
 

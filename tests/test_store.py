@@ -240,13 +240,30 @@ def test_long_tables_are_said_to_be_on_their_way(make, paths, said, monkeypatch)
     assert said[1:-1] == [f"sound: {done} of 5 read" for done in range(1, 6)]
 
 
-def test_few_sounds_are_read_ahead(paths, monkeypatch):
+def test_few_sounds_are_read_ahead(paths):
     begun: list[int] = []
-    monkeypatch.setattr(stores, "_read", lambda sounds, number: begun.append(number))
-    stream = stores._read_all(Sounds.of(Table(*((paths[0], k, k + 1.0) for k in range(100))), Files(), RATE), 2)
+    sounds = Sounds.of(Table(*((paths[0], k, k + 1.0) for k in range(100))), Files(), RATE)
+    stream = sounds.each(begun.append, workers=2)
     next(stream)
     assert len(begun) <= 5
     stream.close()
+    assert len(begun) <= 5
+
+
+def test_a_sound_is_known_by_the_first_row_that_holds_it():
+    sounds = Sounds.of(Table(("b", 1.0, 2.0), ("a",), ("b", 1.0, 2.0), ("b",), ("a",)), Files(), RATE)
+    assert sounds.of_rows.tolist() == [2, 0, 2, 1, 0]
+    assert sounds.rows.tolist() == [1, 3, 0]
+
+
+def test_the_native_samples_are_those_of_the_file(paths, tmp_path):
+    soundfile.write(tmp_path / "fast.wav", noise(44100), 44100, subtype="PCM_16")
+    sounds = Sounds.of(Table((tmp_path / "fast.wav", 0.5, 0.75)), Files(), RATE)
+    samples, rate = sounds.native(0)
+    wanted = soundfile.read(tmp_path / "fast.wav", dtype="float32", start=22050, stop=33075)[0]
+    assert rate == 44100
+    np.testing.assert_array_equal(samples, wanted)
+    assert len(sounds.load(0)) == RATE // 4
 
 
 def test_the_cache_folder(monkeypatch, tmp_path):
@@ -363,7 +380,7 @@ def test_they_may_be_skipped_and_what_was_read_is_kept(make, paths, said, monkey
     with pytest.raises(DataError):
         make(*paths)
     seen = []
-    monkeypatch.setattr(audio, "load", lambda path, *_: seen.append(path) or pytest.fail("read"))
+    monkeypatch.setattr(audio, "decode_for", lambda path, *_: seen.append(path) or pytest.fail("read"))
     monkeypatch.setattr(stores, "_read", lambda sounds, number: SoundError(sounds.path(number), "still empty"))
     store = make(*paths, *paths, on_error="skip")
     assert store.errors == dict.fromkeys([1, 6], "is empty (0 bytes); a sound file is needed")
@@ -373,10 +390,10 @@ def test_they_may_be_skipped_and_what_was_read_is_kept(make, paths, said, monkey
 
 
 def test_a_sound_that_can_be_read_later_is(make, paths, said, monkeypatch):
-    real = audio.load
-    monkeypatch.setattr(audio, "load", lambda path, *more: real(path if path != str(paths[3]) else b"", *more))
+    real = audio.decode_for
+    monkeypatch.setattr(audio, "decode_for", lambda path, *more: real(path if path != str(paths[3]) else b"", *more))
     assert list(make(*paths, on_error="skip").errors) == [3]
-    monkeypatch.setattr(audio, "load", real)
+    monkeypatch.setattr(audio, "decode_for", real)
     store = make(*paths)
     assert f"sound: {paths[3]} can be read now, so {store.path} is made again" in said
     assert store.errors == {}

@@ -11,7 +11,7 @@ import click
 from soundbench.cli.stream import show_devices
 
 if TYPE_CHECKING:
-    from soundbench.meter import Meter
+    from soundbench.progress import Meter
     from soundbench.recording import Take
 
 
@@ -38,8 +38,8 @@ def command(
     silence: float,
 ) -> None:
     """Record from a microphone, in 16 bits; each file is printed when it is done, with its length and peak."""
-    from soundbench.meter import Meter
     from soundbench.microphone import Microphone
+    from soundbench.progress import Meter
     from soundbench.recording import places, record, refuse_label
 
     if label is not None:
@@ -66,7 +66,7 @@ class _Told:
         self._meter, self._began, self.takes = meter, time.monotonic(), 0
 
     def level(self, level: float) -> None:
-        from soundbench.progress import clock
+        from soundbench.terminal import clock
 
         self._meter.show(level, f"{clock(time.monotonic() - self._began)}  takes: {self.takes}")
 

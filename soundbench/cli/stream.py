@@ -14,7 +14,7 @@ from soundbench.cli import memory
 
 if TYPE_CHECKING:
     from soundbench.capture import Source
-    from soundbench.meter import Meter
+    from soundbench.progress import Meter
     from soundbench.streaming import Item, Stream
 
 
@@ -82,7 +82,7 @@ def command(
     from soundbench import live
     from soundbench.classifier import load
     from soundbench.errors import SoundError
-    from soundbench.meter import Meter
+    from soundbench.progress import Meter
     from soundbench.streaming import Stream
 
     _refuse(source, form, rate, device)

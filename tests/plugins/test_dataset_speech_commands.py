@@ -9,6 +9,7 @@ from soundbench_plugins.dataset.speech_commands import SpeechCommands
 from soundbench.clips import ClipTable
 from soundbench.contracts import Clip
 from soundbench.errors import DataError, MissingDataError, RecipeError
+from soundbench.recipe import Split
 from soundbench.splits import split
 
 LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
@@ -56,7 +57,7 @@ def test_real_speakers_are_where_the_published_lists_have_them() -> None:
 
 def test_no_speaker_crosses_the_official_lists_so_nothing_is_purged(tmp_path: Path) -> None:
     table = ClipTable.of(SpeechCommands(root=laid_out(tmp_path)))
-    found = split(table, ["test"], ["validation"], "refuse", seed=1)
+    found = split(table, Split(["test"], ["validation"], "refuse"), seed=1)
 
     assert found.crossing_groups == 0
     assert found.counts()["purged"] == 0
@@ -69,11 +70,11 @@ def test_a_speaker_whom_a_changed_list_tears_apart_is_purged_from_training(tmp_p
         file.write("bird/0a7c2a8d_nohash_0.wav\n")
     table = ClipTable.of(SpeechCommands(root=root))
 
-    found = split(table, ["test"], ["validation"], "purge", seed=1)
+    found = split(table, Split(["test"], ["validation"], "purge"), seed=1)
     assert found.crossing_names == ("0a7c2a8d",)
     assert found.counts()["purged"] > 0
     with pytest.raises(RecipeError, match="0a7c2a8d"):
-        split(table, ["test"], ["validation"], "refuse", seed=1)
+        split(table, Split(["test"], ["validation"], "refuse"), seed=1)
 
 
 def told(root: Path) -> str:

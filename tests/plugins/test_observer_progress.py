@@ -6,15 +6,16 @@ import os
 import pty
 import struct
 import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pluggy
 import pytest
-from soundbench_plugins.observer import progress
 from soundbench_plugins.observer.progress import Progress
 
+from soundbench import terminal as terminals
 from soundbench.contracts import Hooks, RunInfo
 
 ROW = {
@@ -40,7 +41,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(progress, "monotonic", clock)
+    monkeypatch.setattr(time, "monotonic", clock)
     return clock
 
 
@@ -93,7 +94,7 @@ class Terminal:
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Terminal]:
     terminal = Terminal(getattr(request, "param", 100))
-    monkeypatch.setattr(progress, "sys", SimpleNamespace(stderr=terminal.stream))
+    monkeypatch.setattr(terminals, "sys", SimpleNamespace(stderr=terminal.stream))
     yield terminal
     terminal.stream.close()
     os.close(terminal.main)
@@ -191,7 +192,7 @@ def test_without_validation_the_line_says_what_there_is(clock: Clock, capsys: py
 
 
 def test_no_standard_error_is_no_error(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "sys", SimpleNamespace(stderr=None))
+    monkeypatch.setattr(terminals, "sys", SimpleNamespace(stderr=None))
     hook = attach(every=0)
     hook.run_started()
     step(hook, 1)
@@ -202,7 +203,7 @@ def test_no_standard_error_is_no_error(clock: Clock, monkeypatch: pytest.MonkeyP
 def test_a_terminal_of_ascii_is_enough(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
     monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(progress, "sys", SimpleNamespace(stderr=stream))
+    monkeypatch.setattr(terminals, "sys", SimpleNamespace(stderr=stream))
     hook = attach()
     step(hook, 1)
     hook.epoch_completed(epoch=1, row=ROW)
