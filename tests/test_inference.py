@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from test_network import toy
-from test_run import RECIPE, pair
-from toys import ToyLoss
+from helpers.networks import toy_network
+from helpers.runs import RECIPE, pair
+from helpers.toys import ToyLoss
 
 import soundbench
 from soundbench import files, inference
@@ -41,7 +41,7 @@ CLASSES = ("dog", "猫", "a, b", 'say "x"', "$bird$")
 
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
-    judge = Judge(toy().eval(), ToyLoss(5), Machine(torch.device("cpu"), "fp32", 1, False), "off")
+    judge = Judge(toy_network().eval(), ToyLoss(5), Machine(torch.device("cpu"), "fp32", 1, False), "off")
     return Classifier(judge, CLASSES, 8000, Grid(1600, 1600))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from test_network import toy
-from toys import ToyLoss
+from helpers.networks import toy_network
+from helpers.toys import ToyLoss
 
 from soundbench.judging import Judge, judge
 from soundbench.loading import pack, set_level, window_grid
@@ -51,7 +51,7 @@ def test_every_sample_is_judged_whatever_the_length() -> None:
 
 
 def test_a_clip_scores_the_same_alone_and_in_any_company() -> None:
-    network = toy().eval()
+    network = toy_network().eval()
     by = Judge(network, ToyLoss(5), CPU, "off")
     draws = np.random.default_rng(0)
     sounds = [(draws.standard_normal(size) * 3000).astype(np.int16) for size in (50, 400, 1600, 1601, 640)]
@@ -63,7 +63,7 @@ def test_a_clip_scores_the_same_alone_and_in_any_company() -> None:
 
 
 def test_a_clip_s_scores_are_the_mean_of_its_windows() -> None:
-    network = toy().eval()
+    network = toy_network().eval()
     by = Judge(network, ToyLoss(5), CPU, "off")
     draws = np.random.default_rng(0)
     windows = [(draws.standard_normal(800) * 3000).astype(np.int16) for _ in range(3)]
@@ -75,7 +75,7 @@ def test_a_clip_s_scores_are_the_mean_of_its_windows() -> None:
 
 
 def test_judging_leaves_batch_norm_alone_and_the_mode_as_it_was() -> None:
-    network = toy().train()
+    network = toy_network().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     by = Judge(network, ToyLoss(5), CPU, "off")
     judge(by, [pack([np.ones(900, np.int16)], [1 / 32768], [0], 5)])
