@@ -20,7 +20,7 @@ from soundbench import audio, distributed, files, journal, plots
 from soundbench.classifier import Classifier
 from soundbench.errors import SoundError
 from soundbench.events import EventFinder, EventRules, find_events
-from soundbench.formats import LABELS, Format, Row
+from soundbench.formats.base import Format, Row
 from soundbench.journal import Journal
 from soundbench.predictions import Ended, Heard
 from soundbench.progress import Progress
@@ -216,7 +216,7 @@ def judge_into(
     """Judge into a folder what is not judged there yet, and make the results of it.
 
     Args:
-        folder: for them: `results.*`, or a file of labels for each sound below `labels/`, and `errors.csv`.
+        folder: for them: `results.*`, or a file for each sound below `labels/`, and `errors.csv`.
         classifier: judges.
         paths: the sounds.
         wanted: of each.
@@ -240,13 +240,13 @@ def judge_into(
                 number = 0
 
     def merge(records: list[journal.Record]) -> None:
-        head = _encoded(form.header())
-        if form.name in LABELS:
+        if form.file_per_sound:
             for record in records:
-                files.write_bytes(_labels(folder, record["path"]), head + journal.rows(folder, record))
+                text = form.document(journal.rows(folder, record).decode())
+                files.write_bytes(_labels(folder, record["path"], form.suffix), _encoded(text))
             return
         with files.atomic(folder / f"results{form.suffix}") as beside, open(beside, "wb") as file:
-            file.write(head)
+            file.write(_encoded(form.header()))
             for record in records:
                 file.write(journal.rows(folder, record))
 
@@ -337,10 +337,10 @@ def _into(
     return errors
 
 
-def _labels(folder: Path, path: str) -> Path:
-    """Where the labels of a sound are written: below `labels/`, as the sound lies below the working directory or /."""
+def _labels(folder: Path, path: str, suffix: str) -> Path:
+    """Where the file of a sound is written: below `labels/`, as the sound lies below the working directory or /."""
     parts = ["__" if part == ".." else part for part in Path(path).parts if part != Path(path).anchor]
-    return (folder / "labels").joinpath(*parts[:-1], parts[-1] + ".txt")
+    return (folder / "labels").joinpath(*parts[:-1], parts[-1] + suffix)
 
 
 def _encoded(text: str) -> bytes:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes import TOYS, fake
+from helpers.entry_points import TOYS, fake
+from helpers.runs import RECIPE
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +19,22 @@ def data() -> Path:
     if not folder:
         pytest.skip("SOUNDBENCH_DATA is not set: no real sounds to test on")
     return Path(folder)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache, a folder of the test's own."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("SOUNDBENCH_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """A recipe of toys, written to a file."""
+    path = tmp_path / "toy.toml"
+    path.write_text(RECIPE)
+    return path
 
 
 @pytest.fixture

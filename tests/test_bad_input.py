@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import toys
+from helpers import toys
 
 from soundbench.cli.main import invoke
 

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from test_network import toy
-from toys import ToyLoss
+from helpers import TESTS
+from helpers.networks import toy_network
+from helpers.toys import ToyLoss
 
 from soundbench import audio, hearing, sndfile
 from soundbench.classifier import Classifier, load
@@ -30,7 +31,7 @@ CLASSES = ("dog", "猫", "a, b", 'say "x"', "🐦")
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
     machine = Machine(torch.device("cpu"), "fp32", 1, False)
-    return Classifier(Scorer(toy().eval(), ToyLoss(5), machine, "off"), CLASSES, 8000, Grid(1600, 1600))
+    return Classifier(Scorer(toy_network().eval(), ToyLoss(5), machine, "off"), CLASSES, 8000, Grid(1600, 1600))
 
 
 @pytest.fixture
@@ -275,13 +276,13 @@ def test_a_hop_that_is_none_is_refused(classifier: Classifier, samples: np.ndarr
 MEMORY = """
 import resource, sys, torch
 sys.path.insert(0, {tests!r})
-from test_network import toy
-from toys import ToyLoss
+from helpers.networks import toy_network
+from helpers.toys import ToyLoss
 from soundbench.classifier import Classifier
 from soundbench.events import EventRules, find_events
 from soundbench.scoring import Grid, Scorer
 from soundbench.machine import Machine
-judge = Scorer(toy().eval(), ToyLoss(5), Machine(torch.device("cpu"), "fp32", 1, False), "off")
+judge = Scorer(toy_network().eval(), ToyLoss(5), Machine(torch.device("cpu"), "fp32", 1, False), "off")
 Classifier(judge, list("abcde"), 8000, Grid(80000, 80000)).predict({path!r})
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
@@ -296,7 +297,7 @@ def test_hours_take_the_memory_of_a_minute(tmp_path: Path) -> None:
             minute = 0.1 * np.random.default_rng(0).standard_normal(11025 * 60)
             for _ in range(minutes):
                 file.write(minute)
-        code = MEMORY.format(tests=str(Path(__file__).parent), path=str(path))
+        code = MEMORY.format(tests=str(TESTS), path=str(path))
         peaks.append(
             int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
         )
@@ -326,7 +327,7 @@ def test_a_run_for_each_fold_is_no_model_but_names_one(tmp_path: Path) -> None:
 def test_with_trimming_silence_at_the_ends_changes_nothing(samples: np.ndarray, tmp_path: Path) -> None:
     machine = Machine(torch.device("cpu"), "fp32", 1, False)
     grids = Grid(1600, 1600), Grid(1600, 1600, trim=40.0)
-    judge = Scorer(toy().eval(), ToyLoss(5), machine, "off")
+    judge = Scorer(toy_network().eval(), ToyLoss(5), machine, "off")
     plain, trimming = (Classifier(judge, CLASSES, 8000, grid) for grid in grids)
     samples = samples[:4800]
     wanted = plain.predict(samples, rate=8000).scores
@@ -342,9 +343,9 @@ def test_with_trimming_silence_at_the_ends_changes_nothing(samples: np.ndarray, 
 def test_with_a_level_how_loud_a_sound_is_changes_nothing(samples: np.ndarray) -> None:
     machine = Machine(torch.device("cpu"), "fp32", 1, False)
     grid = Grid(1600, 1600)
-    levelled = Classifier(Scorer(toy().eval(), ToyLoss(5), machine, -20), CLASSES, 8000, grid)
+    levelled = Classifier(Scorer(toy_network().eval(), ToyLoss(5), machine, -20), CLASSES, 8000, grid)
     loud, quiet = (levelled.predict(gain * samples, rate=8000).scores for gain in (1.0, 0.1))
     assert quiet == pytest.approx(loud, abs=1e-3)
-    plain = Classifier(Scorer(toy().eval(), ToyLoss(5), machine, "off"), CLASSES, 8000, grid)
+    plain = Classifier(Scorer(toy_network().eval(), ToyLoss(5), machine, "off"), CLASSES, 8000, grid)
     loud, quiet = (plain.predict(gain * samples, rate=8000).scores for gain in (1.0, 0.1))
     assert quiet != pytest.approx(loud, abs=1e-2)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from promises import broken, says
+from helpers.contract_suite import broken, says
+from helpers.toys import ToyDataset, ToyDrop, ToyGain, ToyLoss, ToyPooling, toy_optimizer, toy_scheduler
 from torch import nn
-from toys import ToyDataset, ToyDrop, ToyGain, ToyLoss, ToyPooling, toy_optimizer, toy_scheduler
 
 from soundbench.errors import CallError, RunError
 from soundbench.testing import check_component

@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from promises import says
+from helpers.contract_suite import says
 from torch import nn
 
 from soundbench.contracts import Batch

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from promises import says
-from toys import ToyDataset
+from helpers.contract_suite import says
+from helpers.toys import ToyDataset
 
 from soundbench.contracts import Clip
 from soundbench.errors import MissingDataError

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from promises import broken
+from helpers.contract_suite import broken
+from helpers.toys import ToyBackbone, ToyFeaturizer, ToyPooling
 from torch import Tensor, nn
-from toys import ToyBackbone, ToyFeaturizer, ToyPooling
 
 from soundbench import masks
 from soundbench.testing import ContractError, Report, check_component

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 import torch
-from promises import says
+from helpers.contract_suite import says
+from helpers.toys import ToyLoss
 from torch import Tensor, nn
-from toys import ToyLoss
 
 from soundbench.contracts import hookimpl
 from soundbench.testing import check_component

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import test_run
 import torch
-from test_run import RECIPE, toy_run, weights
+from helpers.disk import leave
+from helpers.runs import RECIPE, toy_run, weights
 
 import soundbench
 from soundbench import checkpoints, files
@@ -20,12 +19,8 @@ from soundbench.contracts import Clip
 from soundbench.errors import DataError, RunError
 from soundbench.store import open_store
 
-cache = test_run.cache
+pytestmark = pytest.mark.usefixtures("cache")
 Usage = namedtuple("Usage", "total used free")
-
-
-def leave(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, free))
 
 
 class Takes:

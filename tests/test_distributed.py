@@ -161,7 +161,7 @@ def test_cores_are_shared_out_by_who_had_them_last(
     only_toys: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Begun by one process of 8 threads, taken up by two, again by two, and by one."""
-    from fakes import NAMES
+    from helpers.entry_points import NAMES
 
     recipe = Recipe(**NAMES, dataset="noise", backbone="conv", pooling="mean", train={"threads": 8})
     directory, last = RunDirectory(tmp_path), {"threads": 8, "processes": 1}
@@ -189,7 +189,7 @@ def test_cores_are_shared_out_by_who_had_them_last(
 def test_processes_of_different_recipes_are_refused(
     first: dict[str, Any], message: str | None, only_toys: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fakes import NAMES
+    from helpers.entry_points import NAMES
 
     plain = {**NAMES, "dataset": "noise", "backbone": {"use": "conv", "channels": 4}, "pooling": "mean"}
     plain |= {"train": {"epochs": 3}, "init": {"from": "/here/model"}}
@@ -208,7 +208,7 @@ def test_processes_of_different_recipes_are_refused(
 
 
 def test_memory_that_runs_out_is_told_with_what_to_lower(only_toys: None) -> None:
-    from fakes import NAMES
+    from helpers.entry_points import NAMES
 
     recipe = Recipe(**NAMES, dataset="noise", backbone="conv", pooling="mean", train={"batch": 48, "accumulate": 2})
     for spend in (lambda: torch.empty(1 << 60), lambda: bytearray(1 << 60), _out_of_gpu):

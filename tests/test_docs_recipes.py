@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from fakes import toy_registry
+from helpers.entry_points import toy_registry
 
 from soundbench.errors import RecipeError
 from soundbench.recipe import DEFAULTS, TABLES, compose

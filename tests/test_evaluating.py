@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-import test_run
-import toys
-from test_run import RECIPE, toy_run
+from helpers import toys
+from helpers.runs import RECIPE, toy_run
 
 import soundbench
 from soundbench import rundir
@@ -21,7 +20,7 @@ from soundbench.cli.main import invoke
 from soundbench.errors import CallError, RunError
 from soundbench.rundir import RunDirectory
 
-cache = test_run.cache
+pytestmark = pytest.mark.usefixtures("cache")
 MINE = Path(__file__)
 
 

@@ -13,7 +13,7 @@ from types import ModuleType
 import attrs
 import pytest
 import torch
-from fakes import fake, toy_registry
+from helpers.entry_points import fake, toy_registry
 
 from soundbench.contracts import KINDS
 from soundbench.registry import Component
@@ -83,7 +83,7 @@ def test_a_row_does_not_depend_on_its_padding_or_its_company(tiny: Component) ->
 
 
 def test_the_example_proves_its_contract(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    pooling = fake("pooling", "tap", "toys:ToyPooling")
+    pooling = fake("pooling", "tap", "helpers.toys:ToyPooling")
     monkeypatch.setattr("soundbench.registry.entry_points", lambda group: [pooling] if group == pooling.group else [])
     monkeypatch.setitem(sys.modules, "soundbench_tiny", module)
     runpy.run_path(str(TINY / "test_soundbench_tiny.py"))["test_the_contract"]()

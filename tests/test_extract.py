@@ -15,11 +15,10 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
-import test_run
 import torch
-import toys
-from test_disk import leave
-from test_run import RECIPE, command, done, pair, toy_run, weights
+from helpers import toys
+from helpers.disk import leave
+from helpers.runs import RECIPE, command, done, pair, toy_run, weights
 
 import soundbench
 from soundbench import Recipe, extracting, files, rundir
@@ -31,7 +30,7 @@ from soundbench.features import BLOCK, Blocks, Features
 from soundbench.loading import Order, training_batches, window_grid
 from soundbench.store import open_store
 
-cache = test_run.cache
+pytestmark = pytest.mark.usefixtures("cache")
 TOYS = Path(toys.__file__)
 LEARNING = f'featurizer={{use="{TOYS}:ToyLearned"}}'
 FROZEN = 'train.freeze=["featurizer"]'
@@ -414,7 +413,7 @@ def test_the_model_keeps_its_featurizer(recipe: Path, tmp_path: Path) -> None:
 
 
 def test_clips_that_cannot_be_read_have_no_windows(recipe: Path, tmp_path: Path) -> None:
-    mine = f'dataset.use="{test_run.__file__}:Broken"'
+    mine = f'dataset.use="{TOYS}:ToyBroken"'
     run = toy_run(recipe, tmp_path / "run", mine, 'audio.on_error="skip"', "train.epochs=1")
     predictions = rundir.read_rows(run / "predictions.csv")
     assert len(predictions) == 10

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from soundbench.errors import CallError
-from soundbench.formats import FORMATS, Format, Row
+from soundbench.formats import FORMATS, find
+from soundbench.formats.base import Format, Row
 
 SCORES = {"a|b": 0.7, "tab\there": 0.6, '猫, "x"': 0.25}
 EVENTS = [
@@ -25,13 +28,13 @@ def written(form: Format, rows: list[Row]) -> str:
 
 def test_audacity_reads_three_columns_of_tabs() -> None:
     """Audacity's manual: start, end and label in each line, tabs between them, seconds with a point."""
-    lines = [line.split("\t") for line in written(Format("audacity", "event"), EVENTS).splitlines()]
+    lines = [line.split("\t") for line in written(find("audacity")("event"), EVENTS).splitlines()]
     assert [(float(start), float(end)) for start, end, _ in lines] == [(row.start, row.end) for row in EVENTS]
     assert [label for _, _, label in lines] == ["a|b", "tab here", '猫, "x"']
 
 
 def test_raven_reads_a_table_of_tabs_with_its_own_columns() -> None:
-    text = written(Format("raven", "event", rate=16000), EVENTS)
+    text = written(find("raven")("event", rate=16000), EVENTS)
     rows = list(csv.DictReader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE))
     assert [row["Selection"] for row in rows] == ["1", "2", "3"]
     assert [(float(row["Begin Time (s)"]), float(row["End Time (s)"])) for row in rows] == [
@@ -47,7 +50,7 @@ def test_raven_reads_a_table_of_tabs_with_its_own_columns() -> None:
 def test_a_reader_of_annotations_finds_them_and_writes_them_alike(name: str, reader: str, tmp_path: Path) -> None:
     crowsetta = pytest.importorskip("crowsetta", reason="crowsetta is not installed (it needs pandas): not read by it")
     path, again = tmp_path / "labels.txt", tmp_path / "again.txt"
-    path.write_text(written(Format(name, "event", rate=16000), EVENTS), encoding="utf-8")
+    path.write_text(written(find(name)("event", rate=16000), EVENTS), encoding="utf-8")
     options = {"annot_col": "Label"} if name == "raven" else {}
     read = crowsetta.formats.by_name(reader)
     for place in (path, again):
@@ -64,7 +67,7 @@ def test_a_reader_of_annotations_finds_them_and_writes_them_alike(name: str, rea
 
 def test_csv_and_json_hold_what_was_judged() -> None:
     row = Row("d/ü,.wav", "a|b", 0.7, {"a|b": 0.7, "tab\there": 0.6}, SCORES, 0.5, 1.5)
-    (told,) = csv.DictReader(io.StringIO(written(Format("csv", "window", list(SCORES)), [row])))
+    (told,) = csv.DictReader(io.StringIO(written(find("csv")("window", list(SCORES)), [row])))
     assert told == {
         "path": "d/ü,.wav",
         "start": "0.5",
@@ -76,7 +79,7 @@ def test_csv_and_json_hold_what_was_judged() -> None:
         "tab\there": "0.6",
         '猫, "x"': "0.25",
     }
-    assert json.loads(written(Format("jsonl", "window"), [row])) == {
+    assert json.loads(written(find("jsonl")("window"), [row])) == {
         "path": "d/ü,.wav",
         "start": 0.5,
         "end": 1.5,
@@ -85,19 +88,19 @@ def test_csv_and_json_hold_what_was_judged() -> None:
         "labels": ["a|b", "tab\there"],
         "scores": SCORES,
     }
-    assert json.loads(Format("jsonl", "event").lines(EVENTS[0], 0)) == {
+    assert json.loads(find("jsonl")("event").lines(EVENTS[0], 0)) == {
         "path": "a.wav", "start": 0.0, "end": 3600.125, "label": "a|b", "score": 0.7,
     }  # fmt: skip
 
 
 def test_a_table_is_a_line_a_row() -> None:
     row = Row("a.wav", "dog", 0.75, {"dog": 0.75, "cat": 0.5}, SCORES)
-    assert Format("table", "clip").lines(row, 0) == "a.wav\tdog 0.7500\tcat 0.5000\n"
-    assert Format("table", "event").lines(EVENTS[1], 0) == "a.wav\t0.25\t3600.12\ttab\there 0.6000\n"
+    assert find("table")("clip").lines(row, 0) == "a.wav\tdog 0.7500\tcat 0.5000\n"
+    assert find("table")("event").lines(EVENTS[1], 0) == "a.wav\t0.25\t3600.12\ttab\there 0.6000\n"
 
 
 def test_errors_are_told_where_there_is_a_place_for_them() -> None:
-    told = {name: Format(name, "event").error("a.wav", "no such file") for name in FORMATS}
+    told = {name: find(name)("event").error("a.wav", "no such file") for name in FORMATS}
     assert told.pop("table") == "a.wav\terror: no such file\n"
     assert json.loads(told.pop("jsonl")) == {"path": "a.wav", "error": "no such file"}
     assert set(told.values()) == {""}
@@ -106,5 +109,27 @@ def test_errors_are_told_where_there_is_a_place_for_them() -> None:
 @pytest.mark.parametrize("name", ["audacity", "raven"])
 def test_labels_of_a_time_are_not_given_of_whole_clips(name: str) -> None:
     with pytest.raises(CallError) as caught:
-        Format(name, "clip")
+        find(name)("clip")
     assert str(caught.value) == f"{name} labels have a start and an end: use --per event or --per window"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_is_known_by_one_name(name: str) -> None:
+    assert find(name).name == name
+
+
+def test_a_file_of_a_sound_is_its_header_and_its_rows() -> None:
+    for name in ("audacity", "raven"):
+        form = find(name)("event", rate=16000)
+        assert form.file_per_sound
+        assert form.document("".join(form.lines(row, n) for n, row in enumerate(EVENTS))) == written(form, EVENTS)
+
+
+def test_names_are_known_without_what_writes_them_and_no_format_needs_numpy() -> None:
+    code = (
+        "import sys; from soundbench.formats import FORMATS, find; print('attrs' in sys.modules)\n"
+        "for name in FORMATS: find(name)\n"
+        "print(sorted({'torch', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n[]\n"

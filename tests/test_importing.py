@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tomli
 import torch
-from fakes import TOYS, fake, toy_registry
+from helpers.entry_points import TOYS, fake, toy_registry
+from helpers.toys import ToyBackbone
 from safetensors.torch import load_file
 from torch import Tensor
-from toys import ToyBackbone
 
 import soundbench
 from soundbench import assembly

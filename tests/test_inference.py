@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from test_network import toy
-from test_run import RECIPE, pair
-from toys import ToyLoss
+from helpers.networks import toy_network
+from helpers.runs import RECIPE, pair
+from helpers.toys import ToyLoss
 
 import soundbench
 from soundbench import files, inference
@@ -27,7 +27,8 @@ from soundbench.classifier import Classifier
 from soundbench.cli.main import invoke
 from soundbench.errors import CallError, RunError
 from soundbench.events import EventRules
-from soundbench.formats import Format, Row
+from soundbench.formats import FORMATS, find
+from soundbench.formats.base import Row
 from soundbench.inference import Done, Wanted, judge_into, judge_sounds, plot_sound
 from soundbench.journal import Journal
 from soundbench.machine import Machine
@@ -40,7 +41,7 @@ CLASSES = ("dog", "猫", "a, b", 'say "x"', "$bird$")
 
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
-    judge = Scorer(toy().eval(), ToyLoss(5), Machine(torch.device("cpu"), "fp32", 1, False), "off")
+    judge = Scorer(toy_network().eval(), ToyLoss(5), Machine(torch.device("cpu"), "fp32", 1, False), "off")
     return Classifier(judge, CLASSES, 8000, Grid(1600, 1600))
 
 
@@ -70,7 +71,7 @@ def progress(left: list[Path]) -> Progress:
 
 
 def into(folder: Path, classifier: Classifier, paths: list[Path], wanted: Wanted, name: str = "csv") -> dict[str, str]:
-    return judge_into(folder, classifier, paths, wanted, Format(name, wanted.per), "toy", progress)
+    return judge_into(folder, classifier, paths, wanted, find(name)(wanted.per), "toy", progress)
 
 
 def without_last_digits(text: str) -> str:
@@ -120,12 +121,12 @@ def test_a_threshold_and_a_number_of_classes_choose_what_is_shown(classifier: Cl
     assert shown(threshold=0.0, top=2) == list(scores)[:2]
 
 
-@pytest.mark.parametrize("name", ["table", "csv", "jsonl", "audacity", "raven"])
+@pytest.mark.parametrize("name", FORMATS)
 def test_a_folder_holds_what_is_printed_however_often_it_was_stopped(
     classifier: Classifier, sounds: list[Path], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = Wanted("window", batch=2)
-    form = Format(name, "window")
+    form = find(name)("window")
     rows = [one for one in judge_sounds(classifier, sounds, wanted) if isinstance(one, Row)]
     lines = {str(path): [row for row in rows if row.path == str(path)] for path in sounds}
     text = {path: "".join(form.lines(row, n) for n, row in enumerate(own)) for path, own in lines.items()}
@@ -152,9 +153,9 @@ def test_a_folder_holds_what_is_printed_however_often_it_was_stopped(
                 file.write(b"half a row")
     assert stops > 1
     assert list(errors) == ["s/05.wav"]
-    if name in ("audacity", "raven"):
-        told = {path: Path(f"out/labels/{path}.txt").read_text() for path in text if path not in errors}
-        assert told == {path: form.header() + own for path, own in text.items() if path not in errors}
+    if form.file_per_sound:
+        told = {path: Path(f"out/labels/{path}{form.suffix}").read_text() for path in text if path not in errors}
+        assert told == {path: form.document(own) for path, own in text.items() if path not in errors}
     else:
         found = Path(f"out/results{form.suffix}").read_text()
         assert without_last_digits(found) == without_last_digits(form.header() + "".join(text.values()))
@@ -234,6 +235,20 @@ def test_the_command_prints_each_format(run: Path, sounds: list[Path], capsys: p
     (row,) = csv.DictReader(out.splitlines())
     assert float(row["low"]) + float(row["high"]) == pytest.approx(1, abs=1e-5)
     assert errors.startswith("s/05.wav: is no sound file")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_command_prints_what_it_writes_into_a_folder(
+    run: Path, sounds: list[Path], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["infer", str(run), "--trust-code", "s/11.wav", "--format", name, "--per", "window"]
+    assert invoke(line) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("\n") >= 6
+    assert invoke([*line, "--out", "out"]) == 0
+    form = find(name)
+    place = f"labels/s/11.wav{form.suffix}" if form.file_per_sound else f"results{form.suffix}"
+    assert Path("out", place).read_text(encoding="utf-8") == printed
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-import working
+from helpers import launched
 
 from soundbench.cli import launch as launching
 from soundbench.cli.launch import launch
@@ -38,7 +38,7 @@ def gone(folder: Path) -> bool:
 
 
 def test_each_finds_what_torchrun_would_have_told_it_and_the_first_one_s_result_counts() -> None:
-    assert launch(working.environment, (), 3) == {
+    assert launch(launched.environment, (), 3) == {
         "RANK": "0",
         "LOCAL_RANK": "0",
         "WORLD_SIZE": "3",
@@ -51,18 +51,18 @@ def test_a_world_of_one_may_start_others(monkeypatch: pytest.MonkeyPatch) -> Non
     """Container platforms say so of every program; as does torchrun of one process, even in a job step of several."""
     for name, value in {"WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "RANK": "0", "SLURM_STEP_NUM_TASKS": "2"}.items():
         monkeypatch.setenv(name, value)
-    found = launch(working.environment, (), 2)
+    found = launch(launched.environment, (), 2)
     assert (found["WORLD_SIZE"], found["LOCAL_WORLD_SIZE"]) == ("2", "2")
 
 
 def test_all_of_them_work(tmp_path: Path) -> None:
-    assert launch(working.sizes, (tmp_path,), 3) == 41
+    assert launch(launched.sizes, (tmp_path,), 3) == 41
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2"]
 
 
 def test_a_mistake_that_all_make_is_raised_once(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SoundError) as caught:
-        launch(working.all_refuse, (), 2)
+        launch(launched.all_refuse, (), 2)
     assert (str(caught.value), caught.value.path) == ("a.wav: is empty", "a.wav")
     assert "in all_refuse" in str(caught.value.__cause__)  # for --debug
     assert capfd.readouterr() == ("", "")
@@ -78,7 +78,7 @@ def test_a_mistake_that_all_make_is_raised_once(capfd: pytest.CaptureFixture[str
 )
 def test_the_cause_is_told_and_not_what_the_others_noticed(what: str, message: str) -> None:
     with pytest.raises(RunError) as caught:
-        launch(working.one_raises, (what,), 2)
+        launch(launched.one_raises, (what,), 2)
     assert str(caught.value) == message
     assert "in one_raises" in str(caught.value.__cause__)  # for --debug
 
@@ -96,21 +96,21 @@ def test_a_death_is_told_and_how_to_go_on_too(
 ) -> None:
     """The first process tells that itself, as long as it lives."""
     with pytest.raises(RunError) as caught:
-        launch(working.one_dies, (which, how), 2)
+        launch(launched.one_dies, (which, how), 2)
     assert str(caught.value) == message
     assert capfd.readouterr() == ("", said)
 
 
 def test_one_that_hangs_when_another_has_died_is_not_left_behind(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="process 2 of 2 was killed"):
-        launch(working.one_dies_and_the_other_hangs, (tmp_path,), 2)
+        launch(launched.one_dies_and_the_other_hangs, (tmp_path,), 2)
     assert gone(tmp_path)
 
 
 def at_work(folder: Path, how: str) -> subprocess.Popen[str]:
     """A command whose two processes work, and have written down their numbers."""
     starter = subprocess.Popen(
-        [sys.executable, working.__file__, str(folder), how],
+        [sys.executable, launched.__file__, str(folder), how],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -159,7 +159,7 @@ def test_processes_that_were_started_already_start_no_others(
 ) -> None:
     monkeypatch.setenv(name, "2")
     with pytest.raises(CallError) as caught:
-        launch(working.environment, (), 2)
+        launch(launched.environment, (), 2)
     assert str(caught.value) == (
         f"--processes starts processes of its own, but {starter} has started this one; leave one out"
     )
@@ -168,5 +168,5 @@ def test_processes_that_were_started_already_start_no_others(
 def test_a_system_without_signals_that_wait_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(signal, "pthread_sigmask")  # as on Windows
     with pytest.raises(CallError) as caught:
-        launch(working.environment, (), 2)
+        launch(launched.environment, (), 2)
     assert str(caught.value) == "--processes is for Linux and macOS; leave it out, and one process does the work"

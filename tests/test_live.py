@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from fakeaudio import FakeAudio
-from test_run import RECIPE
+from helpers.fake_sounddevice import FakeAudio
+from helpers.streams import OPTIONS, lines, listening_run
 
 import soundbench
 from soundbench.classifier import Classifier
@@ -27,15 +27,10 @@ from soundbench.live import Keeper
 from soundbench.meter import level_of
 from soundbench.progress import Meter
 
-OPTIONS = ["--trust-code", "--hop", "0.1", "--threshold", "0.55", "--gap", "0.1"]
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("toy")
-    (folder / "toy.toml").write_text(RECIPE)
-    recipe = soundbench.read_recipe(folder / "toy.toml", ["train.epochs=3", "dataset.clips=24"])
-    return soundbench.run(recipe, out=folder / "run", cache=False).path
+    return listening_run(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +53,6 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def line(run: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "soundbench", "stream", str(run), *OPTIONS, *more]
-
-
-def lines(text: str) -> dict[str, list[dict[str, Any]]]:
-    """What was printed, by its type."""
-    found: dict[str, list[dict[str, Any]]] = {"window": [], "begin": [], "event": [], "summary": []}
-    for row in map(json.loads, text.splitlines()):
-        found[row.pop("type")].append(row)
-    return found
 
 
 def inferred(run: Path, path: Path, per: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from fakes import NAMES, toy_registry
-from toys import ToyBackbone
+from helpers.entry_points import NAMES, toy_registry
+from helpers.toys import ToyBackbone
 
 from soundbench import machine
 from soundbench.environment import settle_recipe

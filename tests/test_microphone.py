@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from fakeaudio import FakeAudio
+from helpers.fake_sounddevice import FakeAudio
 
 from soundbench import microphone
 from soundbench.capture import Block

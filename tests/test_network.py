@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers.networks import toy_network
+from helpers.toys import ToyBackbone, ToyFeaturizer
 from torch import Tensor, nn
-from toys import ToyBackbone, ToyFeaturizer, ToyPooling
 
-from soundbench.network import Head, Network, receptive_frames, summarize
-
-
-def toy(featurizer: nn.Module | None = None, head: Head | None = None) -> Network:
-    torch.manual_seed(0)
-    return Network(featurizer or ToyFeaturizer(8000), ToyBackbone(32), ToyPooling(16), head or Head(16, 5, embedding=8))
+from soundbench.network import Head, receptive_frames, summarize
 
 
 def test_the_summary_counts_what_pencil_and_paper_count() -> None:
     """A convolution of 3 taps from 32 bands to 16 channels over 25 frames, then 16 to 8 to 5."""
-    found = summarize(toy(), 1600)
+    found = summarize(toy_network(), 1600)
     assert found.parameters == (3 * 32 * 16 + 16) + (16 + 16) + (16 * 8 + 8) + (8 * 5 + 5)
     assert found.macs == 25 * 3 * 32 * 16 + 16 * 8 + 8 * 5
     layers = {layer.name: layer for layer in found.layers}
@@ -46,7 +42,7 @@ def test_a_featurizer_that_cannot_mask_is_given_rows_of_equal_length() -> None:
             features, counts = super().forward(waveform, lengths)
             return features - features.mean(dim=2, keepdim=True), counts
 
-    network = toy(Ragged(8000)).eval()
+    network = toy_network(Ragged(8000)).eval()
     sounds = [torch.randn(size) for size in (640, 1600, 640, 64)]
     lengths = torch.tensor([len(sound) for sound in sounds])
     padded = nn.utils.rnn.pad_sequence(sounds, batch_first=True)

@@ -15,12 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import test_run
 import torch
-import toys
-from test_run import RECIPE, command, done, pair, toy_run, weights
-from test_stopping import start, steps, training
-from test_training import CPU, WINDOW, ArrayStore, go, made
+from helpers import toys
+from helpers.runs import command, done, pair, start, steps, toy_run, wait_for_checkpoint, weights
+from helpers.training import CPU, WINDOW, ArrayStore, go, made
 
 from soundbench import checkpoints, distributed, read_recipe, rundir
 from soundbench.cli.launch import launch
@@ -32,7 +30,7 @@ from soundbench.loading import Order
 from soundbench.recipe import Train
 from soundbench.scoring import Grid, Scorer, score_clips
 
-cache = test_run.cache
+pytestmark = pytest.mark.usefixtures("cache")
 ME = Path(__file__)
 TWO = ("--processes", 2)
 
@@ -44,13 +42,6 @@ class Moody(toys.ToyDataset):
         for clip in super().clips():
             turned = os.environ.get("RANK") == "1" and clip.path == "5"
             yield Clip(clip.path, ("low",), fold=clip.fold, group=clip.group) if turned else clip
-
-
-@pytest.fixture
-def recipe(tmp_path: Path) -> Path:
-    path = tmp_path / "toy.toml"
-    path.write_text(RECIPE)
-    return path
 
 
 def joined(work: Any, *arguments: Any) -> Any:
@@ -281,7 +272,7 @@ def test_a_killed_run_goes_on_by_another_number_of_processes(
 def test_ctrl_c_stops_all_with_one_checkpoint_and_one_word(recipe: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start("run", recipe, "--out", run, *TWO, "--set", "train.epochs=50", SOUNDBENCH_TOY_DELAY="0.05")
-    training(process, run, 7)
+    wait_for_checkpoint(process, run, 7)
     os.killpg(process.pid, signal.SIGINT)
     out, errors = process.communicate(timeout=100)
     assert (process.returncode, out) == (130, ""), errors

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import test_run
 import torch
-from test_run import RECIPE, toy_run, weights
+from helpers.runs import toy_run, weights
 from torch import nn
 
 import soundbench
@@ -19,15 +18,8 @@ from soundbench.cli.main import invoke
 from soundbench.profiling import Profile
 from soundbench.timing import PHASES, StepTimes, advice
 
-cache = test_run.cache
+pytestmark = pytest.mark.usefixtures("cache")
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def recipe(tmp_path: Path) -> Path:
-    path = tmp_path / "toy.toml"
-    path.write_text(RECIPE)
-    return path
 
 
 def test_shares_are_of_the_time_within_steps(monkeypatch: pytest.MonkeyPatch) -> None:

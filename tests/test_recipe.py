@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import fakes
 import pytest
-import toys
-from fakes import NAMES, fake, toy_registry
+from helpers import entry_points, toys
+from helpers.entry_points import NAMES, fake, toy_registry
 
 from soundbench.errors import RecipeError
 from soundbench.recipe import (
@@ -212,7 +211,7 @@ def test_extends_merges_tables_below(recipes: Recipes) -> None:
 
 def test_a_table_that_names_another_component_drops_the_options_of_the_old(recipes: Recipes) -> None:
     base = BASE.replace('"conv"', '{use = "conv", channels = 4}').replace('"descent"', '{use = "descent", rate = 1}')
-    registry = toy_registry(fake("backbone", "other", "toys:ToyBackbone"))
+    registry = toy_registry(fake("backbone", "other", "helpers.toys:ToyBackbone"))
     same = recipes("extends = 'base.toml'\nbackbone = {dropout = 0}\noptimizer = 'descent'", base=base)
     assert same.backbone.options == {"channels": 4, "dropout": 0.0}
     assert same.optimizer.options == {"rate": 1.0}
@@ -264,7 +263,9 @@ def test_set_changes_a_key(recipes: Recipes, sets: Sequence[str], get: Callable[
     text = (
         BASE.replace('"conv"', '{use = "conv", channels = 4}') + "[train]\nkeep = 7\n[[augmentation]]\nuse = 'gain'\n"
     )
-    assert get(recipes(text, *sets, registry=toy_registry(fake("backbone", "wide", "toys:ToyBackbone")))) == value
+    assert (
+        get(recipes(text, *sets, registry=toy_registry(fake("backbone", "wide", "helpers.toys:ToyBackbone")))) == value
+    )
 
 
 def test_a_local_file_that_is_set_is_relative_to_the_working_directory(recipes: Recipes, tmp_path: Path) -> None:
@@ -478,11 +479,11 @@ def test_a_set_that_leads_nowhere_is_told(recipes: Recipes, given: str, message:
 
 
 def test_a_plugin_that_cannot_be_imported_is_told_and_is_the_cause(recipes: Recipes) -> None:
-    registry = toy_registry(fake("pooling", "torn", "toys:NoSuchClass", "torn-dist", "0.1"))
+    registry = toy_registry(fake("pooling", "torn", "helpers.toys:NoSuchClass", "torn-dist", "0.1"))
     with pytest.raises(RecipeError) as caught:
         recipes(BASE + "pooling = 'torn'", registry=registry)
     assert str(caught.value) == (
-        'r.toml: pooling.use: pooling "torn" (torn-dist 0.1, module toys) cannot be used: '
+        'r.toml: pooling.use: pooling "torn" (torn-dist 0.1, module helpers.toys) cannot be used: '
         'the module has no "NoSuchClass"'
     )
     assert caught.value.exit_code == 3
@@ -494,7 +495,7 @@ def test_a_plugin_that_cannot_be_imported_is_told_and_is_the_cause(recipes: Reci
 
 
 def test_an_unknown_default_is_told_as_such(recipes: Recipes) -> None:
-    registry = Registry([fake(*toy) for toy in fakes.TOYS if toy[0] != "pooling"])
+    registry = Registry([fake(*toy) for toy in entry_points.TOYS if toy[0] != "pooling"])
     assert mistakes(lambda: recipes(BASE, registry=registry)) == [
         'r.toml: pooling.use: there is no pooling "mean"; known: none'
     ]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from fakeaudio import FakeAudio
+from helpers.fake_sounddevice import FakeAudio
 
 from soundbench import audio, recording
 from soundbench.capture import Block

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
-import toys
-from fakes import Listener, fake, toy_registry
+from helpers import toys
+from helpers.entry_points import Listener, fake, toy_registry
 
 from soundbench.contracts import KINDS
 from soundbench.errors import BrokenPlugin, ClaimedTwice, NotInstalled, PluginError, UnknownPlugin
@@ -245,7 +245,7 @@ def test_what_cannot_be_called_is_broken() -> None:
 
 
 def test_a_name_of_two_distributions_is_refused_until_one_is_named() -> None:
-    registry = toy_registry(fake("pooling", "mean", "fakes:Listener", "Other.Toys", "2.1"))
+    registry = toy_registry(fake("pooling", "mean", "helpers.entry_points:Listener", "Other.Toys", "2.1"))
     assert refused(ClaimedTwice, "pooling", "mean", registry) == (
         'a pooling "mean" is offered by Other.Toys 2.1 and toys 1.0: '
         'say which, use = "Other.Toys/mean" or use = "toys/mean"'
@@ -257,7 +257,7 @@ def test_a_name_of_two_distributions_is_refused_until_one_is_named() -> None:
 
 
 def test_the_same_entry_point_met_twice_is_no_conflict() -> None:
-    registry = toy_registry(fake("pooling", "mean", "toys:ToyPooling"))
+    registry = toy_registry(fake("pooling", "mean", "helpers.toys:ToyPooling"))
     assert registry.get("pooling", "mean").obj is toys.ToyPooling
 
 

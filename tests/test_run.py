@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +10,8 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-import toys
+from helpers import toys
+from helpers.runs import TOYS, command, done, pair, toy_run, weights
 from torch import nn
 
 import soundbench
@@ -23,70 +20,7 @@ from soundbench.chance import Chance
 from soundbench.contracts import Batch, hookimpl
 from soundbench.errors import DataError, MissingDataError, RecipeError, RunError
 
-TOYS = Path(toys.__file__)
-
-RECIPE = f"""
-dataset = {{ use = "{TOYS}:ToyDataset", clips = 64 }}
-augmentation = ["{TOYS}:ToyGain", "{TOYS}:ToyDrop"]
-featurizer = "{TOYS}:ToyFeaturizer"
-backbone = "{TOYS}:ToyBackbone"
-pooling = "{TOYS}:ToyPooling"
-head = {{ embedding = 8, norm_after = "affine" }}
-loss = "{TOYS}:ToyLoss"
-optimizer = "{TOYS}:toy_optimizer"
-scheduler = "{TOYS}:toy_scheduler"
-observer = []
-
-[split]
-test = [4]
-validation = 0.2
-
-[audio]
-rate = 8000
-window = 0.2
-
-[train]
-epochs = 3
-batch = 6
-device = "cpu"
-precision = "fp32"
-threads = 1
-"""
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("SOUNDBENCH_CACHE", str(folder))
-    return folder
-
-
-@pytest.fixture
-def recipe(tmp_path: Path) -> Path:
-    path = tmp_path / "toy.toml"
-    path.write_text(RECIPE)
-    return path
-
-
-def command(*arguments: object, **environment: str) -> subprocess.Popen[str]:
-    line = [sys.executable, "-m", "soundbench", *(str(argument) for argument in arguments)]
-    return subprocess.Popen(
-        line, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def done(process: subprocess.Popen[str]) -> str:
-    out, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors
-    return out
-
-
-def weights(run: Path) -> bytes:
-    return (run / "model" / "weights.safetensors").read_bytes()
-
-
-def toy_run(recipe: Path, out: Path, *sets: str, **options: Any) -> Path:
-    return soundbench.run(soundbench.read_recipe(recipe, sets), out=out, **options).path
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def test_a_run_leaves_all_that_a_person_or_a_program_needs(recipe: Path, tmp_path: Path) -> None:
@@ -163,15 +97,6 @@ def test_folds_all_needs_folds_and_a_share_to_validate_on(recipe: Path, tmp_path
     assert str(caught.value) == (
         f"{recipe}: split.validation: --folds all tests on every fold; give validation as a share, such as 0.1"
     )
-
-
-def pair(*arguments: object) -> list[subprocess.Popen[str]]:
-    """One command in two processes that know of each other."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    both = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return [command(*arguments, RANK=str(rank), LOCAL_RANK=str(rank), **both) for rank in range(2)]
 
 
 def test_two_processes_make_the_runs_of_all_folds_and_one_tells_of_them(recipe: Path, tmp_path: Path) -> None:
@@ -348,24 +273,6 @@ def test_the_weights_hold_each_tensor_once_and_contiguous(recipe: Path, tmp_path
     network = soundbench.load(run, trust_code=True).network
     assert stored.keys() == network.state_dict().keys()
     assert all(value.is_contiguous() for value in stored.values())
-
-
-class Broken(toys.ToyDataset):
-    """Toy data with two sounds that cannot be read."""
-
-    def __init__(self, *, clips: int = 40) -> None:
-        super().__init__(clips=clips)
-
-    @property
-    def fingerprint(self) -> str:
-        return f"broken {self.count}"
-
-    def read(self, clip: soundbench.Clip) -> tuple[np.ndarray, int]:
-        if clip.path in {"3", "12"}:
-            from soundbench.errors import SoundError
-
-            raise SoundError(clip.path, "the tape is torn")
-        return super().read(clip)
 
 
 def test_unreadable_clips_end_the_run_or_are_skipped_and_reported(recipe: Path, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import TESTS
+from helpers.clip_tables import table_of
 
 from soundbench import rundir
 from soundbench.clips import ClipTable
@@ -25,18 +27,8 @@ NOW = datetime(2026, 11, 22, 10, 15, 0)
 CLASSES = ("a, b", 'quoted "x"', "two\nlines", "猫 叫", "🎸", "bar|and\\slash")
 
 
-class Sounds:
-    """A dataset of given clips."""
-
-    def __init__(self, clips: list[Clip], multilabel: bool = False) -> None:
-        self.classes, self.multilabel, self.given = CLASSES, multilabel, clips
-
-    def clips(self) -> list[Clip]:
-        return self.given
-
-
 def table(clips: list[Clip], multilabel: bool = False) -> ClipTable:
-    return ClipTable.of(Sounds(clips, multilabel))
+    return table_of(clips, CLASSES, multilabel)
 
 
 def scores(clips: int, seed: int = 0) -> np.ndarray:
@@ -343,13 +335,17 @@ def test_damaged_predictions_are_told(run: RunDirectory, change, message: str) -
 def test_a_run_killed_while_it_writes_its_predictions_has_none_or_all(run: RunDirectory) -> None:
     script = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
-        "from test_rundir import *\n"
-        "run = RunDirectory(sys.argv[1])\n"
-        "clips = table([Clip(f'{n}.wav', ('two\\nlines',)) for n in range(20000)])\n"
+        "import numpy as np\n"
+        "from helpers.clip_tables import table_of\n"
+        "from soundbench import rundir\n"
+        "from soundbench.contracts import Clip\n"
+        "run = rundir.RunDirectory(sys.argv[1])\n"
+        "clips = table_of([Clip(f'{n}.wav', ('two\\nlines',)) for n in range(20000)], ('a', 'two\\nlines'))\n"
+        "scores = np.random.default_rng(0).random((20000, 2)).astype(np.float32)\n"
         "print('going', flush=True)\n"
-        "while True: rundir.write_predictions(run, clips, np.arange(20000), scores(20000))\n"
+        "while True: rundir.write_predictions(run, clips, np.arange(20000), scores)\n"
     )
-    command = [sys.executable, "-c", script, str(run.path), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", script, str(run.path), str(TESTS)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"going\n"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_network import toy
-from toys import ToyLoss
+from helpers.networks import toy_network
+from helpers.toys import ToyLoss
 
 from soundbench.loading import pack, set_level, window_grid
 from soundbench.machine import Machine
@@ -55,7 +55,7 @@ def test_every_sample_is_scored_whatever_the_length() -> None:
 
 
 def test_a_clip_scores_the_same_alone_and_in_any_company() -> None:
-    network = toy().eval()
+    network = toy_network().eval()
     by = Scorer(network, ToyLoss(5), CPU, "off")
     draws = np.random.default_rng(0)
     sounds = [(draws.standard_normal(size) * 3000).astype(np.int16) for size in (50, 400, 1600, 1601, 640)]
@@ -67,7 +67,7 @@ def test_a_clip_scores_the_same_alone_and_in_any_company() -> None:
 
 
 def test_a_clip_s_scores_are_the_mean_of_its_windows() -> None:
-    network = toy().eval()
+    network = toy_network().eval()
     by = Scorer(network, ToyLoss(5), CPU, "off")
     draws = np.random.default_rng(0)
     windows = [(draws.standard_normal(800) * 3000).astype(np.int16) for _ in range(3)]
@@ -101,7 +101,7 @@ def test_memory_of_scoring_is_that_of_the_scores_alone() -> None:
             yield np.repeat(np.arange(first, first + 10), 3), scores, losses
 
     def peak(clips: int) -> int:
-        by = Windows(toy().eval(), ToyLoss(5), CPU, "off")
+        by = Windows(toy_network().eval(), ToyLoss(5), CPU, "off")
         tracemalloc.start()
         score_batches(by, batches(clips), clips, 527)
         found = tracemalloc.get_traced_memory()[1]
@@ -113,7 +113,7 @@ def test_memory_of_scoring_is_that_of_the_scores_alone() -> None:
 
 
 def test_scoring_leaves_batch_norm_alone_and_the_mode_as_it_was() -> None:
-    network = toy().train()
+    network = toy_network().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     by = Scorer(network, ToyLoss(5), CPU, "off")
     score_batches(by, [pack([np.ones(900, np.int16)], [1 / 32768], [0], 5)], 1, 5)

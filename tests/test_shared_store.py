@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from soundbench.launching import launch
 
 from soundbench import distributed
+from soundbench.cli.launch import launch
 from soundbench.clips import ClipTable
 from soundbench.contracts import Clip
 from soundbench.errors import DataError

@@ -3,46 +3,20 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
+from helpers import TESTS
+from helpers.clip_tables import some_clips, table_of
 
 from soundbench.clips import ClipTable
 from soundbench.contracts import Clip
 from soundbench.errors import RecipeError
 from soundbench.recipe import Split
 from soundbench.splits import CROSSING, PARTS, SplitResult, split
-
-
-class Listed:
-    multilabel = False
-
-    def __init__(self, clips: Sequence[Clip], classes: Sequence[str] = ("a", "b", "c")) -> None:
-        self.classes, self.given = classes, clips
-
-    def clips(self) -> Iterator[Clip]:
-        yield from self.given
-
-
-def table_of(clips: Sequence[Clip], classes: Sequence[str] = ("a", "b", "c")) -> ClipTable:
-    return ClipTable.of(Listed(clips, classes))
-
-
-def some_clips(seed: int) -> list[Clip]:
-    """Some 600 clips of three unequal classes in groups of 1 to 30, a few of which cross folds and classes."""
-    draws = np.random.default_rng(seed)
-    clips = []
-    for group in range(120):
-        label = str(draws.choice(["a", "b", "c"], p=[0.6, 0.3, 0.1]))
-        fold = int(draws.integers(1, 6))
-        for _ in range(1 + int(draws.exponential(4)) % 30):
-            crosses = group % 17 == 0 and draws.uniform() < 0.5
-            other = str(draws.choice(["a", "b", "c"])) if crosses else label
-            clips.append(Clip(f"{len(clips)}.wav", (other,), fold=fold % 5 + 1 if crosses else fold, group=f"g{group}"))
-    return clips
 
 
 def groups_in(table: ClipTable, result: SplitResult, part: str) -> set[int]:
@@ -136,12 +110,14 @@ def test_a_split_is_the_same_on_every_machine() -> None:
 
 def test_a_split_does_not_depend_on_the_hash_seed_of_the_process() -> None:
     program = (
-        "from test_splits import *; print(split(table_of(some_clips(0)), Split(0.2, 0.1, 'purge'), 1).part.tolist())"
+        "from helpers.clip_tables import some_clips, table_of; from soundbench.recipe import Split\n"
+        "from soundbench.splits import split\n"
+        "print(split(table_of(some_clips(0)), Split(0.2, 0.1, 'purge'), 1).part.tolist())"
     )
     told = [
         subprocess.run(
             [sys.executable, "-c", program],
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parent)},
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(TESTS)},
             capture_output=True,
             text=True,
             check=True,
@@ -276,11 +252,8 @@ def test_when_the_purge_leaves_nothing_to_train_on_it_says_so() -> None:
 
 
 def test_several_labels_are_stratified_by_the_rarest() -> None:
-    class Tagged(Listed):
-        multilabel = True
-
     clips = [Clip(f"{n}.wav", ("a", "b") if n % 10 == 0 else ("a",)) for n in range(100)]
-    table = ClipTable.of(Tagged(clips))
+    table = table_of(clips, multilabel=True)
     tested = table.targets(split(table, Split(0.2, 0.1, "purge"), 1).rows("test")).sum(0)
 
     assert tested.tolist() == [20, 2, 0]

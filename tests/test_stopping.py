@@ -4,56 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
-import test_run
-from test_run import RECIPE, done, weights
+from helpers import runs
+from helpers.runs import done, start, steps, wait_for_checkpoint, weights
 
 from soundbench import rundir
 from soundbench.stopping import Stop
 
-cache = test_run.cache
+pytestmark = pytest.mark.usefixtures("cache")
 SLOW = {"SOUNDBENCH_TOY_DELAY": "0.05"}
-
-
-@pytest.fixture
-def recipe(tmp_path: Path) -> Path:
-    path = tmp_path / "toy.toml"
-    path.write_text(RECIPE)
-    return path
-
-
-def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
-    """The command in a process group of its own, as a terminal starts it; Ctrl-C is heard whatever started us."""
-    line = [sys.executable, "-m", "soundbench", *(str(argument) for argument in arguments)]
-    return subprocess.Popen(
-        line,
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
-    )
-
-
-def steps(run: Path) -> list[int]:
-    return sorted(int(path.stem.split("-")[1]) for path in (run / "checkpoints").glob("step-*.pt"))
-
-
-def training(process: subprocess.Popen[str], run: Path, least: int = 1) -> None:
-    """Wait until a run has written a checkpoint of at least so many steps."""
-    deadline = time.monotonic() + 100
-    while not any(step >= least for step in steps(run)):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    time.sleep(0.1)
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
@@ -67,7 +30,7 @@ def test_a_signal_ends_a_run_at_its_step_and_a_resume_goes_on_bit_for_bit(
     arguments: list[object] = ["run", recipe, "--out", cut, *sets]
     for number, code, least in ((signal.SIGINT, 130, 7), (signal.SIGTERM, 143, 14)):
         process = start(*arguments, **SLOW)
-        training(process, cut, least)
+        wait_for_checkpoint(process, cut, least)
         os.killpg(process.pid, number)
         out, errors = process.communicate(timeout=60)
         assert (process.returncode, out) == (code, ""), errors
@@ -106,9 +69,9 @@ def test_two_processes_stop_together(recipe: Path, tmp_path: Path) -> None:
     """One of them alone is told; both save, and end."""
     run = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(test_run, "command", start)
-        processes = test_run.pair("run", recipe, "--out", run, "--set", "train.epochs=400")
-    training(processes[0], run)
+        patch.setattr(runs, "command", start)
+        processes = runs.pair("run", recipe, "--out", run, "--set", "train.epochs=400")
+    wait_for_checkpoint(processes[0], run)
     processes[1].send_signal(signal.SIGTERM)
     for process in processes:
         _, errors = process.communicate(timeout=60)
@@ -120,7 +83,7 @@ def test_two_processes_stop_together(recipe: Path, tmp_path: Path) -> None:
 def test_a_stopped_fold_says_how_to_go_on_with_all(recipe: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start("run", recipe, "--folds", "all", "--out", run, **SLOW)
-    training(process, run / "fold-01", 7)
+    wait_for_checkpoint(process, run / "fold-01", 7)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130

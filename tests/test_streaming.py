@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from test_network import toy
-from toys import ToyLoss
+from helpers.networks import toy_network
+from helpers.toys import ToyLoss
 
 from soundbench import hearing
 from soundbench.classifier import Classifier
@@ -30,7 +30,7 @@ RULES = EventRules(on=0.22, gap=0.1)
 
 def make(grid: Grid) -> Classifier:
     machine = Machine(torch.device("cpu"), "fp32", 1, False)
-    return Classifier(Scorer(toy().eval(), ToyLoss(5), machine, "off"), CLASSES, 8000, grid)
+    return Classifier(Scorer(toy_network().eval(), ToyLoss(5), machine, "off"), CLASSES, 8000, grid)
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import test_live
-from test_live import OPTIONS, lines
+from helpers.streams import OPTIONS, lines, listening_run
 
 pytestmark = pytest.mark.slow
-run = test_live.run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return listening_run(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from fakes import NAMES, toy_registry
-from test_training import go, made, same
+from helpers.entry_points import NAMES, toy_registry
+from helpers.training import go, made, same
 from torch import nn
 
 from soundbench import checkpoints

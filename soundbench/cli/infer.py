@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from soundbench.cli import sounds
+from soundbench.formats import FORMATS, find
 
 if TYPE_CHECKING:
     from soundbench.classifier import Classifier
-    from soundbench.formats import Format
+    from soundbench.formats.base import Format
     from soundbench.inference import Wanted
-
-NAMES = ["table", "csv", "jsonl", "audacity", "raven"]
 
 
 @click.command()
 @click.argument("run")
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--per", type=click.Choice(["clip", "window", "event"]), help="What a row is of; a clip by default.")
-@click.option("--format", "name", type=click.Choice(NAMES), default="table", show_default=True)
+@click.option("--format", "name", type=click.Choice(list(FORMATS)), default="table", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Short for --format jsonl.")
 @click.option("--top", type=click.IntRange(1), help="How many classes to tell of; without it the best, or all carried.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="The score from which on a class is told of.")
@@ -61,8 +60,8 @@ def command(
         else:
             _refuse(distributed.world() > 1, "several processes need --out DIR for their results")
             _refuse(plot is not None and len(files) > 1, f"--plot draws one sound, not {len(files)}")
-            labels = form.name in ("audacity", "raven")
-            _refuse(labels and len(files) > 1, f"{form.name} labels are of one sound; for {len(files)} give --out DIR")
+            many = form.file_per_sound and len(files) > 1
+            _refuse(many, f"{form.name} labels are of one sound; for {len(files)} give --out DIR")
             errors = _print(classifier, files, wanted, form, plot)
         sounds.finish(errors, len(files), out)
     except BrokenPipeError:  # whoever read the rows has enough; what is still buffered goes nowhere
@@ -93,14 +92,13 @@ def _asked(
     **rules: Any,
 ) -> tuple[Wanted, Format]:
     """What is asked of each sound, and how it is written."""
-    from soundbench.formats import LABELS, Format
     from soundbench.inference import Wanted
 
-    name = "jsonl" if as_json else name
-    per = per or ("event" if name in LABELS else "clip")
+    chosen = find("jsonl" if as_json else name)
+    per = per or ("event" if chosen.timed else "clip")
     if threshold is not None:
         rules["on"] = threshold
-    form = Format(name, per, classifier.classes if scores else (), classifier.rate)
+    form = chosen(per, classifier.classes if scores else (), classifier.rate)
     _refuse(scores and top is not None, "--scores tells every score; leave out --top")
     return Wanted(per, window, hop, threshold, top, classifier.event_rules(**rules), batch), form
 
@@ -108,22 +106,28 @@ def _asked(
 def _print(
     classifier: Classifier, files: list[Path], wanted: Wanted, form: Format, plot: Path | None
 ) -> dict[str, str]:
-    """Print the rows as they come, and draw; the sounds that could not be judged, and why."""
-    from soundbench.formats import Row
+    """Print rows as they come, or a sound's file when it is done, and draw; the sounds without rows, and why."""
+    from soundbench.formats.base import Row
     from soundbench.inference import judge_sounds, plot_sound
 
     errors: dict[str, str] = {}
     kept: list[Any] | None = None if plot is None else []
     progress = sounds.started(files)
     number = 0
-    click.echo(form.header(), nl=False)
+    held: list[str] = []  # lines of a sound whose file is made of all of them
+    if not form.file_per_sound:
+        click.echo(form.header(), nl=False)
     for one in judge_sounds(classifier, files, wanted, progress, kept):
         progress.clear()
         if isinstance(one, Row):
-            click.echo(form.lines(one, number), nl=False)
+            held.append(form.lines(one, number))
             number += 1
+            if not form.file_per_sound:
+                click.echo(held.pop(), nl=False)
             continue
-        number = 0
+        if form.file_per_sound:
+            click.echo(form.document("".join(held)), nl=False)
+        number, held = 0, []
         if one.error:
             errors[str(one.path)] = one.error
             line = form.error(str(one.path), one.error)

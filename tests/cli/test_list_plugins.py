@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
-from fakes import TOYS, fake
+from helpers.entry_points import TOYS, fake
 
 from soundbench.cli.main import invoke
 from soundbench.contracts import KINDS
@@ -71,7 +71,7 @@ def test_a_name_shows_options_and_docs(call: Call) -> None:
     assert call("dataset", "noise") == (
         0,
         "dataset noise\n"
-        "toys 1.0, toys:ToyDataset\n"
+        "toys 1.0, helpers.toys:ToyDataset\n"
         "\n"
         "Two classes of noise, low and high; sounds from 0.05 to 0.4 s.\n"
         "\n"
@@ -91,7 +91,7 @@ def test_a_name_in_json_holds_its_options(call: Call) -> None:
     code, out, _ = call("dataset", "noise", "--json")
     (told,) = json.loads(out)
     assert code == 0
-    assert told["module"] == "toys"
+    assert told["module"] == "helpers.toys"
     assert told["object"] == "ToyDataset"
     assert told["doc"].startswith("Two classes of noise")
     assert told["options"] == [
@@ -124,8 +124,8 @@ def test_an_unknown_name_is_told_with_the_nearest_and_all(call: Call) -> None:
     assert call("backbone", "cnov") == (2, "", 'there is no backbone "cnov"; did you mean "conv"? known: conv\n')
 
 
-TORN = fake("pooling", "torn", "toys:Nothing", "torn-dist", "0.1")
-TOLD = 'pooling "torn" (torn-dist 0.1, module toys) cannot be used: the module has no "Nothing"'
+TORN = fake("pooling", "torn", "helpers.toys:Nothing", "torn-dist", "0.1")
+TOLD = 'pooling "torn" (torn-dist 0.1, module helpers.toys) cannot be used: the module has no "Nothing"'
 
 
 def test_listing_says_nothing_of_what_is_broken_until_asked(call: Call) -> None:
@@ -151,14 +151,16 @@ def test_check_imports_each_and_names_the_broken(call: Call) -> None:
 
 
 def test_a_name_claimed_twice_is_listed_twice_with_the_way_out(call: Call) -> None:
-    twin = fake("pooling", "mean", "toys:ToyPooling", "twins", "2.0")
+    twin = fake("pooling", "mean", "helpers.toys:ToyPooling", "twins", "2.0")
     code, out, _ = call("pooling", more=(twin,))
     assert code == 0
     assert out.splitlines()[-1] == (
         'pooling "mean" is offered by 2 distributions: say which, use = "toys/mean" or use = "twins/mean"'
     )
     assert call("pooling", "mean", more=(twin,))[0] == 3
-    assert call("pooling", "twins/mean", more=(twin,))[1].startswith("pooling mean\ntwins 2.0, toys:ToyPooling\n")
+    assert call("pooling", "twins/mean", more=(twin,))[1].startswith(
+        "pooling mean\ntwins 2.0, helpers.toys:ToyPooling\n"
+    )
 
 
 def test_an_allow_list_hides_the_rest(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import test_multilabel
-from test_multilabel import recipe as chord_recipe
+from helpers.chords import chord_recipe, make_chords
 
 import soundbench
 from soundbench import rundir
 from soundbench.rundir import RunDirectory
 
-chords = test_multilabel.chords
+
+@pytest.fixture(scope="module")
+def chords(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_chords(tmp_path_factory.mktemp("chords"))
 
 
 @pytest.fixture(scope="module")

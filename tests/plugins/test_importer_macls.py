@@ -20,6 +20,7 @@ import pytest
 import soundfile
 import torch
 import yaml
+from helpers import TESTS
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -401,7 +402,7 @@ def by_macls(tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
         pytest.skip("SOUNDBENCH_MACLS is not set: no Python with macls 1.0.6 to compare with")
 
     def run(task: str, *arguments: str) -> list[dict[str, Any]]:
-        line = [python, str(Path(__file__).with_name("macls_reference.py")), task, str(tmp_path), *arguments]
+        line = [python, str(TESTS / "helpers" / "macls_reference.py"), task, str(tmp_path), *arguments]
         done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 0, done.stderr[-3000:]
         return [json.loads(line.removeprefix("JSON ")) for line in done.stdout.splitlines() if line.startswith("JSON ")]

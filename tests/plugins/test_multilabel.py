@@ -5,54 +5,24 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 import tomli
 from click.testing import CliRunner
+from helpers.chords import chord_recipe, make_chords
 
 import soundbench
 from soundbench.cli.infer import command
 from soundbench.errors import RecipeError
 from soundbench.folds import run_folds
 
-PITCHES = {"low": 250.0, "middle": 900.0, "high": 2600.0}
-
 
 @pytest.fixture(scope="module")
 def chords(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sounds of one, two or three pitches, and the manifest that says which."""
-    folder = tmp_path_factory.mktemp("chords")
-    random, time = np.random.default_rng(0), np.arange(8000) / 16000
-    rows = ["path,labels,fold"]
-    for number in range(96):
-        names = [name for bit, name in enumerate(PITCHES) if (number % 7 + 1) >> bit & 1]
-        tones = [np.sin(2 * np.pi * PITCHES[name] * time + random.uniform(0, 6)) for name in names]
-        noise = random.normal(size=len(time))
-        soundfile.write(folder / f"{number}.wav", 0.2 * np.sum(tones, 0) + 0.02 * noise, 16000)
-        rows.append(f"{number}.wav,{';'.join(names)},{number % 4}")
-    (folder / "chords.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    return folder
-
-
-def recipe(folder: Path, **changes: object) -> soundbench.Recipe:
-    tables = {
-        "dataset": {"use": "manifest", "path": str(folder / "chords.csv"), "multilabel": True},
-        "split": {"test": [0], "validation": 0.2},
-        "audio": {"window": 0.5},
-        "featurizer": {"use": "fbank", "bands": 24, "normalize": "none"},
-        "backbone": {"use": "tdnn", "channels": 24},
-        "loss": "bce",
-        "optimizer": {"use": "adam", "rate": 0.01},
-        "train": {"epochs": 8, "batch": 16, "device": "cpu", "precision": "fp32", "threads": 1},
-        "observer": [],
-        **changes,
-    }
-    return soundbench.Recipe(**tables)
+    return make_chords(tmp_path_factory.mktemp("chords"))
 
 
 def test_a_run_learns_several_labels_a_clip(chords: Path, tmp_path: Path) -> None:
-    run = soundbench.run(recipe(chords), out=tmp_path / "run", cache=False, say=lambda line: None)
+    run = soundbench.run(chord_recipe(chords), out=tmp_path / "run", cache=False, say=lambda line: None)
     report = json.loads(run.report_json.read_text(encoding="utf-8"))
     precision = report["metrics"]["mean_average_precision"]
     assert precision["value"] > 0.9 > report["baseline"]["mean_average_precision"]["value"]
@@ -77,7 +47,7 @@ def test_a_run_learns_several_labels_a_clip(chords: Path, tmp_path: Path) -> Non
 
 
 def test_folds_are_pooled_with_each_one_s_thresholds(chords: Path, tmp_path: Path) -> None:
-    short = recipe(chords, train={"epochs": 2, "batch": 16, "device": "cpu", "precision": "fp32", "threads": 1})
+    short = chord_recipe(chords, train={"epochs": 2, "batch": 16, "device": "cpu", "precision": "fp32", "threads": 1})
     run = run_folds(short, out=tmp_path / "run", cache=False, say=lambda line: None)
     report = json.loads(run.report_json.read_text(encoding="utf-8"))
     assert report["clips"] == 96
@@ -96,7 +66,7 @@ def test_folds_are_pooled_with_each_one_s_thresholds(chords: Path, tmp_path: Pat
 
 def test_a_loss_that_tells_one_class_from_the_others_is_refused(chords: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
-        soundbench.run(recipe(chords, loss="cross-entropy"), out=tmp_path / "run", cache=False)
+        soundbench.run(chord_recipe(chords, loss="cross-entropy"), out=tmp_path / "run", cache=False)
     assert str(caught.value).endswith(
         "loss: 'cross-entropy' tells one class from the others, but the dataset is multilabel; "
         'loss = "bce" scores each class on its own'

@@ -7,26 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pluggy
 import pytest
+from helpers import TESTS
+from helpers.observers import run_info, take_steps
 from soundbench_plugins.observer.csv_log import CsvLog
 
-from soundbench.contracts import Hooks, RunInfo
 from soundbench.errors import RunError
 
 
-def info(directory: Path, start_step: int = 0) -> RunInfo:
-    return RunInfo(directory, "toy", {}, ("a", "b"), {"train": 8}, epochs=3, steps_per_epoch=4, start_step=start_step)
-
-
 def told(directory: Path, steps: range, start_step: int = 0, **options: str) -> None:
-    manager = pluggy.PluginManager("soundbench")
-    manager.add_hookspecs(Hooks)
-    manager.register(CsvLog(info(directory, start_step), **options))
-    manager.check_pending()
-    manager.hook.run_started()
-    for step in steps:
-        manager.hook.progressed(epoch=(step - 1) // 4 + 1, step=step, loss=1 / step, rate=1e-3, clips_per_second=100.0)
+    take_steps(CsvLog, directory, steps, start_step=start_step, **options)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -83,12 +73,11 @@ def test_a_torn_last_row_is_cut_wherever_it_is_torn(tmp_path: Path, cut: int) ->
 def test_a_killed_process_leaves_a_table_that_goes_on(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
-        "from test_observer_csv import told\n"
-        "print('going', flush=True); told(Path(sys.argv[1]), range(1, 10**9))"
+        "from helpers.observers import take_steps\n"
+        "from soundbench_plugins.observer.csv_log import CsvLog\n"
+        "print('going', flush=True); take_steps(CsvLog, Path(sys.argv[1]), range(1, 10**9))"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path), str(Path(__file__).parent)], stdout=subprocess.PIPE
-    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(TESTS)], stdout=subprocess.PIPE)
     path = tmp_path / "progress.csv"
     while not (path.exists() and path.stat().st_size > 1000):
         assert process.poll() is None
@@ -102,7 +91,7 @@ def test_a_killed_process_leaves_a_table_that_goes_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", ["../up.csv", "a/b.csv", "/tmp/x.csv", "table.txt", "history.csv", ""])
 def test_a_name_that_is_not_its_own_is_refused(tmp_path: Path, file: str) -> None:
     with pytest.raises(ValueError, match=r"a name that ends in \.csv, and none of clips\.csv") as caught:
-        CsvLog(info(tmp_path), file=file)
+        CsvLog(run_info(tmp_path), file=file)
 
     assert str(caught.value).endswith(f', is "{file}"')
 

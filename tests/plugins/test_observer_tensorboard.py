@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pluggy
 import pytest
 import soundfile
+from helpers import TESTS
+from helpers.observers import attached
 from PIL import Image
 from soundbench_plugins.observer.tensorboard import TensorBoard
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import soundbench
-from soundbench.contracts import Hooks, RunInfo
 from soundbench.testing import check_component
 
 REPORT = {"metrics": {"accuracy": {"value": 0.75, "low": 0.5, "high": 1.0}}}
@@ -32,18 +32,8 @@ def points(directory: Path, tag: str) -> list[tuple[int, float]]:
     return [(event.step, pytest.approx(event.value, rel=1e-5)) for event in read(directory).Scalars(tag)]
 
 
-def manager(directory: Path, start_step: int = 0, **options: Any) -> pluggy.PluginManager:
-    made = pluggy.PluginManager("soundbench")
-    made.add_hookspecs(Hooks)
-    recipe = {"audio": {"rate": 8000}}
-    info = RunInfo(directory, "toy", recipe, ("a", "b"), {"train": 8}, 3, steps_per_epoch=4, start_step=start_step)
-    made.register(TensorBoard(info, **options))
-    made.check_pending()
-    return made
-
-
 def tell(directory: Path, steps: range, start_step: int = 0, finish: bool = True, **options: Any) -> None:
-    hook = manager(directory, start_step, **options).hook
+    hook = attached(TensorBoard, directory, start_step, **options).hook
     hook.run_started()
     for step in steps:
         hook.progressed(epoch=1 + (step - 1) // 4, step=step, loss=1 / step, rate=1e-3 * step, clips_per_second=100.0)
@@ -84,14 +74,15 @@ def test_a_resumed_run_takes_back_what_was_told_beyond_its_checkpoint(tmp_path: 
 def test_what_was_told_survives_a_kill(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; sys.path[:0] = [sys.argv[2]]\n"
-        "from test_observer_tensorboard import manager\n"
         "from pathlib import Path\n"
-        "hook = manager(Path(sys.argv[1])).hook\n"
+        "from helpers.observers import attached\n"
+        "from soundbench_plugins.observer.tensorboard import TensorBoard\n"
+        "hook = attached(TensorBoard, Path(sys.argv[1])).hook\n"
         "hook.run_started()\n"
         "hook.epoch_completed(epoch=1, row={'epoch': 1, 'step': 4, 'train_loss': 0.5})\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    line = [sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)]
+    line = [sys.executable, "-c", code, str(tmp_path), str(TESTS)]
     killed = subprocess.run(line, env=os.environ, capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert points(tmp_path, "loss/epoch") == [(4, 0.5)]
@@ -145,7 +136,7 @@ def test_as_many_spectrograms_as_asked_for(tmp_path: Path) -> None:
     tell(tmp_path / "none", range(1, 3), spectrograms=0)
     assert not pictures(tmp_path / "none")
     with pytest.raises(ValueError, match="spectrograms must be at least 0, is -1"):
-        manager(tmp_path, spectrograms=-1)
+        attached(TensorBoard, tmp_path, spectrograms=-1)
 
 
 def test_a_run_shows_its_curves_confusion_and_spectrograms(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from soundbench import masks
 from soundbench.contracts import Batch, Clip, Imported
+from soundbench.errors import SoundError
 
 
 class ToyDataset:
@@ -62,6 +63,22 @@ class ToyOneWindow(ToyDataset):
     def read(self, clip: Clip) -> tuple[np.ndarray, int]:
         samples, rate = super().read(clip)
         return np.resize(samples, 1600), rate
+
+
+class ToyBroken(ToyDataset):
+    """Toy data with two sounds that cannot be read."""
+
+    def __init__(self, *, clips: int = 40) -> None:
+        super().__init__(clips=clips)
+
+    @property
+    def fingerprint(self) -> str:
+        return f"broken {self.count}"
+
+    def read(self, clip: Clip) -> tuple[np.ndarray, int]:
+        if clip.path in {"3", "12"}:
+            raise SoundError(clip.path, "the tape is torn")
+        return super().read(clip)
 
 
 class ToyFeaturizer(nn.Module):

@@ -45,17 +45,17 @@ class Listener:
 
 
 TOYS = (
-    ("dataset", "noise", "toys:ToyDataset"),
-    ("augmentation", "gain", "toys:ToyGain"),
-    ("augmentation", "drop", "toys:ToyDrop"),
-    ("featurizer", "spectra", "toys:ToyFeaturizer"),
-    ("backbone", "conv", "toys:ToyBackbone"),
-    ("pooling", "mean", "toys:ToyPooling"),
-    ("loss", "entropy", "toys:ToyLoss"),
-    ("optimizer", "descent", "toys:toy_optimizer"),
-    ("scheduler", "line", "toys:toy_scheduler"),
-    ("observer", "listener", "fakes:Listener"),
-    ("importer", "stranger", "toys:toy_importer"),
+    ("dataset", "noise", "helpers.toys:ToyDataset"),
+    ("augmentation", "gain", "helpers.toys:ToyGain"),
+    ("augmentation", "drop", "helpers.toys:ToyDrop"),
+    ("featurizer", "spectra", "helpers.toys:ToyFeaturizer"),
+    ("backbone", "conv", "helpers.toys:ToyBackbone"),
+    ("pooling", "mean", "helpers.toys:ToyPooling"),
+    ("loss", "entropy", "helpers.toys:ToyLoss"),
+    ("optimizer", "descent", "helpers.toys:toy_optimizer"),
+    ("scheduler", "line", "helpers.toys:toy_scheduler"),
+    ("observer", "listener", "helpers.entry_points:Listener"),
+    ("importer", "stranger", "helpers.toys:toy_importer"),
 )
 
 # What a recipe names where the core's own defaults would name built-ins.
