@@ -115,21 +115,3 @@ def test_no_module_outgrows_a_reader() -> None:
         for path in [*CORE.rglob("*.py"), *BUILTINS.rglob("*.py"), *(ROOT / "tests" / "helpers").glob("*.py")]
     }
     assert not {name: length for name, length in lengths.items() if length > 400}
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        ["-m", "ruff", "check", "."],
-        ["-m", "ruff", "format", "--check", "."],
-    ],
-    ids=["lint", "format"],
-)
-def test_ruff_is_clean(line: list[str]) -> None:
-    done = subprocess.run([sys.executable, *line], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_the_type_checker_is_clean() -> None:
-    done = subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr

@@ -16,7 +16,7 @@ from soundbench.cli.main import group
 
 ROOT = Path(__file__).parents[1]
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
-PAGES = [*READMES, *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*READMES, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -25,13 +25,16 @@ def blocks(page: Path) -> list[str]:
 
 
 def commands() -> list[tuple[str, str]]:
-    """Every line of a code block that calls soundbench, with the page it stands on."""
+    """Every line of a code block, and of a README every code in its text, that calls soundbench, with its page."""
     found = []
     for page in PAGES:
         for block in blocks(page):
             joined = block.replace("\\\n", " ")
             for line in re.findall(r"^(?:\$ )?(soundbench [a-z].*)$", joined, re.MULTILINE):
                 found.append((page.name, re.split(r"\s{3,}| # ", line)[0]))
+        if page in READMES:
+            text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+            found += [(page.name, line) for line in re.findall(r"`(soundbench [a-z][^`]*)`", text)]
     return found
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
+import tomllib
+import zipfile
 from collections.abc import Callable
+from email.parser import Parser
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,26 +22,39 @@ import pytest
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.name for path in (ROOT / "recipes").glob("*.toml"))
 
+PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+
 pytestmark = pytest.mark.slow
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds what the wheel, built from a copy of the tree, installs."""
-    folder = tmp_path_factory.mktemp("wheel")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel and the source distribution, built from a copy of the tree."""
+    folder = tmp_path_factory.mktemp("dist")
+    tree = folder / "tree"
     for name in ("soundbench", "plugins", "recipes"):
-        shutil.copytree(ROOT / name, folder / "tree" / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copy(ROOT / name, folder / "tree" / name)
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    alone = ["--no-build-isolation"] if find_spec("hatchling") else []
-    subprocess.run([*pip, "wheel", "--no-deps", *alone, "-w", str(folder), str(folder / "tree")], check=True)
-    (wheel,) = folder.glob("*.whl")
-    subprocess.run([*pip, "install", "--no-deps", "--target", str(folder / "installed"), str(wheel)], check=True)
-    shutil.rmtree(folder / "tree")
-    return folder / "installed"
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree / name)
+    environment = dict(os.environ)
+    if not find_spec("hatchling"):
+        backend = tomllib.loads((tree / "pyproject.toml").read_text())["build-system"]["requires"]
+        subprocess.run([*PIP, "install", "--target", str(folder / "backend"), *backend], check=True)
+        environment["PYTHONPATH"] = str(folder / "backend")
+    build = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
+    subprocess.run(build, cwd=tree, env=environment, check=True, capture_output=True)
+    shutil.rmtree(tree)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(dist: Path) -> Path:
+    """A folder that holds what the wheel installs."""
+    (wheel,) = dist.glob("*.whl")
+    subprocess.run([*PIP, "install", "--no-deps", "--target", str(dist / "installed"), str(wheel)], check=True)
+    return dist / "installed"
 
 
 @pytest.fixture
@@ -54,6 +72,35 @@ def call(installed: Path, tmp_path: Path) -> Call:
         )
 
     return call
+
+
+def test_the_wheel_holds_its_licence_its_types_and_its_recipes(dist: Path) -> None:
+    (wheel,) = dist.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        metadata = Parser().parsestr(archive.read("soundbench-0.1.0.dist-info/METADATA").decode())
+        licence = archive.read("soundbench-0.1.0.dist-info/licenses/LICENSE")
+    assert licence == (ROOT / "LICENSE").read_bytes()
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata.get_all("License-File") == ["LICENSE"]
+    assert names >= {"soundbench/py.typed", "soundbench_plugins/py.typed"}
+    assert names >= {f"soundbench/recipes/{name}" for name in RECIPES}
+    assert {name.split("/")[0] for name in names} == {"soundbench", "soundbench_plugins", "soundbench-0.1.0.dist-info"}
+
+
+def test_the_source_distribution_holds_what_the_wheel_is_built_from(dist: Path) -> None:
+    (source,) = dist.glob("*.tar.gz")
+    with tarfile.open(source) as archive:
+        names = {name.removeprefix("soundbench-0.1.0/") for name in archive.getnames()}
+    assert names >= {"LICENSE", "README.md", "pyproject.toml"}
+    assert names >= {"soundbench/py.typed", "plugins/soundbench_plugins/py.typed"}
+    assert names >= {f"recipes/{name}" for name in RECIPES}
+
+
+def test_the_licence_is_the_published_text() -> None:
+    # Of https://www.apache.org/licenses/LICENSE-2.0.txt
+    published = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
+    assert hashlib.sha256((ROOT / "LICENSE").read_bytes()).hexdigest() == published
 
 
 def test_it_is_the_wheel_that_is_tested(call: Call, installed: Path) -> None:
