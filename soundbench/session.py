@@ -13,8 +13,9 @@ import numpy as np
 from ignite.engine import Engine
 from numpy.typing import NDArray
 
-from soundbench import assembly, checkpoints, distributed, report, rundir, statistics, tagging, training
+from soundbench import assembly, checkpoints, distributed, report, rundir, training
 from soundbench import recipe as recipes
+from soundbench.assessment import assess
 from soundbench.contracts import RunInfo
 from soundbench.environment import (
     agreed_fingerprint,
@@ -37,6 +38,7 @@ from soundbench.splits import ClipTable, split
 from soundbench.stopping import Stop
 from soundbench.store import Store, open_store
 from soundbench.telling import Log, Say, resume_line
+from soundbench.thresholds import choose_thresholds
 
 __all__ = ["Session"]
 
@@ -223,16 +225,16 @@ class Session:
         return judge_clips(by, self.heard, self.table, self.parts[part], self.grid, train.batch, train.workers)
 
     def _evaluate(self, judged: Judged, resamples: int) -> dict[str, Any]:
-        targets = self.table.targets(judged.index)
-        groups = self.table.group_codes[judged.index]
-        if self.table.multilabel:
-            thresholds, seed = self.thresholds or [0.5] * len(self.table.classes), self.recipe.train.seed
-            return tagging.evaluate_tags(
-                judged.scores, targets, groups, self.table.classes, thresholds, resamples, seed
-            )
-        prior = self._prior()
-        return statistics.evaluate(
-            judged.scores, targets, groups, self.table.classes, prior, resamples, self.recipe.train.seed
+        table, rows = self.table, judged.index
+        return assess(
+            judged.scores,
+            table.targets(rows),
+            table.group_codes[rows],
+            table.classes,
+            prior=self._prior(),
+            thresholds=(self.thresholds or [0.5] * len(table.classes)) if table.multilabel else None,
+            resamples=resamples,
+            seed=self.recipe.train.seed,
         )
 
     def _prior(self) -> NDArray[np.int64]:
@@ -249,7 +251,7 @@ class Session:
             return None
         judged = self._judge("validation")
         if self.table.multilabel:
-            self.thresholds = tagging.choose_thresholds(judged.scores, self.table.targets(judged.index)).tolist()
+            self.thresholds = choose_thresholds(judged.scores, self.table.targets(judged.index)).tolist()
         metrics = self._evaluate(judged, resamples=0)["metrics"]
         loss = float(judged.losses.mean(dtype=np.float64))
         first = "mean_average_precision" if self.table.multilabel else "accuracy"
