@@ -12,8 +12,9 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from soundbench import assembly, checkpoints, report, rundir, statistics, tagging
+from soundbench import assembly, checkpoints, report, rundir
 from soundbench import recipe as recipes
+from soundbench.assessment import assess
 from soundbench.classifier import Classifier, load
 from soundbench.clips import ClipTable
 from soundbench.contracts import Clip, Dataset
@@ -255,17 +256,27 @@ def _refuse_changed(run: RunDirectory, data: str) -> None:
 def _figures(
     run: RunDirectory, recipe: Recipe, table: ClipTable, judged: ClipScores, thresholds: Sequence[float] | None
 ) -> dict[str, Any]:
-    targets, groups, seed = table.targets(judged.index), table.group_codes[judged.index], recipe.train.seed
-    if thresholds is not None:
-        return tagging.evaluate_tags(judged.scores, targets, groups, table.classes, thresholds, seed=seed)
+    """What is said of the scored clips; of one label a clip, also the counts that the baseline is made of."""
+    rows, prior = judged.index, _prior(run, table) if thresholds is None else None
+    figures = assess(
+        judged.scores,
+        table.targets(rows),
+        table.group_codes[rows],
+        table.classes,
+        prior=prior,
+        thresholds=thresholds,
+        seed=recipe.train.seed,
+    )
+    return figures if thresholds is not None else {**figures, "prior": prior or table.class_counts(rows).tolist()}
+
+
+def _prior(run: RunDirectory, table: ClipTable) -> list[int] | None:
+    """How many training clips of the run each class has.
+
+    None of a model alone: its baseline is the commonest class of the clips themselves, which no guess can beat.
+    """
     trained = [row["labels"] for row in _learnt(run) if row["part"] == "train"]
-    prior = [trained.count(name) for name in table.classes]
-    if not trained:  # a model alone: the commonest class of what it is judged on, which no guess can beat
-        prior = table.class_counts(judged.index).tolist()
-    figures = statistics.evaluate(judged.scores, targets, groups, table.classes, prior, seed=seed)
-    if not trained:
-        figures["baseline"]["of"] = "these clips"
-    return {**figures, "prior": prior}
+    return [trained.count(name) for name in table.classes] if trained else None
 
 
 def _protocol(

@@ -9,9 +9,11 @@ from typing import Any
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
-from soundbench import assembly, distributed, report, rundir, statistics, tagging
+from soundbench import assembly, distributed, report, rundir
 from soundbench import recipe as recipes
+from soundbench.assessment import assess, pooled
 from soundbench.clips import ClipTable, Fold
 from soundbench.errors import Problem, RecipeError
 from soundbench.log import Say, resume_line, to_stderr
@@ -119,14 +121,16 @@ def _pool(recipe: Recipe, runs: Sequence[RunDirectory], folds: Sequence[Fold]) -
     classes = predictions[0].classes
     names = [group for one in predictions for group in one.groups]
     groups = np.unique(np.array(names), return_inverse=True)[1]
-    prior = np.sum([one["prior"] for one in reports], axis=0)
     scores, targets = (np.concatenate([getattr(one, name) for one in predictions]) for name in ("scores", "targets"))
-    if reports[0].get("multilabel"):
-        own = [[row["threshold"] for row in one["per_class"]] for one in reports]
-        thresholds = np.repeat(own, [len(one.clips) for one in predictions], axis=0)
-        figures = tagging.evaluate_tags(scores, targets, groups, classes, thresholds, seed=recipe.train.seed)
-    else:
-        figures = statistics.evaluate(scores, targets, groups, classes, prior, seed=recipe.train.seed)
+    figures = assess(
+        scores,
+        targets,
+        groups,
+        classes,
+        prior=np.sum([one["prior"] for one in reports], axis=0),
+        thresholds=_thresholds(reports, [len(one.clips) for one in predictions]),
+        seed=recipe.train.seed,
+    )
     per_fold = [
         {"test": [fold], "metrics": one["metrics"], "clips": one["clips"], "groups": one["groups"]}
         for fold, one in zip(folds, reports, strict=True)
@@ -140,9 +144,16 @@ def _pool(recipe: Recipe, runs: Sequence[RunDirectory], folds: Sequence[Fold]) -
         "protocol": protocol,
         **figures,
         "folds": per_fold,
-        "across_folds": statistics.pooled(per_fold),
+        "across_folds": pooled(per_fold),
         "skipped": {"count": len(skipped), "clips": list(skipped.values())},
         "device": reports[0]["device"],
         "precision": reports[0]["precision"],
         "seconds": sum(one["seconds"] for one in reports),
     }
+
+
+def _thresholds(reports: Sequence[dict[str, Any]], clips: Sequence[int]) -> NDArray[np.float64] | None:
+    """The thresholds of each clip's own fold, `(N, K)`; None of one label a clip."""
+    if not reports[0].get("multilabel"):
+        return None
+    return np.repeat([[row["threshold"] for row in one["per_class"]] for one in reports], clips, axis=0)

@@ -15,18 +15,12 @@ import numpy as np
 
 from soundbench import figures, files
 from soundbench.errors import SoundbenchError
+from soundbench.metrics import metric_of
+from soundbench.resampling import LEVEL
 from soundbench.rundir import RunDirectory
-from soundbench.statistics import LEVEL
 
 __all__ = ["summary", "write"]
 
-_NAMES = {
-    "macro_f1": "macro-F1",
-    "micro_f1": "micro-F1",
-    "balanced_accuracy": "balanced accuracy",
-    "top3": "top-3",
-    "mean_average_precision": "mAP",
-}
 _MATRIX_UP_TO = 20
 _SKIPPED_SHOWN = 50
 
@@ -36,11 +30,10 @@ def write(run: RunDirectory, report: Mapping[str, Any]) -> None:
 
     Args:
         run: the directory, of one run or of all folds.
-        report: what `statistics.evaluate` or `tagging.evaluate_tags` gives, with `name`, `protocol` (a mapping; its
-            `notes` a list), `parts` (clips a part), `folds` (a list of mappings with `metrics`), `across_folds` (of
-            `statistics.pooled`), `skipped` (`count`, and `clips` with `path` and `reason`), `device`, `precision` and
-            `seconds` where known; of an evaluation also `command` (what gives it again) and `own` (the run's own
-            `metrics`, `clips` and `groups`).
+        report: what `assessment.assess` gives, with `name`, `protocol` (a mapping; its `notes` a list), `parts` (clips
+            a part), `folds` (a list of mappings with `metrics`), `across_folds` (of `assessment.pooled`), `skipped`
+            (`count`, and `clips` with `path` and `reason`), `device`, `precision` and `seconds` where known; of an
+            evaluation also `command` (what gives it again) and `own` (the run's own `metrics`, `clips` and `groups`).
             Whatever else is there goes into `report.json`.
 
     Raises:
@@ -60,7 +53,7 @@ def write(run: RunDirectory, report: Mapping[str, Any]) -> None:
 def summary(report: Mapping[str, Any]) -> str:
     """The report in a few lines, for a console."""
     metrics, baseline = report["metrics"], report["baseline"]
-    lines = [(_NAMES.get(name, name), _with_interval(figure)) for name, figure in metrics.items()]
+    lines = [(metric_of(name).title, _with_interval(name, figure)) for name, figure in metrics.items()]
     lines[0] = (
         lines[0][0],
         f"{lines[0][1]}, of {_count(report['clips'], 'clip')} of {_count(report['groups'], 'group')}",
@@ -74,10 +67,10 @@ def summary(report: Mapping[str, Any]) -> str:
         counts = [f"{count} {part}" for part, count in parts.items()]
         lines.append(("clips", ", ".join([*counts, *_left_out(report)])))
     if across := report.get("across_folds"):
-        lines.append(("folds", _across(next(iter(across.values())))))
+        lines.append(("folds", _across(*next(iter(across.items())))))
     if own := report.get("own"):
         name, figure = next(iter(own["metrics"].items()))
-        lines.append(("the run's own", f"{_NAMES.get(name, name)} {_with_interval(figure)}"))
+        lines.append(("the run's own", f"{metric_of(name).title} {_with_interval(name, figure)}"))
     if broken := report.get("clips_without_finite_scores"):
         lines.append(("WARNING", f"{_count(broken, 'clip')} got scores that are no finite numbers"))
     width = max(len(name) for name, _ in lines)
@@ -146,13 +139,13 @@ def _headline(report: Mapping[str, Any]) -> str:
     """The number, its interval, what it was measured on, and what hears nothing gets."""
     metrics, baseline = report["metrics"], report["baseline"]
     measured = f"{_count(report['clips'], 'test clip')} of {_count(report['groups'], 'group')}"
-    macro_f1 = _with_interval(metrics["macro_f1"])
+    macro_f1 = _with_interval("macro_f1", metrics["macro_f1"])
     if report.get("multilabel"):
-        precision = _with_interval(metrics["mean_average_precision"])
+        precision = _with_interval("mean_average_precision", metrics["mean_average_precision"])
         common = _percent(baseline["mean_average_precision"]["value"])
         return f"**mAP {precision}**, macro-F1 {macro_f1}, on {measured}. One score for all gives an mAP of {common}."
     return (
-        f"**Accuracy {_with_interval(metrics['accuracy'])}**, macro-F1 {macro_f1}, on {measured}. "
+        f"**Accuracy {_with_interval('accuracy', metrics['accuracy'])}**, macro-F1 {macro_f1}, on {measured}. "
         f"Always answering {_cell(baseline['class'])}, the commonest class of {baseline.get('of', 'training')}, "
         f"gives {_percent(baseline['accuracy']['value'])}."
     )
@@ -164,8 +157,8 @@ def _metrics(report: Mapping[str, Any]) -> Iterator[str]:
     rows = []
     for name, figure in report["metrics"].items():
         by_chance = baseline.get(name, {}).get("value")
-        bounds = "-" if figure["low"] is None else f"{_percent(figure['low'])} to {_percent(figure['high'])}"
-        rows.append([_NAMES.get(name, name), _percent(figure["value"]), bounds, _percent(by_chance)])
+        bounds = "-" if figure["low"] is None else f"{_number(name, figure['low'])} to {_number(name, figure['high'])}"
+        rows.append([metric_of(name).title, _number(name, figure["value"]), bounds, _number(name, by_chance)])
     yield from _table(["metric", "value", level, "baseline"], rows)
     first, groups = next(iter(report["metrics"].values())), report["groups"]
     if first["low"] is None:
@@ -189,10 +182,10 @@ def _beside(report: Mapping[str, Any]) -> Iterator[str]:
     """The numbers of the run whose model was judged, beside what it was judged on here."""
     if own := report.get("own"):
         yield from ("", "## Beside the run's own test set", "")
-        metrics = report["metrics"]
         rows = [
-            [_NAMES.get(name, name), _with_interval(metrics[name]), _with_interval(own["metrics"][name])]
-            for name in metrics
+            [metric_of(name).title, _with_interval(name, figure), _with_interval(name, own["metrics"][name])]
+            for name, figure in report["metrics"].items()
+            if name in own["metrics"]  # an older run may lack it
         ]
         rows += [[name, report[name], own[name]] for name in ("clips", "groups")]
         yield from _table(["", "here", "the run's own"], rows)
@@ -214,11 +207,11 @@ def _folds(report: Mapping[str, Any]) -> Iterator[str]:
     rows: list[list[Any]] = []
     for number, fold in enumerate(folds, 1):
         named = fold.get("fold", fold.get("test", number))
-        values = [_with_interval(fold["metrics"][name]) for name in names]
+        values = [_with_interval(name, fold["metrics"][name]) for name in names]
         rows.append([named, fold.get("clips", "-"), fold.get("groups", "-"), *values])
     if across := report.get("across_folds"):
-        rows.append(["mean ± spread", "", "", *(_across(across[name]) for name in names)])
-    yield from _table(["fold", "clips", "groups", *(_NAMES.get(name, name) for name in names)], rows)
+        rows.append(["mean ± spread", "", "", *(_across(name, across[name]) for name in names)])
+    yield from _table(["fold", "clips", "groups", *(metric_of(name).title for name in names)], rows)
 
 
 def _protocol(report: Mapping[str, Any]) -> Iterator[str]:
@@ -314,16 +307,21 @@ def _threshold(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _with_interval(figure: Mapping[str, float | None]) -> str:
+def _number(name: str, value: float | None) -> str:
+    """A value of a metric."""
+    return _percent(value) if value is None or metric_of(name).share else f"{value:.3f}"
+
+
+def _with_interval(name: str, figure: Mapping[str, float | None]) -> str:
     """`45.3% (38.1 to 52.0%)`."""
-    value, low, high = figure["value"], figure["low"], figure["high"]
-    return _percent(value) + ("" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f}%)")
+    value, low, high = (_number(name, figure[bound]) for bound in ("value", "low", "high"))
+    return value if figure["low"] is None else f"{value} ({low.removesuffix('%')} to {high})"
 
 
-def _across(figure: Mapping[str, Any]) -> str:
+def _across(name: str, figure: Mapping[str, Any]) -> str:
     """`45.3% ± 2.1`."""
-    spread = figure["spread"]
-    return _percent(figure["mean"]) + ("" if spread is None else f" ± {100 * spread:.1f}")
+    mean, spread = (_number(name, figure[part]) for part in ("mean", "spread"))
+    return mean if figure["spread"] is None else f"{mean} ± {spread.removesuffix('%')}"
 
 
 def _plain(value: Any) -> Any:

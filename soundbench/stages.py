@@ -17,9 +17,10 @@ import numpy as np
 from ignite.engine import Engine
 from numpy.typing import NDArray
 
-from soundbench import assembly, checkpoints, distributed, loop, report, rundir, statistics, tagging
+from soundbench import assembly, checkpoints, distributed, loop, report, rundir
 from soundbench import recipe as recipes
 from soundbench.assembly import Assembly
+from soundbench.assessment import assess
 from soundbench.clips import ClipTable
 from soundbench.environment import agreed_fingerprint, describe_environment, refuse_other_recipes, settle_recipe
 from soundbench.errors import DataError, RunError
@@ -39,6 +40,7 @@ from soundbench.splits import SplitResult, split
 from soundbench.step import Rules, TrainSetup
 from soundbench.stopping import Stop
 from soundbench.store import Store
+from soundbench.thresholds import choose_thresholds
 from soundbench.timing import StepTimes
 
 __all__ = ["Opened", "Prepared", "Scored", "Trained", "open_sound", "prepare", "score_test", "train", "write_report"]
@@ -291,7 +293,7 @@ def _validate(opened: Opened, setup: TrainSetup) -> loop.Validation | None:
     found = _score(opened, _scorer(opened.prepared, setup), "validation")
     thresholds: Sequence[float] = ()
     if table.multilabel:
-        thresholds = tagging.choose_thresholds(found.scores, table.targets(found.index)).tolist()
+        thresholds = choose_thresholds(found.scores, table.targets(found.index)).tolist()
     metrics = _assess(opened, found, thresholds, resamples=0)["metrics"]
     loss = float(found.losses.mean(dtype=np.float64))
     first = "mean_average_precision" if table.multilabel else "accuracy"
@@ -387,13 +389,17 @@ def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
 
 def _assess(opened: Opened, found: ClipScores, thresholds: Sequence[float], resamples: int) -> dict[str, Any]:
     """All metrics of scored clips."""
-    table, seed = opened.prepared.table, opened.prepared.recipe.train.seed
-    targets, groups = table.targets(found.index), table.group_codes[found.index]
-    if table.multilabel:
-        return tagging.evaluate_tags(
-            found.scores, targets, groups, table.classes, thresholds or [0.5] * len(table.classes), resamples, seed
-        )
-    return statistics.evaluate(found.scores, targets, groups, table.classes, _prior(opened), resamples, seed)
+    table, rows = opened.prepared.table, found.index
+    return assess(
+        found.scores,
+        table.targets(rows),
+        table.group_codes[rows],
+        table.classes,
+        prior=_prior(opened),
+        thresholds=(thresholds or [0.5] * len(table.classes)) if table.multilabel else None,
+        resamples=resamples,
+        seed=opened.prepared.recipe.train.seed,
+    )
 
 
 def _prior(opened: Opened) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Metrics of several classes a clip, against an independent library and by hand."""
+"""Metrics of several labels a clip, against an independent library and by hand."""
 
 from __future__ import annotations
 
@@ -6,24 +6,17 @@ import warnings
 
 import numpy as np
 import pytest
+from scored import several
 from sklearn.metrics import average_precision_score, f1_score
 
-from soundbench.errors import DataError
-from soundbench.tagging import average_precision, choose_thresholds, evaluate_tags
+from soundbench.assessment import assess
+from soundbench.metrics.mean_average_precision import average_precision
 
 CLASSES = ["a", "b", "c", "d"]
 
 
-def drawn(clips: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores with many ties, targets that go with them somewhat, and groups."""
-    random = np.random.default_rng(seed)
-    target = random.random((clips, 4)) < [0.5, 0.3, 0.1, 0.02]
-    scores = np.round(random.random((clips, 4)) * 0.7 + target * 0.3, 1)
-    return scores, target.astype(np.float32), random.integers(0, 60, clips)
-
-
 def test_average_precision_is_what_an_independent_library_finds() -> None:
-    scores, target, _ = drawn()
+    scores, target, _ = several()
     weights = np.random.default_rng(1).integers(0, 4, (3, len(scores))).astype(float)
     for column, true in zip(scores.T, target.T, strict=True):
         for found, own in zip(average_precision(column, true > 0, weights), weights, strict=True):
@@ -32,9 +25,9 @@ def test_average_precision_is_what_an_independent_library_finds() -> None:
 
 
 def test_metrics_are_what_an_independent_library_finds() -> None:
-    scores, target, groups = drawn()
+    scores, target, groups = several()
     thresholds = np.array([0.4, 0.5, 0.6, 0.7])
-    found = evaluate_tags(scores, target, groups, CLASSES, thresholds)
+    found = assess(scores, target, groups, CLASSES, thresholds=thresholds)
     said = scores >= thresholds
     metrics = {name: figure["value"] for name, figure in found["metrics"].items()}
     assert metrics["mean_average_precision"] == pytest.approx(average_precision_score(target, scores))
@@ -50,12 +43,12 @@ def test_metrics_are_what_an_independent_library_finds() -> None:
 
 def test_the_interval_is_of_groups() -> None:
     """Ten copies of each clip are no more evidence than one, where they are of its group."""
-    scores, target, _ = drawn(80)
+    scores, target, _ = several(80)
     clips = np.arange(80)
-    one = evaluate_tags(scores, target, clips, CLASSES, [0.5] * 4)["metrics"]["mean_average_precision"]
+    one = assess(scores, target, clips, CLASSES, thresholds=[0.5] * 4)["metrics"]["mean_average_precision"]
     many = [np.repeat(part, 10, axis=0) for part in (scores, target, clips)]
-    copies = evaluate_tags(*many, CLASSES, [0.5] * 4)["metrics"]["mean_average_precision"]
-    alone = evaluate_tags(many[0], many[1], np.arange(800), CLASSES, [0.5] * 4)["metrics"]["mean_average_precision"]
+    copies = assess(*many, CLASSES, thresholds=[0.5] * 4)["metrics"]["mean_average_precision"]
+    alone = assess(many[0], many[1], np.arange(800), CLASSES, thresholds=[0.5] * 4)["metrics"]["mean_average_precision"]
     assert copies["value"] == pytest.approx(one["value"])
     assert copies["high"] - copies["low"] == pytest.approx(one["high"] - one["low"], rel=0.15)
     assert alone["high"] - alone["low"] < 0.6 * (one["high"] - one["low"])
@@ -63,9 +56,9 @@ def test_the_interval_is_of_groups() -> None:
 
 
 def test_one_group_has_no_interval_and_a_class_without_clips_is_left_out() -> None:
-    scores, target, _ = drawn(40)
+    scores, target, _ = several(40)
     target[:, 3] = 0
-    found = evaluate_tags(scores, target, np.zeros(40, int), CLASSES, [0.5] * 4)
+    found = assess(scores, target, np.zeros(40, int), CLASSES, thresholds=[0.5] * 4)
     assert found["metrics"]["mean_average_precision"]["low"] is None
     assert found["classes_without_clips"] == ["d"]
     assert found["per_class"][3]["average_precision"] is None
@@ -75,7 +68,7 @@ def test_one_group_has_no_interval_and_a_class_without_clips_is_left_out() -> No
 
 def test_scores_that_are_no_numbers_rank_last_and_are_counted() -> None:
     scores = np.array([[0.9, 0.1], [np.nan, 0.8]])
-    found = evaluate_tags(scores, np.array([[1, 0], [1, 1]]), np.arange(2), ["a", "b"], [0.5, 0.5])
+    found = assess(scores, np.array([[1, 0], [1, 1]]), np.arange(2), ["a", "b"], thresholds=[0.5, 0.5])
     assert found["clips_without_finite_scores"] == 1
     assert found["per_class"][0]["predicted"] == 1
 
@@ -86,40 +79,13 @@ def test_without_any_number_no_order_of_the_clips_is_better_than_another() -> No
     for turned in (target, target[::-1]):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            found = evaluate_tags(np.full((4, 1), np.nan), turned, np.arange(4), ["a"], [0.5], resamples=10)
-            assert choose_thresholds(np.full((4, 1), np.nan), turned).tolist() == [0.0]
+            found = assess(np.full((4, 1), np.nan), turned, np.arange(4), ["a"], thresholds=[0.5], resamples=10)
         assert found["metrics"]["mean_average_precision"]["value"] == pytest.approx(0.5)
-
-
-def test_a_threshold_is_a_number_where_some_scores_are_none() -> None:
-    scores = np.array([[0.8], [np.nan], [0.2], [np.nan]])
-    assert choose_thresholds(scores, [[1], [0], [0], [0]]).tolist() == [pytest.approx(0.5)]
-    assert choose_thresholds(scores, [[1], [0], [1], [0]]).tolist() == [pytest.approx(0.1)]
 
 
 def test_clips_that_carry_nothing_are_measured_without_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = evaluate_tags(np.full((4, 2), 0.5), np.zeros((4, 2)), np.arange(4), ["a", "b"], [0.5, 0.5])
+        found = assess(np.full((4, 2), 0.5), np.zeros((4, 2)), np.arange(4), ["a", "b"], thresholds=[0.5, 0.5])
     assert found["baseline"]["mean_average_precision"]["value"] == 0.0
     assert found["classes_without_clips"] == ["a", "b"]
-
-
-def test_nothing_to_evaluate_is_an_error() -> None:
-    with pytest.raises(DataError, match="no clip is left to evaluate"):
-        evaluate_tags(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0, int), ["a", "b"], [0.5, 0.5])
-
-
-def test_a_threshold_has_the_best_f1_of_all() -> None:
-    scores, target, _ = drawn()
-    chosen = choose_thresholds(scores, target)
-    for code in range(4):
-        own = f1_score(target[:, code], scores[:, code] >= chosen[code])
-        best = max(f1_score(target[:, code], scores[:, code] >= other) for other in np.linspace(0, 1, 101))
-        assert own == pytest.approx(best)
-
-
-def test_thresholds_lie_between_scores_and_need_a_positive() -> None:
-    chosen = choose_thresholds([[0.9, 0.4], [0.8, 0.3], [0.2, 0.1]], [[1, 0], [1, 0], [0, 0]])
-    assert chosen.tolist() == pytest.approx([0.5, 0.5])
-    assert choose_thresholds([[0.3], [0.2]], [[1], [1]]).tolist() == pytest.approx([0.1])
