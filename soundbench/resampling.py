@@ -72,7 +72,8 @@ class Once:
 class Resamples:
     """Resamples of groups: a clip weighs as often as its group was drawn.
 
-    The same draws come at every call, and memory does not grow with their number.
+    The same draws come at every call, and memory does not grow with their number. `of_clips` and `sums` draw alike, so
+    that metrics may use both; `counts` draws in its own way, which is quicker.
 
     Attributes:
         group: `(N,)`, the codes of the clips' groups, from 0 without a gap.

@@ -306,9 +306,11 @@ def test_the_summary_is_a_few_lines_for_a_console() -> None:
     lines = report.summary(content).splitlines()
     value, low, high = (100 * content["metrics"]["accuracy"][name] for name in ("value", "low", "high"))
 
-    assert lines[0] == f"accuracy           {value:.1f}% ({low:.1f} to {high:.1f}%), of 90 clips of 15 groups"
-    assert lines[-2] == "baseline           always 'no clips': 0.0%, macro-F1 0.0%"
-    assert lines[-1] == "clips              700 train, 0 validation, 90 test, 3 purged, 2 unreadable"
+    cells = [re.split(" {2,}", line) for line in lines]
+    assert cells[0] == ["accuracy", f"{value:.1f}% ({low:.1f} to {high:.1f}%), of 90 clips of 15 groups"]
+    assert cells[-2] == ["baseline", "always 'no clips': 0.0%, macro-F1 0.0%"]
+    assert cells[-1] == ["clips", "700 train, 0 validation, 90 test, 3 purged, 2 unreadable"]
+    assert len({len(line) - len(text) for line, (_, text) in zip(lines, cells, strict=True)}) == 1
     assert len(lines) == len(content["metrics"]) + 2
 
 

@@ -86,14 +86,18 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert naive / trials < 0.85  # clips taken for independent promise too much
 
 
-def test_the_same_seed_gives_the_same_interval_whatever_the_groups_are_called_and_however_clips_are_ordered() -> None:
+def test_the_same_seed_gives_counts_the_same_interval_whatever_groups_are_called_and_however_clips_are_ordered() -> (
+    None
+):
     scores, target, groups = scored(300, 6, 40)
     first = assess(scores, target, groups, names(6), seed=4)
     order = np.random.default_rng(0).permutation(300)
     again = assess(scores[order], target[order], (1000 - groups * 7)[order], names(6), seed=4)
     other = assess(scores, target, groups, names(6), seed=5)
 
-    assert again == first
+    for name in ("accuracy", "macro_f1", "balanced_accuracy", "top3"):
+        assert again["metrics"][name] == first["metrics"][name]
+    assert again["baseline"] == first["baseline"]
     assert other["metrics"]["accuracy"]["low"] != first["metrics"]["accuracy"]["low"]
 
 
