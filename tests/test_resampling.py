@@ -86,7 +86,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert naive / trials < 0.85  # clips taken for independent promise too much
 
 
-def test_the_same_seed_gives_counts_the_same_interval_whatever_the_groups_are_called_and_however_clips_are_ordered() -> (
+def test_the_same_seed_gives_counts_the_same_interval_whatever_groups_are_called_and_however_clips_are_ordered() -> (
     None
 ):
     scores, target, groups = scored(300, 6, 40)
