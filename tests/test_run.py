@@ -276,7 +276,7 @@ def test_the_weights_hold_each_tensor_once_and_contiguous(recipe: Path, tmp_path
 
 
 def test_unreadable_clips_end_the_run_or_are_skipped_and_reported(recipe: Path, tmp_path: Path) -> None:
-    mine = f'dataset.use="{Path(__file__)}:Broken"'
+    mine = f'dataset.use="{TOYS}:ToyBroken"'
     with pytest.raises(DataError, match="the tape is torn"):
         toy_run(recipe, tmp_path / "fail", mine)
     run = toy_run(recipe, tmp_path / "skip", mine, 'audio.on_error="skip"', "train.epochs=1")
