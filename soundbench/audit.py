@@ -116,7 +116,7 @@ def audit(dataset: Dataset, how: Split, settings: Audio, seed: int, source: str 
 
     Args:
         dataset: where the clips come from.
-        how: they would be split.
+        how: the table that would split them.
         settings: what sound would be turned into.
         seed: of the split.
         source: the recipe, for messages.
