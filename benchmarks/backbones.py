@@ -23,7 +23,7 @@ from pathlib import Path
 from turns import Runner, in_turns, line, machine_told, ratio, runner
 
 from soundbench.machine import Machine, settle
-from soundbench.registry import Registry
+from soundbench.recipe.registry import Registry
 
 RESULT = Path(__file__).parent / "results" / "backbones.md"
 

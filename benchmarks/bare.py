@@ -30,8 +30,8 @@ class Parts(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        from soundbench.network import Head
-        from soundbench.registry import Registry
+        from soundbench.model.network import Head
+        from soundbench.recipe.registry import Registry
 
         registry = Registry()
         self.backbone = registry.get("backbone", name).obj(BANDS)

@@ -21,7 +21,7 @@ import numpy as np
 from soundbench_plugins.dataset.urbansound8k import UrbanSound8K
 
 import soundbench
-from soundbench.registry import Registry
+from soundbench.recipe.registry import Registry
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 BEGIN, END = "<!-- first epoch: begin -->", "<!-- first epoch: end -->"

@@ -18,7 +18,7 @@ from pathlib import Path
 from turns import in_turns, line, machine_told, ratio, runner
 
 from soundbench.machine import settle
-from soundbench.registry import Registry
+from soundbench.recipe.registry import Registry
 
 RESULT = Path(__file__).parent / "results" / "heap.md"
 COLUMNS = ("backbone", "doing", "clips/s without", "with", "ratio", "peak MB without", "with")

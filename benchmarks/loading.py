@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from soundbench.clips import ClipTable
+from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
-from soundbench.loading import Order, training_batches
-from soundbench.store import Store, open_store
+from soundbench.data.batches import Order, training_batches
+from soundbench.data.store import Store, open_store
 
 RATE = 16000
 

@@ -20,7 +20,7 @@ from bare import BANDS, FRAMES, Parts
 from torch.nn import functional as F
 
 from soundbench.machine import settle
-from soundbench.registry import Registry
+from soundbench.recipe.registry import Registry
 
 RESULT = Path(__file__).parent / "results" / "masking.md"
 

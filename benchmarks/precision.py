@@ -22,7 +22,7 @@ from soundbench_plugins.loss.cross_entropy import CrossEntropy
 from soundbench_plugins.optimizer.adamw import adamw
 
 from soundbench.machine import Machine, settle
-from soundbench.weights import parameter_groups
+from soundbench.model.weights import parameter_groups
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -63,11 +63,12 @@ def speed(rounds: int, batch: int) -> None:
 
 
 def judge(run: Path) -> None:
-    from soundbench import classifier, rundir
-    from soundbench.predictions import Prediction
+    from soundbench.inference import classifier
+    from soundbench.report import run_directory
+    from soundbench.inference.predictions import Prediction
 
     model = classifier.load(run)
-    rows = rundir.read_rows(run / "predictions.csv")
+    rows = run_directory.read_rows(run / "predictions.csv")
     truth = np.array([model.classes.index(row["label"]) for row in rows])
     stored = np.array([model.classes.index(row["predicted"]) for row in rows])
     print(f"stored predictions: {(stored == truth).mean():.4f} of {len(rows)} clips")

@@ -38,9 +38,9 @@ from turns import Runner, line, machine_told, ratio, runner
 
 import soundbench
 from soundbench import audio
-from soundbench.classifier import Classifier, Heard
-from soundbench.events import EventFinder
-from soundbench.importing import import_model
+from soundbench.inference.classifier import Classifier, Heard
+from soundbench.inference.events import EventFinder
+from soundbench.model.importing import import_model
 
 RESULT = Path(__file__).parent / "results" / "predicting.md"
 RATE, BATCH, TURN = 16000, 32, 64

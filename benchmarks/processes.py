@@ -25,11 +25,11 @@ from soundbench_plugins.scheduler.constant import constant
 
 from soundbench import distributed
 from soundbench.cli.launch import launch
-from soundbench.loading import Order
-from soundbench.loop import train
+from soundbench.data.batches import Order
+from soundbench.training.loop import train
 from soundbench.machine import settle
-from soundbench.step import Rules, TrainSetup, TrainStep
-from soundbench.weights import parameter_groups
+from soundbench.training.step import Rules, TrainSetup, TrainStep
+from soundbench.model.weights import parameter_groups
 
 PAGE = Path(__file__).parent / "results" / "processes.md"
 

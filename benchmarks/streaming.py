@@ -19,10 +19,10 @@ import torch
 from engine import CLASSES, network
 from soundbench_plugins.loss.cross_entropy import CrossEntropy
 
-from soundbench.classifier import Classifier
+from soundbench.inference.classifier import Classifier
 from soundbench.machine import settle
-from soundbench.scoring import Grid, Scorer
-from soundbench.streaming import Stream
+from soundbench.model.scoring import Grid, Scorer
+from soundbench.inference.stream import Stream
 
 RATE, WINDOW = 16000, 48000
 BLOCK = RATE // 100

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from soundbench.errors import RunError, SoundbenchError
-from soundbench.wording import megabytes
+from soundbench.messages import megabytes
 
 __all__ = [
     "append_line",

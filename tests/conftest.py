@@ -70,4 +70,4 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def only_toys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing but the toys is installed."""
     entries = [fake(*toy) for toy in TOYS]
-    monkeypatch.setattr("soundbench.registry.entry_points", lambda group: [e for e in entries if e.group == group])
+    monkeypatch.setattr("soundbench.recipe.registry.entry_points", lambda group: [e for e in entries if e.group == group])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from soundbench.assessment import assess
+from soundbench.report.assessment import assess
 
 Scored = tuple[np.ndarray, np.ndarray, np.ndarray]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scored import found, names
 
-from soundbench.assessment import assess, pooled
+from soundbench.report.assessment import assess, pooled
 from soundbench.errors import DataError
 
 

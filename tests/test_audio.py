@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from soundbench import audio, containers, sndfile
+from soundbench import audio
+from soundbench.audio import containers, sndfile
 from soundbench.errors import CallError, SoundError
 
 RATE = 16000

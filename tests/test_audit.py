@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from soundbench.audit import Audit, Check, audit
-from soundbench.clips import ClipTable
+from soundbench.data.audit import Audit, Check, audit
+from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
 from soundbench.errors import BrokenPlugin, DataError, RecipeError
 from soundbench.recipe import Audio, Split
-from soundbench.store import open_store
+from soundbench.data.store import open_store
 
 
 class Listed:

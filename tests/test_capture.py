@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from soundbench import capture
-from soundbench.capture import Block, Coding, Pipe, Ring, Waiting, read_wav_header
+from soundbench.audio import capture
+from soundbench.audio.capture import Block, Coding, Pipe, Ring, Waiting, read_wav_header
 from soundbench.errors import CallError, SoundError
 
 
@@ -143,7 +143,7 @@ def test_real_processes_at_both_ends_of_a_pipe(tmp_path: Path) -> None:
     tone = np.sin(np.arange(40000) / 9).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", tone, 8000)
     code = (
-        "import numpy as np\nfrom soundbench.capture import Pipe\n"
+        "import numpy as np\nfrom soundbench.audio.capture import Pipe\n"
         "pipe, n, total = Pipe(), 0, 0.0\n"
         "while (blocks := pipe.take(1)) is not None:\n"
         "    for block in blocks: n, total = n + len(block.samples), total + float(np.abs(block.samples).sum())\n"

@@ -18,12 +18,14 @@ from helpers import TESTS
 from helpers.networks import toy_network
 from helpers.toys import ToyLoss
 
-from soundbench import audio, hearing, sndfile
-from soundbench.classifier import Classifier, load
+from soundbench import audio
+from soundbench.audio import sndfile
+from soundbench.model import windows
+from soundbench.inference.classifier import Classifier, load
 from soundbench.errors import CallError, RunError, SoundError
-from soundbench.events import EventRules, find_events
+from soundbench.inference.events import EventRules, find_events
 from soundbench.machine import Machine
-from soundbench.scoring import Grid, Scorer
+from soundbench.model.scoring import Grid, Scorer
 
 CLASSES = ("dog", "猫", "a, b", 'say "x"', "🐦")
 
@@ -163,7 +165,7 @@ def test_a_long_sound_is_judged_in_blocks_as_it_is_as_a_whole(
     wanted, expected = whole.predict(rendered), list(whole.windows(rendered))
     if trim != "off":
         assert expected[0].start > 0.1
-    monkeypatch.setattr(hearing, "WHOLE", 0.5)
+    monkeypatch.setattr(windows, "WHOLE", 0.5)
     for block in (700, 1, 5000):
         monkeypatch.setattr(sndfile, "STRETCH", max(block, 100))
         for form in (rendered, rendered.read_bytes()):
@@ -206,7 +208,7 @@ def test_several_threads_may_use_one_classifier(classifier: Classifier, samples:
 def test_what_breaks_in_the_middle_of_a_long_file_is_its_error_alone(
     classifier: Classifier, samples: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hearing, "WHOLE", 0.5)
+    monkeypatch.setattr(windows, "WHOLE", 0.5)
     monkeypatch.setattr(sndfile, "STRETCH", 4000)
     sound = np.tile(samples, 3)
     soundfile.write(tmp_path / "good.wav", sound, 8000)
@@ -278,9 +280,9 @@ import resource, sys, torch
 sys.path.insert(0, {tests!r})
 from helpers.networks import toy_network
 from helpers.toys import ToyLoss
-from soundbench.classifier import Classifier
-from soundbench.events import EventRules, find_events
-from soundbench.scoring import Grid, Scorer
+from soundbench.inference.classifier import Classifier
+from soundbench.inference.events import EventRules, find_events
+from soundbench.model.scoring import Grid, Scorer
 from soundbench.machine import Machine
 judge = Scorer(toy_network().eval(), ToyLoss(5), Machine(torch.device("cpu"), "fp32", 1, False), "off")
 Classifier(judge, list("abcde"), 8000, Grid(80000, 80000)).predict({path!r})

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from soundbench import containers
+from soundbench.audio import containers
 
 
 def sound(form: str, coding: str, seconds: float = 4.0, **options: object) -> bytes:

@@ -13,11 +13,12 @@ from helpers.disk import leave
 from helpers.runs import RECIPE, toy_run, weights
 
 import soundbench
-from soundbench import checkpoints, files
-from soundbench.clips import ClipTable
+from soundbench import files
+from soundbench.training import checkpoints
+from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
 from soundbench.errors import DataError, RunError
-from soundbench.store import open_store
+from soundbench.data.store import open_store
 
 pytestmark = pytest.mark.usefixtures("cache")
 Usage = namedtuple("Usage", "total used free")

@@ -12,13 +12,15 @@ import ignite.distributed as idist
 import pytest
 import torch
 
-from soundbench import distributed, rundir, running
-from soundbench.environment import refuse_other_recipes, shared_threads
+from soundbench import distributed
+from soundbench.report import run_directory
+from soundbench.training import run
+from soundbench.training.environment import refuse_other_recipes, shared_threads
 from soundbench.errors import CallError, LostProcess, Problem, RecipeError, RunError, SoundError
 from soundbench.machine import settle, started_by
 from soundbench.recipe import Recipe
-from soundbench.rundir import RunDirectory
-from soundbench.setup import advising_on_memory
+from soundbench.report.run_directory import RunDirectory
+from soundbench.training.setup import advising_on_memory
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +154,7 @@ def test_cores_are_shared_out_among_the_processes_of_a_machine(
 def test_a_run_that_goes_on_by_other_processes_takes_the_cores_it_had(
     threads: int, before: int, now: int, own: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("soundbench.environment.cores", lambda: 8)
+    monkeypatch.setattr("soundbench.training.environment.cores", lambda: 8)
     monkeypatch.setattr(distributed, "world", lambda: now)
     assert shared_threads(threads, before) == own
 
@@ -167,11 +169,11 @@ def test_cores_are_shared_out_by_who_had_them_last(
     directory, last = RunDirectory(tmp_path), {"threads": 8, "processes": 1}
     found: list[Any] = []
     monkeypatch.setattr(distributed, "from_main", lambda make: make())
-    monkeypatch.setattr("soundbench.environment.cores", lambda: 8)
+    monkeypatch.setattr("soundbench.training.environment.cores", lambda: 8)
     for now in (2, 2, 1, 1):
-        rundir.write_json(directory.environment, last)
+        run_directory.write_json(directory.environment, last)
         monkeypatch.setattr(distributed, "world", lambda now=now: now)
-        found.append(running._shared_out(recipe, directory).train.threads)
+        found.append(run._shared_out(recipe, directory).train.threads)
         last = {"threads": found[-1], "processes": now}
     assert found == [4, 4, 8, 8]
 

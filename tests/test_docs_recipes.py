@@ -13,9 +13,9 @@ from helpers.entry_points import toy_registry
 from soundbench.errors import RecipeError
 from soundbench.recipe import DEFAULTS, TABLES, compose
 from soundbench.recipe.tables import CORE
-from soundbench.sources import argument_docs
-from soundbench.structuring import key_of
-from soundbench.wording import show, spell
+from soundbench.recipe.source_code import argument_docs
+from soundbench.recipe.structuring import key_of
+from soundbench.messages import show, spell
 
 PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
 

@@ -15,10 +15,10 @@ from helpers import toys
 from helpers.runs import RECIPE, toy_run
 
 import soundbench
-from soundbench import rundir
+from soundbench.report import run_directory
 from soundbench.cli.main import invoke
 from soundbench.errors import CallError, RunError
-from soundbench.rundir import RunDirectory
+from soundbench.report.run_directory import RunDirectory
 
 pytestmark = pytest.mark.usefixtures("cache")
 MINE = Path(__file__)
@@ -92,7 +92,7 @@ def test_another_recipes_test_set_is_judged_under_the_models_classes(made: tuple
     classifier = soundbench.load(run, trust_code=True)
     dataset = other.dataset.component.obj(clips=40, seed=5)
     clips = {clip.path: clip for clip in dataset.clips()}
-    for row in rundir.read_rows(done.predictions):
+    for row in run_directory.read_rows(done.predictions):
         clip = clips[row["path"]]
         assert row["label"] == clip.labels[0]
         samples, rate = dataset.read(clip)

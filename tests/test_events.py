@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from soundbench.errors import CallError
-from soundbench.events import Event, EventFinder, EventRules, find_events
+from soundbench.inference.events import Event, EventFinder, EventRules, find_events
 
 CLASSES = ("dog", "猫", "bell")
 SEEDS = range(60)

@@ -16,7 +16,7 @@ import torch
 from helpers.entry_points import fake, toy_registry
 
 from soundbench.contracts import KINDS
-from soundbench.registry import Component
+from soundbench.recipe.registry import Component
 from soundbench.testing import check_component
 
 ROOT = Path(__file__).parents[1]
@@ -84,7 +84,7 @@ def test_a_row_does_not_depend_on_its_padding_or_its_company(tiny: Component) ->
 
 def test_the_example_proves_its_contract(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     pooling = fake("pooling", "tap", "helpers.toys:ToyPooling")
-    monkeypatch.setattr("soundbench.registry.entry_points", lambda group: [pooling] if group == pooling.group else [])
+    monkeypatch.setattr("soundbench.recipe.registry.entry_points", lambda group: [pooling] if group == pooling.group else [])
     monkeypatch.setitem(sys.modules, "soundbench_tiny", module)
     runpy.run_path(str(TINY / "test_soundbench_tiny.py"))["test_the_contract"]()
     check_component("backbone", module.Tiny, thorough=True)

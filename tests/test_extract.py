@@ -21,14 +21,16 @@ from helpers.disk import leave
 from helpers.runs import RECIPE, command, done, pair, toy_run, weights
 
 import soundbench
-from soundbench import Recipe, extracting, files, rundir
-from soundbench.clips import ClipTable
+from soundbench import Recipe, files
+from soundbench.report import run_directory
+from soundbench.training import extraction
+from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
 from soundbench.errors import DataError, RecipeError, RunError
-from soundbench.extracting import extract
-from soundbench.features import BLOCK, Blocks, Features
-from soundbench.loading import Order, training_batches, window_grid
-from soundbench.store import open_store
+from soundbench.training.extraction import extract
+from soundbench.data.features import BLOCK, Blocks, Features
+from soundbench.data.batches import Order, training_batches, window_grid
+from soundbench.data.store import open_store
 
 pytestmark = pytest.mark.usefixtures("cache")
 TOYS = Path(toys.__file__)
@@ -305,7 +307,7 @@ def test_many_commands_begin_a_folder_at_once(tmp_path: Path) -> None:
     def command(_: int) -> None:
         for folder in folders:
             begin.wait(10)
-            extracting._write_identity(folder, {"rate": 8000})
+            extraction._write_identity(folder, {"rate": 8000})
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(command, range(4))) == [None] * 4
@@ -319,10 +321,10 @@ def test_a_run_with_them_is_the_run_without(recipe: Path, tmp_path: Path) -> Non
     """Where each clip is one window there is nothing to draw; augmentation of features goes on in both."""
     sets = (f'dataset={{use="{TOYS}:ToyOneWindow", clips=64}}', "audio.hop=0.2")
     runs = [toy_run(recipe, tmp_path / f"{with_}", *sets, f"train.extracted={with_}") for with_ in ("true", "false")]
-    scores = [[float(row["score:low"]) for row in rundir.read_rows(run / "predictions.csv")] for run in runs]
+    scores = [[float(row["score:low"]) for row in run_directory.read_rows(run / "predictions.csv")] for run in runs]
     assert len(scores[0]) == 16
     assert scores[0] == pytest.approx(scores[1], abs=1e-5)
-    losses = [[float(row["train_loss"]) for row in rundir.read_rows(run / "history.csv")] for run in runs]
+    losses = [[float(row["train_loss"]) for row in run_directory.read_rows(run / "history.csv")] for run in runs]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
@@ -399,7 +401,7 @@ def test_two_processes_train_on_them(recipe: Path, tmp_path: Path, count: Path) 
     outs = [done(process) for process in pair("run", recipe, "--out", run)]
     assert outs[0].splitlines()[-1] == str(run)
     assert counted(count) == WINDOWS
-    assert len(rundir.read_rows(run / "predictions.csv")) == 16
+    assert len(run_directory.read_rows(run / "predictions.csv")) == 16
 
 
 def test_the_model_keeps_its_featurizer(recipe: Path, tmp_path: Path) -> None:
@@ -407,7 +409,7 @@ def test_the_model_keeps_its_featurizer(recipe: Path, tmp_path: Path) -> None:
     classifier = soundbench.load(run, trust_code=True)
     dataset = toys.ToyDataset(clips=64)
     clips = {clip.path: clip for clip in dataset.clips()}
-    for row in rundir.read_rows(run / "predictions.csv"):
+    for row in run_directory.read_rows(run / "predictions.csv"):
         samples, rate = dataset.read(clips[row["path"]])
         assert classifier.predict(samples, rate=rate).scores["low"] == pytest.approx(float(row["score:low"]), abs=1e-5)
 
@@ -415,7 +417,7 @@ def test_the_model_keeps_its_featurizer(recipe: Path, tmp_path: Path) -> None:
 def test_clips_that_cannot_be_read_have_no_windows(recipe: Path, tmp_path: Path) -> None:
     mine = f'dataset.use="{TOYS}:ToyBroken"'
     run = toy_run(recipe, tmp_path / "run", mine, 'audio.on_error="skip"', "train.epochs=1")
-    predictions = rundir.read_rows(run / "predictions.csv")
+    predictions = run_directory.read_rows(run / "predictions.csv")
     assert len(predictions) == 10
     found = ahead(recipe, mine, 'audio.on_error="skip"')
     assert found.blocks.windows < WINDOWS

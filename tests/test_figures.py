@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from matplotlib import font_manager, image
 
-from soundbench import figures
-from soundbench.figures import confusion_png, families
+from soundbench.report import figures
+from soundbench.report.figures import confusion_png, families
 
 # In no font at all: private use.
 NOWHERE = "\uf8fe\U0010fffd"

@@ -9,7 +9,7 @@ import pytest
 
 from soundbench.audio import SUFFIXES
 from soundbench.errors import DataError, MissingDataError
-from soundbench.finding import find_sounds
+from soundbench.data.sound_files import find_sounds
 
 
 @pytest.fixture

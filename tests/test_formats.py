@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from soundbench.errors import CallError
-from soundbench.formats import FORMATS, find
-from soundbench.formats.base import Format, Row
+from soundbench.inference.formats import FORMATS, find
+from soundbench.inference.formats.base import Format, Row
 
 SCORES = {"a|b": 0.7, "tab\there": 0.6, '猫, "x"': 0.25}
 EVENTS = [
@@ -127,7 +127,7 @@ def test_a_file_of_a_sound_is_its_header_and_its_rows() -> None:
 
 def test_names_are_known_without_what_writes_them_and_no_format_needs_numpy() -> None:
     code = (
-        "import sys; from soundbench.formats import FORMATS, find; print('attrs' in sys.modules)\n"
+        "import sys; from soundbench.inference.formats import FORMATS, find; print('attrs' in sys.modules)\n"
         "for name in FORMATS: find(name)\n"
         "print(sorted({'torch', 'numpy'} & set(sys.modules)))"
     )

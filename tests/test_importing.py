@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import soundbench
-from soundbench import assembly
+from soundbench.model import assembly
 from soundbench import recipe as recipes
-from soundbench.checkpoints import read_model_tables
+from soundbench.training.checkpoints import read_model_tables
 from soundbench.cli import main as cli
 from soundbench.errors import BrokenPlugin, CallError, RecipeError, RunError, RunPlaceError, UnknownPlugin
-from soundbench.importing import import_model
-from soundbench.registry import Component, Registry
+from soundbench.model.importing import import_model
+from soundbench.recipe.registry import Component, Registry
 
 TABLES = {
     "classes": ["low", "high"],
@@ -86,7 +86,7 @@ def test_the_folder_holds_every_tensor_and_every_default(save: Save, tmp_path: P
 
 def test_load_judges_with_it(save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("soundbench.recipe.resolving.Registry", toy_registry)
-    monkeypatch.setattr("soundbench.importing.Registry", toy_registry)
+    monkeypatch.setattr("soundbench.model.importing.Registry", toy_registry)
     path = save()
     import_model("stranger", path, tmp_path / "out")
     sound = np.random.default_rng(0).standard_normal(5000).astype(np.float32) * 0.1
@@ -193,8 +193,8 @@ def test_the_command_has_the_importers_options(
     save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for place in (
-        "soundbench.registry.Registry",
-        "soundbench.importing.Registry",
+        "soundbench.recipe.registry.Registry",
+        "soundbench.model.importing.Registry",
         "soundbench.recipe.resolving.Registry",
     ):
         monkeypatch.setattr(place, toy_registry)

@@ -22,19 +22,20 @@ from helpers.runs import RECIPE, pair
 from helpers.toys import ToyLoss
 
 import soundbench
-from soundbench import files, inference
-from soundbench.classifier import Classifier
+from soundbench import files
+from soundbench.inference import many_files
+from soundbench.inference.classifier import Classifier
 from soundbench.cli.main import invoke
 from soundbench.errors import CallError, RunError
-from soundbench.events import EventRules
-from soundbench.formats import FORMATS, find
-from soundbench.formats.base import Row
-from soundbench.inference import Done, Wanted, judge_into, judge_sounds, plot_sound
-from soundbench.journal import Journal
+from soundbench.inference.events import EventRules
+from soundbench.inference.formats import FORMATS, find
+from soundbench.inference.formats.base import Row
+from soundbench.inference.many_files import Done, Wanted, judge_into, judge_sounds, plot_sound
+from soundbench.inference.journal import Journal
 from soundbench.machine import Machine
-from soundbench.predictions import Heard
-from soundbench.progress import Progress
-from soundbench.scoring import Grid, Scorer
+from soundbench.inference.predictions import Heard
+from soundbench.inference.progress import Progress
+from soundbench.model.scoring import Grid, Scorer
 
 CLASSES = ("dog", "猫", "a, b", 'say "x"', "$bird$")
 
@@ -337,4 +338,4 @@ def test_killed_at_any_moment_a_second_call_goes_on(run: Path, sounds: list[Path
     assert [row["path"] for row in rows] == [f"many/{number:04}.wav" for number in range(4000)]
     for number, row in enumerate(rows):
         assert row | {"path": ""} == rows[number % 5] | {"path": ""}
-    assert inference.model_digest(run) == inference.model_digest(run / "model")
+    assert many_files.model_digest(run) == many_files.model_digest(run / "model")

@@ -20,12 +20,12 @@ from helpers.fake_sounddevice import FakeAudio
 from helpers.streams import OPTIONS, lines, listening_run
 
 import soundbench
-from soundbench.classifier import Classifier
+from soundbench.inference.classifier import Classifier
 from soundbench.cli.main import invoke
-from soundbench.events import Event
-from soundbench.live import Keeper
-from soundbench.meter import level_of
-from soundbench.progress import Meter
+from soundbench.inference.events import Event
+from soundbench.inference.live import Keeper
+from soundbench.audio.levels import level_of
+from soundbench.inference.progress import Meter
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +260,7 @@ def test_a_microphone_gives_what_infer_gives_until_it_is_stopped(
 def test_a_microphone_that_goes_is_waited_for(
     run: Path, fake: FakeAudio, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("soundbench.microphone.FIRST_LOOK", 0.01)
+    monkeypatch.setattr("soundbench.audio.microphone.FIRST_LOOK", 0.01)
 
     def unplug() -> None:
         while fake.at < 8000:

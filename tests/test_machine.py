@@ -14,7 +14,7 @@ from helpers.entry_points import NAMES, toy_registry
 from helpers.toys import ToyBackbone
 
 from soundbench import machine
-from soundbench.environment import settle_recipe
+from soundbench.training.environment import settle_recipe
 from soundbench.recipe import Recipe
 
 

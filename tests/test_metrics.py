@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scored import names, scored, several
 
-from soundbench import metrics, report
-from soundbench.assessment import assess, pooled
-from soundbench.metrics.metric import Floats, Metric, Sample
-from soundbench.rundir import RunDirectory
+from soundbench.report import metrics, pages
+from soundbench.report.assessment import assess, pooled
+from soundbench.report.metrics.metric import Floats, Metric, Sample
+from soundbench.report.run_directory import RunDirectory
 
 
 def mean_square(sample: Sample) -> Floats:
@@ -42,14 +42,14 @@ def test_a_metric_of_the_table_is_in_every_report(table: str, tmp_path: Path, mo
     folds = [{"test": [fold], **found} for fold in (1, 2)]
     content = {"name": "toy", **found, "folds": folds, "across_folds": pooled(folds), "own": before}
     run = RunDirectory.create(tmp_path / "run")
-    report.write(run, content)
+    pages.write(run, content)
     low, value, high = (f"{figure[name]:.3f}" for name in ("low", "value", "high"))
     page = run.report_md.read_text(encoding="utf-8")
     assert json.loads(run.report_json.read_text(encoding="utf-8"))["metrics"]["mean_square"] == figure
     assert f"| mean square | {value} | {low} to {high} | - |" in page
     assert page.count(f" {value} ({low} to {high}) |") == 2  # a row a fold; the run's own report, made before, has none
     assert f" {value} ± 0.000 |" in page
-    assert f"{value} ({low} to {high})" in report.summary(content)
+    assert f"{value} ({low} to {high})" in pages.summary(content)
 
 
 def test_names_are_told_apart() -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from helpers.fake_sounddevice import FakeAudio
 
-from soundbench import microphone
-from soundbench.capture import Block
+from soundbench.audio import microphone
+from soundbench.audio.capture import Block
 from soundbench.errors import CallError, DeviceError
-from soundbench.microphone import Microphone, list_devices
+from soundbench.audio.microphone import Microphone, list_devices
 
 Make = Callable[..., FakeAudio]
 

@@ -8,7 +8,7 @@ from helpers.networks import toy_network
 from helpers.toys import ToyBackbone, ToyFeaturizer
 from torch import Tensor, nn
 
-from soundbench.network import Head, receptive_frames, summarize
+from soundbench.model.network import Head, receptive_frames, summarize
 
 
 def test_the_summary_counts_what_pencil_and_paper_count() -> None:

@@ -11,7 +11,7 @@ import pytest
 from scored import found, names, scored, values
 from sklearn import metrics
 
-from soundbench.assessment import assess
+from soundbench.report.assessment import assess
 from soundbench.errors import DataError
 
 

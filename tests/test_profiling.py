@@ -15,8 +15,8 @@ from torch import nn
 
 import soundbench
 from soundbench.cli.main import invoke
-from soundbench.profiling import Profile
-from soundbench.timing import PHASES, StepTimes, advice
+from soundbench.training.profiling import Profile
+from soundbench.training.timing import PHASES, StepTimes, advice
 
 pytestmark = pytest.mark.usefixtures("cache")
 CPU = torch.device("cpu")

@@ -28,7 +28,7 @@ from soundbench.recipe import (
     relocated,
     write_code,
 )
-from soundbench.registry import Registry
+from soundbench.recipe.registry import Registry
 
 BASE = """
 dataset = "noise"

@@ -15,10 +15,11 @@ import pytest
 import soundfile
 from helpers.fake_sounddevice import FakeAudio
 
-from soundbench import audio, recording
-from soundbench.capture import Block
+from soundbench import audio
+from soundbench.audio import recording
+from soundbench.audio.capture import Block
 from soundbench.cli.main import invoke
-from soundbench.recording import Splitter, Take, places, record
+from soundbench.audio.recording import Splitter, Take, places, record
 
 Make = Callable[..., FakeAudio]
 

@@ -16,7 +16,7 @@ from helpers.entry_points import Listener, fake, toy_registry
 
 from soundbench.contracts import KINDS
 from soundbench.errors import BrokenPlugin, ClaimedTwice, NotInstalled, PluginError, UnknownPlugin
-from soundbench.registry import Registry
+from soundbench.recipe.registry import Registry
 
 if TYPE_CHECKING:
     from nowhere import Tensor  # type: ignore[import-not-found]
@@ -131,7 +131,7 @@ def test_a_file_that_is_no_python_has_no_summary(write: Write) -> None:
 def test_listing_everything_installed_imports_neither_torch_nor_numpy_nor_a_plugin() -> None:
     script = (
         "import json, sys\n"
-        "from soundbench.registry import Registry\n"
+        "from soundbench.recipe.registry import Registry\n"
         "listings = Registry().listings()\n"
         "summaries = [listing.summary() for listing in listings]\n"
         "modules = {listing.module for listing in listings}\n"

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from soundbench import figures, report
-from soundbench.assessment import assess, pooled
+from soundbench.report import figures, pages
+from soundbench.report.assessment import assess, pooled
 from soundbench.errors import RunError
-from soundbench.rundir import RunDirectory
+from soundbench.report.run_directory import RunDirectory
 
 CLASSES = ["a, b", 'quoted "x" | bar', "two\nlines", "猫 叫", "🎸", "*x* <b> &amp; _y_ `z`", "no clips"]
 
@@ -56,7 +56,7 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 def page(run: RunDirectory, content: dict[str, Any]) -> str:
-    report.write(run, content)
+    pages.write(run, content)
     return run.report_md.read_text(encoding="utf-8")
 
 
@@ -73,7 +73,7 @@ def tables(markdown: str) -> list[list[list[str]]]:
 
 
 def test_all_files_are_written(run: RunDirectory) -> None:
-    report.write(run, whole())
+    pages.write(run, whole())
 
     assert sorted(path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file())[:5] == [
         "confusion.csv",
@@ -90,7 +90,7 @@ def test_the_report_for_programs_is_what_was_given_in_plain_types(run: RunDirect
     content = whole(
         odd={"nan": float("nan"), "array": np.eye(2), "tuple": (1, np.int64(2)), "more": {3: np.bool_(True)}}
     )
-    report.write(run, content)
+    pages.write(run, content)
     read = json.loads(run.report_json.read_text(encoding="utf-8"), parse_constant=pytest.fail)
 
     assert set(read["metrics"]["accuracy"]) == {"value", "low", "high"}
@@ -112,7 +112,7 @@ def test_the_report_for_programs_is_what_was_given_in_plain_types(run: RunDirect
 
 def test_the_confusion_table_is_complete_and_rows_are_truth(run: RunDirectory) -> None:
     content = whole()
-    report.write(run, content)
+    pages.write(run, content)
     with open(run.confusion_csv, encoding="utf-8", newline="") as file:
         head, *rows = csv.reader(file)
 
@@ -124,17 +124,17 @@ def test_the_confusion_table_is_complete_and_rows_are_truth(run: RunDirectory) -
 
 
 def test_the_report_for_programs_is_written_last(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "_page", lambda *_: 1 / 0)
+    monkeypatch.setattr(pages, "_page", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        report.write(run, whole())
+        pages.write(run, whole())
 
     assert not run.report_json.exists()
 
 
 def test_writing_twice_gives_the_same(run: RunDirectory) -> None:
-    report.write(run, whole())
+    pages.write(run, whole())
     first = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
-    report.write(run, whole())
+    pages.write(run, whole())
 
     assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == first
 
@@ -142,7 +142,7 @@ def test_writing_twice_gives_the_same(run: RunDirectory) -> None:
 def test_where_nothing_can_be_written_that_is_told(tmp_path: Path) -> None:
     (tmp_path / "figures").write_text("in the way")
     with pytest.raises(RunError, match=r"confusion\.png: "):
-        report.write(RunDirectory(tmp_path), whole())
+        pages.write(RunDirectory(tmp_path), whole())
 
 
 # The page
@@ -294,7 +294,7 @@ def test_a_figure_that_fails_costs_no_numbers(run: RunDirectory, monkeypatch: py
 
 
 def test_a_report_needs_no_torch() -> None:
-    script = "import sys, soundbench.report; assert not {'torch', 'matplotlib'} & set(sys.modules)"
+    script = "import sys, soundbench.report.pages; assert not {'torch', 'matplotlib'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
@@ -303,7 +303,7 @@ def test_a_report_needs_no_torch() -> None:
 
 def test_the_summary_is_a_few_lines_for_a_console() -> None:
     content = whole()
-    lines = report.summary(content).splitlines()
+    lines = pages.summary(content).splitlines()
     value, low, high = (100 * content["metrics"]["accuracy"][name] for name in ("value", "low", "high"))
 
     cells = [re.split(" {2,}", line) for line in lines]
@@ -315,20 +315,20 @@ def test_the_summary_is_a_few_lines_for_a_console() -> None:
 
 
 def test_the_summary_says_that_scores_are_no_numbers() -> None:
-    lines = report.summary(whole(clips_without_finite_scores=2)).splitlines()
+    lines = pages.summary(whole(clips_without_finite_scores=2)).splitlines()
     assert lines[-1].split(maxsplit=1) == ["WARNING", "2 clips got scores that are no finite numbers"]
-    assert "WARNING" not in report.summary(whole(clips_without_finite_scores=0))
+    assert "WARNING" not in pages.summary(whole(clips_without_finite_scores=0))
 
 
 def test_the_summary_of_all_folds_says_their_mean() -> None:
     folds = [{"fold": number, **judged(seed=number)} for number in (1, 2)]
 
     assert re.search(
-        r"^folds +\d+\.\d% ± \d+\.\d$", report.summary(whole(folds=folds, across_folds=pooled(folds))), re.M
+        r"^folds +\d+\.\d% ± \d+\.\d$", pages.summary(whole(folds=folds, across_folds=pooled(folds))), re.M
     )
 
 
 def test_the_summary_keeps_a_label_on_its_line() -> None:
     content = {**judged(), "baseline": {**judged()["baseline"], "class": "two\nlines"}}
 
-    assert len(report.summary(content).splitlines()) == len(content["metrics"]) + 1
+    assert len(pages.summary(content).splitlines()) == len(content["metrics"]) + 1

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scored import found, names, scored
 
-from soundbench.assessment import assess
-from soundbench.resampling import Once, Resamples, percentiles
+from soundbench.report.assessment import assess
+from soundbench.report.resampling import Once, Resamples, percentiles
 
 
 def f1(true: np.ndarray, predicted: np.ndarray) -> float:
@@ -104,7 +104,7 @@ def test_the_same_seed_gives_counts_the_same_interval_whatever_groups_are_called
 def test_many_kinds_of_group_go_through_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     scores, target, groups = scored(600, 5, 150)
     whole = assess(scores, target, groups, names(5), resamples=20000)["metrics"]
-    monkeypatch.setattr("soundbench.resampling._KINDS", 7)
+    monkeypatch.setattr("soundbench.report.resampling._KINDS", 7)
     blocks = assess(scores, target, groups, names(5), resamples=20000)["metrics"]
 
     for name, figure in whole.items():
@@ -144,7 +144,7 @@ def test_sums_give_the_interval_that_counts_give() -> None:
 def test_sums_come_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
     group, values = np.arange(3000), np.random.default_rng(0).integers(0, 9, (3000, 4))
     whole = Resamples(group, 400, 0).sums(values)
-    monkeypatch.setattr("soundbench.resampling._WEIGHTS", 30_000)
+    monkeypatch.setattr("soundbench.report.resampling._WEIGHTS", 30_000)
     tracemalloc.start()
     blocks = Resamples(group, 400, 0).sums(values)
     peak = tracemalloc.get_traced_memory()[1]

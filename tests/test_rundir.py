@@ -17,11 +17,11 @@ import pytest
 from helpers import TESTS
 from helpers.clip_tables import table_of
 
-from soundbench import rundir
-from soundbench.clips import ClipTable
+from soundbench.report import run_directory
+from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
 from soundbench.errors import RunError
-from soundbench.rundir import RunDirectory, default_name
+from soundbench.report.run_directory import RunDirectory, default_name
 
 NOW = datetime(2026, 11, 22, 10, 15, 0)
 CLASSES = ("a, b", 'quoted "x"', "two\nlines", "猫 叫", "🎸", "bar|and\\slash")
@@ -62,7 +62,7 @@ def test_every_name_is_where_the_design_has_it(run: RunDirectory) -> None:
     places = {
         name: getattr(run, name).relative_to(run.path).as_posix()
         for name, place in vars(RunDirectory).items()
-        if isinstance(place, rundir._Place)
+        if isinstance(place, run_directory._Place)
     }
 
     assert places == {
@@ -90,11 +90,11 @@ def test_every_name_is_where_the_design_has_it(run: RunDirectory) -> None:
 
 def test_the_page_on_run_directories_names_every_file_and_column() -> None:
     page = (Path(__file__).parents[1] / "docs" / "run-directory.md").read_text(encoding="utf-8")
-    places = [place.name for place in vars(RunDirectory).values() if isinstance(place, rundir._Place)]
+    places = [place.name for place in vars(RunDirectory).values() if isinstance(place, run_directory._Place)]
 
     for name in {part for place in places for part in place.split("/")}:
         assert re.search(rf"[`/]{re.escape(name)}[`/]", page), name
-    for name in (*rundir._CLIP_COLUMNS, *rundir._PREDICTION_COLUMNS, "score:<class>"):
+    for name in (*run_directory._CLIP_COLUMNS, *run_directory._PREDICTION_COLUMNS, "score:<class>"):
         assert f"`{name}`" in page, name
 
 
@@ -179,7 +179,7 @@ def test_a_path_through_a_file_is_told(tmp_path: Path) -> None:
 
 
 def test_a_run_is_opened_by_its_recipe(run: RunDirectory) -> None:
-    rundir.write_text(run.recipe, "")
+    run_directory.write_text(run.recipe, "")
 
     assert RunDirectory.open(run.path) == run
 
@@ -195,7 +195,7 @@ def test_what_is_no_run_is_told(tmp_path: Path, run: RunDirectory) -> None:
     assert message(tmp_path / "none") == f"{tmp_path / 'none'}: there is no such run directory"
     assert message(tmp_path / "file") == f"{tmp_path / 'file'}: not a run directory but a file"
     assert message(run.path) == f"{run.path}: not a run directory: recipe.toml is missing"
-    rundir.write_text(run.recipe, "")
+    run_directory.write_text(run.recipe, "")
     assert message(tmp_path) == f"{tmp_path}: not a run directory: recipe.toml is missing; did you mean {run.path}?"
     assert message(run.path, "recipe.toml", "model/model.toml", "predictions.csv") == (
         f"{run.path}: the run is not finished: model/model.toml, predictions.csv missing"
@@ -206,8 +206,8 @@ def test_what_is_no_run_is_told(tmp_path: Path, run: RunDirectory) -> None:
 
 
 def test_the_log_has_the_time_before_each_text(run: RunDirectory) -> None:
-    rundir.log(run, "begun", NOW)
-    rundir.log(run, "猫")
+    run_directory.log(run, "begun", NOW)
+    run_directory.log(run, "猫")
 
     lines = run.log.read_text(encoding="utf-8").splitlines()
     assert lines[0] == "2026-11-22T10:15:00 begun"
@@ -217,25 +217,25 @@ def test_the_log_has_the_time_before_each_text(run: RunDirectory) -> None:
 
 def test_history_is_cut_at_an_epoch(run: RunDirectory) -> None:
     for epoch in range(1, 13):
-        rundir.append_row(run.history, {"epoch": epoch, "train_loss": 1 / epoch})
-    rundir.cut_history(run, 10)
-    rundir.append_row(run.history, {"epoch": 11, "train_loss": 0.5})
+        run_directory.append_row(run.history, {"epoch": epoch, "train_loss": 1 / epoch})
+    run_directory.cut_history(run, 10)
+    run_directory.append_row(run.history, {"epoch": 11, "train_loss": 0.5})
 
-    rows = rundir.read_rows(run.history)
+    rows = run_directory.read_rows(run.history)
     assert [int(row["epoch"]) for row in rows] == list(range(1, 12))
     assert float(rows[2]["train_loss"]) == 1 / 3
     assert rows[10]["train_loss"] == "0.5"
 
 
 def test_a_history_that_is_not_there_is_not_cut(run: RunDirectory) -> None:
-    rundir.cut_history(run, 3)
+    run_directory.cut_history(run, 3)
 
     assert not run.history.exists()
 
 
 def test_a_torn_history_is_cut_whole(run: RunDirectory) -> None:
     run.history.write_text("epoch,train_loss\n1,0.5\n2,0.4\n3,0.")
-    rundir.cut_history(run, 5)
+    run_directory.cut_history(run, 5)
 
     assert run.history.read_text() == "epoch,train_loss\n1,0.5\n2,0.4\n"
 
@@ -249,10 +249,10 @@ def test_clips_are_written_with_their_part(run: RunDirectory) -> None:
         Clip("dir/猫, 1.wav", ("猫 叫",), 0.5, 4.25, fold=3, group="take 1"),
         Clip("b.wav", ("🎸", "bar|and\\slash"), fold="south"),
     ]
-    rundir.write_clips(run, table(clips, multilabel=True), ["train", "test", "purged"])
+    run_directory.write_clips(run, table(clips, multilabel=True), ["train", "test", "purged"])
 
-    rows = [list(row.values()) for row in rundir.read_rows(run.clips)]
-    assert list(rundir.read_rows(run.clips)[0]) == ["part", "path", "start", "stop", "fold", "group", "labels"]
+    rows = [list(row.values()) for row in run_directory.read_rows(run.clips)]
+    assert list(run_directory.read_rows(run.clips)[0]) == ["part", "path", "start", "stop", "fold", "group", "labels"]
     assert rows == [
         ["train", "a.wav", "0.0", "", "", "a.wav", "a, b"],
         ["test", "dir/猫, 1.wav", "0.5", "4.25", "3", "take 1", "猫 叫"],
@@ -263,8 +263,8 @@ def test_clips_are_written_with_their_part(run: RunDirectory) -> None:
 def test_predictions_come_back_as_they_were(run: RunDirectory) -> None:
     clips = [Clip(f"{name}.wav", (name,), fold=number, group=f"g{number // 2}") for number, name in enumerate(CLASSES)]
     rows, own = np.array([5, 0, 3, 2]), scores(4)
-    rundir.write_predictions(run, table(clips), rows, own)
-    read = rundir.read_predictions(run)
+    run_directory.write_predictions(run, table(clips), rows, own)
+    read = run_directory.read_predictions(run)
 
     assert read.classes == CLASSES
     assert [clip.path for clip in read.clips] == [clips[row].path for row in rows]
@@ -277,9 +277,9 @@ def test_predictions_come_back_as_they_were(run: RunDirectory) -> None:
 
 
 def test_the_columns_of_predictions_are_those_that_the_page_names(run: RunDirectory) -> None:
-    rundir.write_predictions(run, table([Clip("a.wav", ("🎸",), 1.5)]), np.array([0]), np.full((1, 6), 0.1, np.float32))
+    run_directory.write_predictions(run, table([Clip("a.wav", ("🎸",), 1.5)]), np.array([0]), np.full((1, 6), 0.1, np.float32))
 
-    (row,) = rundir.read_rows(run.predictions)
+    (row,) = run_directory.read_rows(run.predictions)
     assert list(row) == ["path", "start", "stop", "fold", "group", "label", "predicted", "score"] + [
         f"score:{name}" for name in CLASSES
     ]
@@ -289,17 +289,17 @@ def test_the_columns_of_predictions_are_those_that_the_page_names(run: RunDirect
 def test_scores_of_either_precision_and_any_size_come_back(run: RunDirectory) -> None:
     for kind in (np.float32, np.float64):
         own = np.array([[1e-38, 1 / 3, 0.1, 1.0, 1e-5, 123456.789]], kind)
-        rundir.write_predictions(run, table([Clip("a.wav", ("🎸",))]), np.array([0]), own)
+        run_directory.write_predictions(run, table([Clip("a.wav", ("🎸",))]), np.array([0]), own)
 
-        assert np.array_equal(rundir.read_predictions(run).scores.astype(kind), own)
+        assert np.array_equal(run_directory.read_predictions(run).scores.astype(kind), own)
 
 
 def test_predictions_with_several_labels_and_scores_that_are_none_come_back(run: RunDirectory) -> None:
     clips = [Clip("a.wav", ("🎸", "bar|and\\slash")), Clip("b.wav", ("two\nlines", "a, b", "猫 叫"))]
     own = scores(2)
     own[0, :3] = np.nan, np.nan, 2
-    rundir.write_predictions(run, table(clips, multilabel=True), np.arange(2), own)
-    read = rundir.read_predictions(run)
+    run_directory.write_predictions(run, table(clips, multilabel=True), np.arange(2), own)
+    read = run_directory.read_predictions(run)
 
     assert [set(clip.labels) for clip in read.clips] == [set(clip.labels) for clip in clips]
     assert read.predicted[0] == CLASSES[2]
@@ -307,8 +307,8 @@ def test_predictions_with_several_labels_and_scores_that_are_none_come_back(run:
 
 
 def test_no_predictions_are_a_table_all_the_same(run: RunDirectory) -> None:
-    rundir.write_predictions(run, table([Clip("a.wav", ("🎸",))]), np.arange(0), np.zeros((0, 6)))
-    read = rundir.read_predictions(run)
+    run_directory.write_predictions(run, table([Clip("a.wav", ("🎸",))]), np.arange(0), np.zeros((0, 6)))
+    read = run_directory.read_predictions(run)
 
     assert read.scores.shape == (0, 6)
     assert read.targets.shape == (0, 6)
@@ -324,11 +324,11 @@ def test_no_predictions_are_a_table_all_the_same(run: RunDirectory) -> None:
     ],
 )  # fmt: skip
 def test_damaged_predictions_are_told(run: RunDirectory, change, message: str) -> None:
-    rundir.write_predictions(run, table([Clip("a.wav", ("🎸",))]), np.array([0]), scores(1))
+    run_directory.write_predictions(run, table([Clip("a.wav", ("🎸",))]), np.array([0]), scores(1))
     run.predictions.write_text(change(run.predictions.read_text()))
 
     with pytest.raises(RunError) as caught:
-        rundir.read_predictions(run)
+        run_directory.read_predictions(run)
     assert str(caught.value) == f"{run.predictions}: {message}"
 
 
@@ -339,11 +339,11 @@ def test_a_run_killed_while_it_writes_its_predictions_has_none_or_all(run: RunDi
         "from helpers.clip_tables import table_of\n"
         "from soundbench import rundir\n"
         "from soundbench.contracts import Clip\n"
-        "run = rundir.RunDirectory(sys.argv[1])\n"
+        "run = run_directory.RunDirectory(sys.argv[1])\n"
         "clips = table_of([Clip(f'{n}.wav', ('two\\nlines',)) for n in range(20000)], ('a', 'two\\nlines'))\n"
         "scores = np.random.default_rng(0).random((20000, 2)).astype(np.float32)\n"
         "print('going', flush=True)\n"
-        "while True: rundir.write_predictions(run, clips, np.arange(20000), scores)\n"
+        "while True: run_directory.write_predictions(run, clips, np.arange(20000), scores)\n"
     )
     command = [sys.executable, "-c", script, str(run.path), str(TESTS)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
@@ -355,8 +355,8 @@ def test_a_run_killed_while_it_writes_its_predictions_has_none_or_all(run: RunDi
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
 
-    assert not run.predictions.exists() or len(rundir.read_predictions(run).clips) == 20000
-    rundir.write_predictions(run, table([Clip("a.wav", ("🎸",))]), np.array([0]), scores(1))
+    assert not run.predictions.exists() or len(run_directory.read_predictions(run).clips) == 20000
+    run_directory.write_predictions(run, table([Clip("a.wav", ("🎸",))]), np.array([0]), scores(1))
     assert [path.name for path in run.path.iterdir()] == ["predictions.csv"]
 
 

@@ -12,9 +12,9 @@ import torch
 from helpers.networks import toy_network
 from helpers.toys import ToyLoss
 
-from soundbench.loading import pack, set_level, window_grid
+from soundbench.data.batches import pack, set_level, window_grid
 from soundbench.machine import Machine
-from soundbench.scoring import Scorer, WindowMean, score_batches
+from soundbench.model.scoring import Scorer, WindowMean, score_batches
 
 CPU = Machine(torch.device("cpu"), "fp32", 1, False)
 

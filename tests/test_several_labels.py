@@ -9,8 +9,8 @@ import pytest
 from scored import several
 from sklearn.metrics import average_precision_score, f1_score
 
-from soundbench.assessment import assess
-from soundbench.metrics.mean_average_precision import average_precision
+from soundbench.report.assessment import assess
+from soundbench.report.metrics.mean_average_precision import average_precision
 
 CLASSES = ["a", "b", "c", "d"]
 

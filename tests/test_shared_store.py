@@ -11,11 +11,11 @@ import pytest
 
 from soundbench import distributed
 from soundbench.cli.launch import launch
-from soundbench.clips import ClipTable
+from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
 from soundbench.errors import DataError
 from soundbench.recipe import Audio
-from soundbench.shared_store import sound_store
+from soundbench.data.shared_store import sound_store
 
 
 class Made:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from soundbench.sources import argument_docs, defined_in, find_source, imports_neighbours, runs_when_imported
+from soundbench.recipe.source_code import argument_docs, defined_in, find_source, imports_neighbours, runs_when_imported
 
 DOC = """What it is.
 

@@ -12,11 +12,11 @@ import pytest
 from helpers import TESTS
 from helpers.clip_tables import some_clips, table_of
 
-from soundbench.clips import ClipTable
+from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
 from soundbench.errors import RecipeError
 from soundbench.recipe import Split
-from soundbench.splits import CROSSING, PARTS, SplitResult, split
+from soundbench.data.splits import CROSSING, PARTS, SplitResult, split
 
 
 def groups_in(table: ClipTable, result: SplitResult, part: str) -> set[int]:
@@ -111,7 +111,7 @@ def test_a_split_is_the_same_on_every_machine() -> None:
 def test_a_split_does_not_depend_on_the_hash_seed_of_the_process() -> None:
     program = (
         "from helpers.clip_tables import some_clips, table_of; from soundbench.recipe import Split\n"
-        "from soundbench.splits import split\n"
+        "from soundbench.data.splits import split\n"
         "print(split(table_of(some_clips(0)), Split(0.2, 0.1, 'purge'), 1).part.tolist())"
     )
     told = [

@@ -19,12 +19,12 @@ import pytest
 import soundfile
 
 from soundbench import audio
-from soundbench import store as stores
+from soundbench.data import store as stores
 from soundbench.contracts import Clip
 from soundbench.errors import BrokenPlugin, DataError, SoundError
-from soundbench.samples import quantize
-from soundbench.sounds import Sounds
-from soundbench.store import Store, cache_folder, open_store
+from soundbench.data.samples import quantize
+from soundbench.data.sounds import Sounds
+from soundbench.data.store import Store, cache_folder, open_store
 
 RATE = 16000
 
@@ -494,7 +494,7 @@ from pathlib import Path
 import numpy as np
 from tests.test_store import Made, Table
 from soundbench.errors import DataError
-from soundbench.store import open_store
+from soundbench.data.store import open_store
 
 class Slow(Made):
     def read(self, clip):

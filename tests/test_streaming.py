@@ -16,13 +16,13 @@ import torch
 from helpers.networks import toy_network
 from helpers.toys import ToyLoss
 
-from soundbench import hearing
-from soundbench.classifier import Classifier
+from soundbench.model import windows
+from soundbench.inference.classifier import Classifier
 from soundbench.errors import CallError
-from soundbench.events import Event, EventRules
+from soundbench.inference.events import Event, EventRules
 from soundbench.machine import Machine
-from soundbench.scoring import Grid, Scorer
-from soundbench.streaming import Begun, Item, Stream, StreamedWindow, hear_file
+from soundbench.model.scoring import Grid, Scorer
+from soundbench.inference.stream import Begun, Item, Stream, StreamedWindow, hear_file
 
 CLASSES = ("dog", "猫", "a, b", 'say "x"', "🐦")
 RULES = EventRules(on=0.22, gap=0.1)
@@ -129,7 +129,7 @@ def test_another_rate_is_resampled_little_by_little(
 ) -> None:
     samples = bursts(44100)
     soundfile.write(tmp_path / "c.wav", samples, 44100, subtype="FLOAT")
-    monkeypatch.setattr(hearing, "WHOLE", 1)  # as a long file is
+    monkeypatch.setattr(windows, "WHOLE", 1)  # as a long file is
     wanted = list(classifier.windows(tmp_path / "c.wav", hop=0.1))
     for sizes in (441, "any"):
         found = windows_of(list(classifier.stream(cut(samples, sizes), 44100, hop=0.1)))
@@ -217,7 +217,7 @@ def test_figures_tell_how_it_does(classifier: Classifier, monkeypatch: pytest.Mo
 def test_memory_does_not_grow_with_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is computed is left out: it is what is kept that could grow."""
     monkeypatch.setattr(Scorer, "scores", lambda self, raw: np.full((len(raw.index), 5), 0.2, np.float32))
-    monkeypatch.setattr("soundbench.streaming.LATENCIES", 64)
+    monkeypatch.setattr("soundbench.inference.stream.LATENCIES", 64)
     stream, stretch = Stream(make(Grid(8000, 8000)), 16000, keep=2.0), np.zeros(16000 * 10, np.float32)
     peaks = []
     tracemalloc.start()

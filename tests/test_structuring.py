@@ -8,7 +8,7 @@ from typing import Any, Literal
 import attrs
 import pytest
 
-from soundbench.structuring import plain, problems_of, structure, unfit_fields
+from soundbench.recipe.structuring import plain, problems_of, structure, unfit_fields
 
 
 def make(kind: Any, value: Any) -> Any:

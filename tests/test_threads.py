@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from soundbench.threads import in_threads
+from soundbench.data.threads import in_threads
 
 
 def test_results_come_in_the_order_of_the_items() -> None:

@@ -9,7 +9,7 @@ import pytest
 from scored import several
 from sklearn.metrics import f1_score
 
-from soundbench.thresholds import choose_thresholds
+from soundbench.report.thresholds import choose_thresholds
 
 
 def test_a_threshold_is_a_number_where_some_scores_are_none() -> None:

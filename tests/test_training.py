@@ -13,13 +13,13 @@ from helpers.toys import (
 )
 from helpers.training import WINDOW, ArrayStore, Stopped, go, made, same
 
-from soundbench import checkpoints
-from soundbench.clips import ClipTable
+from soundbench.training import checkpoints
+from soundbench.data.clips import ClipTable
 from soundbench.errors import RunError
-from soundbench.loading import Order, training_batches
-from soundbench.loop import Validation, train
-from soundbench.step import Rules, TrainSetup
-from soundbench.weights import parameter_groups
+from soundbench.data.batches import Order, training_batches
+from soundbench.training.loop import Validation, train
+from soundbench.training.step import Rules, TrainSetup
+from soundbench.model.weights import parameter_groups
 
 
 def test_a_resume_at_any_step_ends_with_the_same_weights_bit_for_bit(tmp_path: Path) -> None:

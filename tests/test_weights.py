@@ -13,15 +13,15 @@ from helpers.entry_points import NAMES, toy_registry
 from helpers.training import go, made, same
 from torch import nn
 
-from soundbench import checkpoints
-from soundbench.assembly import assemble
-from soundbench.clips import ClipTable
+from soundbench.training import checkpoints
+from soundbench.model.assembly import assemble
+from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
 from soundbench.errors import RecipeError, RunError
-from soundbench.loading import Order, balanced_order, members
+from soundbench.data.batches import Order, balanced_order, members
 from soundbench.recipe import Recipe
-from soundbench.running import run
-from soundbench.weights import Average, freeze, parameter_groups, take, unknown_part
+from soundbench.training.run import run
+from soundbench.model.weights import Average, freeze, parameter_groups, take, unknown_part
 
 RIGHT = "a run directory, a model folder, a .safetensors file or a dictionary of tensors by torch.save would be right"
 

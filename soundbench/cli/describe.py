@@ -13,7 +13,7 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def command(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
     """Show the resolved RECIPE and its network: layers, shapes, parameters, multiply-adds, reach."""
-    from soundbench.describing import as_text, describe
+    from soundbench.model.describing import as_text, describe
     from soundbench.recipe import read
 
     resolved = read(recipe, sets=sets)

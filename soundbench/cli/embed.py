@@ -30,7 +30,7 @@ def command(
 ) -> None:
     """Write embeddings of PATHS (files, folders, globs, - for a list) by RUN: embeddings.npy and index.csv in --out."""
     from soundbench import distributed
-    from soundbench.inference import Wanted, embed_into, model_digest
+    from soundbench.inference.many_files import Wanted, embed_into, model_digest
 
     try:
         classifier, files = sounds.opened(run, paths, device, trust_code)

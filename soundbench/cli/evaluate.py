@@ -40,7 +40,7 @@ def command(
 
     RUN may be a model folder alone, with --dataset and --out.
     """
-    from soundbench.evaluating import evaluate
+    from soundbench.inference.evaluation import evaluate
 
     memory.keep_on_cpu(device)
     store = False if no_cache else (cache or True)

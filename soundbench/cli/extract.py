@@ -33,9 +33,9 @@ def command(recipe: str, sets: tuple[str, ...], device: str | None, cache: Path 
 def _work(recipe: str, sets: tuple[str, ...], device: str | None, cache: Path | None) -> Path | None:
     """What one process does; the folder, in the first of several."""
     from soundbench import distributed
-    from soundbench.extracting import extract
+    from soundbench.training.extraction import extract
     from soundbench.recipe import read
-    from soundbench.running import device_set
+    from soundbench.training.run import device_set
 
     try:
         resolved = read(recipe, sets=[*sets, *device_set(device)])

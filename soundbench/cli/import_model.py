@@ -23,13 +23,13 @@ class _Importers(click.Group):
     """A command for each importer, made of its options when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        from soundbench.registry import Registry
+        from soundbench.recipe.registry import Registry
 
         return Registry().names("importer")
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
-        from soundbench.catalogue import details
-        from soundbench.registry import Registry
+        from soundbench.recipe.catalogue import details
+        from soundbench.recipe.registry import Registry
 
         found = details(Registry(), "importer", cmd_name)
         docs = {option["name"]: option["doc"] for option in found.options()}
@@ -45,7 +45,7 @@ class _Importers(click.Group):
         return click.Command(cmd_name, callback=_importing(cmd_name), params=parameters, help=found.doc.split("\n")[0])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        from soundbench.registry import Registry
+        from soundbench.recipe.registry import Registry
 
         found = [(item.name, item.summary()) for item in Registry().listings("importer")]
         with formatter.section("Importers"):
@@ -70,7 +70,7 @@ def _option(field: Any, doc: str) -> click.Option:
 
 def _importing(use: str) -> Any:
     def run(path: Path, out: Path | None, **options: Any) -> None:
-        from soundbench.importing import import_model
+        from soundbench.model.importing import import_model
 
         given = {name: value for name, value in options.items() if value is not None}
         done = import_model(use, path, out, given)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from soundbench.cli import sounds
-from soundbench.formats import FORMATS, find
+from soundbench.inference.formats import FORMATS, find
 
 if TYPE_CHECKING:
-    from soundbench.classifier import Classifier
-    from soundbench.formats.base import Format
-    from soundbench.inference import Wanted
+    from soundbench.inference.classifier import Classifier
+    from soundbench.inference.formats.base import Format
+    from soundbench.inference.many_files import Wanted
 
 
 @click.command()
@@ -49,7 +49,7 @@ def command(
     PATHS are files, folders and globs, of sounds of any length; - reads a list of them from standard input.
     """
     from soundbench import distributed
-    from soundbench.inference import judge_into, model_digest
+    from soundbench.inference.many_files import judge_into, model_digest
 
     try:
         classifier, files = sounds.opened(run, paths, device, trust_code)
@@ -92,7 +92,7 @@ def _asked(
     **rules: Any,
 ) -> tuple[Wanted, Format]:
     """What is asked of each sound, and how it is written."""
-    from soundbench.inference import Wanted
+    from soundbench.inference.many_files import Wanted
 
     chosen = find("jsonl" if as_json else name)
     per = per or ("event" if chosen.timed else "clip")
@@ -107,8 +107,8 @@ def _print(
     classifier: Classifier, files: list[Path], wanted: Wanted, form: Format, plot: Path | None
 ) -> dict[str, str]:
     """Print rows as they come, or a sound's file when it is done, and draw; the sounds without rows, and why."""
-    from soundbench.formats.base import Row
-    from soundbench.inference import judge_sounds, plot_sound
+    from soundbench.inference.formats.base import Row
+    from soundbench.inference.many_files import judge_sounds, plot_sound
 
     errors: dict[str, str] = {}
     kept: list[Any] | None = None if plot is None else []

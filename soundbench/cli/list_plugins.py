@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from soundbench.registry import Registry
+    from soundbench.recipe.registry import Registry
     from soundbench.testing import Report
 
 
@@ -25,8 +25,8 @@ def command(kind: str | None, name: str | None, as_json: bool, check: bool, cont
 
     Listing imports none of them. SOUNDBENCH_PLUGINS, if set, names the only distributions that are looked at.
     """
-    from soundbench.catalogue import as_table, catalogue, details
-    from soundbench.registry import Registry
+    from soundbench.recipe.catalogue import as_table, catalogue, details
+    from soundbench.recipe.registry import Registry
 
     registry = Registry()
     if contract or thorough:

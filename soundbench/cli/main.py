@@ -42,7 +42,7 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         if cmd_name not in COMMANDS:
-            from soundbench.wording import nearest
+            from soundbench.messages import nearest
 
             hint = nearest(cmd_name, COMMANDS) or ";"
             ctx.fail(f'there is no command "{cmd_name}"{hint} known: {", ".join(COMMANDS)}')

@@ -11,8 +11,8 @@ import click
 from soundbench.cli.stream import show_devices
 
 if TYPE_CHECKING:
-    from soundbench.progress import Meter
-    from soundbench.recording import Take
+    from soundbench.inference.progress import Meter
+    from soundbench.audio.recording import Take
 
 
 @click.command()
@@ -38,9 +38,9 @@ def command(
     silence: float,
 ) -> None:
     """Record from a microphone, in 16 bits; each file is printed when it is done, with its length and peak."""
-    from soundbench.microphone import Microphone
-    from soundbench.progress import Meter
-    from soundbench.recording import places, record, refuse_label
+    from soundbench.audio.microphone import Microphone
+    from soundbench.inference.progress import Meter
+    from soundbench.audio.recording import places, record, refuse_label
 
     if label is not None:
         refuse_label(label)

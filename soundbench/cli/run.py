@@ -84,9 +84,9 @@ def _run(
     profile: bool,
 ) -> Path:
     from soundbench.errors import CallError
-    from soundbench.folds import run_folds
+    from soundbench.training.folds import run_folds
     from soundbench.recipe import read
-    from soundbench.running import device_set, run
+    from soundbench.training.run import device_set, run
 
     if recipe is None:
         raise CallError("which recipe? soundbench run RECIPE, or soundbench run --resume DIR")
@@ -101,8 +101,8 @@ def _run(
 
 def _resume(directory: Path, device: str | None, store: Path | bool, profile: bool, trust_code: bool) -> Path:
     from soundbench.errors import CallError
-    from soundbench.folds import FOLDS, resume_folds
-    from soundbench.running import resume
+    from soundbench.training.folds import FOLDS, resume_folds
+    from soundbench.training.run import resume
 
     memory.keep_on_cpu(device)
     if not (directory / FOLDS).exists():

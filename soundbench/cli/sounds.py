@@ -11,8 +11,8 @@ import click
 from soundbench.cli import memory
 
 if TYPE_CHECKING:
-    from soundbench.classifier import Classifier
-    from soundbench.progress import Progress
+    from soundbench.inference.classifier import Classifier
+    from soundbench.inference.progress import Progress
 
 _OPTIONS = [
     click.option("--window", type=float, metavar="SECONDS", help="Judge by windows of that length; the model's own."),
@@ -33,8 +33,8 @@ def sound_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def opened(run: str, paths: tuple[str, ...], device: str, trust_code: bool) -> tuple[Classifier, list[Path]]:
     """The classifier of a run and the files to judge, the same in every process."""
     from soundbench import distributed
-    from soundbench.classifier import load
-    from soundbench.finding import find_sounds
+    from soundbench.inference.classifier import load
+    from soundbench.data.sound_files import find_sounds
 
     memory.keep_on_cpu(device)
     distributed.join(device)
@@ -44,8 +44,8 @@ def opened(run: str, paths: tuple[str, ...], device: str, trust_code: bool) -> t
 
 def started(files: list[Path]) -> Progress:
     """The progress of files that are yet to be judged."""
-    from soundbench.inference import sizes
-    from soundbench.progress import Progress
+    from soundbench.inference.many_files import sizes
+    from soundbench.inference.progress import Progress
 
     return Progress(len(files), float(sum(sizes(files))))
 

@@ -13,9 +13,9 @@ import click
 from soundbench.cli import memory
 
 if TYPE_CHECKING:
-    from soundbench.capture import Source
-    from soundbench.progress import Meter
-    from soundbench.streaming import Item, Stream
+    from soundbench.audio.capture import Source
+    from soundbench.inference.progress import Meter
+    from soundbench.inference.stream import Item, Stream
 
 
 def show_devices(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:
@@ -23,7 +23,7 @@ def show_devices(ctx: click.Context, _option: click.Parameter, asked: bool) -> N
     if not asked or ctx.resilient_parsing:
         return
     from soundbench.errors import DeviceError
-    from soundbench.microphone import list_devices
+    from soundbench.audio.microphone import list_devices
 
     found = list_devices()
     if not found:
@@ -79,11 +79,11 @@ def command(
     **rules: Any,
 ) -> None:
     """Listen with RUN, a run directory or its model/ folder: what sounds is told as it comes; Ctrl-C ends it."""
-    from soundbench import live
-    from soundbench.classifier import load
+    from soundbench.inference import live
+    from soundbench.inference.classifier import load
     from soundbench.errors import SoundError
-    from soundbench.progress import Meter
-    from soundbench.streaming import Stream
+    from soundbench.inference.progress import Meter
+    from soundbench.inference.stream import Stream
 
     _refuse(source, form, rate, device)
     memory.keep_on_cpu(compute)
@@ -123,8 +123,8 @@ def _refuse(source: str, form: str | None, rate: int | None, device: str | None)
 
 
 def _opened(source: str, form: str | None, rate: int | None, device: str | None, wanted: int) -> Source | Path:
-    from soundbench.capture import Pipe
-    from soundbench.microphone import Microphone
+    from soundbench.audio.capture import Pipe
+    from soundbench.audio.microphone import Microphone
 
     if source == "mic":
         return Microphone(device, wanted, say=lambda text: click.echo(text, err=True))
@@ -139,8 +139,8 @@ class _Told:
         self._best, self.summed = "", True
 
     def tell(self, item: Item) -> None:
-        from soundbench.events import Event
-        from soundbench.streaming import Begun, StreamedWindow
+        from soundbench.inference.events import Event
+        from soundbench.inference.stream import Begun, StreamedWindow
 
         if self._json:
             kind = {StreamedWindow: "window", Begun: "begin", Event: "event"}[type(item)]
@@ -159,7 +159,7 @@ class _Told:
     def end(self) -> None:
         import attrs
 
-        from soundbench.live import summary
+        from soundbench.inference.live import summary
 
         self._meter.clear()
         figures = attrs.asdict(self._stream.figures)

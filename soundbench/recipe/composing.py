@@ -12,9 +12,9 @@ from soundbench.recipe.reading import Draft, draft_of, find_recipe, read_draft
 from soundbench.recipe.resolving import Part, Resolver
 from soundbench.recipe.tables import FOLDER_DATASET, MANIFEST_DATASET, TABLES, Audio, Head, Init, Split, Train
 from soundbench.recipe.writing import to_toml
-from soundbench.registry import Registry
-from soundbench.structuring import plain, structure
-from soundbench.wording import show
+from soundbench.recipe.registry import Registry
+from soundbench.recipe.structuring import plain, structure
+from soundbench.messages import show
 
 __all__ = ["Model", "Recipe", "compose", "dataset_of", "model_tables", "read", "read_model"]
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import attrs
 
-from soundbench.wording import show
+from soundbench.messages import show
 
 __all__ = [
     "CORE",

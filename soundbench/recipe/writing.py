@@ -13,7 +13,7 @@ from soundbench.contracts import KINDS
 from soundbench.errors import Problem, RecipeError
 from soundbench.files import write_bytes
 from soundbench.recipe.tables import TABLES
-from soundbench.sources import imports_neighbours, runs_when_imported
+from soundbench.recipe.source_code import imports_neighbours, runs_when_imported
 
 if TYPE_CHECKING:
     from soundbench.recipe.composing import Recipe

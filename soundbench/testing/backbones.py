@@ -9,7 +9,7 @@ from torch import Tensor
 
 from soundbench.errors import PluginError
 from soundbench.recipe import Head
-from soundbench.structuring import structure
+from soundbench.recipe.structuring import structure
 from soundbench.testing import modules
 from soundbench.testing.cases import Case
 from soundbench.testing.findings import Broken, Checks, Moot

@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 import torch
 
-from soundbench.registry import Component, Registry
+from soundbench.recipe.registry import Component, Registry
 from soundbench.testing.findings import Broken
 
 __all__ = ["RATE", "Case", "global_states", "is_path"]

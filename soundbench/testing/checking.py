@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from soundbench.catalogue import check_kind
+from soundbench.recipe.catalogue import check_kind
 from soundbench.errors import BrokenPlugin
-from soundbench.registry import Component, Registry
+from soundbench.recipe.registry import Component, Registry
 from soundbench.testing.augmentations import CHECKS as AUGMENTATION
 from soundbench.testing.backbones import CHECKS as BACKBONE
 from soundbench.testing.cases import Case

@@ -20,10 +20,10 @@ from unittest import mock
 import numpy as np
 
 from soundbench.audio import SUFFIXES
-from soundbench.clips import ClipTable
+from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
 from soundbench.errors import DataError, MissingDataError
-from soundbench.structuring import plain
+from soundbench.recipe.structuring import plain
 from soundbench.testing.cases import Case
 from soundbench.testing.findings import Broken, Checks, Moot
 from soundbench.testing.watching import Watch
@@ -171,7 +171,7 @@ def processes(case: Case) -> str:
 
 _PROCESS = """
 import json, sys
-from soundbench.registry import Registry
+from soundbench.recipe.registry import Registry
 component = Registry().get("dataset", sys.argv[1])
 options, _ = component.structure(json.loads(sys.argv[2]), "")
 dataset = component.obj(**options)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from soundbench.contracts import RunInfo
-from soundbench.sources import argument_docs
+from soundbench.recipe.source_code import argument_docs
 from soundbench.testing.cases import RATE, Case
 from soundbench.testing.findings import Broken, Checks, Moot
 

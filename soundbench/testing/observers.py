@@ -10,7 +10,7 @@ from typing import Any
 
 from soundbench.contracts import Hooks, hookimpl
 from soundbench.errors import BrokenPlugin
-from soundbench.observers import Observers
+from soundbench.training.observers import Observers
 from soundbench.testing.cases import Case, global_states
 from soundbench.testing.declared import run_info
 from soundbench.testing.findings import Broken, Checks

@@ -7,7 +7,7 @@ from importlib.metadata import Distribution, EntryPoint
 from typing import Any
 
 from soundbench.contracts import hookimpl
-from soundbench.registry import Registry
+from soundbench.recipe.registry import Registry
 
 
 class FakeDistribution(Distribution):

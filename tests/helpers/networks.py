@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from helpers.toys import ToyBackbone, ToyFeaturizer, ToyPooling
-from soundbench.network import Head, Network
+from soundbench.model.network import Head, Network
 
 
 def toy_network(featurizer: nn.Module | None = None, head: Head | None = None) -> Network:

@@ -22,13 +22,13 @@ from helpers.toys import (
     toy_scheduler,
 )
 from soundbench import distributed
-from soundbench.clips import ClipTable
-from soundbench.loading import Order, training_batches
-from soundbench.loop import train
+from soundbench.data.clips import ClipTable
+from soundbench.data.batches import Order, training_batches
+from soundbench.training.loop import train
 from soundbench.machine import Machine
-from soundbench.network import Head, Network
-from soundbench.step import Rules, TrainSetup, TrainStep
-from soundbench.weights import Average, freeze, parameter_groups
+from soundbench.model.network import Head, Network
+from soundbench.training.step import Rules, TrainSetup, TrainStep
+from soundbench.model.weights import Average, freeze, parameter_groups
 
 CPU = Machine(torch.device("cpu"), "fp32", 1, False)
 WINDOW = 1600

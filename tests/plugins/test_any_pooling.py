@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from soundbench.registry import Registry
+from soundbench.recipe.registry import Registry
 
 REGISTRY = Registry()
 

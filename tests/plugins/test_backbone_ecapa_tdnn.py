@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim, export
 from torch.nn import functional as F
 
-from soundbench.network import Head
+from soundbench.model.network import Head
 
 SMALL = {"channels": 16, "aggregation": 24, "scale": 4, "squeeze": 6}
 

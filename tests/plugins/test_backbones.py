@@ -14,8 +14,8 @@ import torch.multiprocessing
 from soundbench_plugins.backbone.campplus import CAMPPlus
 from torch import nn
 
-from soundbench.network import Head
-from soundbench.registry import Registry
+from soundbench.model.network import Head
+from soundbench.recipe.registry import Registry
 
 NAMES = [listing.name for listing in Registry().listings("backbone")]
 

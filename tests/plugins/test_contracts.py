@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from soundbench.registry import Listing, Registry
+from soundbench.recipe.registry import Listing, Registry
 from soundbench.testing import ContractError
 from soundbench.testing.installed import examine_listing
 

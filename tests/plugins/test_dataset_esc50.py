@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from soundbench_plugins.dataset.esc50 import ESC50
 
-from soundbench.clips import ClipTable
+from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
 from soundbench.errors import DataError, MissingDataError
 

@@ -7,7 +7,7 @@ import pytest
 from soundbench_plugins.dataset.folder import Folder
 
 from soundbench.audio import SUFFIXES
-from soundbench.clips import ClipTable
+from soundbench.data.clips import ClipTable
 from soundbench.errors import DataError, MissingDataError
 
 

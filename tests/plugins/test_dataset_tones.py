@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from soundbench_plugins.dataset.tones import Tones
 
-from soundbench.clips import ClipTable
+from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
 from soundbench.errors import DataError
 

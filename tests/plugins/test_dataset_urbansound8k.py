@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from soundbench_plugins.dataset.urbansound8k import UrbanSound8K
 
-from soundbench.clips import ClipTable
+from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
 from soundbench.errors import DataError, MissingDataError
 

@@ -23,7 +23,7 @@ from soundbench_plugins.featurizer.wavlm import WavLM  # noqa: E402
 
 import soundbench  # noqa: E402
 from soundbench.errors import RecipeError  # noqa: E402
-from soundbench.network import Network  # noqa: E402
+from soundbench.model.network import Network  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 
@@ -320,7 +320,7 @@ def test_without_the_library_the_extra_is_named() -> None:
     code = """
 import sys
 from soundbench.errors import NotInstalled
-from soundbench.registry import Registry
+from soundbench.recipe.registry import Registry
 
 class Refusing:
     def find_spec(self, name, path=None, target=None):

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import soundbench
-from soundbench.assembly import assemble
+from soundbench.model.assembly import assemble
 from soundbench.contracts import Batch
-from soundbench.loading import RawBatch, on_device, pack
+from soundbench.data.batches import RawBatch, on_device, pack
 from soundbench.machine import settle
-from soundbench.rundir import RunDirectory, read_rows
+from soundbench.report.run_directory import RunDirectory, read_rows
 
 pytestmark = [
     pytest.mark.gpu,

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 import soundbench
 from soundbench.errors import CallError, RunError
-from soundbench.importing import import_model
+from soundbench.model.importing import import_model
 
 Save = Callable[..., Path]
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from soundbench import Recipe, checkpoints
-from soundbench.assembly import assemble
+from soundbench import Recipe
+from soundbench.training import checkpoints
+from soundbench.model.assembly import assemble
 from soundbench.recipe import model_tables
 
 LOADED = """

@@ -10,7 +10,7 @@ from soundbench_plugins.loss.aam_softmax import AAMSoftmax
 from soundbench_plugins.loss.cross_entropy import CrossEntropy
 from torch.nn import functional as F
 
-from soundbench.network import Head
+from soundbench.model.network import Head
 
 
 def _cosines(rows: int, classes: int) -> torch.Tensor:

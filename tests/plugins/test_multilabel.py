@@ -13,7 +13,7 @@ from helpers.chords import chord_recipe, make_chords
 import soundbench
 from soundbench.cli.infer import command
 from soundbench.errors import RecipeError
-from soundbench.folds import run_folds
+from soundbench.training.folds import run_folds
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,277 @@
+"""Recording: what a source brings goes into WAV files of 16 bits, as one take, or as a take for each sound.
+
+A take is a whole file after every second of it, so that what was recorded outlives whatever ends the program.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import struct
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from soundbench import files
+from soundbench.audio.capture import Source
+from soundbench.errors import CallError
+from soundbench.audio.levels import decibels, level_of
+from soundbench.signals import stoppable
+
+__all__ = ["Splitter", "Take", "places", "record", "refuse_label"]
+
+Samples = NDArray[np.float32]
+
+# Seconds of the frames that silence is told by; that a take must be loud for, or it is a click; of silence that end
+# it; and of silence that stay before and after it.
+FRAME, SHORTEST, PAUSE, AROUND = 0.02, 0.1, 0.5, 0.2
+# Bytes of a take, after which another begins: a WAV file holds 4 GiB.
+LARGEST = (1 << 32) - (1 << 24)
+# Seconds after which a stop is noticed, at the latest, where no sound comes.
+WAIT = 0.2
+
+
+@attrs.frozen
+class Take:
+    """A file that was recorded.
+
+    Attributes:
+        path: of the WAV file.
+        seconds: that it lasts.
+        peak: its largest sample, in dB of full scale.
+    """
+
+    path: Path
+    seconds: float
+    peak: float
+
+
+class _Writer:
+    """A take that is being recorded."""
+
+    def __init__(self, path: Path, rate: int, channels: int) -> None:
+        self.path, self._rate, self._channels = path, rate, channels
+        self._held: list[bytes] = []
+        self._waits = self._count = self._peak = 0
+        with files.told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(path, "xb")  # noqa: SIM115 (closed with the take)
+
+    @property
+    def full(self) -> bool:
+        return 2 * self._channels * self._count >= LARGEST
+
+    def write(self, samples: Samples) -> None:
+        whole = np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2")
+        self._peak = max(self._peak, int(np.abs(whole.astype(np.int32)).max(initial=0)))
+        self._held.append(whole.tobytes())
+        self._count += len(samples)
+        self._waits += len(samples)
+        if self._waits >= self._rate:
+            self._flush()
+
+    def close(self) -> Take:
+        self._flush()
+        self._file.close()
+        return Take(self.path, self._count / self._rate, decibels((self._peak / 32768) ** 2))
+
+    def _flush(self) -> None:
+        """Write what is held, and a header that knows of it."""
+        frame = 2 * self._channels
+        size = frame * self._count
+        coding = struct.pack("<IHHIIHH", 16, 1, self._channels, self._rate, frame * self._rate, frame, 16)
+        head = b"RIFF" + struct.pack("<I", 36 + size) + b"WAVEfmt " + coding + b"data" + struct.pack("<I", size)
+        with files.told(self.path):
+            self._file.seek(0, os.SEEK_END)
+            self._file.write(b"".join([bytes(len(head))] * (not self._file.tell()) + self._held))
+            self._file.seek(0)
+            self._file.write(head)
+            self._file.flush()
+        self._held, self._waits = [], 0
+
+
+class Splitter:
+    """Cuts sound where it is silent for half a second.
+
+    Args:
+        rate: samples a second.
+        threshold: dB of full scale; a frame of 20 ms that is below is silent.
+    """
+
+    def __init__(self, rate: int, threshold: float) -> None:
+        self._size, self._threshold = max(round(FRAME * rate), 1), threshold
+        self._around, self._pause, self._shortest = (round(span / FRAME) for span in (AROUND, PAUSE, SHORTEST))
+        self._rest: Samples | None = None
+        self._held: list[Samples] = []  # frames that may yet belong to a take
+        self._loud = self._silent = 0  # loud frames of this take, silent ones since the last of them
+        self._running = False  # whether a take is
+
+    def feed(self, samples: Samples) -> Iterator[Samples | None]:
+        """What of samples `(S, C)`, and of those before, belongs to a take; None where one is over."""
+        joined = samples if self._rest is None else np.concatenate([self._rest, samples])
+        whole = len(joined) // self._size * self._size
+        self._rest = joined[whole:]
+        for at in range(0, whole, self._size):
+            yield from self._frame(joined[at : at + self._size])
+
+    def finish(self) -> Iterator[Samples | None]:
+        """What is left when nothing follows."""
+        if self._running:
+            yield from self._held[: self._around]
+            yield None
+
+    def _frame(self, frame: Samples) -> Iterator[Samples | None]:
+        self._held.append(frame)
+        if level_of(frame) >= self._threshold:
+            self._loud, self._silent = self._loud + 1, 0
+            self._running = self._running or self._loud >= self._shortest
+            if self._running:
+                yield from self._held
+                self._held = []
+            return
+        self._silent += 1
+        if not self._loud:
+            del self._held[: -self._around]
+        elif self._silent >= self._pause:
+            if self._running:
+                yield from self._held[: self._around]
+                yield None
+            self._held = self._held[-self._around :]
+            self._loud, self._running = 0, False
+
+
+def record(
+    source: Source,
+    place: Callable[[], Path],
+    rate: int,
+    seconds: float | None = None,
+    silence: float | None = None,
+    meter: Callable[[float], None] = lambda _: None,
+    tell: Callable[[Take], None] = lambda _: None,
+) -> int:
+    """Record until so many seconds of sound have come, the source ends, or Ctrl-C is pressed.
+
+    Args:
+        source: brings the sound.
+        place: gives the file of each take, which must not be there yet.
+        rate: samples a second of the files.
+        seconds: of sound, silence among it; None for no end.
+        silence: dB of full scale, below which takes are cut apart; None makes one take.
+        meter: is told how loud it is.
+        tell: is told of each take that is done.
+
+    Returns:
+        How many samples the source lost.
+
+    Raises:
+        CallError: seconds or silence that are no number.
+    """
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise CallError(f"seconds must be a number above 0, is {seconds:g}")
+    if silence is not None and math.isnan(silence):
+        raise CallError("silence must be dB of full scale, such as -45, is nan")
+    writer: _Writer | None = None
+    splitter = None if silence is None else Splitter(rate, silence)
+    lost = 0
+
+    def put(parts: Iterator[Samples | None]) -> None:
+        nonlocal writer
+        for part in parts:
+            if writer and (part is None or writer.full):
+                done, writer = writer.close(), None
+                tell(done)
+            if part is not None and len(part):
+                writer = writer or _Writer(place(), rate, source.channels)
+                writer.write(part)
+
+    def count(dropped: int) -> None:
+        nonlocal lost
+        lost += dropped
+
+    try:
+        for samples in _resampled(source, rate, seconds, meter, count):
+            put(splitter.feed(samples) if splitter else iter([samples]))
+    finally:
+        put(splitter.finish() if splitter else iter([None]))
+    return lost
+
+
+def _resampled(
+    source: Source, rate: int, seconds: float | None, meter: Callable[[float], None], count: Callable[[int], None]
+) -> Iterator[Samples]:
+    """What comes until it is enough or a stop is asked for, `(S, C)` at the rate wanted."""
+    left = math.inf if seconds is None else round(seconds * rate)
+    resampler: Any = None
+    if source.rate != rate:
+        resampler = soxr.ResampleStream(source.rate, rate, source.channels, dtype="float32", quality="HQ")
+    with stoppable() as stop:
+        while left > 0 and not stop.asked:
+            blocks = source.take(WAIT)
+            if blocks is None:
+                break
+            for block in blocks:
+                meter(level_of(block.samples))
+                count(block.lost)
+                samples = resampler.resample_chunk(block.samples) if resampler else block.samples
+                samples = samples[: int(min(left, len(samples)))]
+                left -= len(samples)
+                yield samples
+        if resampler and left > 0:
+            yield resampler.resample_chunk(np.empty((0, source.channels), np.float32), last=True)
+
+
+def refuse_label(label: str) -> None:
+    """Refuse a label that is no folder's name.
+
+    Raises:
+        CallError: it is none.
+    """
+    if label in {"", ".", ".."} or label.startswith(".") or re.search(r'[\x00-\x1f/\\:*?"<>|]', label):
+        raise CallError(f"--label {label!r}: is no name of a folder")
+
+
+def places(out: Path | None, label: str | None, split: bool) -> Callable[[], Path]:
+    """What gives the file of each take.
+
+    Args:
+        out: the file; with a label the folder of class folders, and with several takes their folder; None for one that
+            says when it was made, or `sounds` with a label.
+        label: the class of all of them.
+        split: whether there may be several.
+
+    Raises:
+        CallError: a file that is there already, or that is no WAV file.
+    """
+    now = f"{datetime.now():%Y%m%d-%H%M%S}"
+    number = 0
+    if label is not None or split:
+        folder = out or Path(f"recording-{now}")
+        if label is not None:
+            folder = (out or Path("sounds")) / label
+        if folder.exists() and not folder.is_dir():
+            raise CallError(f"--out {folder}: is a file; with --label or --split-on-silence it is a folder")
+        stem, first = folder / now, ""
+    else:
+        path = out or Path(f"recording-{now}.wav")
+        if path.suffix.lower() != ".wav":
+            raise CallError(f"--out {path}: is recorded as WAV; give it a name that ends in .wav")
+        if path.exists():
+            raise CallError(f"--out {path}: is there already; nothing is recorded over it")
+        stem, first = path.with_suffix(""), path.suffix
+
+    def place() -> Path:
+        nonlocal number
+        while True:
+            number += 1
+            path = stem.with_name(stem.name + (first if first and number == 1 else f"-{number:03}.wav"))
+            if not path.exists():
+                return path
+
+    return place

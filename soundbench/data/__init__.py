@@ -1,0 +1,1 @@
+"""Many clips: tables, splits, the audit, the store of decoded sound, features made ahead, batches."""

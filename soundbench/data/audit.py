@@ -1,0 +1,279 @@
+"""Looking through the sounds of a recipe before anything is trained on them: what cannot be used, and what is odd.
+
+Every different stretch of sound is read once, as a run reads it, and leaves one row of numbers behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from soundbench import audio
+from soundbench.data.clips import ClipTable
+from soundbench.errors import SoundError
+from soundbench.data.sounds import Sounds
+from soundbench.data.splits import PARTS, SplitResult, split
+
+if TYPE_CHECKING:
+    from soundbench.contracts import Dataset
+    from soundbench.recipe import Audio, Split
+
+__all__ = ["Audit", "Check", "audit"]
+
+EXAMPLES = 5  # kept of each check
+SHOWN = 2  # of these in the table
+SHORTEST = 0.010  # seconds; less is not even a hop of the usual features
+FULL_SCALE = 32766.5 / 32768
+
+MISSING, UNREADABLE, EMPTY, SILENT, CLIPPED = (1 << bit for bit in range(5))
+UNUSABLE = MISSING | UNREADABLE | EMPTY
+
+Rows = npt.NDArray[np.int64]
+
+
+@attrs.frozen
+class Check:
+    """What one question came to.
+
+    Attributes:
+        name: what was looked for.
+        count: how many were found; of what, the name says.
+        examples: the first few.
+        fatal: whether a run would refuse them.
+    """
+
+    name: str
+    count: int
+    examples: tuple[str, ...] = ()
+    fatal: bool = False
+
+
+@attrs.frozen
+class Audit:
+    """What a look through the sounds came to.
+
+    Attributes:
+        clips: how many clips each part has.
+        sounds: how many different stretches of sound.
+        seconds: how long they last together.
+        classes: how many clips of each class each part has.
+        checks: the questions, in the order of the table.
+    """
+
+    clips: Mapping[str, int]
+    sounds: int
+    seconds: float
+    classes: Mapping[str, Mapping[str, int]]
+    checks: tuple[Check, ...]
+
+    @property
+    def fatal(self) -> bool:
+        """Whether a run would refuse the data."""
+        return any(check.fatal and check.count for check in self.checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        return attrs.asdict(self) | {"fatal": self.fatal}
+
+    def to_text(self) -> str:
+        """One table."""
+        hours = f"{self.seconds / 3600:.1f} hours" if self.seconds >= 3600 else f"{self.seconds / 60:.1f} minutes"
+        parts = ", ".join(f"{count} {part}" for part, count in self.clips.items() if count)
+        lines = [f"{sum(self.clips.values())} clips of {len(self.classes)} classes: {parts}; {hours} of sound", ""]
+        width = max(len(check.name) for check in self.checks)
+        lines.append(f"{'check':{width}}  {'count':>7}  examples")
+        for check in self.checks:
+            shown = "; ".join(check.examples[:SHOWN]) + "; ..." * (check.count > SHOWN < len(check.examples))
+            lines.append(f"{check.name:{width}}  {check.count:>7}  {shown}".rstrip())
+        refused = [check.name for check in self.checks if check.fatal and check.count]
+        if refused:
+            lines += ["", f"`soundbench run` refuses what is {', '.join(refused)}"]
+        return "\n".join(lines)
+
+
+@attrs.frozen(eq=False)
+class _Looked:
+    """What is known of each different stretch of sound, M of them, in the order of their first `rows` in the table."""
+
+    rows: Rows
+    state: npt.NDArray[np.uint8]
+    rates: npt.NDArray[np.int32]
+    seconds: npt.NDArray[np.float64]
+    digests: npt.NDArray[np.uint64]
+    reasons: dict[int, str]
+
+
+def audit(dataset: Dataset, how: Split, settings: Audio, seed: int, source: str = "<python>") -> Audit:
+    """Look through all sounds of a dataset.
+
+    Args:
+        dataset: where the clips come from.
+        how: the table that would split them.
+        settings: what sound would be turned into.
+        seed: of the split.
+        source: the recipe, for messages.
+
+    Raises:
+        RecipeError: the split cannot be.
+        DataError: the dataset's own tables cannot be used.
+        BrokenPlugin: the dataset reads its sound itself, but has no fingerprint.
+    """
+    table = ClipTable.of(dataset)
+    refuses = how.crossing == "refuse"
+    result = split(table, attrs.evolve(how, crossing="allow") if refuses else how, seed, source)
+    sounds = _look(Sounds.of(table, dataset, settings.rate))
+    checks = [*_unusable(table, sounds), *_odd(table, sounds, settings), *_twice(table, sounds, result)]
+    crossing = Check("groups on two sides", result.crossing_groups, result.crossing_names, refuses)
+    return Audit(
+        clips=result.counts(),
+        sounds=len(sounds.rows),
+        seconds=float(sounds.seconds.sum()),
+        classes=_balance(table, result),
+        checks=(*checks, crossing, *_classes(table, result)),
+    )
+
+
+# Reading --------------------------------------------------------------------------------------------------------------
+
+
+def _look(sounds: Sounds) -> _Looked:
+    """Read each different stretch of sound once."""
+    count = len(sounds)
+    order = np.argsort(sounds.rows)
+    places = np.argsort(order)
+    found = _Looked(
+        sounds.rows[order],
+        np.zeros(count, np.uint8),
+        np.zeros(count, np.int32),
+        np.zeros(count),
+        np.zeros((count, 2), np.uint64),
+        {},
+    )
+    for place, measured in zip(places.tolist(), sounds.each(partial(_measure, sounds)), strict=True):
+        found.state[place], found.rates[place], found.seconds[place], digest, reason = measured
+        found.digests[place] = np.frombuffer(digest, dtype=np.uint64)
+        if reason:
+            found.reasons[place] = reason
+    return found
+
+
+_Measured = tuple[int, int, float, bytes, str]
+
+
+def _measure(sounds: Sounds, number: int) -> _Measured:
+    """State, rate, seconds, digest of the samples, and why it cannot be used."""
+    nothing = bytes(16)
+    try:
+        samples, rate = sounds.native(number)
+    except SoundError as error:
+        return _why(sounds.path(number), sounds.of_files), 0, 0.0, nothing, error.reason
+    loud = np.abs(samples) >= FULL_SCALE
+    # A peak may touch full scale; what stays there for three samples was cut off.
+    clipped = bool((loud[2:] & loud[1:-1] & loud[:-2]).any())
+    silent = not samples.any()
+    digest = hashlib.blake2b(np.ascontiguousarray(samples).tobytes(), digest_size=16).digest()
+    return SILENT * silent | CLIPPED * clipped, rate, len(samples) / rate, nothing if silent else digest, ""
+
+
+def _why(path: str, is_file: bool) -> int:
+    """Which kind of unusable a sound is that could not be read."""
+    if is_file and not os.path.exists(path):
+        return MISSING
+    try:
+        empty = is_file and (os.path.getsize(path) == 0 or audio.info(path).seconds == 0)
+    except (OSError, SoundError):
+        empty = False
+    return EMPTY if empty else UNREADABLE
+
+
+# Judging --------------------------------------------------------------------------------------------------------------
+
+
+def _named(table: ClipTable, row: int) -> str:
+    """A clip as an example shows it: its path, and the stretch where it is not the whole file."""
+    clip = table.clip(row)
+    inside = os.path.isabs(clip.path) and clip.path.startswith(os.getcwd() + os.sep)
+    path = os.path.relpath(clip.path) if inside else clip.path
+    return path if clip.start == 0 and clip.stop is None else f"{path} from {clip.start:g} s"
+
+
+def _unusable(table: ClipTable, sounds: _Looked) -> Iterator[Check]:
+    for name, bit in (("missing", MISSING), ("unreadable", UNREADABLE), ("empty", EMPTY)):
+        found = np.flatnonzero(sounds.state & bit)
+        examples = []
+        for number in found[:EXAMPLES].tolist():
+            reason = "" if bit == MISSING else f": {sounds.reasons.get(number, '')}".rstrip(": ")
+            examples.append(_named(table, sounds.rows[number]) + reason)
+        yield Check(name, len(found), tuple(examples), fatal=True)
+
+
+def _odd(table: ClipTable, sounds: _Looked, settings: Audio) -> Iterator[Check]:
+    usable = (sounds.state & UNUSABLE) == 0
+    seconds, rates = sounds.seconds, sounds.rates
+    # A sound of exactly a window may come out a sample short of it.
+    short = seconds < settings.window - 1 / settings.rate
+    for name, found in (
+        ("silent", sounds.state & SILENT > 0),
+        ("clipped", sounds.state & CLIPPED > 0),
+        (f"shorter than {SHORTEST * 1000:g} ms", usable & (seconds < SHORTEST)),
+        (f"shorter than the window, {settings.window:g} s", usable & short),
+    ):
+        yield _check(name, found, lambda number: f"{_named(table, sounds.rows[number])} ({seconds[number]:.3g} s)")
+
+    def told(number: int) -> str:
+        return f"{_named(table, int(sounds.rows[number]))} ({rates[number]} Hz)"
+
+    common = Counter(rates[usable].tolist()).most_common(1)
+    usual = common[0][0] if common else settings.rate
+    yield _check(f"another rate than most, {usual} Hz", usable & (rates != usual), told)
+    yield _check(f"a lower rate than audio.rate, {settings.rate} Hz", usable & (rates < settings.rate), told)
+
+
+def _check(name: str, found: npt.NDArray[np.bool_], tell: Callable[[int], str]) -> Check:
+    numbers = np.flatnonzero(found)
+    return Check(name, len(numbers), tuple(tell(number) for number in numbers[:EXAMPLES].tolist()))
+
+
+def _twice(table: ClipTable, sounds: _Looked, result: SplitResult) -> Iterator[Check]:
+    """Sounds whose samples are those of an earlier one, and what that may spoil."""
+    heard = np.flatnonzero(sounds.digests.any(axis=1))
+    _, first, same = np.unique(sounds.digests[heard], axis=0, return_index=True, return_inverse=True)
+    earlier = heard[first][same.reshape(-1)]
+    later, earlier = heard[heard != earlier], earlier[heard != earlier]
+    pairs = sounds.rows[np.stack([earlier, later], axis=1)]
+    parts = result.part[pairs]
+    purged = (parts == PARTS.index("purged")).any(axis=1)
+    labels = [table.labels(one) != table.labels(other) for one, other in pairs]
+    for name, found in (
+        ("the same sound as another", np.ones(len(pairs), dtype=bool)),
+        ("the same, in another part", (parts[:, 0] != parts[:, 1]) & ~purged),
+        ("the same, with another label", np.array(labels, dtype=bool)),
+    ):
+        yield _check(name, found, lambda number: " = ".join(_named(table, row) for row in pairs[number].tolist()))
+
+
+def _balance(table: ClipTable, result: SplitResult) -> dict[str, dict[str, int]]:
+    parts = np.repeat(result.part, np.diff(table.label_offsets)).astype(np.int64)
+    places = table.label_values * len(PARTS) + parts
+    counts = np.bincount(places, minlength=len(table.classes) * len(PARTS)).reshape(-1, len(PARTS)).tolist()
+    return {name: dict(zip(PARTS, row, strict=True)) for name, row in zip(table.classes, counts, strict=True)}
+
+
+def _classes(table: ClipTable, result: SplitResult) -> Iterable[Check]:
+    missing: Sequence[tuple[str, tuple[str, ...]]] = (
+        ("classes without a training clip", result.classes_without_train),
+        ("classes without a test clip", result.classes_without_test),
+    )
+    yield from (Check(name, len(classes), classes[:EXAMPLES]) for name, classes in missing)
+    counts = np.bincount(table.label_values, minlength=len(table.classes))
+    least, most = (f"{table.classes[code]}: {counts[code]}" for code in (counts.argmin(), counts.argmax()))
+    ends = (least, most) if counts.min() < counts.max() else (f"each: {counts.min()}",)
+    yield Check("classes, the smallest and the largest", len(table.classes), ends)

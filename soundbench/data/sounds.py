@@ -1,0 +1,183 @@
+"""The different sounds that a clip table is made of, what each is known by, and how it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Generator
+from typing import Any, Literal, TypeVar
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from soundbench import audio
+from soundbench.data.clips import ClipTable
+from soundbench.errors import BrokenPlugin, DataError, SoundError
+from soundbench.machine import cores
+from soundbench.data.threads import in_threads
+
+__all__ = ["Sounds"]
+
+Result = TypeVar("Result")
+
+# What is read is a function of a key that begins with this: a change of how it is read is a change of this.
+VERSION = f"soundbench 1, {audio.VERSIONS}"
+
+
+@attrs.frozen(eq=False)
+class Sounds:
+    """The different (path, start, stop) of a table, sorted; and their samples at one rate.
+
+    Attributes:
+        table: the clips.
+        dataset: where they are from; where it has `read`, it gives the sound itself, and is asked by one thread alone.
+        rate: samples a second to give.
+        trim: decibels below their loudest frame that their ends are trimmed at, or `off`.
+        key: changes with whatever the samples depend on: a file's path, size and time of change, or what the dataset
+            says by its `fingerprint`; the stretches; the rate; the trimming; the libraries.
+        of_rows: which sound each row of the table is, `(N,)` int32.
+        rows: the first row of the table that holds each sound, `(M,)`.
+    """
+
+    table: ClipTable
+    dataset: Any
+    rate: int
+    trim: float | Literal["off"]
+    key: str
+    of_rows: NDArray[np.int32]
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, table: ClipTable, dataset: Any, rate: int, trim: float | Literal["off"] = "off") -> Sounds:
+        """The sounds of a table.
+
+        Raises:
+            BrokenPlugin: the dataset reads its sound itself, but has no fingerprint.
+        """
+        codes: dict[str, int] = {}
+        paths = np.fromiter((codes.setdefault(str(path), len(codes)) for path in table.paths), np.int32, len(table))
+        names = sorted(codes)
+        ranks = np.empty(len(names), dtype=np.int32)
+        ranks[[codes[name] for name in names]] = np.arange(len(names))
+        columns: list[NDArray[Any]] = [
+            ranks[paths],
+            table.starts,
+            np.nan_to_num(table.stops, nan=math.inf, posinf=math.inf),
+        ]
+        order = np.lexsort(columns[::-1])
+        columns = [column[order] for column in columns]
+        new = np.ones(len(table), dtype=bool)
+        new[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
+        of_rows = np.empty(len(table), dtype=np.int32)
+        of_rows[order] = np.cumsum(new) - 1
+        trimmed = "" if trim == "off" else f", trimmed {float(trim)} dB"
+        made = f"{VERSION}, {rate} Hz{trimmed}, {_fingerprint(dataset)}\n"
+        digest = hashlib.blake2b(made.encode(), digest_size=12)
+        for name in names:
+            known = name if hasattr(dataset, "read") else _identity(name)
+            digest.update(known.encode("utf-8", "surrogateescape") + b"\n")
+        for column in columns:
+            digest.update(column[new].tobytes())
+        return cls(table, dataset, rate, trim, digest.hexdigest(), of_rows, order[new])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def of_files(self) -> bool:
+        """Whether the sounds are files, which any thread may read."""
+        return not hasattr(self.dataset, "read")
+
+    def path(self, number: int) -> str:
+        """What a sound is called."""
+        return str(self.table.paths[int(self.rows[number])])
+
+    def expected_bytes(self) -> int:
+        """About how much the samples will take on disk; a sound whose length nothing tells counts as none."""
+        return sum(round(2 * self.rate * self._seconds(number)) for number in range(len(self)))
+
+    def _seconds(self, number: int) -> float:
+        """How long a sound is, by its table or its header."""
+        row = int(self.rows[number])
+        start, stop = float(self.table.starts[row]), float(self.table.stops[row])
+        if math.isnan(stop) and self.of_files:
+            try:
+                stop = audio.info(self.path(number)).seconds
+            except SoundError:
+                return 0.0
+        return max(0.0, stop - start) if math.isfinite(stop) else 0.0
+
+    def each(self, work: Callable[[int], Result], workers: int | None = None) -> Generator[Result, None, None]:
+        """The result of work on the number of every sound, in order, a few of them made ahead by threads.
+
+        Args:
+            work: is given a number; where the dataset reads its sound itself, by this thread alone.
+            workers: threads; None for one a core.
+        """
+        numbers = range(len(self))
+        if self.of_files:
+            yield from in_threads(work, numbers, workers or cores())
+        else:
+            yield from map(work, numbers)
+
+    def load(self, number: int) -> NDArray[np.float32]:
+        """The samples of a sound, `(S,)`, never none: at the rate, trimmed.
+
+        Raises:
+            SoundError: it cannot be read.
+        """
+        samples, rate = self.native(number)
+        return audio.trim(audio.resample(samples, rate, self.rate), self.rate, self.trim)
+
+    def native(self, number: int) -> tuple[NDArray[np.float32], int]:
+        """The samples of a whole sound, `(S,)`, never none, always finite; and the rate that they came with.
+
+        Raises:
+            SoundError: it cannot be read, or not be resampled to the rate.
+        """
+        row = int(self.rows[number])
+        if not self.of_files:
+            return self._ask(row)
+        stop = float(self.table.stops[row])
+        return audio.decode_for(
+            self.path(number), self.rate, float(self.table.starts[row]), None if math.isnan(stop) else stop
+        )
+
+    def _ask(self, row: int) -> tuple[NDArray[np.float32], int]:
+        """What the dataset reads, looked at as closely as a file."""
+        clip = self.table.clip(row)
+        try:
+            samples, rate = self.dataset.read(clip)
+        except SoundError:
+            raise
+        except (OSError, DataError) as error:
+            raise SoundError(clip.path, str(error)) from error
+        samples = np.asarray(samples, dtype=np.float32)
+        if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
+            found = "NaN or infinite samples" if samples.ndim == 1 and len(samples) else f"the shape {samples.shape}"
+            raise SoundError(clip.path, f"its dataset gives {found}; wanted: finite samples (S,), one at least")
+        return samples, int(rate)
+
+
+def _fingerprint(dataset: Any) -> str:
+    if not hasattr(dataset, "read"):
+        return "files"
+    try:
+        return str(dataset.fingerprint)
+    except AttributeError:
+        raise BrokenPlugin(
+            f"dataset {type(dataset).__name__}: it has read(clip), so it needs the property fingerprint, which changes "
+            "whenever what is read does"
+        ) from None
+
+
+def _identity(path: str) -> str:
+    """What tells a file from the one that it becomes when it is changed."""
+    absolute = os.path.abspath(path)
+    try:
+        found = os.stat(path)
+    except OSError:
+        return f"{absolute}\0missing"
+    return f"{absolute}\0{found.st_size}\0{found.st_mtime_ns}"

@@ -1,0 +1,272 @@
+"""The sounds of a clip table, decoded, mixed down and resampled once, and kept on disk.
+
+A store is a folder in the cache folder, called by the key of its sounds (`sounds.py`); `samples.py` says what is in it.
+It is made beside its place and renamed into it, by one process that holds the key's lock, while others that want the
+same one wait for it. Nobody else makes a `tmp-<pid>-<key>`, so one whose lock is free was left by a process that was
+killed, and goes when the next store is made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import filelock
+import numpy as np
+
+from soundbench import audio
+from soundbench.data.clips import ClipTable
+from soundbench.errors import DataError, SoundError
+from soundbench.files import room
+from soundbench.data.samples import AUDIO, Index, Quantized, Store, finish, quantize, read_meta
+from soundbench.data.sounds import Sounds
+from soundbench.terminal import PATIENCE, Throttle
+from soundbench.messages import megabytes
+
+__all__ = ["Store", "cache_folder", "open_store", "quantize"]
+
+# How many of the sounds that cannot be read a message lists.
+LISTED = 10
+FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
+ELSEWHERE = "set SOUNDBENCH_CACHE to another folder, or use --no-cache"
+
+Say = Callable[[str], None]
+
+
+def cache_folder() -> Path:
+    """Where stores are kept: $SOUNDBENCH_CACHE, or else `soundbench` in the user's cache folder."""
+    if chosen := os.environ.get("SOUNDBENCH_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "soundbench"
+
+
+def open_store(
+    table: ClipTable,
+    dataset: Any,
+    rate: int,
+    folder: Path | None = None,
+    on_error: Literal["fail", "skip"] = "fail",
+    say: Say = print,
+    workers: int | None = None,
+    trim: float | Literal["off"] = "off",
+) -> Store:
+    """The store of a table's sounds: the one that is there, or a new one.
+
+    Args:
+        table: the clips.
+        dataset: where they are from; where it has `read`, it gives the sound.
+        rate: samples a second to keep.
+        folder: where stores are kept; None for `cache_folder()`.
+        on_error: whether a sound that cannot be read is an error, or recorded in `errors`.
+        say: is given a line now and then.
+        workers: threads that decode; None for one a core.
+        trim: decibels below its loudest frame that a sound's ends are trimmed at, or `off`.
+
+    Raises:
+        DataError: sounds that cannot be read, the first of them listed; or a folder that cannot be written.
+    """
+    sounds = Sounds.of(table, dataset, rate, trim)
+    root = (folder or cache_folder()).absolute()
+    place = root / sounds.key
+    store = Store(place, sounds.of_rows)
+    with _telling(root):
+        if _is_good(place, sounds, say):
+            say(f"sound: {_count(len(sounds))} in {place}, {megabytes(store.size_bytes)}")
+        else:
+            with _locked(root, sounds.key, say):
+                if not _is_good(place, sounds, lambda _: None):
+                    _sweep(root, sounds.key)
+                    _make(root, sounds, say, workers)
+    _refuse(sounds, Index.read(place).errors, on_error, say)
+    return store
+
+
+def _is_good(place: Path, sounds: Sounds, say: Say) -> bool:
+    """Whether a store is there, whole, and what could not be read then cannot be read now."""
+    if not place.exists():
+        return False
+    try:
+        meta = read_meta(place)
+    except ValueError as error:
+        say(f"sound: {place} is damaged ({error}) and is made again")
+        return False
+    if not meta["unreadable"]:
+        return True
+    for number in Index.read(place).errors:
+        if not isinstance(_read(sounds, number), SoundError):
+            say(f"sound: {sounds.path(number)} can be read now, so {place} is made again")
+            return False
+    return True
+
+
+def _refuse(sounds: Sounds, errors: Mapping[int, str], on_error: str, say: Say) -> None:
+    """Say which sounds cannot be read, as an error unless they may be skipped."""
+    if not errors:
+        return
+    counted = f"{len(errors)} of {_count(len(sounds))} cannot be read"
+    if on_error == "skip" and len(errors) < len(sounds):
+        say(f"sound: {counted}; left out")
+        return
+    listed = [f"  {sounds.path(number)}: {errors[number]}" for number in list(errors)[:LISTED]]
+    if len(errors) > LISTED:
+        listed.append(f"  ... and {len(errors) - LISTED} more")
+    remedy = "mend or remove them"
+    if len(errors) < len(sounds):
+        remedy += ', or leave them out with audio.on_error = "skip"'
+    raise DataError("\n".join([f"{counted}:", *listed, remedy]))
+
+
+# Making ---------------------------------------------------------------------------------------------------------------
+
+
+@attrs.define
+class _Progress:
+    """How far a store is: sounds done of all, and their samples."""
+
+    total: int
+    done: int = 0
+    samples: int = 0
+    began: float = attrs.field(factory=time.monotonic)
+    throttle: Throttle = attrs.field(factory=Throttle)
+
+    def add(self, samples: int, say: Say) -> None:
+        self.done, self.samples = self.done + 1, self.samples + samples
+        if self.throttle.due(PATIENCE):
+            say(f"sound: {self.done:,} of {self.total:,} read")
+
+
+def _make(root: Path, sounds: Sounds, say: Say, workers: int | None) -> None:
+    """Fill a folder beside the store's place, and move it there."""
+    place, beside = root / sounds.key, root / f"tmp-{os.getpid()}-{sounds.key}"
+    progress = _Progress(len(sounds))
+    say(f"sound: reading {_count(len(sounds))} into {place}")
+    _refuse_full(root, sounds.expected_bytes())
+    try:
+        beside.mkdir()
+        index, digest = _fill(beside, sounds, progress, say, workers)
+        meta = {"rate": sounds.rate, "digest": digest, "libraries": audio.VERSIONS}
+        finish(beside, index, meta)
+        _sync(beside)
+        if place.exists():
+            place.rename(root / f"tmp-{os.getpid()}-old-{sounds.key}")
+        beside.rename(place)
+        _sync(root)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        needed = megabytes(2 * progress.samples * progress.total // max(progress.done, 1))
+        raise DataError(
+            f"{root}: the disk is full: the sound needs about {needed} here; free as much, {ELSEWHERE}"
+        ) from error
+    finally:
+        for name in (beside, root / f"tmp-{os.getpid()}-old-{sounds.key}"):
+            shutil.rmtree(name, ignore_errors=True)
+    seconds, took = progress.samples / sounds.rate, time.monotonic() - progress.began
+    say(f"sound: {seconds:,.0f} s of sound read in {took:.0f} s, {megabytes(2 * progress.samples)}")
+
+
+def _refuse_full(root: Path, needed: int) -> None:
+    """Say before anything is read that it will not fit."""
+    if needed > (free := room(root)):
+        raise DataError(
+            f"{root}: {megabytes(free)} are free and the sound needs about {megabytes(needed)} here; "
+            f"free as much, {ELSEWHERE}"
+        )
+
+
+def _fill(folder: Path, sounds: Sounds, progress: _Progress, say: Say, workers: int | None) -> tuple[Index, str]:
+    """Write the samples of all sounds; their index and digest."""
+    lengths = np.zeros(len(sounds), dtype=np.int64)
+    scales = np.ones(len(sounds), dtype=np.float32)
+    errors: dict[int, str] = {}
+    digest = hashlib.blake2b(digest_size=16)
+    stream = sounds.each(partial(_read, sounds), workers)
+    with open(folder / AUDIO, "wb") as file, contextlib.closing(stream):
+        for number, sound in enumerate(stream):
+            if isinstance(sound, SoundError):
+                errors[number] = sound.reason
+                progress.add(0, say)
+                continue
+            samples, scales[number] = sound
+            lengths[number] = len(samples)
+            progress.add(len(samples), say)
+            file.write(samples.data)
+            digest.update(samples.data)
+        file.flush()
+        os.fsync(file.fileno())
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    for column in (offsets, scales):
+        digest.update(column.data)
+    return Index(offsets, scales, errors), digest.hexdigest()
+
+
+def _read(sounds: Sounds, number: int) -> Quantized | SoundError:
+    try:
+        return quantize(sounds.load(number))
+    except SoundError as error:
+        return error
+
+
+# The cache folder -----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _telling(root: Path) -> Iterator[None]:
+    """What keeps the cache folder from being used, in one line."""
+    try:
+        yield
+    except BrokenPipeError:  # whoever `say` told does not listen any more
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{root}: the cache folder cannot be used ({reason}); {ELSEWHERE}") from error
+
+
+@contextlib.contextmanager
+def _locked(root: Path, key: str, say: Say) -> Iterator[None]:
+    """While no other process makes the store of that key."""
+    root.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(root / f"{key}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        say(f"sound: waiting for another process that reads it into {root / key}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _sweep(root: Path, key: str) -> None:
+    """Remove what killed processes left behind; the lock of `key` is held."""
+    for left in root.glob("tmp-*"):
+        owner = left.name.rpartition("-")[2]
+        lock = filelock.FileLock(root / f"{owner}.lock")
+        with contextlib.suppress(filelock.Timeout), contextlib.ExitStack() as stack:
+            if owner != key:
+                stack.enter_context(lock.acquire(timeout=0))
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    """Make what was renamed in a folder survive a power cut, where the system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _count(sounds: int) -> str:
+    return f"{sounds:,} sound{'s' * (sounds != 1)}"

@@ -1,0 +1,1 @@
+"""A trained model at work: classifier, predictions, events, formats, many files, streams, evaluation."""

@@ -1,0 +1,332 @@
+"""A run's model judged once more: on its own test set, or on any other labelled sound."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from soundbench.model import assembly
+from soundbench.report import pages, run_directory
+from soundbench.training import checkpoints
+from soundbench import recipe as recipes
+from soundbench.report.assessment import assess
+from soundbench.inference.classifier import Classifier, load
+from soundbench.data.clips import ClipTable
+from soundbench.contracts import Clip, Dataset
+from soundbench.training.environment import fingerprint
+from soundbench.errors import CallError, DataError, RunError
+from soundbench.training.log import Log, Say, to_stderr
+from soundbench.recipe import Part, Recipe
+from soundbench.report.protocol import skipped
+from soundbench.report.run_directory import RunDirectory
+from soundbench.model.scoring import ClipScores, score_clips
+from soundbench.data.shared_store import sound_store
+from soundbench.data.splits import split
+
+__all__ = ["evaluate"]
+
+EVALUATIONS = "evaluations"
+"""The folder inside a run directory that evaluations go to."""
+
+Rows = NDArray[np.int64]
+
+
+@attrs.frozen
+class _Sound:
+    """What is to be judged.
+
+    Attributes:
+        name: what the evaluation is called after.
+        told: which clips these are, for the protocol.
+        recipe: whose dataset, split and `on_error` count.
+        dataset: made.
+        table: its clips, under the model's classes.
+        rows: those to judge.
+        part: the part of each clip where it is the run's own data, `(N,)`.
+    """
+
+    name: str
+    told: str
+    recipe: Recipe
+    dataset: Dataset
+    table: ClipTable
+    rows: Rows
+    part: NDArray[np.int8] | None = None
+
+
+def evaluate(
+    run: str | Path,
+    dataset: str | Path | Recipe | None = None,
+    *,
+    checkpoint: str | Path = "best",
+    out: Path | None = None,
+    device: str = "auto",
+    trust_code: bool = False,
+    cache: Path | bool = True,
+    say: Say = to_stderr,
+) -> RunDirectory:
+    """Judge labelled sound with a run's model, and write a report of it as a run's.
+
+    Args:
+        run: the run directory; or a model folder alone, which needs `dataset` and `out`.
+        dataset: a recipe, whose test set is judged; a manifest or a folder of class folders, all of which is judged;
+            None for the run's own test set.
+        checkpoint: `best`, `last`, or a file of the run's `checkpoints/`.
+        out: the folder for the report; by default a new one under the run's `evaluations/`.
+        device: where to judge: `auto`, `cpu`, `cuda` or `cuda:N`.
+        trust_code: whether code that the run carries (`use = "./mine.py:Net"`) may be executed.
+        cache: the folder of decoded sound; True for the user's own, False for one that goes afterwards.
+        say: what is told of the work; by default lines on standard error.
+
+    Returns:
+        The folder, with `report.md`, `report.json`, `predictions.csv`, `confusion.csv` and figures in it.
+
+    Raises:
+        CallError: labels that the model does not know, a dataset that is not there, or none for a model alone.
+        SoundbenchError: a run, checkpoint or sound that cannot be used.
+    """
+    began, log = time.monotonic(), Log(say)
+    directory = _opened(Path(run), dataset is not None, out is not None)
+    classifier = load(directory.path, device=device, trust_code=trust_code)
+    recipe = _recipe(directory, dataset, classifier, trust_code)
+    notes = _fill(classifier, directory, checkpoint, log)
+    sound = _own(recipe, classifier) if dataset is None else _other(dataset, recipe, classifier)
+    folder = RunDirectory.create(out) if out else RunDirectory.new(directory.path / EVALUATIONS, sound.name)
+    log.directory = folder
+    log(f"evaluation: {folder.path}")
+    on_error = sound.recipe.audio.on_error
+    with sound_store(sound.table, sound.dataset, recipe.audio, cache, log, on_error) as store:
+        rows = sound.rows[store.lengths[sound.rows] > 0]
+        if not len(rows):
+            raise DataError("no clip is left to judge: none can be read")
+        if sound.part is not None:
+            _refuse_changed(directory, fingerprint(sound.table, sound.part, store.lengths))
+        judged = score_clips(classifier.scorer, store, sound.table, rows, classifier.grid, recipe.train.batch)
+        found = {
+            "name": f"{recipe.name}, judged on {sound.name}",
+            "protocol": _protocol(directory, recipe, sound, checkpoint, notes),
+            **_figures(directory, recipe, sound.table, judged, classifier.thresholds),
+            "skipped": skipped(sound.table, store),
+            "device": str(classifier.scorer.machine.device),
+            "precision": "fp32",
+            "seconds": round(time.monotonic() - began, 1),
+            "command": _command(directory, dataset, checkpoint, trust_code),
+        }
+    if directory.report_json.exists():
+        own = run_directory.read_json(directory.report_json)
+        found["own"] = {name: own[name] for name in ("metrics", "clips", "groups")}
+    run_directory.write_predictions(folder, sound.table, judged.index, judged.scores)
+    pages.write(folder, found)
+    log(pages.summary(found))
+    return folder
+
+
+# The model ------------------------------------------------------------------------------------------------------------
+
+
+def _opened(path: Path, dataset: bool, out: bool) -> RunDirectory:
+    """The run; or a model folder alone, as a run directory that lacks all but its path."""
+    if not (path / "model.toml").exists():
+        return RunDirectory.open(path)
+    if not dataset:
+        raise CallError(f"{path}: a model alone has no test set of its own: give labelled sound with --dataset")
+    if not out:
+        raise CallError(f"{path}: a model alone has no place for reports: give a folder with --out")
+    return RunDirectory(path)
+
+
+def _recipe(run: RunDirectory, dataset: str | Path | Recipe | None, classifier: Classifier, trust_code: bool) -> Recipe:
+    """The run's recipe; of a model alone, one that hears the sound as the model does."""
+    if run.recipe.exists() or dataset is None:
+        return recipes.read(run.recipe, trust_code=trust_code)
+    source = str(run.path / "model.toml")
+    tables = checkpoints.read_model_tables(run.path)
+    model = recipes.read_model(tables, base=run.path, trust_code=trust_code, source=source)
+    heard = {name: getattr(model, name) for name in ("audio", "featurizer", "backbone", "pooling", "head", "loss")}
+    part = _given(dataset).dataset if _is_recipe(dataset) else _part(Path(str(dataset)), classifier)
+    return Recipe(name=run.path.resolve().name, source=source, dataset=part, **heard)
+
+
+def _fill(classifier: Classifier, run: RunDirectory, checkpoint: str | Path, say: Say) -> list[str]:
+    """Fill the network with a checkpoint's weights; the best ones are there already. Gives notes for the protocol."""
+    if checkpoint == "best":
+        return []
+    state = checkpoints.latest(run.checkpoints, say) if checkpoint == "last" else checkpoints.load(Path(checkpoint))
+    if state is None:
+        raise RunError(f"{run.checkpoints}: there is no checkpoint")
+    try:
+        classifier.network.load_state_dict(state["average"] or state["network"])
+    except RuntimeError as error:
+        text = " ".join(str(error).split())
+        raise RunError(f"{checkpoint}: the checkpoint does not fit the run's model: {text}") from None
+    chosen = [f"the checkpoint after step {state['step']}, which validation did not choose"]
+    if classifier.thresholds is not None:
+        chosen.append("thresholds are those of the best epoch")
+    return chosen
+
+
+# The sound ------------------------------------------------------------------------------------------------------------
+
+
+def _own(recipe: Recipe, classifier: Classifier) -> _Sound:
+    """The run's own test set."""
+    dataset = assembly.make_dataset(recipe)
+    table = ClipTable.of(dataset)
+    if table.classes != classifier.classes:
+        raise RunError(f"{recipe.source}: the classes of the data have changed since the run began")
+    cut = split(table, recipe.split, recipe.train.seed, recipe.source)
+    told = "the run's own test set, once more"
+    return _Sound("own-test-set", told, recipe, dataset, table, cut.rows("test"), cut.part)
+
+
+def _other(given: str | Path | Recipe, own: Recipe, classifier: Classifier) -> _Sound:
+    """The test set of a recipe, or all clips of a manifest or folder, under the model's classes."""
+    if _is_recipe(given):
+        recipe = _given(given)
+        name, told = recipe.name, "the test set of the recipe's split"
+        dataset = assembly.make_dataset(recipe)
+        table = ClipTable.of(dataset)
+        rows = split(table, recipe.split, recipe.train.seed, recipe.source).rows("test")
+    else:
+        path = Path(str(given))
+        recipe = own.with_tables(dataset=_part(path, classifier), source=str(path))
+        name, told = path.stem, "every clip"
+        dataset = assembly.make_dataset(recipe)
+        table = ClipTable.of(dataset)
+        rows = np.arange(len(table))
+    chosen = ClipTable.of(_Chosen(classifier, table, rows))
+    return _Sound(name, told, recipe, dataset, chosen, np.arange(len(chosen)))
+
+
+def _is_recipe(given: str | Path | Recipe) -> bool:
+    return isinstance(given, Recipe) or Path(given).suffix == ".toml"
+
+
+def _given(given: str | Path | Recipe) -> Recipe:
+    return given if isinstance(given, Recipe) else recipes.read(given)
+
+
+def _part(path: Path, classifier: Classifier) -> Part:
+    """The dataset of a manifest or a folder."""
+    if not path.exists():
+        raise CallError(f"{path}: there is no such recipe, manifest or folder")
+    return recipes.dataset_of(path, classifier.thresholds is not None)
+
+
+class _Chosen:
+    """Some clips of a table, under a model's classes.
+
+    Raises:
+        CallError: a label that the model does not know, or several labels for a model of one.
+    """
+
+    def __init__(self, classifier: Classifier, table: ClipTable, rows: Rows) -> None:
+        self.classes, self.multilabel = classifier.classes, classifier.thresholds is not None
+        self.table, self.rows = table, rows
+        if table.multilabel and not self.multilabel:
+            raise CallError("the dataset is multilabel, but the model gives each sound one class")
+        counts = zip(table.classes, table.class_counts(rows).tolist(), strict=True)
+        unknown = [f"{name!r} ({count})" for name, count in counts if count and name not in self.classes]
+        if unknown:
+            raise CallError(
+                f"labels that the model does not know, with their clips: {', '.join(unknown)}; "
+                f"it knows: {', '.join(self.classes)}"
+            )
+
+    def clips(self) -> Iterator[Clip]:
+        return (self.table.clip(int(row)) for row in self.rows)
+
+
+def _refuse_changed(run: RunDirectory, data: str) -> None:
+    if run_directory.read_json(run.environment)["data"] != data:
+        raise RunError(
+            f"{run.path}: the data has changed since the run began, and with it the test set; "
+            f"--dataset {run.recipe} judges what it is now"
+        )
+
+
+# The report -----------------------------------------------------------------------------------------------------------
+
+
+def _figures(
+    run: RunDirectory, recipe: Recipe, table: ClipTable, judged: ClipScores, thresholds: Sequence[float] | None
+) -> dict[str, Any]:
+    """What is said of the scored clips; of one label a clip, also the counts that the baseline is made of."""
+    rows, prior = judged.index, _prior(run, table) if thresholds is None else None
+    figures = assess(
+        judged.scores,
+        table.targets(rows),
+        table.group_codes[rows],
+        table.classes,
+        prior=prior,
+        thresholds=thresholds,
+        seed=recipe.train.seed,
+    )
+    return figures if thresholds is not None else {**figures, "prior": prior or table.class_counts(rows).tolist()}
+
+
+def _prior(run: RunDirectory, table: ClipTable) -> list[int] | None:
+    """How many training clips of the run each class has.
+
+    None of a model alone: its baseline is the commonest class of the clips themselves, which no guess can beat.
+    """
+    trained = [row["labels"] for row in _learnt(run) if row["part"] == "train"]
+    return [trained.count(name) for name in table.classes] if trained else None
+
+
+def _protocol(
+    run: RunDirectory, recipe: Recipe, sound: _Sound, checkpoint: str | Path, notes: list[str]
+) -> dict[str, Any]:
+    """What the figures are comparable within."""
+    own = sound.part is not None
+    if not own:
+        notes = ["this is another protocol than the run's own: its numbers are of other sound", *notes]
+        learnt = {row["path"] for row in _learnt(run)}
+        known = sum(path in learnt for path in sound.table.paths)
+        if not run.clips.exists():
+            notes.append("what the model was trained on is not known")
+        elif known and _named_alike(sound.dataset, recipe):
+            notes.append(f"{known} of the clips are of files that the run was trained or validated on")
+    tables = recipe.tables()
+    return {
+        "model": str(run.path),
+        "checkpoint": str(checkpoint),
+        "judged": sound.told,
+        "dataset": sound.recipe.tables()["dataset"],
+        **({"split": sound.recipe.tables()["split"]} if sound.told != "every clip" else {}),
+        **({} if own or not run.clips.exists() else {"trained_on": tables["dataset"]}),
+        "classes": len(sound.table.classes),
+        "seed": recipe.train.seed,
+        "audio": tables["audio"],
+        "notes": notes,
+    }
+
+
+def _learnt(run: RunDirectory) -> list[dict[str, str]]:
+    """The clips that a run was trained and validated on; none are known of a model alone."""
+    if not run.clips.exists():
+        return []
+    return [row for row in run_directory.read_rows(run.clips) if row["part"] in ("train", "validation")]
+
+
+def _named_alike(dataset: Dataset, recipe: Recipe) -> bool:
+    """Whether equal paths are the same sound as in a run's data: where they are no files, only its own dataset says."""
+    if not hasattr(dataset, "read"):
+        return True
+    ours, theirs = (getattr(one, "fingerprint", None) for one in (assembly.make_dataset(recipe), dataset))
+    return ours == theirs
+
+
+def _command(run: RunDirectory, dataset: str | Path | Recipe | None, checkpoint: str | Path, trust: bool) -> str:
+    """What gives these numbers again."""
+    words = ["soundbench", "evaluate", str(run.path)]
+    words += ["--dataset", dataset.source if isinstance(dataset, Recipe) else str(dataset)] if dataset else []
+    words += ["--checkpoint", str(checkpoint)] if checkpoint != "best" else []
+    return shlex.join([*words, *(["--trust-code"] if trust else [])])

@@ -1,0 +1,22 @@
+"""Labels for Audacity's label track: start, end and label in a line, tabs between them, no header."""
+
+from __future__ import annotations
+
+import attrs
+
+from soundbench.inference.formats.base import Format, Row, one_line
+
+__all__ = ["Audacity"]
+
+
+@attrs.frozen
+class Audacity(Format):
+    """A label track of one sound."""
+
+    name = "audacity"
+    timed = True
+    file_per_sound = True
+
+    def lines(self, row: Row, number: int) -> str:
+        """A line for each label to show."""
+        return "".join(f"{row.start:.6f}\t{row.end:.6f}\t{one_line(label)}\n" for label in row.labels)

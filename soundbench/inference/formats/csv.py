@@ -1,0 +1,49 @@
+"""CSV with a header (RFC 4180, but for lines that end in LF), a line a row; on request a column for each class."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+
+import attrs
+
+from soundbench.inference.formats.base import Format, Row
+
+__all__ = ["Csv"]
+
+
+@attrs.frozen
+class Csv(Format):
+    r"""Comma-separated values; several labels of a row share a cell, `|` between them and `\` before one inside."""
+
+    name = "csv"
+    suffix = ".csv"
+
+    def header(self) -> str:
+        """The names of the columns."""
+        span = [] if self.per == "clip" else ["start", "end"]
+        more = [] if self.per == "event" else ["labels", *self.classes]
+        return _joined(["path", *span, "label", "score", *more])
+
+    def lines(self, row: Row, number: int) -> str:
+        """The cells of a row."""
+        span = [] if row.start is None else [_short(row.start), _short(row.end or 0.0)]
+        cells = [row.path, *span, row.label, _short(row.score)]
+        if row.scores is not None:
+            cells += [
+                "|".join(re.sub(r"([\\|])", r"\\\1", label) for label in row.labels),
+                *(_short(row.scores[label]) for label in self.classes),
+            ]
+        return _joined(cells)
+
+
+def _joined(cells: Sequence[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()
+
+
+def _short(value: float) -> str:
+    return f"{value:.6f}".rstrip("0").rstrip(".")

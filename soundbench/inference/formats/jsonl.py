@@ -1,0 +1,33 @@
+"""JSON lines: an object a row, and one for a sound without rows."""
+
+from __future__ import annotations
+
+import json
+
+import attrs
+
+from soundbench.inference.formats.base import Format, Row
+
+__all__ = ["JsonLines"]
+
+
+@attrs.frozen
+class JsonLines(Format):
+    """A JSON object a line, in UTF-8, with numbers in full."""
+
+    name = "jsonl"
+    suffix = ".jsonl"
+
+    def lines(self, row: Row, number: int) -> str:
+        """The row as an object."""
+        values: dict[str, object] = {"path": row.path}
+        if row.start is not None:
+            values |= {"start": row.start, "end": row.end}
+        values |= {"label": row.label, "score": row.score}
+        if row.scores is not None:
+            values |= {"labels": list(row.labels), "scores": dict(row.scores)}
+        return json.dumps(values, ensure_ascii=False) + "\n"
+
+    def error(self, path: str, reason: str) -> str:
+        """An object of the path and the reason."""
+        return json.dumps({"path": path, "error": reason}, ensure_ascii=False) + "\n"

@@ -1,0 +1,25 @@
+"""A table to read: a line a row, tabs between path, span and the labels with their scores."""
+
+from __future__ import annotations
+
+import attrs
+
+from soundbench.inference.formats.base import Format, Row
+
+__all__ = ["Table"]
+
+
+@attrs.frozen
+class Table(Format):
+    """Lines of tabs, for people."""
+
+    name = "table"
+
+    def lines(self, row: Row, number: int) -> str:
+        """The path, start and end where there are such, and each label to show with its score."""
+        span = [] if row.start is None else [f"{row.start:.2f}", f"{row.end:.2f}"]
+        return "\t".join([row.path, *span, *(f"{label} {score:.4f}" for label, score in row.labels.items())]) + "\n"
+
+    def error(self, path: str, reason: str) -> str:
+        """The path and the reason, as a line of the table."""
+        return f"{path}\terror: {reason}\n"

@@ -1,0 +1,190 @@
+"""Listening: the sound of a source is judged as it comes, told, kept and acted on, until it ends or is stopped."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from soundbench import audio, files
+from soundbench.audio.capture import Source
+from soundbench.errors import CallError, SoundError
+from soundbench.inference.events import Event
+from soundbench.audio.levels import level_of
+from soundbench.signals import stoppable
+from soundbench.inference.stream import Begun, Item, Stream, hear_file
+from soundbench.messages import nearest
+
+__all__ = ["KEPT", "Keeper", "Starter", "listen", "sound_of", "summary"]
+
+Samples = NDArray[np.float32]
+
+# Seconds that a stream keeps for what is recorded of events; and of them, those before and after an event.
+KEPT, AROUND = 60.0, 1.0
+# Seconds after which a stop is noticed, at the latest, where no sound comes.
+WAIT = 0.2
+
+
+def listen(
+    stream: Stream,
+    source: Source | Path,
+    tell: Callable[[Item], None],
+    meter: Callable[[float], None],
+    keeper: Keeper | None = None,
+    starter: Starter | None = None,
+) -> None:
+    """Judge what a source brings, until it ends or Ctrl-C is pressed.
+
+    Args:
+        stream: judges.
+        source: brings sound: a device or a pipe, or a file.
+        tell: is told of each window and event.
+        meter: is told how loud it is.
+        keeper: keeps the sound of events.
+        starter: starts programs at events.
+
+    Raises:
+        SoundError: the sound cannot be read further; what came before is told.
+    """
+    whole = isinstance(source, Path)
+    error: SoundError | None = None
+    with stoppable() as stop:
+
+        def act(items: Iterator[Item]) -> None:
+            for item in items:
+                tell(item)
+                if starter and isinstance(item, Begun):
+                    starter.start(item.event)
+                if keeper and isinstance(item, Event):
+                    keeper.add(item)
+                    keeper.write(math.inf if whole else stream.seconds)
+                if whole and stop.asked:
+                    return
+
+        try:
+            if isinstance(source, Path):
+                act(hear_file(stream, source))
+            else:
+                while not stop.asked and (blocks := source.take(WAIT)) is not None:
+                    for block in blocks:
+                        mono = block.samples.mean(axis=1)
+                        stream.hear(mono, block.at, block.lost)
+                        meter(level_of(mono))
+                    act(stream.judge())
+                    if keeper:
+                        keeper.write(stream.seconds)
+        except SoundError as wrong:
+            error = wrong
+        act(stream.finish())
+        if keeper:
+            keeper.write(math.inf)
+    if error:
+        raise error
+
+
+class Starter:
+    """Starts a program at the beginning of each event of a class, without a shell.
+
+    The event is in the program's environment: `SOUNDBENCH_LABEL`, `SOUNDBENCH_SCORE`, and in seconds
+    `SOUNDBENCH_START` and `SOUNDBENCH_END`, the latter as far as it is known. What it prints goes to standard error.
+
+    Args:
+        commands: a class and a command line each.
+        classes: that there are.
+
+    Raises:
+        CallError: a class that there is not, or a program that is not there.
+    """
+
+    def __init__(self, commands: Sequence[tuple[str, str]], classes: Sequence[str]) -> None:
+        self._commands: dict[str, list[list[str]]] = {}
+        self._running: list[subprocess.Popen[bytes]] = []
+        for label, line in commands:
+            if label not in classes:
+                hint = nearest(label, classes) or ";"
+                raise CallError(f"--on: the model knows no class {label!r}{hint} known: {', '.join(classes)}")
+            try:
+                words = shlex.split(line)
+            except ValueError as error:
+                raise CallError(f"--on {label}: {line!r}: {error}") from None
+            if not words or shutil.which(words[0]) is None:
+                raise CallError(f"--on {label}: {(words or [line])[0]!r}: no such program")
+            self._commands.setdefault(label, []).append(words)
+
+    def start(self, event: Event) -> None:
+        """Start what is to be started at an event."""
+        self._running = [one for one in self._running if one.poll() is None]
+        told = {f"SOUNDBENCH_{name.upper()}": str(value) for name, value in event.to_dict().items()}
+        for words in self._commands.get(event.label, []):
+            try:
+                self._running.append(
+                    subprocess.Popen(words, env=os.environ | told, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno())
+                )
+            except OSError as error:
+                print(f"--on {event.label}: {words[0]}: {error.strerror}", file=sys.stderr)
+
+
+class Keeper:
+    """Keeps the sound of each event, from a second before it to a second after it, in a folder of class folders.
+
+    Of an event longer than a minute its end is kept.
+
+    Args:
+        folder: for the class folders.
+        sound: gives the sound between two times, in seconds, at `rate`.
+        rate: samples a second.
+    """
+
+    def __init__(self, folder: Path, sound: Callable[[float, float], Samples], rate: int) -> None:
+        with files.told(folder):  # what cannot be is told now, not at the first event
+            folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self._sound, self._rate = folder, sound, rate
+        self._due: list[Event] = []
+
+    def add(self, event: Event) -> None:
+        """An event is over."""
+        self._due.append(event)
+
+    def write(self, seconds: float) -> None:
+        """Write the events whose second after is there, when so much of the sound is."""
+        for event in [event for event in self._due if event.end + AROUND <= seconds]:
+            self._due.remove(event)
+            samples = self._sound(max(event.start - AROUND, 0), event.end + AROUND)
+            file = io.BytesIO()
+            soundfile.write(file, samples, self._rate, format="WAV", subtype="PCM_16")
+            files.write_bytes(self._place(event), file.getvalue())
+
+    def _place(self, event: Event) -> Path:
+        """A file that is not there yet."""
+        label = re.sub(r'[\x00-\x1f/\\:*?"<>|]', "_", event.label).strip(". ") or "_"
+        name = f"{datetime.now():%Y%m%d-%H%M%S}-{event.start:.2f}s"
+        numbers = ("" if number == 1 else f"-{number}" for number in range(1, 1 << 30))
+        return next(path for number in numbers if not (path := self.folder / label / f"{name}{number}.wav").exists())
+
+
+def sound_of(path: Path, rate: int) -> Callable[[float, float], Samples]:
+    """What gives a file's sound between two times."""
+    return lambda start, end: audio.load(path, rate, start, end)
+
+
+def summary(figures: Mapping[str, Any]) -> str:
+    """How a stream did, in a line."""
+    return (
+        f"{figures['seconds']:.1f} s of sound, {figures['windows']:,} windows judged, {figures['gated']:,} too quiet, "
+        f"{figures['events']:,} events, {figures['dropped']:,} samples dropped; from a window's last sample to its "
+        f"scores {1000 * figures['latency_p50']:.0f} ms (p50), {1000 * figures['latency_p95']:.0f} ms (p95); "
+        f"{figures['core']:.2f} of a core"
+    )

@@ -1,0 +1,103 @@
+"""A sound as a picture: its spectrogram, the scores of its windows over time, its events."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from soundbench.inference.events import Event
+from soundbench.report.figures import drawing, shown
+
+__all__ = ["spectrogram", "timeline_png"]
+
+# Samples of a frame, and columns of the picture at most (and half of that at least, where there are as many frames).
+FRAME, COLUMNS = 512, 2000
+# Classes that are drawn: those with the highest scores.
+SHOWN = 10
+# Decibels below the loudest that are still told apart.
+RANGE = 80
+
+
+def spectrogram(blocks: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The power of a sound in dB, `(F, T)`, in at most `COLUMNS` columns whatever its length."""
+    window = np.hanning(FRAME).astype(np.float32)
+    left = np.empty(0, np.float32)
+    columns = np.empty((0, FRAME // 2 + 1))
+    rest, each = np.empty((0, FRAME // 2 + 1)), 1  # frames that do not fill a column, and how many fill one
+    for block in blocks:
+        joined = np.concatenate([left, block])
+        count = len(joined) // FRAME
+        left = joined[count * FRAME :]
+        frames = joined[: count * FRAME].reshape(count, FRAME) * window
+        rest = np.concatenate([rest, np.abs(np.fft.rfft(frames, axis=1)) ** 2])
+        whole = len(rest) // each
+        filled = rest[: whole * each].reshape(whole, each, -1).mean(axis=1)
+        columns, rest = np.concatenate([columns, filled]), rest[whole * each :]
+        while len(columns) > COLUMNS:
+            odd = columns[len(columns) // 2 * 2 :]
+            columns = columns[: len(columns) // 2 * 2].reshape(len(columns) // 2, 2, -1).mean(axis=1)
+            rest, each = np.concatenate([np.repeat(odd, each, axis=0), rest]), 2 * each
+    if not len(columns):  # shorter than a frame
+        columns = np.abs(np.fft.rfft(np.pad(left, (0, FRAME - len(left))) * window))[None] ** 2
+    found: NDArray[np.float32] = (10 * np.log10(columns.T + 1e-10)).astype(np.float32)
+    return found
+
+
+def timeline_png(
+    power: NDArray[np.float32],
+    rate: int,
+    seconds: float,
+    times: NDArray[np.float64],
+    scores: NDArray[np.float32],
+    classes: Sequence[str],
+    events: Sequence[Event],
+    title: str,
+) -> bytes:
+    """Draw a sound.
+
+    Args:
+        power: `(F, T)`, dB.
+        rate: samples a second.
+        seconds: how long it lasts.
+        times: the middle of each window, `(N,)`.
+        scores: of each window and class, `(N, K)`.
+        classes: the K names.
+        events: what was found.
+        title: of the picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = [shown(name) for name in classes]
+    best = sorted(np.argsort(-scores.max(axis=0), kind="stable")[:SHOWN].tolist())
+    colours = {classes[code]: f"C{place}" for place, code in enumerate(best)}
+    heard = list(dict.fromkeys(event.label for event in events))
+    with drawing("".join(names) + title + "score kHz 0123456789.") as legible:
+        called = dict(zip(classes, names if legible else map(str, range(1, len(names) + 1)), strict=True))
+        ratios = [3, 3, 0.5 + 0.3 * len(heard)]
+        figure = Figure(figsize=(12, sum(ratios)), layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        top, middle, bottom = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": ratios})
+        peak, extent = float(power.max()), (0.0, seconds, 0.0, rate / 2000)
+        top.imshow(power, origin="lower", aspect="auto", extent=extent, vmin=peak - RANGE, vmax=peak)
+        top.set_title(title, parse_math=False)
+        top.set_ylabel("kHz")
+        for label, colour in colours.items():
+            marker = "o" if len(times) == 1 else ""
+            line = scores[:, classes.index(label)]
+            middle.plot(times, line, color=colour, marker=marker, linewidth=1.2, label=called[label])
+        middle.set(ylabel="score", ylim=(0, 1.02))
+        legend = middle.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+        for event in events:
+            colour = colours.get(event.label, "black")
+            bottom.barh(heard.index(event.label), event.end - event.start, left=event.start, color=colour)
+        bottom.set(xlabel="s", xlim=(0, seconds), ylim=(max(len(heard), 1) - 0.4, -0.6))
+        bottom.set_yticks(range(len(heard)), [called[label] for label in heard], parse_math=False)
+        picture = io.BytesIO()
+        canvas.print_figure(picture, format="png", dpi=110)
+    return picture.getvalue()

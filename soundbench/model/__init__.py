@@ -1,0 +1,1 @@
+"""What a model folder holds, and how it scores sound: assembly, network, windows, weights, the folder."""

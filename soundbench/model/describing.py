@@ -1,0 +1,83 @@
+"""A recipe in, what it would build out: without data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from soundbench.model import assembly
+from soundbench.errors import DataError
+from soundbench.model.network import summarize
+from soundbench.recipe import Recipe
+
+__all__ = ["as_text", "describe"]
+
+CLASSES = 10  # where the dataset cannot name its classes, for want of its files
+
+
+def describe(recipe: Recipe) -> dict[str, Any]:
+    """The network of a recipe: its layers, size, cost and reach.
+
+    Returns:
+        `name`, `recipe` (resolved tables), `classes` (a count), `classes_known` (False where the data is not there and
+        10 were assumed), `window_seconds`, `parameters`, `macs` of one window, `receptive_field` (`frames`, or None for
+        the whole clip), `shortest_input` (`samples` and `seconds`), and `layers`, each with `name`, `type`, `shape`,
+        `parameters` and `macs`.
+
+    Raises:
+        RecipeError: a mistake in the recipe.
+    """
+    made = assembly.assemble(recipe, assumed=CLASSES)
+    try:
+        known = bool(made.dataset.classes)
+    except DataError:
+        known = False
+    rate = recipe.audio.rate
+    found = summarize(made.network, recipe.audio.window_samples)
+    frames = found.receptive_frames
+    return {
+        "name": recipe.name,
+        "recipe": recipe.tables(),
+        "classes": made.classes,
+        "classes_known": known,
+        "window_seconds": recipe.audio.window,
+        "parameters": found.parameters,
+        "macs": found.macs,
+        "receptive_field": None if frames is None else {"frames": frames},
+        "shortest_input": {"samples": found.shortest_samples, "seconds": found.shortest_samples / rate},
+        "layers": [attrs.asdict(layer) for layer in found.layers],
+    }
+
+
+def as_text(found: dict[str, Any], resolved: str) -> str:
+    """What `describe` found, for a person; `resolved` is the recipe's TOML."""
+    rows = [("layer", "type", "shape", "parameters", "multiply-adds")]
+    for layer in found["layers"]:
+        indent = "  " * layer["name"].count(".")
+        shape = " x ".join(str(size) for size in layer["shape"])
+        rows.append((indent + layer["name"], layer["type"], shape, f"{layer['parameters']:,}", f"{layer['macs']:,}"))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines = [
+        "  ".join(cell.ljust(width) if column < 3 else cell.rjust(width) for column, (cell, width) in cells)
+        for cells in (list(enumerate(zip(row, widths, strict=True))) for row in rows)
+    ]
+    reach = found["receptive_field"]
+    assumed = "" if found["classes_known"] else " (assumed: the data is not there to name them)"
+    return "\n".join(
+        [
+            resolved.rstrip(),
+            "",
+            *(line.rstrip() for line in lines),
+            "",
+            f"classes          {found['classes']}{assumed}",
+            f"parameters       {found['parameters']:,}",
+            f"multiply-adds    {found['macs']:,} for a window of {found['window_seconds']:g} s",
+            f"receptive field  {'the whole clip' if reach is None else str(reach['frames']) + ' frames'}",
+            f"shortest input   {_shortest(**found['shortest_input'])}; a shorter one is extended with silence",
+        ]
+    )
+
+
+def _shortest(samples: int, seconds: float) -> str:
+    return f"{samples:,} sample{'s' * (samples != 1)} ({seconds:.4g} s)"

@@ -1,0 +1,176 @@
+"""A model of another program in, a model folder out, as if a run had made it.
+
+What the other program's files say is an importer's to read. Here the network that it describes is made, filled with its
+tensors to the last one, and written down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from soundbench.model import assembly
+from soundbench.training import checkpoints
+from soundbench import recipe as recipes
+from soundbench.contracts import Imported
+from soundbench.errors import BrokenPlugin, CallError, RecipeError, RunError, RunPlaceError, SoundbenchError
+from soundbench.files import told
+from soundbench.model.network import Network
+from soundbench.recipe.registry import Component, Registry
+from soundbench.recipe.structuring import problems_of
+
+__all__ = ["Done", "import_model"]
+
+# How far a constant that a model brings may be from the network's own, relative to the largest of it: other programs
+# computed theirs in float32 too.
+_NEAR = 1e-4
+
+# Batch norm's count of its steps is written by training alone; old programs do not keep it.
+_COUNTER = "num_batches_tracked"
+
+
+@attrs.frozen
+class Done:
+    """What an import made.
+
+    Attributes:
+        folder: the model folder; `soundbench infer` and `load` take it.
+        classes: how many.
+        parameters: numbers that were learnt.
+        notes: what the importer has to say.
+    """
+
+    folder: Path
+    classes: int
+    parameters: int
+    notes: Sequence[str]
+
+
+def import_model(
+    use: str,
+    path: str | Path,
+    out: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    registry: Registry | None = None,
+) -> Done:
+    """Make a model folder of another program's model.
+
+    Args:
+        use: the importer, by its name.
+        path: the other program's file or folder.
+        out: the folder to write, new or empty; `imported/` and the model's own name if left out.
+        options: of the importer.
+        registry: where components are found; None for what is installed.
+
+    Raises:
+        CallError: no such path, or an option that is wrong or missing.
+        RunError: a model that cannot be used, or whose tensors are not those of the network; or no place for it.
+        PluginError: the importer, or a component that it names, cannot be used.
+    """
+    registry = registry or Registry()
+    component = registry.get("importer", use)
+    path = Path(path)
+    if not path.exists():
+        raise CallError(f"{path}: there is no such file or folder")
+    imported = _read(component, path, options or {})
+    model = recipes.read_model(imported.tables, registry=registry, source=f"{path}, as {use} reads it")
+    network, _ = assembly.make_network(model, str(path))
+    _compare(path, network, imported.constants)
+    fill(path, network, imported.weights)
+    folder = _new(Path(out) if out is not None else Path("imported", imported.name))
+    checkpoints.save_model(
+        folder, recipes.model_tables(model, model.classes, model.multilabel, model.thresholds), network
+    )
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return Done(folder, len(model.classes), parameters, imported.notes)
+
+
+def _read(component: Component, path: Path, options: Mapping[str, Any]) -> Imported:
+    """What the importer makes of the path."""
+    source = f"import {component.name}"
+    values, problems = component.structure(options, "")
+    if problems:
+        raise RecipeError(source, problems)
+    try:
+        imported = component.obj(path, **values)
+    except ValueError as error:
+        problems = problems_of(error, "", [field.name for field in attrs.fields(component.options)])
+        raise RecipeError(source, problems) from error
+    except (SoundbenchError, OSError):
+        raise
+    except Exception as error:
+        what = f"importer {component.name!r} of {component.distribution or component.source}"
+        raise BrokenPlugin(f"{what} raised {type(error).__name__} on {path}: {error}") from error
+    if not isinstance(imported, Imported):
+        raise BrokenPlugin(f"importer {component.name!r} returned {type(imported).__name__}, not Imported")
+    return imported
+
+
+def _compare(path: Path, network: Network, constants: Mapping[str, Tensor]) -> None:
+    """Refuse a model whose constants are not those that the network makes itself."""
+    own = dict(network.named_buffers())
+    for name, given in constants.items():
+        if name not in own:
+            raise RunError(f"{path}: the network has no constant {name} to compare with the model's")
+        here = own[name].detach()
+        if here.shape != given.shape:
+            raise RunError(f"{path}: {name} has the shape {tuple(given.shape)}, the network's is {tuple(here.shape)}")
+        apart = float((here - given).abs().max() / here.abs().max().clamp(min=torch.finfo(here.dtype).tiny))
+        if not apart <= _NEAR:
+            raise RunError(f"{path}: {name} is not what the network has: {apart:.2g} of its largest value apart")
+
+
+def fill(path: Path, network: Network, weights: Mapping[str, Tensor]) -> None:
+    """Fill a network with tensors, each of it with one of them and none left over.
+
+    A convolution over one frame and a matrix are the same numbers: ones at the end of a shape are of no account.
+
+    Raises:
+        RunError: naming all that are missing, left over, or of another shape.
+    """
+    own = network.state_dict()
+    shared = [name for name in own if name in weights]
+    wrong = [
+        f"{name} has the shape {tuple(weights[name].shape)}, the network wants {tuple(own[name].shape)}"
+        for name in shared
+        if _shape(weights[name]) != _shape(own[name])
+    ]
+    missing = [name for name in own if name not in weights and not name.endswith(_COUNTER)]
+    over = [name for name in weights if name not in own]
+    told = [
+        *([f"{len(missing)} missing: {_few(missing)}"] if missing else []),
+        *([f"{len(over)} left over: {_few(over)}"] if over else []),
+        *([f"{len(wrong)} of another shape: {_few(wrong)}"] if wrong else []),
+    ]
+    if told:
+        raise RunError(f"{path}: its tensors are not those of the network: {'; '.join(told)}")
+    infinite = [name for name in shared if not bool(torch.isfinite(weights[name]).all())]
+    if infinite:
+        raise RunError(f"{path}: holds NaN or infinity in {_few(infinite)}")
+    network.load_state_dict({name: weights[name].reshape(own[name].shape) for name in shared}, strict=False)
+
+
+def _shape(tensor: Tensor) -> tuple[int, ...]:
+    """The shape without the ones at its end."""
+    sizes = list(tensor.shape)
+    while sizes and sizes[-1] == 1:
+        sizes.pop()
+    return tuple(sizes)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _new(folder: Path) -> Path:
+    """A folder that is new or empty."""
+    with told(folder):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RunPlaceError(f"{folder}: exists and is not empty; give another folder with --out")
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,203 @@
+"""Scoring sound with a network: validation, test, predict, infer, embed and stream all go through it.
+
+A clip's scores are the mean of its windows' scores. Scoring is in float32 whatever a run was trained in, so that a
+score depends on the clip and not on the batch that it was in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+import attrs
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from numpy.typing import NDArray
+
+from soundbench import distributed
+from soundbench.data.clips import ClipTable
+from soundbench.contracts import Batch, Loss
+from soundbench.data.batches import RawBatch, on_device, scoring_batches
+from soundbench.machine import Machine
+from soundbench.model.network import Network
+
+if TYPE_CHECKING:
+    from soundbench.data.features import Features
+    from soundbench.data.store import Store
+
+__all__ = ["ClipScores", "Grid", "Scorer", "WindowMean", "make_evaluator", "score_batches", "score_clips"]
+
+Values = NDArray[np.float32]
+
+
+@attrs.frozen
+class Grid:
+    """How a sound is cut into windows.
+
+    Attributes:
+        window: samples of a window.
+        hop: samples between the beginnings of windows.
+        trim: decibels below its loudest frame that a sound's ends are trimmed at before, or `off`; a store's are.
+    """
+
+    window: int
+    hop: int
+    trim: float | Literal["off"] = "off"
+
+
+class WindowMean:
+    """The mean of a clip's windows, added one at a time: one sum is kept, however many windows and clips there are."""
+
+    def __init__(self) -> None:
+        self._sum: NDArray[np.float64] | float = 0.0
+        self.windows = 0
+
+    def add(self, values: Values) -> None:
+        """Add a window's values, `(D,)`; sums are in float64, in the order of the windows."""
+        self._sum = self._sum + values.astype(np.float64)
+        self.windows += 1
+
+    def take(self) -> Values:
+        """The mean of the windows since the last clip, `(D,)`; what follows is the next clip's."""
+        mean = np.asarray(self._sum / self.windows, np.float32)
+        self.clear()
+        return mean
+
+    def clear(self) -> None:
+        """Forget the windows since the last clip."""
+        self._sum, self.windows = 0.0, 0
+
+
+@attrs.frozen
+class ClipScores:
+    """The scores of clips.
+
+    Attributes:
+        index: which row of the clip table each is, ascending, `(N,)`.
+        scores: of each class, `(N, K)` float32.
+        losses: of each clip, `(N,)` float32; meaningless where the clips have no labels.
+    """
+
+    index: NDArray[np.int64]
+    scores: Values
+    losses: Values
+
+
+@attrs.frozen
+class Scorer:
+    """A network on its device, ready to score batches of windows; several threads may use one.
+
+    Attributes:
+        network: on the machine's device, in evaluation mode.
+        loss: turns logits into scores.
+        machine: the device.
+        level: dB of RMS that each window is brought to, or `off`.
+    """
+
+    network: Network
+    loss: Loss
+    machine: Machine
+    level: float | Literal["off"]
+
+    def scores(self, raw: RawBatch) -> Values:
+        """The scores of each window of a batch, `(B, K)`."""
+        with torch.inference_mode():
+            found: Values = self.loss.scores(self._logits(raw)[1]).cpu().numpy()
+        return found
+
+    def embeddings(self, raw: RawBatch) -> Values:
+        """What the last layer takes of each window of a batch, `(B, D)`."""
+        with torch.inference_mode(), self.machine.exact():
+            batch = on_device(raw, self.machine.device, self.level)
+            found: Values = self.network.embed(batch.data, batch.lengths).float().cpu().numpy()
+        return found
+
+    def scores_and_losses(self, raw: RawBatch) -> tuple[NDArray[np.int64], Values, Values]:
+        """Of each window of a batch the row of the clip table, the scores and the loss: `(B,)`, `(B, K)`, `(B,)`."""
+        with torch.inference_mode():
+            batch, logits = self._logits(raw)
+            found = batch.index, self.loss.scores(logits), self.loss(logits, batch.target)
+        index, scores, losses = (part.cpu().numpy() for part in found)
+        return index, scores, losses
+
+    def _logits(self, raw: RawBatch) -> tuple[Batch, torch.Tensor]:
+        with self.machine.exact():
+            batch = on_device(raw, self.machine.device, self.level)
+            return batch, self.network(batch.data, batch.lengths).float()
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """While the network is in evaluation mode; afterwards it is in the mode that it was in."""
+        training = self.network.training
+        self.network.eval()
+        try:
+            yield
+        finally:
+            self.network.train(training)
+
+
+def make_evaluator(scorer: Scorer) -> Engine:
+    """An engine whose output of each batch is `Scorer.scores_and_losses`.
+
+    It is for one run: a second one would stop after as many batches as the first had.
+    """
+    return Engine(lambda _engine, raw: scorer.scores_and_losses(raw))
+
+
+class _Clips:
+    """The clips of an evaluator, filled in as their last window comes; the windows of a clip follow each other."""
+
+    def __init__(self, count: int, classes: int) -> None:
+        self.index = np.empty(count, np.int64)
+        self.values = np.empty((count, classes + 1), np.float32)  # the loss is the last column
+        self._done = 0
+        self._mean = WindowMean()
+
+    def add(self, engine: Engine) -> None:
+        index, scores, losses = engine.state.output
+        values = np.concatenate([scores, losses[:, None]], axis=1)
+        for row, window in zip(index.tolist(), values, strict=True):
+            if self._mean.windows and row != self.index[self._done]:
+                self.finish()
+            self.index[self._done] = row
+            self._mean.add(window)
+
+    def finish(self) -> None:
+        """The clip at hand is complete."""
+        self.values[self._done] = self._mean.take()
+        self._done += 1
+
+
+def score_batches(scorer: Scorer, batches: Iterable[RawBatch], clips: int, classes: int) -> ClipScores:
+    """Score the windows of `clips` clips in this process, those of a clip one after the other."""
+    found = _Clips(clips, classes)
+    evaluator = make_evaluator(scorer)
+    evaluator.add_event_handler(Events.ITERATION_COMPLETED, found.add)
+    with scorer.evaluating():
+        evaluator.run(batches)
+    found.finish()
+    return ClipScores(found.index, found.values[:, :-1], found.values[:, -1])
+
+
+def score_clips(
+    scorer: Scorer,
+    store: Store | Features,
+    table: ClipTable,
+    rows: NDArray[np.int64],
+    grid: Grid,
+    batch: int,
+    workers: int = 0,
+) -> ClipScores:
+    """Score clips by sound or features, shared out among the processes; each gets the whole, every clip once."""
+    own = rows[distributed.rank() :: distributed.world()]
+    mine = None
+    if len(own):
+        batches = scoring_batches(store, table, own, grid.window, grid.hop, batch, workers)
+        mine = score_batches(scorer, batches, len(own), len(table.classes))
+    parts = [part for part in distributed.gather(mine) if part is not None]
+    index = np.concatenate([part.index for part in parts])
+    ascending = np.argsort(index, kind="stable")
+    scores, losses = (np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "losses"))
+    return ClipScores(index[ascending], scores[ascending], losses[ascending])

@@ -1,0 +1,162 @@
+"""A sound, whatever form it comes in, as the windows that it is judged by; a long one little by little.
+
+Samples are rounded to 16 bits as a store's are: a sound of up to a minute by its own peak, as in a store, so that it is
+judged here as it was there; each window of a longer one by the window's peak, since the sound's is not known in time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from soundbench import audio
+from soundbench.errors import CallError, SoundError
+from soundbench.data.batches import window_grid
+from soundbench.model.scoring import Grid
+from soundbench.data.store import quantize
+
+__all__ = ["Sound", "Window", "hear", "listen", "rereadable", "windows"]
+
+Sound = str | Path | bytes | BinaryIO | NDArray[Any] | torch.Tensor
+Samples = NDArray[np.float32]
+
+# Seconds up to which a sound is held in memory as a whole.
+WHOLE = 60
+
+
+class Window(NamedTuple):
+    """A window: where it begins in the sound, in samples that the network hears; 16-bit samples and their scale."""
+
+    start: int
+    samples: NDArray[np.int16]
+    scale: float
+
+
+def listen(sound: Sound, rate: int | None, target: int) -> Iterator[Samples]:
+    """The sound at the rate `target` and in one channel, in blocks; samples in memory are one block.
+
+    Raises:
+        SoundError: it cannot be read, maybe after some blocks.
+        CallError: samples without a rate, or of a shape that is no sound.
+    """
+    if isinstance(sound, np.ndarray | torch.Tensor):
+        yield audio.resample(_mono(sound), _checked(rate), target)
+        return
+    try:
+        yield from audio.blocks(sound, target)
+    except OSError as error:  # gone, or no longer to be read, while it was
+        name = os.fspath(sound) if isinstance(sound, str | os.PathLike) else "<file>"
+        raise SoundError(name, f"cannot be read: {error.strerror or error}") from None
+
+
+def hear(sound: Sound, rate: int | None, target: int, grid: Grid) -> Samples:
+    """The whole of a sound as the network hears it, its ends trimmed as those of its training were."""
+    return audio.trim(_join(listen(sound, rate, target)), target, grid.trim)
+
+
+def rereadable(sound: Sound) -> Sound:
+    """The sound in a form that can be heard more than once."""
+    if hasattr(sound, "read") and not getattr(sound, "seekable", lambda: False)():
+        data: bytes = sound.read()
+        return data
+    return sound
+
+
+def windows(sound: Sound, rate: int | None, target: int, grid: Grid) -> Iterator[Window]:
+    """The windows of the judging grid: at k · hop while a whole one fits, and one that ends at the end."""
+    sound = rereadable(sound)
+    blocks = listen(sound, rate, target)
+    first: list[Samples] = []
+    total = 0
+    for block in blocks:
+        first.append(block)
+        total += len(block)
+        if total > max(WHOLE * target, grid.window):
+            break
+    else:
+        yield from _of_whole(_join(first), target, grid)
+        return
+    begin, end = 0, None
+    joined = chain(first, blocks)
+    del first
+    if grid.trim != "off":
+        begin, end = audio.loud(joined, target, grid.trim)
+        joined = chain(listen(sound, rate, target))
+    for start, samples in _cut(_between(joined, begin, end), grid):
+        yield Window(begin + start, *quantize(samples))
+
+
+def _of_whole(samples: Samples, rate: int, grid: Grid) -> Iterator[Window]:
+    begin, end = (0, len(samples)) if grid.trim == "off" else audio.loud([samples], rate, grid.trim)
+    whole, scale = quantize(samples[begin:end])
+    for start in window_grid(np.array([len(whole)]), grid.window, grid.hop)[1].tolist():
+        yield Window(begin + start, whole[start : start + grid.window], scale)
+
+
+def _cut(blocks: Iterable[Samples], grid: Grid) -> Iterator[tuple[int, Samples]]:
+    """`window_grid` of a sound in blocks: where each window begins, and its samples."""
+    held, at, start, last = np.empty(0, np.float32), 0, 0, -1  # held begins at sample `at`; the next window at `start`
+    for block in blocks:
+        held = np.concatenate([held, block])
+        total = at + len(held)
+        while start + grid.window <= total:
+            yield start, held[start - at : start - at + grid.window]
+            start, last = start + grid.hop, start
+        dropped = max(min(start, total - grid.window) - at, 0)
+        held, at = held[dropped:], at + dropped
+    end = max(at + len(held) - grid.window, 0)
+    if end > last:
+        yield end, held[end - at :]
+
+
+def _between(blocks: Iterable[Samples], begin: int, end: int | None) -> Iterator[Samples]:
+    """What of the blocks lies from sample `begin` to `end`."""
+    at = 0
+    for block in blocks:
+        part = block[max(begin - at, 0) : None if end is None else max(end - at, 0)]
+        at += len(block)
+        if len(part):
+            yield part
+        if end is not None and at >= end:
+            return
+
+
+def _join(parts: Iterable[Samples]) -> Samples:
+    found = list(parts)
+    return found[0] if len(found) == 1 else np.concatenate(found)
+
+
+def _checked(rate: int | None) -> int:
+    if rate is None:
+        raise CallError("samples need their rate: predict(samples, rate=16000)")
+    if not rate > 0:
+        raise CallError(f"rate: {rate} is no rate; it is samples a second")
+    return rate
+
+
+def _mono(sound: NDArray[Any] | torch.Tensor) -> NDArray[np.float32]:
+    """Samples `(S,)` or `(C, S)`, floats or integers, as one channel of floats."""
+    samples = sound.detach().cpu().numpy() if isinstance(sound, torch.Tensor) else sound
+    if samples.ndim not in {1, 2} or 0 in samples.shape:
+        raise CallError(f"samples of shape {samples.shape} are no sound; give (samples,) or (channels, samples)")
+    if samples.ndim == 2 and samples.shape[0] > samples.shape[1]:
+        raise CallError(
+            f"samples of shape {samples.shape}: more channels than samples; give (channels, samples), channels first"
+        )
+    if np.issubdtype(samples.dtype, np.integer):
+        info = np.iinfo(samples.dtype)
+        middle = 0 if info.min < 0 else (info.max + 1) // 2
+        samples = (samples.astype(np.float64) - middle) / (info.max - middle + 1)
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise CallError(f"samples of type {samples.dtype} are no sound; give floats in [-1, 1] or integers")
+    if not np.isfinite(samples).all():
+        raise CallError("samples hold NaN or infinity")
+    mixed = samples.mean(axis=0) if samples.ndim == 2 else samples
+    return np.ascontiguousarray(mixed, dtype=np.float32)

@@ -1,0 +1,250 @@
+"""(kind, name) to component: from entry points, from a file of the user's own, or given from Python.
+
+Listing reads metadata and imports nothing; a component is imported when it is asked for, checked, and kept. A plugin
+that cannot be used harms nobody who does not ask for it. Four errors are told apart: unknown, not installed, broken,
+claimed twice.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from soundbench.contracts import KINDS
+from soundbench.errors import BrokenPlugin, ClaimedTwice, Problem, UnknownPlugin
+from soundbench.recipe.entry_points import Listing, import_failure, listing_of, normal
+from soundbench.recipe.signatures import options_of
+from soundbench.recipe.source_code import defined_in, import_file, line_of
+from soundbench.recipe.structuring import structure, unfit_fields
+from soundbench.messages import nearest, show
+
+__all__ = ["Component", "Listing", "Registry", "is_file"]
+
+ALLOW = "SOUNDBENCH_PLUGINS"
+
+
+@attrs.frozen(eq=False)
+class Component:
+    """A component, imported and checked.
+
+    Attributes:
+        kind: one of `KINDS`.
+        name: the `use` that finds it again.
+        distribution: the distribution that offers it; empty for a file or a class given from Python.
+        version: that distribution's version; empty likewise.
+        obj: the class or function.
+        options: an attrs class of what a recipe may set.
+        source: the local file that holds it, if it comes from none of the installed plugins.
+    """
+
+    kind: str
+    name: str
+    distribution: str
+    version: str
+    obj: Callable[..., Any]
+    options: type
+    source: Path | None = None
+
+    def structure(self, table: Mapping[str, Any], key: str) -> tuple[dict[str, Any], list[Problem]]:
+        """A table's options, checked and every default written out; what is None is left out.
+
+        Args:
+            table: the options, without `use`.
+            key: the table's dotted path, for the problems.
+        """
+        defaults = {field.name: field.default for field in attrs.fields(self.options)}
+        unset = {name for name, value in table.items() if value is None}
+        given = {name: value for name, value in table.items() if value is not None}
+        problems = [
+            Problem(f"{key}.{name}", "cannot be None: a recipe that leaves it out gets " + show(defaults[name]))
+            for name in sorted(unset & defaults.keys())
+            if defaults[name] is not None and defaults[name] is not attrs.NOTHING
+        ]
+        written = {name: value for name, value in defaults.items() if value not in (None, attrs.NOTHING)}
+        made, faults = structure(self.options, written | given, key)
+        values: dict[str, Any] = attrs.asdict(made, recurse=False) if made is not None else {}
+        return {name: value for name, value in values.items() if value is not None}, problems + faults
+
+
+class Registry:
+    """Finds components.
+
+    Args:
+        entry_points: where to look; None for everything installed, or, where the environment variable
+            `SOUNDBENCH_PLUGINS` is set, for the distributions that it names, separated by commas.
+    """
+
+    def __init__(self, entry_points: Iterable[EntryPoint] | None = None) -> None:
+        self._given_entry_points = None if entry_points is None else list(entry_points)
+        self._loaded: dict[Listing, Component] = {}
+
+    @cached_property
+    def _listings(self) -> list[Listing]:
+        found = self._given_entry_points
+        allowed: set[str] | None = None
+        if found is None:
+            found = [entry for kind in KINDS.values() for entry in entry_points(group=kind.group)]
+            if ALLOW in os.environ:
+                allowed = {normal(name.strip()) for name in os.environ[ALLOW].split(",")}
+        groups = {kind.group: kind.name for kind in KINDS.values()}
+        listings = {listing_of(entry, groups[entry.group]) for entry in found if entry.group in groups}
+        if allowed is not None:
+            listings = {item for item in listings if normal(item.distribution) in allowed}
+        order = list(KINDS)
+        return sorted(listings, key=lambda item: (order.index(item.kind), item.name, item.distribution, item.value))
+
+    def listings(self, kind: str | None = None) -> list[Listing]:
+        """What is installed, in the order of `KINDS` and then of names."""
+        return [item for item in self._listings if kind in (None, item.kind)]
+
+    def names(self, kind: str) -> list[str]:
+        """The names of a kind."""
+        return list(dict.fromkeys(item.name for item in self.listings(kind)))
+
+    def get(self, kind: str, use: str | Callable[..., Any], base: Path | None = None) -> Component:
+        """The component that a recipe's `use` means.
+
+        Args:
+            kind: one of `KINDS`.
+            use: `name`, `distribution/name`, `./file.py:Name`, or the class or function itself.
+            base: the folder that a file's path is relative to; None for the working directory.
+
+        Raises:
+            UnknownPlugin: nothing has that name; also for a file that is not there or does not define it.
+            NotInstalled: it needs a package that is not there.
+            BrokenPlugin: importing it fails, or its signature does not keep to the contract.
+            ClaimedTwice: two distributions offer that name.
+        """
+        if not isinstance(use, str):
+            return self._given(kind, use)
+        if is_file(use):
+            return _from_file(kind, use, base)
+        return self.load(self._find(kind, use))
+
+    def load(self, listing: Listing) -> Component:
+        """The component of a listing, imported once."""
+        if listing not in self._loaded:
+            unique = len([item for item in self.listings(listing.kind) if item.name == listing.name]) <= 1
+            name = listing.name if unique else listing.full_name
+            obj = _import(listing)
+            self._loaded[listing] = _check(
+                str(listing), listing.kind, name, obj, listing.distribution, listing.version, None
+            )
+        return self._loaded[listing]
+
+    def _find(self, kind: str, use: str) -> Listing:
+        distribution, _, name = use.rpartition("/")
+        found = [item for item in self.listings(kind) if item.name == name]
+        if distribution:
+            found = [item for item in found if normal(item.distribution) == normal(distribution)]
+        if not found:
+            raise UnknownPlugin(self._unknown(kind, use))
+        if len(found) > 1:
+            origins = " and ".join(f"{item.distribution} {item.version}".strip() for item in found)
+            cure = " or ".join(f"use = {show(item.full_name)}" for item in found)
+            raise ClaimedTwice(f'{_a(kind)} "{name}" is offered by {origins}: say which, {cure}')
+        return found[0]
+
+    def _unknown(self, kind: str, use: str) -> str:
+        names = self.names(kind)
+        known = [*names, *(item.full_name for item in self.listings(kind))] if "/" in use else names
+        other = next((item.kind for item in self._listings if item.name == use), None)
+        hint = nearest(use, known) or (f'; "{use}" is {_a(other)};' if other else ";")
+        allowed = f" ({ALLOW} allows {os.environ[ALLOW] or 'none'})" if ALLOW in os.environ else ""
+        return f'there is no {kind} "{use}"{hint} known: {", ".join(names) or "none"}{allowed}'
+
+    def _given(self, kind: str, obj: Any) -> Component:
+        """A class or function given from Python: an installed one is found again by its name."""
+        if not (inspect.isclass(obj) or inspect.isroutine(obj)):
+            raise BrokenPlugin(f"{_a(kind)} must be given as a class or a function, not as {obj!r:.60}")
+        for listing in self.listings(kind):
+            if _reached(sys.modules.get(listing.module), listing.attribute) is obj:
+                return self.load(listing)
+        try:
+            source = Path(inspect.getsourcefile(obj) or "").resolve()
+        except TypeError:
+            source = Path()
+        path = source if source.is_file() else None
+        name = f"{path or '<python>'}:{obj.__qualname__}"
+        return _check(f"{kind} {name}", kind, name, obj, "", "", path)
+
+
+def is_file(use: str) -> bool:
+    """Whether a `use` names a component in a file rather than an installed one."""
+    return use.startswith((".", "/", "~")) or use.endswith(".py") or ".py:" in use
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def _reached(module: Any, attribute: str) -> Any:
+    """A dotted attribute of a module; None where it is not there."""
+    for part in attribute.split("."):
+        module = getattr(module, part, None)
+    return module
+
+
+def _import(listing: Listing) -> Any:
+    if not listing.attribute:
+        raise BrokenPlugin(f'{listing} cannot be used: its entry point "{listing.value}" names no attribute')
+    try:
+        module = importlib.import_module(listing.module)
+    except (Exception, SystemExit) as error:
+        raise import_failure(str(listing), error, listing.module, listing) from error
+    obj = _reached(module, listing.attribute)
+    if obj is None:
+        hint = nearest(listing.attribute, [name for name in vars(module) if not name.startswith("_")])
+        raise BrokenPlugin(f'{listing} cannot be used: the module has no "{listing.attribute}"{hint}')
+    return obj
+
+
+def _from_file(kind: str, use: str, base: Path | None) -> Component:
+    """A component of a local file. Its mistakes are the user's own, so the message says which line."""
+    file, colon, name = use.rpartition(":")
+    path = Path(os.path.normpath((base or Path()) / Path(file if colon else use).expanduser())).absolute()
+    if not path.is_file():
+        beside = [item.name for item in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        raise UnknownPlugin(f"{use}: there is no file {path}{nearest(path.name, beside)}")
+    names = defined_in(path.read_text("utf-8", errors="replace"))
+    if not colon or not name:
+        raise UnknownPlugin(f"{use}: write {show(use + ':NAME')}; {path} defines {_list(names)}")
+    what = f"{kind} {path}:{name}"
+    try:
+        module = import_file(path)
+    except (Exception, SystemExit) as error:
+        line, missing = line_of(error, path), getattr(error, "name", None)
+        where = f"{what}{f', line {line},' if line else ''}"
+        if isinstance(error, ModuleNotFoundError) and (path.parent / f"{missing}.py").exists():
+            raise BrokenPlugin(f"{where} cannot import {missing}: a component's file must do without others") from error
+        raise import_failure(where, error, path.stem) from error
+    obj = _reached(module, name)
+    if obj is None:
+        raise UnknownPlugin(f'{use}: {path} defines no "{name}"{nearest(name, names) or ";"} it defines {_list(names)}')
+    return _check(what, kind, f"{path}:{name}", obj, "", "", path)
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(names) or "nothing"
+
+
+def _check(
+    what: str, kind: str, name: str, obj: Any, distribution: str, version: str, source: Path | None
+) -> Component:
+    """The component, if its signature keeps to the contract of its kind."""
+    if not callable(obj):
+        raise BrokenPlugin(f"{what} cannot be used: it is no class or function")
+    options, faults = options_of(obj, KINDS[kind].supplied)
+    faults += unfit_fields(options)
+    if faults:
+        raise BrokenPlugin(f"{what} cannot be used: {'; '.join(faults)}")
+    return Component(kind, name, distribution, version, obj, options, source)

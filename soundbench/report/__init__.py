@@ -1,0 +1,1 @@
+"""Scores and files to metrics, intervals, figures and pages. No torch."""

@@ -1,0 +1,33 @@
+"""The metrics that reports hold, in their order. To add one: a file that computes it, and its line in a table here."""
+
+from __future__ import annotations
+
+from soundbench.report.metrics.accuracy import ACCURACY
+from soundbench.report.metrics.balanced_accuracy import BALANCED_ACCURACY
+from soundbench.report.metrics.macro_f1 import MACRO_F1
+from soundbench.report.metrics.mean_average_precision import MEAN_AVERAGE_PRECISION
+from soundbench.report.metrics.metric import Metric
+from soundbench.report.metrics.micro_f1 import MICRO_F1
+from soundbench.report.metrics.top3 import TOP3
+
+__all__ = ["ONE_LABEL", "SEVERAL_LABELS", "metric_of"]
+
+ONE_LABEL: tuple[Metric, ...] = (
+    ACCURACY,
+    MACRO_F1,
+    BALANCED_ACCURACY,
+    TOP3,
+)
+"""Of one label a clip."""
+
+SEVERAL_LABELS: tuple[Metric, ...] = (
+    MEAN_AVERAGE_PRECISION,
+    MACRO_F1,
+    MICRO_F1,
+)
+"""Of several labels a clip."""
+
+
+def metric_of(name: str) -> Metric:
+    """The metric of a key in a report's `metrics`."""
+    return {metric.name: metric for metric in (*ONE_LABEL, *SEVERAL_LABELS)}[name]

@@ -1,0 +1,338 @@
+"""A run's results on disk: a report for people, one for programs, the confusion matrix as table and picture.
+
+What the numbers mean is in `docs/report.md`. `report.json` is written last: where it is, the rest is there.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from soundbench import files
+from soundbench.report import figures
+from soundbench.errors import SoundbenchError
+from soundbench.report.metrics import metric_of
+from soundbench.report.resampling import LEVEL
+from soundbench.report.run_directory import RunDirectory
+
+__all__ = ["summary", "write"]
+
+_MATRIX_UP_TO = 20
+_SKIPPED_SHOWN = 50
+
+
+def write(run: RunDirectory, report: Mapping[str, Any]) -> None:
+    """Write `report.md` and `report.json`, and of one class a clip `confusion.csv` and `figures/confusion.png`.
+
+    Args:
+        run: the directory, of one run or of all folds.
+        report: what `assessment.assess` gives, with `name`, `protocol` (a mapping; its `notes` a list), `parts` (clips
+            a part), `folds` (a list of mappings with `metrics`), `across_folds` (of `assessment.pooled`), `skipped`
+            (`count`, and `clips` with `path` and `reason`), `device`, `precision` and `seconds` where known; of an
+            evaluation also `command` (what gives it again) and `own` (the run's own `metrics`, `clips` and `groups`).
+            Whatever else is there goes into `report.json`.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
+    plain = _plain(report)
+    picture: list[str] = []
+    if "confusion" in plain:
+        classes, matrix = plain["classes"], plain["confusion"]
+        rows = ([name, *counts] for name, counts in zip(classes, matrix, strict=True))
+        files.write_rows(run.confusion_csv, ["truth\\predicted", *classes], rows)
+        picture = _picture(run, plain)
+    files.write_text(run.report_md, "\n".join(_page(run, plain, picture)) + "\n")
+    files.write_json(run.report_json, plain)
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """The report in a few lines, for a console."""
+    metrics, baseline = report["metrics"], report["baseline"]
+    lines = [(metric_of(name).title, _with_interval(name, figure)) for name, figure in metrics.items()]
+    lines[0] = (
+        lines[0][0],
+        f"{lines[0][1]}, of {_count(report['clips'], 'clip')} of {_count(report['groups'], 'group')}",
+    )
+    if "class" in baseline:
+        always = f"always {baseline['class']!r}: {_percent(baseline['accuracy']['value'])}"
+        lines.append(("baseline", f"{always}, macro-F1 {_percent(baseline['macro_f1']['value'])}"))
+    else:
+        lines.append(("baseline", f"one score for all: {_percent(baseline['mean_average_precision']['value'])}"))
+    if parts := report.get("parts"):
+        counts = [f"{count} {part}" for part, count in parts.items()]
+        lines.append(("clips", ", ".join([*counts, *_left_out(report)])))
+    if across := report.get("across_folds"):
+        lines.append(("folds", _across(*next(iter(across.items())))))
+    if own := report.get("own"):
+        name, figure = next(iter(own["metrics"].items()))
+        lines.append(("the run's own", f"{metric_of(name).title} {_with_interval(name, figure)}"))
+    if broken := report.get("clips_without_finite_scores"):
+        lines.append(("WARNING", f"{_count(broken, 'clip')} got scores that are no finite numbers"))
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
+
+
+def _left_out(report: Mapping[str, Any]) -> Iterator[str]:
+    """What did not take part."""
+    purged = report.get("protocol", {}).get("purged")
+    if purged is not None:
+        yield f"{purged} purged"
+    skipped = report.get("skipped", {}).get("count")
+    if skipped is not None:
+        yield f"{skipped} unreadable"
+
+
+def _picture(run: RunDirectory, report: Mapping[str, Any]) -> list[str]:
+    """Draw the figure; what the page says of it. A report without its figure is a report all the same."""
+    classes = report["classes"]
+    try:
+        png, numbered = figures.confusion_png(report["confusion"], classes)
+        files.write_bytes(run.confusion_png, png)
+    except SoundbenchError:
+        raise
+    except Exception as error:  # whatever a drawing library raises, the numbers are worth more than the picture
+        return [f"The figure is missing: matplotlib cannot be used ({type(error).__name__}: {_cell(str(error))})."]
+    text = [f"![Confusion matrix, rows are truth]({run.confusion_png.relative_to(run.path).as_posix()})"]
+    if numbered:
+        legend = [f"{number}\t{' '.join(name.split())}" for number, name in enumerate(classes, 1)]
+        files.write_text(run.confusion_labels, "\n".join(legend) + "\n")
+        where = run.confusion_labels.relative_to(run.path).as_posix()
+        text += [
+            "",
+            f"No installed font has the letters of every class: the axes hold numbers, explained in `{where}`.",
+        ]
+    return text
+
+
+def _page(run: RunDirectory, report: Mapping[str, Any], picture: Sequence[str]) -> Iterator[str]:
+    """`report.md`, line by line."""
+    yield f"# {_cell(str(report.get('name', run.path.name)))}"
+    yield from ("", _headline(report), "")
+    yield from _metrics(report)
+    yield from _beside(report)
+    yield from _folds(report)
+    yield from _protocol(report)
+    yield from _classes(report)
+    if "confusion" in report:
+        yield from _confusion(report, picture)
+    yield from _skipped(report)
+    yield from _again(run, report)
+
+
+def _confusion(report: Mapping[str, Any], picture: Sequence[str]) -> Iterator[str]:
+    """Which class was taken for which."""
+    yield from ("", "## Confusion", "")
+    yield from ("Rows are the truth, columns the predicted class; all of it in `confusion.csv`.", "")
+    if len(report["classes"]) <= _MATRIX_UP_TO:
+        head = ["truth \\ predicted", *report["classes"]]
+        rows = zip(report["classes"], report["confusion"], strict=True)
+        yield from (*_table(head, ([name, *counts] for name, counts in rows)), "")
+    yield from picture
+
+
+def _headline(report: Mapping[str, Any]) -> str:
+    """The number, its interval, what it was measured on, and what hears nothing gets."""
+    metrics, baseline = report["metrics"], report["baseline"]
+    measured = f"{_count(report['clips'], 'test clip')} of {_count(report['groups'], 'group')}"
+    macro_f1 = _with_interval("macro_f1", metrics["macro_f1"])
+    if report.get("multilabel"):
+        precision = _with_interval("mean_average_precision", metrics["mean_average_precision"])
+        common = _percent(baseline["mean_average_precision"]["value"])
+        return f"**mAP {precision}**, macro-F1 {macro_f1}, on {measured}. One score for all gives an mAP of {common}."
+    return (
+        f"**Accuracy {_with_interval('accuracy', metrics['accuracy'])}**, macro-F1 {macro_f1}, on {measured}. "
+        f"Always answering {_cell(baseline['class'])}, the commonest class of {baseline.get('of', 'training')}, "
+        f"gives {_percent(baseline['accuracy']['value'])}."
+    )
+
+
+def _metrics(report: Mapping[str, Any]) -> Iterator[str]:
+    """Every metric, and the notes that its interval needs."""
+    baseline, level = report["baseline"], f"{LEVEL:.0%} interval"
+    rows = []
+    for name, figure in report["metrics"].items():
+        by_chance = baseline.get(name, {}).get("value")
+        bounds = "-" if figure["low"] is None else f"{_number(name, figure['low'])} to {_number(name, figure['high'])}"
+        rows.append([metric_of(name).title, _number(name, figure["value"]), bounds, _number(name, by_chance)])
+    yield from _table(["metric", "value", level, "baseline"], rows)
+    first, groups = next(iter(report["metrics"].values())), report["groups"]
+    if first["low"] is None:
+        yield from ("", "There is no interval: it is made by resampling groups, and this test set is of one group.")
+    elif first["value"] in (0.0, 1.0) and not report.get("multilabel"):
+        of = "wrong" if first["value"] else "right"
+        yield ""
+        yield f"No clip was judged {of}, so resampling finds an interval without width. By the rule of three,"
+        yield f"with {groups} groups, up to about {_percent(min(1.0, 3 / groups))} of further groups may be."
+    if report["classes_without_clips"]:
+        names = ", ".join(_cell(name) for name in report["classes_without_clips"])
+        yield from ("", f"Without a test clip, and so left out of means over classes: {names}.")
+    if broken := report.get("clips_without_finite_scores"):
+        yield from (
+            "",
+            f"**{_count(broken, 'clip')} got scores that are no finite numbers.** The training has diverged.",
+        )
+
+
+def _beside(report: Mapping[str, Any]) -> Iterator[str]:
+    """The numbers of the run whose model was judged, beside what it was judged on here."""
+    if own := report.get("own"):
+        yield from ("", "## Beside the run's own test set", "")
+        rows = [
+            [metric_of(name).title, _with_interval(name, figure), _with_interval(name, own["metrics"][name])]
+            for name, figure in report["metrics"].items()
+            if name in own["metrics"]  # an older run may lack it
+        ]
+        rows += [[name, report[name], own[name]] for name in ("clips", "groups")]
+        yield from _table(["", "here", "the run's own"], rows)
+
+
+def _folds(report: Mapping[str, Any]) -> Iterator[str]:
+    """A row a fold, where there are several; the headline pools their clips."""
+    folds = report.get("folds", [])
+    if len(folds) < 2:
+        return
+    yield from (
+        "",
+        "## Folds",
+        "",
+        "Each fold's network judges its own test clips; the numbers above pool all clips.",
+        "",
+    )
+    names = list(folds[0]["metrics"])
+    rows: list[list[Any]] = []
+    for number, fold in enumerate(folds, 1):
+        named = fold.get("fold", fold.get("test", number))
+        values = [_with_interval(name, fold["metrics"][name]) for name in names]
+        rows.append([named, fold.get("clips", "-"), fold.get("groups", "-"), *values])
+    if across := report.get("across_folds"):
+        rows.append(["mean ± spread", "", "", *(_across(name, across[name]) for name in names)])
+    yield from _table(["fold", "clips", "groups", *(metric_of(name).title for name in names)], rows)
+
+
+def _protocol(report: Mapping[str, Any]) -> Iterator[str]:
+    """What the numbers are comparable within."""
+    protocol = report.get("protocol", {})
+    yield from ("", "## Protocol", "")
+    rows = [pair for pair in _flat(protocol) if pair[0] != "notes"]
+    rows += (
+        [("clips", ", ".join(f"{count} {part}" for part, count in report["parts"].items()))]
+        if "parts" in report
+        else []
+    )
+    rows += [(name, report[name]) for name in ("device", "precision", "seconds") if name in report]
+    yield from _table(["", ""], rows)
+    for note in protocol.get("notes", []):
+        yield from ("", f"Note: {_cell(str(note))}.".replace("..", "."))
+
+
+def _classes(report: Mapping[str, Any]) -> Iterator[str]:
+    """A row a class."""
+    yield from ("", "## Classes", "")
+    several = bool(report.get("multilabel"))
+    rows = []
+    for number, row in enumerate(report["per_class"], 1):
+        own = [_percent(row["average_precision"]), _threshold(row["threshold"])] if several else []
+        shares = [_percent(row[name]) for name in ("precision", "recall", "f1")]
+        rows.append([number, row["class"], *own, *shares, row["support"]])
+    own = ["average precision", "threshold"] if several else []
+    yield from _table(["", "class", *own, "precision", "recall", "F1", "clips"], rows)
+
+
+def _skipped(report: Mapping[str, Any]) -> Iterator[str]:
+    """What could not be read."""
+    skipped = report.get("skipped") or {}
+    if not skipped.get("count"):
+        return
+    clips = skipped.get("clips", [])
+    yield from ("", "## Skipped", "", f"{_count(skipped['count'], 'clip')} could not be read and took no part.", "")
+    yield from (f"- {_cell(clip['path'])}: {_cell(clip['reason'])}" for clip in clips[:_SKIPPED_SHOWN])
+    if len(clips) > _SKIPPED_SHOWN:
+        yield f"- and {len(clips) - _SKIPPED_SHOWN} more, listed in `report.json`"
+
+
+def _again(run: RunDirectory, report: Mapping[str, Any]) -> Iterator[str]:
+    """How to get these numbers again."""
+    folds = " --folds all" if len(report.get("folds", [])) > 1 else ""
+    yield from ("", "## Again", "")
+    if "command" not in report:
+        yield from ("`recipe.toml` holds every setting, written out; in this directory:", "")
+    yield from ("```sh", report.get("command", f"soundbench run recipe.toml{folds}"), "```")
+    method = report.get("interval")
+    if method:
+        yield ""
+        yield f"Intervals: {method['method']}, {method['resamples']} resamples, seed {method['seed']}."
+
+
+def _flat(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested tables as pairs of dotted key and value."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def _table(head: Sequence[object], rows: Any) -> Iterator[str]:
+    """A Markdown table."""
+    yield "| " + " | ".join(_cell(str(cell)) for cell in head) + " |"
+    yield "|" + " --- |" * len(head)
+    for row in rows:
+        yield "| " + " | ".join(_cell(_text(cell)) for cell in row) + " |"
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _cell(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    escaped = re.sub(r"[\\`*|~<>\[\]]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(text.split()))
+    return f"\\{escaped}" if escaped.startswith(("#", "-", "+")) and escaped != "-" else escaped
+
+
+def _count(count: int, of: str) -> str:
+    return f"{count} {of}" if count == 1 else f"{count} {of}s"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}%"
+
+
+def _threshold(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _number(name: str, value: float | None) -> str:
+    """A value of a metric."""
+    return _percent(value) if value is None or metric_of(name).share else f"{value:.3f}"
+
+
+def _with_interval(name: str, figure: Mapping[str, float | None]) -> str:
+    """`45.3% (38.1 to 52.0%)`."""
+    value, low, high = (_number(name, figure[bound]) for bound in ("value", "low", "high"))
+    return value if figure["low"] is None else f"{value} ({low.removesuffix('%')} to {high})"
+
+
+def _across(name: str, figure: Mapping[str, Any]) -> str:
+    """`45.3% ± 2.1`."""
+    mean, spread = (_number(name, figure[part]) for part in ("mean", "spread"))
+    return mean if figure["spread"] is None else f"{mean} ± {spread.removesuffix('%')}"
+
+
+def _plain(value: Any) -> Any:
+    """Types that JSON has; what is no number is None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value

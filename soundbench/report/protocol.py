@@ -1,0 +1,62 @@
+"""What a report says beside its figures: the protocol that they are comparable within, and the clips left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from soundbench.data.clips import ClipTable
+from soundbench.recipe import Recipe
+from soundbench.data.splits import SplitResult
+
+if TYPE_CHECKING:
+    from soundbench.data.store import Store
+
+__all__ = ["protocol", "skipped"]
+
+
+def protocol(
+    recipe: Recipe, table: ClipTable, cut: SplitResult, parts: Mapping[str, NDArray[np.int64]], best_epoch: int
+) -> dict[str, Any]:
+    """The protocol of a run.
+
+    Args:
+        recipe: resolved.
+        table: the clips.
+        cut: how they were split.
+        parts: the rows of train, validation and test that could be read.
+        best_epoch: the epoch that was judged.
+    """
+    tables = recipe.tables()
+    validated = bool(len(parts["validation"]))
+    notes = []
+    if recipe.split.crossing == "allow" and cut.crossing_groups:
+        notes.append(f"{cut.crossing_groups} groups cross between parts, as the recipe allows")
+    if not validated:
+        notes.append("no validation set: the last epoch was judged")
+    if cut.classes_without_train:
+        notes.append("classes without a training clip: " + ", ".join(cut.classes_without_train))
+    if cut.classes_without_test:
+        notes.append("classes without a test clip: " + ", ".join(cut.classes_without_test))
+    return {
+        "dataset": tables["dataset"],
+        "classes": len(table.classes),
+        "split": tables["split"],
+        "crossing_groups": cut.crossing_groups,
+        "purged": len(cut.rows("purged")),
+        "selection": "lowest validation loss" if validated else "last epoch",
+        "best_epoch": best_epoch,
+        "epochs": recipe.train.epochs,
+        "seed": recipe.train.seed,
+        "audio": tables["audio"],
+        "notes": notes,
+    }
+
+
+def skipped(table: ClipTable, store: Store) -> dict[str, Any]:
+    """The clips that could not be read, and why."""
+    clips = [{"path": table.paths[row], "reason": reason} for row, reason in store.errors.items()]
+    return {"count": len(clips), "clips": clips}

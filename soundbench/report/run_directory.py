@@ -1,0 +1,299 @@
+"""The run directory: every name inside it, how it is made and found, and its tables of clips and predictions.
+
+How its files are written and read, so that nothing finished is lost, is `files.py`'s, and offered here too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import attrs
+import numpy as np
+
+from soundbench.data.clips import ClipTable
+from soundbench.contracts import Clip
+from soundbench.errors import RunError, RunPlaceError
+from soundbench.files import (
+    append_line,
+    append_row,
+    atomic,
+    read_json,
+    read_rows,
+    read_table,
+    told,
+    write_bytes,
+    write_json,
+    write_rows,
+    write_text,
+)
+
+__all__ = [
+    "Predictions",
+    "RunDirectory",
+    "append_line",
+    "append_row",
+    "atomic",
+    "cut_history",
+    "default_name",
+    "log",
+    "read_json",
+    "read_predictions",
+    "read_rows",
+    "read_table",
+    "told",
+    "write_bytes",
+    "write_clips",
+    "write_json",
+    "write_predictions",
+    "write_rows",
+    "write_text",
+]
+
+_CLIP_COLUMNS = ("part", "path", "start", "stop", "fold", "group", "labels")
+_PREDICTION_COLUMNS = ("path", "start", "stop", "fold", "group", "label", "predicted", "score")
+_SCORE = "score:"
+
+
+class _Place:
+    """A name inside the run directory; on a run directory, its path."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, run: RunDirectory, owner: type) -> Path:
+        return run.path / self.name
+
+
+@attrs.frozen
+class RunDirectory:
+    """A run directory, which need not exist; `create`, `new` and `open` see to that.
+
+    Attributes:
+        path: the folder. Everything else is a path inside it.
+    """
+
+    path: Path = attrs.field(converter=Path)
+
+    recipe = _Place("recipe.toml")
+    environment = _Place("environment.json")
+    clips = _Place("clips.csv")
+    history = _Place("history.csv")
+    log = _Place("log.txt")
+    profile = _Place("profile.txt")
+    checkpoints = _Place("checkpoints")
+    model = _Place("model")
+    model_toml = _Place("model/model.toml")
+    weights = _Place("model/weights.safetensors")
+    code = _Place("model/code")
+    assets = _Place("model/assets")
+    predictions = _Place("predictions.csv")
+    report_json = _Place("report.json")
+    report_md = _Place("report.md")
+    confusion_csv = _Place("confusion.csv")
+    figures = _Place("figures")
+    confusion_png = _Place("figures/confusion.png")
+    confusion_labels = _Place("figures/confusion_labels.txt")
+
+    @classmethod
+    def create(cls, path: Path | str) -> RunDirectory:
+        """Make a run directory where there is nothing, or an empty folder.
+
+        Raises:
+            RunError: there is something, or nothing can be written there.
+        """
+        run = cls(path)
+        with told(run.path):
+            if run.path.exists() and not run.path.is_dir():
+                raise RunPlaceError(f"{run.path}: this is a file; a run needs a new folder or an empty one")
+            run.path.mkdir(parents=True, exist_ok=True)
+            if any(run.path.iterdir()):
+                resume = f", or continue this run with --resume {run.path}" if run.recipe.exists() else ""
+                raise RunPlaceError(f"{run.path}: exists and is not empty; give another folder with --out{resume}")
+            probe = run.path / ".probe"  # what may be written is known only by writing
+            probe.write_bytes(b"\n")
+            probe.unlink()
+        return run
+
+    @classmethod
+    def new(cls, folder: Path | str, recipe_name: str, now: datetime | None = None) -> RunDirectory:
+        """Make a run directory in `folder` under a name of its own, also beside others that are made at this moment."""
+        while True:
+            path = Path(folder) / default_name(recipe_name, now or datetime.now(), Path(folder))
+            with told(path):
+                try:
+                    path.mkdir(parents=True)
+                except FileExistsError:
+                    continue
+            return cls.create(path)
+
+    @classmethod
+    def open(cls, path: Path | str, *needed: str) -> RunDirectory:
+        """A run directory that exists.
+
+        Args:
+            path: the folder.
+            needed: further names that must be inside, such as `model/model.toml`.
+
+        Raises:
+            RunError: it is no run directory, or something needed is missing; the message says what.
+        """
+        run = cls(path)
+        with told(run.path):
+            if not run.path.exists():
+                raise RunPlaceError(f"{run.path}: there is no such run directory")
+            if not run.path.is_dir():
+                raise RunPlaceError(f"{run.path}: not a run directory but a file")
+            if not run.recipe.exists():
+                inside = [run.path / name for name in sorted(p.parent.name for p in run.path.glob("*/recipe.toml"))]
+                hint = f"; did you mean {inside[-1]}?" if inside else ""
+                raise RunPlaceError(f"{run.path}: not a run directory: {run.recipe.name} is missing{hint}")
+            missing = [name for name in needed if not (run.path / name).exists()]
+        if missing:
+            raise RunError(f"{run.path}: the run is not finished: {', '.join(missing)} missing")
+        return run
+
+    def fold(self, fold: int | str) -> RunDirectory:
+        """The run directory of one fold, inside this one; it need not exist."""
+        name = f"{int(fold):02d}" if str(fold).isdecimal() else _safe(str(fold))
+        return RunDirectory(self.path / f"fold-{name}")
+
+
+def default_name(recipe_name: str, now: datetime, folder: Path | None = None) -> str:
+    """A run directory's name, such as `urbansound_campplus-20261122-101500`; `-2` and so on where `folder` has it."""
+    name = f"{_safe(recipe_name)}-{now:%Y%m%d-%H%M%S}"
+    count, free = 1, name
+    while folder is not None and (folder / free).exists():
+        count += 1
+        free = f"{name}-{count}"
+    return free
+
+
+def log(run: RunDirectory, text: str, now: datetime | None = None) -> None:
+    """Append text to `log.txt` with the time before it."""
+    time = (now or datetime.now().astimezone()).isoformat(timespec="seconds")
+    append_line(run.log, f"{time} {text}")
+
+
+def cut_history(run: RunDirectory, epoch: int) -> None:
+    """Drop the rows of `history.csv` after an epoch: training goes on from there."""
+    columns, rows = read_table(run.history)
+    if columns:
+        at = columns.index("epoch")
+        write_rows(run.history, columns, [row for row in rows if int(row[at]) <= epoch])
+
+
+def write_clips(run: RunDirectory, table: ClipTable, parts: Iterable[str]) -> None:
+    """Write `clips.csv`: every clip of the table, with the part that it belongs to."""
+    clips = ((part, table.clip(row)) for row, part in enumerate(parts))
+    write_rows(run.clips, _CLIP_COLUMNS, ((part, *_place(clip), _join(clip.labels)) for part, clip in clips))
+
+
+def write_predictions(run: RunDirectory, table: ClipTable, rows: np.ndarray, scores: np.ndarray) -> None:
+    """Write `predictions.csv`. Scores have as many digits as bring them back as they were, in their own precision.
+
+    Args:
+        run: where.
+        table: the clips.
+        rows: `(N,)`, which of them were judged.
+        scores: `(N, K)`, of these.
+    """
+
+    def cells() -> Iterator[Sequence[object]]:
+        for row, own in zip(rows.tolist(), scores, strict=True):
+            clip, text = table.clip(row), [str(score) for score in own]
+            best = int(np.argmax(np.where(np.isnan(own), -np.inf, own)))
+            yield (*_place(clip), _join(clip.labels), table.classes[best], text[best], *text)
+
+    write_rows(run.predictions, [*_PREDICTION_COLUMNS, *(_SCORE + name for name in table.classes)], cells())
+
+
+@attrs.frozen
+class Predictions:
+    """What `predictions.csv` holds.
+
+    Attributes:
+        classes: the K class names, in the order of the scores.
+        clips: the N clips; their folds are text, their groups written out.
+        predicted: the class that each was given.
+        scores: `(N, K)` float64.
+    """
+
+    classes: tuple[str, ...]
+    clips: list[Clip]
+    predicted: list[str]
+    scores: np.ndarray
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Which classes each clip carries, `(N, K)` float32 of 0 and 1."""
+        codes = {name: code for code, name in enumerate(self.classes)}
+        targets = np.zeros((len(self.clips), len(self.classes)), np.float32)
+        for row, clip in enumerate(self.clips):
+            targets[row, [codes[label] for label in clip.labels]] = 1
+        return targets
+
+    @property
+    def groups(self) -> list[str]:
+        """Each clip's group, by the name that it has in every run on the same data."""
+        return [clip.path if clip.group is None else clip.group for clip in self.clips]
+
+
+def read_predictions(run: RunDirectory) -> Predictions:
+    """Read `predictions.csv`.
+
+    Raises:
+        RunError: it is missing, or damaged.
+    """
+    columns, rows = read_table(run.predictions)
+    head = len(_PREDICTION_COLUMNS)
+    if tuple(columns[:head]) != _PREDICTION_COLUMNS:
+        raise RunError(f"{run.predictions}: missing" if not columns else f"{run.predictions}: damaged: its first row")
+    classes = tuple(name.removeprefix(_SCORE) for name in columns[head:])
+    clips, predicted, scores = [], [], []
+    for number, row in enumerate(rows, start=2):
+        try:
+            clips.append(_clip(row, classes))
+            scores.append(np.array(row[head:], np.float64))
+        except ValueError as error:
+            raise RunError(f"{run.predictions}: damaged: row {number}: {error}") from None
+        predicted.append(row[6])
+    return Predictions(classes, clips, predicted, np.array(scores).reshape(len(clips), len(classes)))
+
+
+def _clip(row: Sequence[str], classes: Sequence[str]) -> Clip:
+    path, start, stop, fold, group, label = row[:6]
+    labels = _split(label, classes)
+    return Clip(path, labels, float(start), float(stop) if stop else None, fold or None, group)
+
+
+def _place(clip: Clip) -> tuple[object, ...]:
+    """The cells that say which stretch of which sound a clip is; its group written out."""
+    group = clip.path if clip.group is None else clip.group
+    return clip.path, float(clip.start), None if clip.stop is None else float(clip.stop), clip.fold, group
+
+
+def _join(labels: Sequence[str]) -> str:
+    """Labels in one cell: one as it is, several between bars, with their own bars and backslashes escaped."""
+    if len(labels) == 1:
+        return labels[0]
+    return "|".join(re.sub(r"([\\|])", r"\\\1", label) for label in labels)
+
+
+def _split(cell: str, classes: Sequence[str]) -> tuple[str, ...]:
+    """The labels of a cell that `_join` made."""
+    if cell in classes:
+        return (cell,)
+    labels = tuple(
+        re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in re.findall(r"(?:\\.|[^\\|])+", cell, re.S)
+    )
+    if any(label not in classes for label in labels):
+        raise ValueError(f"{cell!r} is not among its classes")
+    return labels
+
+
+def _safe(name: str) -> str:
+    """A name that is a file's on any system: other characters become `-`."""
+    return re.sub(r"[^\w.-]+", "-", name).strip(".-")[:80] or "run"

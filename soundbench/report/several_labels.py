@@ -1,0 +1,67 @@
+"""Scored clips of any number of labels each, counted for the metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from soundbench.report import metrics
+from soundbench.report.metrics.mean_average_precision import average_precision
+from soundbench.report.metrics.metric import Metric, Sample
+from soundbench.report.resampling import Weights
+
+__all__ = ["SeveralLabels"]
+
+# What is resampled at most, in clips times classes times resamples: some seconds of work.
+_WORK = 2_000_000_000
+
+
+class SeveralLabels:
+    """N clips of any number of labels each.
+
+    Args:
+        scores: `(N, K)`; one that is NaN counts as the lowest of all.
+        carried: `(N, K)`, whether each clip carries each class.
+        thresholds: `(K,)` or `(N, K)`: a clip is predicted to carry a class whose score reaches it.
+    """
+
+    def __init__(self, scores: npt.NDArray[Any], carried: npt.NDArray[np.bool_], thresholds: npt.ArrayLike) -> None:
+        self.metrics: Sequence[Metric] = [one for one in metrics.SEVERAL_LABELS if scores.shape[1] >= one.min_classes]
+        self.scores = np.nan_to_num(np.asarray(scores, np.float64), nan=-np.inf)
+        self.truth, self.thresholds = carried, np.asarray(thresholds)
+        self.predicted = self.scores >= self.thresholds
+
+    def affordable(self, resamples: int) -> int:
+        """How many resamples can be drawn: fewer of very many clips and classes."""
+        return min(resamples, max(100, _WORK // self.truth.size))
+
+    def sample(self, weights: Weights) -> Sample:
+        """The clips under some weightings."""
+        counted = np.concatenate([self.predicted & self.truth, self.predicted, self.truth], axis=1)
+        right, predicted, true = np.split(weights.sums(counted), 3, axis=1)
+        return Sample(
+            scores=self.scores, truth=self.truth, weights=weights, right=right, predicted=predicted, true=true
+        )
+
+    def baseline(self, classes: Sequence[str], sample: Sample, resampled: Sample | None) -> dict[str, Any]:
+        """What one score for all gets: an average precision that is the class's share of the clips."""
+        support = self.truth.sum(axis=0)
+        common = float(support.sum() / max(np.count_nonzero(support), 1) / len(self.truth))
+        return {"name": "one score for all", "mean_average_precision": {"value": common}}
+
+    def per_class(self) -> list[dict[str, Any]]:
+        """What is said of each class beside its precision, recall and F1."""
+        once = np.ones((1, len(self.truth)))
+        table = []
+        for code, (scores, truth) in enumerate(zip(self.scores.T, self.truth.T, strict=True)):
+            area = float(average_precision(scores, truth, once)[0]) if truth.any() else None
+            threshold = float(self.thresholds[code]) if self.thresholds.ndim == 1 else None
+            table.append({"average_precision": area, "threshold": threshold})
+        return table
+
+    def confusion(self) -> dict[str, Any]:
+        """Nothing: a clip is not predicted to be of one class or the other."""
+        return {}

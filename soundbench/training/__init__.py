@@ -1,0 +1,1 @@
+"""A run from recipe to report: one step, the loop, checkpoints, stages, folds."""

@@ -1,0 +1,170 @@
+"""Training state and models on disk: written whole, read without executing anything."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import tomli
+import tomli_w
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from soundbench import files
+from soundbench.report import run_directory
+from soundbench.errors import RunError
+
+__all__ = [
+    "keep_best",
+    "latest",
+    "load",
+    "load_weights",
+    "path_of",
+    "prune",
+    "read_model_tables",
+    "save",
+    "save_model",
+]
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """The checkpoint after `step` steps."""
+    return folder / f"step-{step:08d}.pt"
+
+
+def save(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
+    """Write the training state after `step` steps; the file appears whole.
+
+    Raises:
+        RunError: it does not fit on the disk, or cannot be written.
+    """
+    path = path_of(folder, step)
+    files.refuse_full(path, _size(state))
+    with run_directory.atomic(path) as part:
+        torch.save(dict(state), part)
+    return path
+
+
+def _size(state: Any) -> int:
+    """Bytes of the tensors in nested mappings and sequences."""
+    if isinstance(state, torch.Tensor):
+        return state.numel() * state.element_size()
+    items = state.values() if isinstance(state, Mapping) else state if isinstance(state, list | tuple) else ()
+    return sum(_size(item) for item in items)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The training state of one checkpoint, on the CPU.
+
+    Raises:
+        RunError: the file is not there, damaged, or no checkpoint.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such checkpoint") from None
+    except Exception as error:  # torch raises half a dozen kinds for a damaged file
+        raise RunError(f"{path}: the checkpoint is damaged and cannot be read") from error
+    if not isinstance(state, dict) or "network" not in state:
+        raise RunError(f"{path}: this is no checkpoint of soundbench")
+    return state
+
+
+def latest(folder: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """The newest training state that can be read; damaged ones are said and passed over.
+
+    Raises:
+        RunError: there are checkpoints, and all of them are damaged.
+    """
+    paths = sorted(folder.glob("step-*.pt"), reverse=True)
+    for path in paths:
+        try:
+            return load(path)
+        except RunError as error:
+            say(f"{error}; going back to the one before")
+    if paths:
+        raise RunError(f"{folder}: every checkpoint is damaged; start the run anew")
+    return None
+
+
+def keep_best(path: Path) -> None:
+    """Make `best.pt` the same file as `path`."""
+    best = path.with_name("best.pt")
+    if best.exists() and best.samefile(path):  # to rename a link onto another of the same file does nothing
+        return
+    with run_directory.atomic(best) as part:
+        part.unlink(missing_ok=True)
+        try:
+            os.link(path, part)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, part)
+
+
+def prune(folder: Path, keep: int, last: Path) -> None:
+    """Keep `last` and the `keep - 1` checkpoints before it; those after it are damaged ones that were passed over."""
+    paths = sorted(folder.glob("step-*.pt"))
+    end = paths.index(last) + 1
+    for path in (*paths[: max(0, end - keep)], *paths[end:]):
+        path.unlink()
+
+
+def save_model(folder: Path, tables: Mapping[str, Any], network: nn.Module) -> None:
+    """Write `model.toml` and `weights.safetensors`: all that judging needs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files.refuse_full(folder / "weights.safetensors", _size(network.state_dict()))
+    with run_directory.atomic(folder / "weights.safetensors") as part:
+        safetensors.torch.save_model(network, str(part), force_contiguous=True)
+    run_directory.write_text(folder / "model.toml", tomli_w.dumps(dict(tables)))
+
+
+def read_model_tables(folder: Path) -> dict[str, Any]:
+    """What `model.toml` says.
+
+    Raises:
+        RunError: it is not there, or no TOML.
+    """
+    path = folder / "model.toml"
+    try:
+        return tomli.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{folder}: no model here: model.toml is missing") from None
+    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: damaged: {error}") from None
+
+
+def load_weights(folder: Path, network: nn.Module, classes: int) -> None:
+    """Fill a network with the weights of a model folder.
+
+    Raises:
+        RunError: the weights are missing, damaged, or do not fit the network that `model.toml` describes.
+    """
+    path = folder / "weights.safetensors"
+    try:
+        path.open("rb").close()  # safetensors calls a file missing that may not be read
+        weights = safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise RunError(f"{folder}: no model here: weights.safetensors is missing") from None
+    except SafetensorError as error:
+        raise RunError(f"{path}: damaged: {error}") from None
+    last = weights.get("head.classify.weight")
+    if last is not None and len(last) != classes:
+        raise RunError(f"{folder}: model.toml names {classes} classes, but the weights are of {len(last)}")
+    wanted = network.state_dict()
+    others = [name for name in weights if name in wanted and weights[name].shape != wanted[name].shape]
+    if others:
+        name, more = others[0], len(others) - 1
+        raise RunError(
+            f"{path}: the weights do not fit model.toml: {name} has the shape {tuple(weights[name].shape)}, "
+            f"model.toml makes it {tuple(wanted[name].shape)}; {more} more differ"
+        )
+    missing, unknown = safetensors.torch.load_model(network, path, strict=False)
+    if missing or unknown:
+        names = ", ".join(sorted([*missing, *unknown])[:5])
+        raise RunError(
+            f"{path}: the weights do not fit model.toml: {len(missing)} missing, {len(unknown)} unknown: {names}"
+        )

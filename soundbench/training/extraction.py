@@ -1,0 +1,293 @@
+"""Features of every window of a recipe's sounds, made ahead of training by its featurizer, each once.
+
+What they depend on is what their folder is called after: the samples, the grid of windows, the level, the featurizer
+with its options, code and weights. They are made in float32, a block at a time and always in the same batches, so that
+processes which share them out come to the same bytes. A block that is there is not made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+import filelock
+import numpy as np
+import tomli_w
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from soundbench import distributed, files
+from soundbench.model import assembly
+from soundbench.data.clips import ClipTable
+from soundbench.training.environment import agreed_fingerprint, refuse_other_recipes, settle_recipe
+from soundbench.errors import DataError, RunError
+from soundbench.data.features import Blocks, Features
+from soundbench.data.batches import RawBatch, on_device, window_grid
+from soundbench.training.log import Log, Say, to_stderr
+from soundbench.machine import Machine
+from soundbench.model.network import Network
+from soundbench.recipe import Recipe
+from soundbench.training.setup import initialize
+from soundbench.data.shared_store import sound_store
+from soundbench.data.store import Store
+from soundbench.recipe.structuring import plain
+from soundbench.terminal import PATIENCE, Throttle, clock
+from soundbench.messages import megabytes
+
+__all__ = ["extract", "features_of"]
+
+FORMAT = 1
+# Windows that go through the featurizer together.
+BATCH = 16
+
+
+def extract(recipe: Recipe, *, cache: Path | None = None, say: Say = to_stderr) -> Features:
+    """Make the features that a run of a recipe with `train.extracted` reads; those that are there stay.
+
+    Args:
+        recipe: whatever its `train.extracted` says.
+        cache: the folder of decoded sound and of features; None for the user's own.
+        say: what is told of the work; by default lines on standard error.
+
+    Raises:
+        CallError: the processes have different recipes, or features of this one cannot be made ahead.
+        SoundbenchError: unusable data, or a failure while working.
+    """
+    distributed.join(recipe.train.device)
+    log = Log(say)
+    machine, recipe = settle_recipe(recipe.with_tables(train=attrs.evolve(recipe.train, extracted=True)))
+    refuse_other_recipes(recipe)
+    made = assembly.assemble(recipe)
+    initialize(recipe, made, log)
+    table = ClipTable.of(made.dataset)
+    with sound_store(table, made.dataset, recipe.audio, True if cache is None else cache, log) as store:
+        agreed_fingerprint(table, np.zeros(len(table), np.int8), store.lengths)
+        return features_of(recipe, made.network, machine, store, log)
+
+
+def features_of(
+    recipe: Recipe,
+    network: Network,
+    machine: Machine,
+    store: Store,
+    say: Say,
+    weights: Mapping[str, torch.Tensor] | None = None,
+) -> Features:
+    """The features of a store's sounds, in a folder beside it; made where they are not there.
+
+    Args:
+        recipe: resolved.
+        network: its network; the featurizer is moved to the device.
+        machine: the device.
+        store: the sounds.
+        say: is told how it goes.
+        weights: a checkpoint's, of the network.
+    """
+    if weights is not None:
+        _fill(network, weights)
+    about = _identity(recipe, network, store)
+    key = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=12).hexdigest()
+    machine.place(network)
+    maker = _Maker.of(recipe, network, machine, store)
+    blocks = Blocks(store.path.parent / f"features-{key}", len(maker.rows), network.featurizer.bands)
+    if distributed.is_main():
+        _write_identity(blocks.folder, about)
+    _make_missing(blocks, maker, say)
+    firsts = np.searchsorted(maker.rows, np.arange(len(maker.sounds)))
+    found = Features(blocks, store.sounds, store.lengths, firsts, maker.window, maker.hop)
+    say(f"features: {blocks.windows:,} windows in {blocks.folder}, {megabytes(found.size_bytes)}")
+    return found
+
+
+# What they depend on --------------------------------------------------------------------------------------------------
+
+
+def _fill(network: Network, weights: Mapping[str, torch.Tensor]) -> None:
+    """Give the featurizer its weights of a checkpoint: those that `[init]` took may be there no more."""
+    own = {name.removeprefix("featurizer."): one for name, one in weights.items() if name.startswith("featurizer.")}
+    try:
+        network.get_submodule("featurizer").load_state_dict(own)
+    except RuntimeError as error:
+        raise RunError(f"the checkpoint does not fit the recipe: {' '.join(str(error).split())}") from None
+
+
+def _identity(recipe: Recipe, network: Network, store: Store) -> dict[str, Any]:
+    """All that features depend on: the same of a run that is resumed, whose code lies elsewhere."""
+    part, component = recipe.featurizer, recipe.featurizer.component
+    file = getattr(sys.modules.get(component.obj.__module__), "__file__", None)
+    return {
+        "format": FORMAT,
+        "samples": store.digest,
+        "rate": recipe.audio.rate,
+        "window": recipe.audio.window_samples,
+        "hop": recipe.audio.hop_samples,
+        "level": recipe.audio.level,
+        "featurizer": {
+            "name": getattr(component.obj, "__qualname__", part.use),
+            "distribution": component.distribution,
+            "version": component.version,
+            "options": plain(part.options),
+            "code": hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest() if file else "",
+            "weights": _digest(network.get_submodule("featurizer")),
+        },
+    }
+
+
+def _write_identity(folder: Path, about: Mapping[str, Any]) -> None:
+    """Write down what a folder's name is a digest of; of commands that are at it at once, one does."""
+    place = folder / "features.toml"
+    if not place.exists():
+        with filelock.FileLock(folder.with_name(f"{folder.name.removeprefix('features-')}.lock")):
+            files.write_text(place, tomli_w.dumps(about))
+
+
+def _digest(module: nn.Module) -> str:
+    """Of the weights, whatever device they are on."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+# Making ---------------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class _Maker:
+    """What makes the features of windows.
+
+    Attributes:
+        network: on the device; its featurizer is what counts.
+        machine: the device.
+        level: dB of RMS that each window is brought to, or `off`.
+        sounds: a row for each sound.
+        rows: the sound of each window, ascending, `(W,)`.
+        starts: where each window begins in it, `(W,)`.
+        window: samples of a window.
+        hop: samples between two.
+    """
+
+    network: Network
+    machine: Machine
+    level: Any
+    sounds: Store
+    rows: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    window: int
+    hop: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, network: Network, machine: Machine, store: Store) -> _Maker:
+        """For every window of the judging grid of the sounds that can be read."""
+        audio, sounds = recipe.audio, store.each_sound()
+        window, hop = audio.window_samples, audio.hop_samples
+        readable = np.flatnonzero(sounds.lengths)
+        owner, starts = window_grid(sounds.lengths[readable], window, hop)
+        return cls(network, machine, audio.level, sounds, readable[owner], starts, window, hop)
+
+    def of_span(self, span: range) -> Iterator[NDArray[np.float32]]:
+        """The features of windows, each `(T, F)`."""
+        for first in range(span.start, span.stop, BATCH):
+            part = slice(first, min(first + BATCH, span.stop))
+            counts = self.counts(part)
+            samples, scales = self.sounds.gather(self.rows[part], self.starts[part], counts, self.window)
+            features, frames = self.features(samples, scales, counts)
+            for row, count in zip(features, frames, strict=True):
+                yield row[:count]
+
+    def counts(self, part: slice) -> NDArray[np.int64]:
+        """The samples of windows."""
+        counts: NDArray[np.int64] = self.sounds.lengths[self.rows[part]] - self.starts[part]
+        return np.minimum(counts, self.window)
+
+    def features(
+        self, samples: NDArray[np.int16], scales: NDArray[np.float32], counts: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], list[int]]:
+        """The features of rows `(B, T, F)`, and how many frames each has."""
+        none = torch.zeros(len(samples), 0)
+        lengths = torch.from_numpy(counts)
+        raw = RawBatch(torch.from_numpy(samples), torch.from_numpy(scales), lengths, none, lengths, lengths)
+        batch = on_device(raw, self.machine.device, self.level)
+        with torch.inference_mode():
+            features, frames = self.network.features(batch.data, batch.lengths)
+        return features.float().transpose(1, 2).cpu().numpy(), frames.tolist()
+
+    def expected_bytes(self, windows: NDArray[np.int64]) -> int:
+        """About what the features of windows take, by what those of a whole one do."""
+        whole, frames = self.features(
+            np.zeros((1, self.window), np.int16), np.ones(1, np.float32), np.array([self.window])
+        )
+        lengths = np.minimum(self.sounds.lengths[self.rows[windows]], self.window)
+        return int(4 * frames[0] * whole.shape[2] * (lengths / self.window).sum())
+
+
+def _make_missing(blocks: Blocks, maker: _Maker, say: Say) -> None:
+    """Make the blocks that are not there, or damaged, all processes together."""
+    missing = _look(blocks, say)
+    if missing:
+        network, training = maker.network, maker.network.training
+        network.eval()
+        try:
+            distributed.from_main(partial(_announce, blocks, maker, missing, say))
+            _make_all(blocks, maker, missing, say)
+        finally:
+            network.train(training)
+    distributed.barrier()
+
+
+def _look(blocks: Blocks, say: Say) -> list[int]:
+    """The blocks that have to be made; each process of a machine looks at its share of what is on its disk."""
+    mine = range(distributed.local_rank(), len(blocks), distributed.local_world())
+    looked = {number: blocks.wrong(number) for number in mine}
+    wrong = {number: why for part in distributed.gather(looked) for number, why in part.items() if why is not None}
+    for number, why in sorted(wrong.items()):
+        if why:
+            say(f"features: {blocks.path(number)} is damaged ({why}) and is made again")
+    return sorted(wrong)
+
+
+def _announce(blocks: Blocks, maker: _Maker, missing: list[int], say: Say) -> None:
+    """Say what is going to be made, unless it does not fit on the disk."""
+    windows = np.concatenate([np.array(blocks.span(number)) for number in missing])
+    needed, free = maker.expected_bytes(windows), files.room(blocks.folder)
+    if needed > free:
+        raise DataError(
+            f"{blocks.folder}: {megabytes(free)} are free and the features need about {megabytes(needed)} here; "
+            "free as much, or set SOUNDBENCH_CACHE or --cache to another folder"
+        )
+    have = f", {blocks.windows - len(windows):,} are there" * (len(windows) < blocks.windows)
+    say(f"features: making those of {len(windows):,} windows{have}: about {megabytes(needed)} in {blocks.folder}")
+
+
+def _make_all(blocks: Blocks, maker: _Maker, missing: list[int], say: Say) -> None:
+    """Make blocks; those that another process is at come last, in case it does not finish them."""
+    rank, world = distributed.rank(), distributed.world()
+    began, throttle = time.monotonic(), Throttle()
+    turn = sorted(missing, key=lambda number: (number - rank) % world)
+    later: list[int] = []
+    for number in turn:
+        if not _make(blocks, maker, number, wait=False):
+            later.append(number)
+        if throttle.due(PATIENCE):
+            done = sum(blocks.path(one).exists() for one in missing)
+            left = (time.monotonic() - began) * (len(missing) - done) / max(done, 1)
+            say(f"features: {done:,} of {len(missing):,} blocks made, about {clock(left)} left")
+    for number in later:
+        _make(blocks, maker, number, wait=True)
+
+
+def _make(blocks: Blocks, maker: _Maker, number: int, wait: bool) -> bool:
+    """Make a block unless it is there; False if another process is at it and that is not to be waited for."""
+    with blocks.locked(number, wait) as mine:
+        if mine and blocks.wrong(number) is not None:
+            blocks.write(number, maker.of_span(blocks.span(number)))
+        return mine

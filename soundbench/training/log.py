@@ -1,0 +1,52 @@
+"""The log of a run: lines for the user and for `log.txt`, and how to go on with a run."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+
+from soundbench import distributed
+from soundbench.report import run_directory
+from soundbench.recipe import Recipe, local_files
+from soundbench.report.run_directory import RunDirectory
+
+__all__ = ["Log", "Say", "resume_line", "to_stderr"]
+
+Say = Callable[[str], None]
+
+
+def to_stderr(line: str) -> None:
+    """Print a line of progress, apart from a command's result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def resume_line(recipe: Recipe, directory: RunDirectory) -> str:
+    """The command that goes on with a run."""
+    trust = " --trust-code" if local_files(recipe) else ""
+    return f"soundbench run --resume {shlex.quote(str(directory.path))}{trust}"
+
+
+class Log:
+    """Gives lines to the user and, as soon as there is one, to the run's `log.txt`; those before are kept for it."""
+
+    def __init__(self, say: Say) -> None:
+        self.say = say
+        self.directory: RunDirectory | None = None
+        self.kept: list[str] = []
+
+    def __call__(self, line: str) -> None:
+        """Log a line; only the main process does."""
+        if not distributed.is_main():
+            return
+        self.say(line)
+        self.kept.append(line)
+        if self.directory is not None:
+            for kept in self.kept:
+                run_directory.log(self.directory, kept)
+            self.kept.clear()
+
+    def open(self, directory: RunDirectory) -> None:
+        """Begin to write to the log of a run."""
+        self.directory = directory
+        self(f"run: {directory.path}")

@@ -1,0 +1,176 @@
+"""`--profile`: which layers and operations a few training steps spend their time in; nothing else changes by it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from soundbench import files
+from soundbench.training.timing import StepTimes, advice
+
+__all__ = ["Profile"]
+
+# Steps that are let pass before, since the first ones are slower, and steps that are looked at.
+WARM, STEPS = 3, 5
+# Rows of a table.
+SHOWN = 20
+
+_LAYER = "layer: "
+
+
+class Profile:
+    """Profiles a few steps of a trainer and writes a page about them.
+
+    Args:
+        network: whose layers are told apart.
+        device: that it is on.
+        times: of the trainer's steps.
+        workers: `train.workers`, for advice.
+        path: the page.
+        say: is told where it is.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        device: torch.device,
+        times: StepTimes,
+        workers: int,
+        path: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        self.network, self.cuda, self.times, self.workers = network, device.type == "cuda", times, workers
+        self.path, self.say = path, say
+        self.types = {name: type(module).__name__ for name, module in network.named_modules()}
+        self.first = self.last = 0
+        self.hooks: list[Any] = []
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or torch tells the user of each start and stop
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.cuda else [])]
+        self.profiler = profile(activities=activities)
+
+    def attach(self, engine: Engine) -> None:
+        """Watch a trainer that is about to run."""
+        engine.add_event_handler(Events.STARTED, self._plan)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._begin)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._end)
+
+    def _plan(self, engine: Engine) -> None:
+        """Choose the steps: after the first ones, as far as there are so many, and of one epoch: between is judging."""
+        done, epoch = engine.state.iteration, engine.state.epoch_length
+        whole = epoch * engine.state.max_epochs
+        self.first = done + 1 + max(0, min(WARM, whole - done - STEPS))
+        end = -(-self.first // epoch) * epoch
+        if end - self.first + 1 < min(STEPS, epoch) and end < whole:
+            self.first, end = end + 1, end + epoch
+        self.last = min(end, self.first + STEPS - 1)
+
+    def _begin(self, engine: Engine) -> None:
+        if engine.state.iteration == self.first:
+            self.hooks = list(_marked(self.network))
+            self.profiler.start()
+
+    def _end(self, engine: Engine) -> None:
+        if engine.state.iteration != self.last:
+            return
+        if self.cuda:
+            torch.cuda.synchronize()
+        self.profiler.stop()
+        for hook in self.hooks:
+            hook.remove()
+        files.write_text(self.path, "\n".join(self._page()) + "\n")
+        self.say(f"profile: {self.path}")
+
+    def _page(self) -> Iterator[str]:
+        averages = self.profiler.key_averages()
+        steps = self.last - self.first + 1
+        taken = {
+            event.key.removeprefix(_LAYER): (self._total(event) / steps, event.count / steps)
+            for event in averages
+            if event.key.startswith(_LAYER)
+        }
+        forward = sum(whole for name, (whole, _) in taken.items() if "." not in name) or 1.0
+        yield f"Steps {self.first} to {self.last} of training on {'a GPU' if self.cuda else 'the CPU'}, profiled."
+        yield "Profiling slows small operations down. Milliseconds and calls are those of one step."
+        parts = [(name, *found) for name, found in taken.items() if "." not in name]
+        yield from ("", "Forward, by part", *_ranked(("part", "calls", "ms", "of forward"), parts, forward))
+        own = _without_parts(taken)
+        kinds: dict[str, tuple[float, float]] = {}
+        for name, (spent, calls) in own.items():
+            before = kinds.get(self.types[name], (0.0, 0.0))
+            kinds[self.types[name]] = (before[0] + spent, before[1] + calls)
+        head = ("calls", "ms", "of forward")
+        told = "without the layers inside it"
+        rows = [(kind, *found) for kind, found in kinds.items()]
+        yield from ("", f"Forward, by type of layer, each {told}", *_ranked(("type", *head), rows, forward))
+        rows = [(f"{name} ({self.types[name]})", *found) for name, found in own.items()]
+        yield from ("", f"Forward, by layer, each {told}", *_ranked(("layer", *head), rows, forward))
+        yield from ("", "Forward, backward and optimizer, by operation", *self._operations(averages, steps))
+        yield from ("", self.times.line(), "")
+        helps = advice(self.times.shares, self.workers)
+        yield "What would help: " + ("; ".join(helps) if helps else "a faster network: nothing else takes much.")
+
+    def _operations(self, averages: Any, steps: int) -> Iterator[str]:
+        own = [
+            (event.key[:60], self._own(event) / steps, event.count / steps)
+            for event in averages
+            if not event.key.startswith(_LAYER)
+        ]
+        return _ranked(("operation", "calls", "ms", "of a step"), own, sum(spent for _, spent, _ in own) or 1.0)
+
+    def _total(self, event: Any) -> float:
+        """Microseconds of an event and all within it."""
+        return float(event.device_time_total if self.cuda else event.cpu_time_total)
+
+    def _own(self, event: Any) -> float:
+        """Microseconds of an event without what is within it."""
+        return float(event.self_device_time_total if self.cuda else event.self_cpu_time_total)
+
+
+def _marked(network: nn.Module) -> Iterator[Any]:
+    """Give each layer of a network a name in the profile; the hooks."""
+    for name, module in network.named_modules():
+        if name:
+            yield from _mark(name, module)
+
+
+def _mark(name: str, module: nn.Module) -> Iterator[Any]:
+    running: list[Any] = []
+
+    def before(_module: nn.Module, _given: Any) -> None:
+        running.append(record_function(_LAYER + name))
+        running[-1].__enter__()
+
+    def after(_module: nn.Module, _given: Any, _result: Any) -> None:
+        running.pop().__exit__(None, None, None)
+
+    yield module.register_forward_pre_hook(before)
+    yield module.register_forward_hook(after)
+
+
+def _without_parts(taken: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """The time of each layer less that of the layers called within it."""
+    own = dict(taken)
+    for name, (spent, _) in taken.items():
+        above = name.rpartition(".")[0]
+        while above and above not in taken:
+            above = above.rpartition(".")[0]
+        if above:
+            own[above] = (own[above][0] - spent, own[above][1])
+    return own
+
+
+def _ranked(head: Sequence[str], found: Sequence[tuple[str, float, float]], whole: float) -> Iterator[str]:
+    """A table of the largest of (name, microseconds, calls), as columns of text."""
+    ranked = sorted(found, key=lambda row: -row[1])[:SHOWN]
+    rows = [(name, f"{calls:.0f}", f"{spent / 1000:.2f}", f"{spent / whole:.1%}") for name, spent, calls in ranked]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        cells = (f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        yield "  ".join([f"{row[0]:<{widths[0]}}", *cells])

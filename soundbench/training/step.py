@@ -1,0 +1,199 @@
+"""One optimizer step: what it computes, as one module, and the Ignite engine that takes such steps."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Literal
+
+import attrs
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from soundbench import distributed
+from soundbench.chance import Chance
+from soundbench.contracts import Augmentation, Batch, Loss
+from soundbench.data.batches import Order, RawBatch, on_device
+from soundbench.machine import Machine
+from soundbench.model.network import Network
+from soundbench.training.timing import StepTimes
+from soundbench.model.weights import Average
+
+__all__ = ["Placed", "Rules", "TrainSetup", "TrainStep", "make_trainer", "seed_step"]
+
+Placed = Sequence[tuple[str, Augmentation]]
+"""Augmentations with their place in the recipe, by which their chance is addressed."""
+
+
+class TrainStep(nn.Module):
+    """Network, augmentations on features, and loss as one module, which DDP and `torch.compile` wrap.
+
+    Its output is the loss of each row `(B,)`, and the targets `(B, K)` as the augmentations left them.
+    """
+
+    def __init__(self, network: Network, augmentations: Placed, loss: Loss, seed: int) -> None:
+        super().__init__()
+        self.network = network
+        self.loss = loss
+        self.seed = seed
+        self.places = [place for place, _ in augmentations]
+        self.augmentations = nn.ModuleList([module for _, module in augmentations])  # type: ignore[misc]
+
+    def forward(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
+        """Losses and targets of a batch of waveforms."""
+        features, lengths = self.network.features(batch.data, batch.lengths)
+        batch = attrs.evolve(batch, data=features, lengths=lengths)
+        for place, augment in zip(self.places, self.augmentations, strict=True):
+            batch = augment(batch, Chance(self.seed, epoch, place))
+        logits = self.network.classify(batch.data, batch.lengths)
+        return self.loss(logits.float(), batch.target), batch.target
+
+
+@attrs.frozen
+class Rules:
+    """How to train.
+
+    Attributes:
+        epochs: at most.
+        seed: of everything.
+        level: dB of RMS that each window is brought to, or `off`.
+        accumulate: pieces in which a step's batch goes through the network.
+        max_grad_norm: largest norm of the gradient; 0 leaves it alone.
+        patience: epochs without a better validation after which training stops; 0 goes on to the end.
+        keep: checkpoints kept beside the best.
+        checkpoint_steps: also write a checkpoint every so many steps; 0 at the end of an epoch only.
+    """
+
+    epochs: int
+    seed: int
+    level: float | Literal["off"] = "off"
+    accumulate: int = 1
+    max_grad_norm: float = 0.0
+    patience: int = 0
+    keep: int = 3
+    checkpoint_steps: int = 0
+
+
+@attrs.frozen
+class TrainSetup:
+    """What a trainer is made of.
+
+    Attributes:
+        network: the network itself, on the device.
+        step: a `TrainStep` around it, wrapped or not.
+        augmentations: on waveforms, with their places.
+        optimizer: over the network's parameters.
+        scheduler: of its rates.
+        every: whether the scheduler is stepped after each step or each epoch.
+        scaler: of gradients, for fp16; disabled otherwise.
+        class_weights: `(K,)`, with mean 1 over the training clips; on the device.
+        plan: which clips each step shows.
+        machine: the device and how it is used.
+        frozen: modules that stay in evaluation mode.
+        average: of the network's weights; evaluated and kept in their place.
+    """
+
+    network: Network
+    step: nn.Module
+    augmentations: Placed
+    optimizer: Optimizer
+    scheduler: LRScheduler
+    every: Literal["step", "epoch"]
+    scaler: torch.amp.GradScaler
+    class_weights: Tensor
+    plan: Order
+    machine: Machine
+    frozen: Sequence[nn.Module] = ()
+    average: Average | None = None
+
+    @property
+    def evaluated(self) -> Network:
+        """The network that is evaluated and kept: the average, once there is one."""
+        averaged = self.average.network if self.average else None
+        return self.network if averaged is None else averaged
+
+
+def make_trainer(setup: TrainSetup, rules: Rules, times: StepTimes | None = None) -> Engine:
+    """An engine whose every iteration is one optimizer step; its output is the step's summed loss, detached.
+
+    Args:
+        setup: what to train.
+        rules: how.
+        times: where the time goes.
+    """
+    clock = times or StepTimes(setup.machine.device)
+
+    def process(engine: Engine, raw: RawBatch) -> Tensor:
+        state = engine.state
+        seed_step(rules.seed, state.iteration, distributed.rank())
+        setup.step.train()
+        for module in setup.frozen:
+            module.eval()
+        batch = on_device(raw, setup.machine.device, rules.level)
+        clock.mark("move")
+        for place, augment in setup.augmentations:
+            batch = augment(batch, Chance(rules.seed, state.epoch, place))
+        clock.mark("augment")
+        total = setup.plan.size((state.iteration - 1) % setup.plan.steps)
+        loss = _backward(setup, batch, state.epoch, total, rules.accumulate, clock)
+        _update(setup, rules.max_grad_norm)
+        if setup.average is not None:
+            setup.average.update(setup.network, state.iteration)
+        clock.mark("update")
+        return loss
+
+    trainer = Engine(process)
+    trainer.add_event_handler(Events.GET_BATCH_STARTED, clock.start)
+    trainer.add_event_handler(Events.GET_BATCH_COMPLETED, clock.mark, "data")
+    return trainer
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed torch, NumPy and `random` from the step's address, so that dropout draws the same after a resume."""
+    bits = int(Chance(seed, step, "step").bits(np.array([rank]), "seed")[0])
+    torch.manual_seed(bits)
+    np.random.seed(bits & 0xFFFFFFFF)
+    random.seed(bits)
+
+
+def _backward(setup: TrainSetup, batch: Batch, epoch: int, total: int, pieces: int, clock: StepTimes) -> Tensor:
+    """Add up the gradients of a step's batch, piece by piece; DDP averages over processes, so that is undone."""
+    summed = torch.zeros((), device=setup.machine.device)
+    chunks = _split(batch, pieces)
+    for number, piece in enumerate(chunks):
+        last = number == len(chunks) - 1
+        together = nullcontext() if last or distributed.world() == 1 else setup.step.no_sync()  # type: ignore[operator]
+        with together:
+            with setup.machine.autocast():
+                losses, target = setup.step(piece, epoch)
+            weights = target @ setup.class_weights / target.sum(1)  # their mean for a clip of several labels
+            loss = (losses * weights).sum()
+            clock.mark("forward")
+            setup.scaler.scale(loss * distributed.world() / total).backward()
+            clock.mark("backward")
+        summed += loss.detach()
+    return summed
+
+
+def _split(batch: Batch, pieces: int) -> list[Batch]:
+    """The rows of a batch in at most `pieces` pieces of nearly equal size."""
+    if pieces == 1:
+        return [batch]
+    columns = [torch.tensor_split(getattr(batch, field.name), pieces) for field in attrs.fields(Batch)]
+    return [Batch(*piece) for piece in zip(*columns, strict=True) if len(piece[0])]
+
+
+def _update(setup: TrainSetup, max_grad_norm: float) -> None:
+    if max_grad_norm:
+        setup.scaler.unscale_(setup.optimizer)
+        torch.nn.utils.clip_grad_norm_(setup.network.parameters(), max_grad_norm)
+    setup.scaler.step(setup.optimizer)
+    setup.scaler.update()
+    setup.optimizer.zero_grad(set_to_none=True)
+    if setup.every == "step":
+        setup.scheduler.step()
