@@ -23,12 +23,13 @@ from soundbench_plugins.optimizer.adamw import adamw
 from soundbench_plugins.pooling.tsp import TSP
 from soundbench_plugins.scheduler.constant import constant
 
-from soundbench.data.batches import Order, RawBatch
-from soundbench.training.loop import train
+from soundbench.data.batches import RawBatch
+from soundbench.data.order import Order
 from soundbench.machine import settle
 from soundbench.model.network import Head, Network
-from soundbench.training.step import Rules, TrainSetup, TrainStep
 from soundbench.model.weights import parameter_groups
+from soundbench.training.loop import train
+from soundbench.training.step import Rules, TrainSetup, TrainStep
 
 CLASSES = 10
 

@@ -26,9 +26,9 @@ import numpy as np
 import soundfile
 
 import soundbench
-from soundbench.report import run_directory
 from soundbench.inference.events import Event, EventRules, find_events
 from soundbench.inference.predictions import Heard
+from soundbench.report import run_directory
 
 RESULTS = Path(__file__).parent / "results" / "events.md"
 WITHIN = 0.5

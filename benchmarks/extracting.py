@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from soundbench_plugins.layers.torchaudio_import import import_torchaudio
 from turns import in_turns, line, machine_told, ratio
 
 import soundbench
-from soundbench.report import run_directory
 from soundbench.errors import NotInstalled
+from soundbench.report import run_directory
 from soundbench.training.extraction import extract
-from soundbench.optional import import_torchaudio
 
 
 def saved(folder: Path, width: int, layers: int) -> str:

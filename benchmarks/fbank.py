@@ -15,8 +15,7 @@ from collections.abc import Callable
 
 import torch
 from soundbench_plugins.featurizer.fbank import Fbank
-
-from soundbench.optional import import_torchaudio
+from soundbench_plugins.layers.torchaudio_import import import_torchaudio
 
 CLIPS, RATE, SECONDS = 64, 16000, 3
 

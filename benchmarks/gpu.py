@@ -22,14 +22,15 @@ from soundbench_plugins.loss.cross_entropy import CrossEntropy
 from soundbench_plugins.optimizer.adamw import adamw
 from soundbench_plugins.scheduler.constant import constant
 
-from soundbench.data.batches import Order, RawBatch
-from soundbench.training.loop import train
+from soundbench.data.batches import RawBatch
+from soundbench.data.order import Order
 from soundbench.machine import Machine, settle
 from soundbench.model.network import Network
 from soundbench.model.scoring import Scorer, score_batches
-from soundbench.training.step import Rules, TrainSetup, TrainStep
-from soundbench.training.timing import StepTimes
 from soundbench.model.weights import parameter_groups
+from soundbench.training.loop import train
+from soundbench.training.profiling import StepTimes
+from soundbench.training.step import Rules, TrainSetup, TrainStep
 
 WARM = 5
 

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
-from soundbench.data.batches import Order, training_batches
+from soundbench.data.batches import training_batches
+from soundbench.data.clips import ClipTable
+from soundbench.data.order import Order
 from soundbench.data.store import Store, open_store
 
 RATE = 16000

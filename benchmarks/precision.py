@@ -64,8 +64,8 @@ def speed(rounds: int, batch: int) -> None:
 
 def judge(run: Path) -> None:
     from soundbench.inference import classifier
-    from soundbench.report import run_directory
     from soundbench.inference.predictions import Prediction
+    from soundbench.report import run_directory
 
     model = classifier.load(run)
     rows = run_directory.read_rows(run / "predictions.csv")

@@ -25,11 +25,11 @@ from soundbench_plugins.scheduler.constant import constant
 
 from soundbench import distributed
 from soundbench.cli.launch import launch
-from soundbench.data.batches import Order
-from soundbench.training.loop import train
+from soundbench.data.order import Order
 from soundbench.machine import settle
-from soundbench.training.step import Rules, TrainSetup, TrainStep
 from soundbench.model.weights import parameter_groups
+from soundbench.training.loop import train
+from soundbench.training.step import Rules, TrainSetup, TrainStep
 
 PAGE = Path(__file__).parent / "results" / "processes.md"
 

@@ -19,10 +19,11 @@ import torch
 from engine import CLASSES, network
 from soundbench_plugins.loss.cross_entropy import CrossEntropy
 
+from soundbench.data.batches import Grid
 from soundbench.inference.classifier import Classifier
-from soundbench.machine import settle
-from soundbench.model.scoring import Grid, Scorer
 from soundbench.inference.stream import Stream
+from soundbench.machine import settle
+from soundbench.model.scoring import Scorer
 
 RATE, WINDOW = 16000, 48000
 BLOCK = RATE // 100

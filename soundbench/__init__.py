@@ -12,7 +12,22 @@ Names are resolved when they are used: importing this package imports neither to
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from soundbench.contracts import Batch, Clip
+    from soundbench.errors import SoundbenchError
+    from soundbench.inference.classifier import Classifier, load
+    from soundbench.inference.evaluation import evaluate
+    from soundbench.inference.predictions import Prediction
+    from soundbench.model.describing import describe
+    from soundbench.model.network import Network
+    from soundbench.recipe.composing import Recipe
+    from soundbench.recipe.composing import read as read_recipe
+    from soundbench.recipe.registry import Registry
+    from soundbench.recipe.tables import Audio, Head, Split, Train
+    from soundbench.training.folds import run_folds
+    from soundbench.training.run import resume, run
 
 __all__ = [
     "Audio",
@@ -24,8 +39,8 @@ __all__ = [
     "Prediction",
     "Recipe",
     "Registry",
-    "Split",
     "SoundbenchError",
+    "Split",
     "Train",
     "__version__",
     "describe",
@@ -40,25 +55,25 @@ __all__ = [
 __version__ = "0.1.0"
 
 _PLACES = {
-    "Audio": "recipe:Audio",
+    "Audio": "recipe.tables:Audio",
     "Batch": "contracts:Batch",
-    "Classifier": "classifier:Classifier",
+    "Classifier": "inference.classifier:Classifier",
     "Clip": "contracts:Clip",
-    "Head": "recipe:Head",
-    "Network": "network:Network",
-    "Prediction": "predictions:Prediction",
-    "Recipe": "recipe:Recipe",
-    "Registry": "registry:Registry",
+    "Head": "recipe.tables:Head",
+    "Network": "model.network:Network",
+    "Prediction": "inference.predictions:Prediction",
+    "Recipe": "recipe.composing:Recipe",
+    "Registry": "recipe.registry:Registry",
     "SoundbenchError": "errors:SoundbenchError",
-    "Split": "recipe:Split",
-    "Train": "recipe:Train",
-    "describe": "describing:describe",
-    "evaluate": "evaluating:evaluate",
-    "load": "classifier:load",
-    "read_recipe": "recipe:read",
-    "resume": "running:resume",
-    "run": "running:run",
-    "run_folds": "folds:run_folds",
+    "Split": "recipe.tables:Split",
+    "Train": "recipe.tables:Train",
+    "describe": "model.describing:describe",
+    "evaluate": "inference.evaluation:evaluate",
+    "load": "inference.classifier:load",
+    "read_recipe": "recipe.composing:read",
+    "resume": "training.run:resume",
+    "run": "training.run:run",
+    "run_folds": "training.folds:run_folds",
 }
 
 

@@ -8,8 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers import TESTS
 from helpers.entry_points import TOYS, fake
 from helpers.runs import RECIPE
+
+# Processes that tests start find the helpers too.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
 
 
 @pytest.fixture(scope="session")
@@ -70,4 +74,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def only_toys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing but the toys is installed."""
     entries = [fake(*toy) for toy in TOYS]
-    monkeypatch.setattr("soundbench.recipe.registry.entry_points", lambda group: [e for e in entries if e.group == group])
+    monkeypatch.setattr(
+        "soundbench.recipe.registry.entry_points", lambda group: [e for e in entries if e.group == group]
+    )

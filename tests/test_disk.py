@@ -14,11 +14,11 @@ from helpers.runs import RECIPE, toy_run, weights
 
 import soundbench
 from soundbench import files
-from soundbench.training import checkpoints
-from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
-from soundbench.errors import DataError, RunError
+from soundbench.data.clips import ClipTable
 from soundbench.data.store import open_store
+from soundbench.errors import DataError, RunError
+from soundbench.training import checkpoints
 
 pytestmark = pytest.mark.usefixtures("cache")
 Usage = namedtuple("Usage", "total used free")

@@ -13,14 +13,13 @@ import pytest
 import torch
 
 from soundbench import distributed
-from soundbench.report import run_directory
-from soundbench.training import run
-from soundbench.training.environment import refuse_other_recipes, shared_threads
 from soundbench.errors import CallError, LostProcess, Problem, RecipeError, RunError, SoundError
 from soundbench.machine import settle, started_by
 from soundbench.recipe import Recipe
+from soundbench.report import run_directory
 from soundbench.report.run_directory import RunDirectory
-from soundbench.training.setup import advising_on_memory
+from soundbench.training import run
+from soundbench.training.environment import advising_on_memory, refuse_other_recipes, shared_threads
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ from helpers.entry_points import NAMES, toy_registry
 from helpers.toys import ToyBackbone
 
 from soundbench import machine
-from soundbench.training.environment import settle_recipe
 from soundbench.recipe import Recipe
+from soundbench.training.environment import settle_recipe
 
 
 @pytest.fixture(autouse=True)

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from soundbench import files
 from soundbench.audio.capture import Source
-from soundbench.errors import CallError
 from soundbench.audio.levels import decibels, level_of
+from soundbench.errors import CallError
 from soundbench.signals import stoppable
 
 __all__ = ["Splitter", "Take", "places", "record", "refuse_label"]

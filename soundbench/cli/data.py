@@ -19,8 +19,8 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def check(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
     """Decode every sound of RECIPE and count what is missing, damaged, odd or twice; exit 1 if a run would fail."""
-    from soundbench.model.assembly import make_dataset
     from soundbench.data.audit import audit
+    from soundbench.model.assembly import make_dataset
     from soundbench.recipe import read
 
     resolved = read(recipe, sets=sets)
@@ -35,8 +35,8 @@ def check(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write; standard output by default.")
 def manifest(folder: Path, output: Path | None) -> None:
     """Write a manifest (CSV: path, label, group) of the sounds in FOLDER, which holds a folder for each class."""
+    from soundbench.data.sound_files import manifest_of
     from soundbench.files import write_text
-    from soundbench.data.manifests import manifest_of
 
     text = manifest_of(folder, output.parent if output else Path())
     if output is None:

@@ -33,8 +33,8 @@ def command(recipe: str, sets: tuple[str, ...], device: str | None, cache: Path 
 def _work(recipe: str, sets: tuple[str, ...], device: str | None, cache: Path | None) -> Path | None:
     """What one process does; the folder, in the first of several."""
     from soundbench import distributed
-    from soundbench.training.extraction import extract
     from soundbench.recipe import read
+    from soundbench.training.extraction import extract
     from soundbench.training.run import device_set
 
     try:

@@ -108,7 +108,8 @@ def _print(
 ) -> dict[str, str]:
     """Print rows as they come, or a sound's file when it is done, and draw; the sounds without rows, and why."""
     from soundbench.inference.formats.base import Row
-    from soundbench.inference.many_files import judge_sounds, plot_sound
+    from soundbench.inference.many_files import judge_sounds
+    from soundbench.inference.timeline import plot_sound
 
     errors: dict[str, str] = {}
     kept: list[Any] | None = None if plot is None else []

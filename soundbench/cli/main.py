@@ -11,8 +11,6 @@ from typing import NoReturn
 
 import click
 
-from soundbench import __version__
-
 __all__ = ["COMMANDS", "invoke", "main"]
 
 # A command's module is imported when it is called: help must not wait for torch.
@@ -57,7 +55,7 @@ class _Commands(click.Group):
 
 @click.command(cls=_Commands, name="soundbench", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of whatever goes wrong; anywhere in the call.")
-@click.version_option(__version__, prog_name="soundbench", message="%(prog)s %(version)s")
+@click.version_option(package_name="soundbench", prog_name="soundbench", message="%(prog)s %(version)s")
 def group(debug: bool) -> None:
     """Teach a machine to know sounds: recipes, plugins, and numbers to trust."""
 

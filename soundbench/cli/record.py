@@ -11,8 +11,8 @@ import click
 from soundbench.cli.stream import show_devices
 
 if TYPE_CHECKING:
-    from soundbench.inference.progress import Meter
     from soundbench.audio.recording import Take
+    from soundbench.cli.meter import Meter
 
 
 @click.command()
@@ -39,8 +39,8 @@ def command(
 ) -> None:
     """Record from a microphone, in 16 bits; each file is printed when it is done, with its length and peak."""
     from soundbench.audio.microphone import Microphone
-    from soundbench.inference.progress import Meter
     from soundbench.audio.recording import places, record, refuse_label
+    from soundbench.cli.meter import Meter
 
     if label is not None:
         refuse_label(label)

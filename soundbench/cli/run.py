@@ -84,8 +84,8 @@ def _run(
     profile: bool,
 ) -> Path:
     from soundbench.errors import CallError
-    from soundbench.training.folds import run_folds
     from soundbench.recipe import read
+    from soundbench.training.folds import run_folds
     from soundbench.training.run import device_set, run
 
     if recipe is None:

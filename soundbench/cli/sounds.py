@@ -33,8 +33,8 @@ def sound_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def opened(run: str, paths: tuple[str, ...], device: str, trust_code: bool) -> tuple[Classifier, list[Path]]:
     """The classifier of a run and the files to judge, the same in every process."""
     from soundbench import distributed
-    from soundbench.inference.classifier import load
     from soundbench.data.sound_files import find_sounds
+    from soundbench.inference.classifier import load
 
     memory.keep_on_cpu(device)
     distributed.join(device)

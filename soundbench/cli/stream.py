@@ -14,7 +14,7 @@ from soundbench.cli import memory
 
 if TYPE_CHECKING:
     from soundbench.audio.capture import Source
-    from soundbench.inference.progress import Meter
+    from soundbench.cli.meter import Meter
     from soundbench.inference.stream import Item, Stream
 
 
@@ -22,8 +22,8 @@ def show_devices(ctx: click.Context, _option: click.Parameter, asked: bool) -> N
     """Print the devices that sound can be recorded from, and end."""
     if not asked or ctx.resilient_parsing:
         return
-    from soundbench.errors import DeviceError
     from soundbench.audio.microphone import list_devices
+    from soundbench.errors import DeviceError
 
     found = list_devices()
     if not found:
@@ -79,10 +79,10 @@ def command(
     **rules: Any,
 ) -> None:
     """Listen with RUN, a run directory or its model/ folder: what sounds is told as it comes; Ctrl-C ends it."""
+    from soundbench.cli.meter import Meter
+    from soundbench.errors import SoundError
     from soundbench.inference import live
     from soundbench.inference.classifier import load
-    from soundbench.errors import SoundError
-    from soundbench.inference.progress import Meter
     from soundbench.inference.stream import Stream
 
     _refuse(source, form, rate, device)

@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from soundbench import audio
 from soundbench.data.clips import ClipTable
-from soundbench.errors import SoundError
 from soundbench.data.sounds import Sounds
 from soundbench.data.splits import PARTS, SplitResult, split
+from soundbench.errors import SoundError
 
 if TYPE_CHECKING:
     from soundbench.contracts import Dataset

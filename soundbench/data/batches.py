@@ -1,4 +1,4 @@
-"""Clip tables and a store become batches, in an order that is a function of (seed, epoch) alone.
+"""A clip table and a store become batches: windows of clips, read from the store and moved to the device.
 
 Training shows each clip once an epoch, a random window of it; judging cuts every clip into windows on a fixed grid.
 Both read whole batches from the store's memory map; samples travel as 16-bit integers and become floats on the device.
@@ -7,8 +7,7 @@ Where features were made ahead of training, they take the store's place: trainin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import attrs
@@ -19,33 +18,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from soundbench import masks
-from soundbench.chance import Chance, order
-from soundbench.data.clips import ClipTable
+from soundbench.chance import Chance
 from soundbench.contracts import Batch
-from soundbench.errors import Problem, RecipeError
+from soundbench.data.clips import ClipTable
 from soundbench.data.features import Features
+from soundbench.data.order import Order
 from soundbench.signals import outlast
 
 if TYPE_CHECKING:
     from soundbench.data.store import Store
 
-__all__ = [
-    "Order",
-    "RawBatch",
-    "class_weights",
-    "balanced_order",
-    "scoring_batches",
-    "members",
-    "on_device",
-    "pack",
-    "set_level",
-    "training_batches",
-    "window_grid",
-]
+__all__ = ["Grid", "RawBatch", "on_device", "pack", "scoring_batches", "set_level", "training_batches", "window_grid"]
 
 Rows = NDArray[np.int64]
-
-_order = lru_cache(maxsize=2)(order)
 
 
 class RawBatch(NamedTuple):
@@ -63,77 +48,18 @@ class RawBatch(NamedTuple):
 
 
 @attrs.frozen
-class Order:
-    """Which clips each step of each epoch shows, and which of them each process takes.
-
-    An epoch's clips are dealt to its steps as evenly as they go, so that no step is left with a single clip, which
-    batch norm could not train on (but for an odd number of clips in batches of 2).
+class Grid:
+    """How a sound is cut into windows.
 
     Attributes:
-        rows: the clips to train on, as rows of the clip table.
-        members: of each class, which of `rows` carry it, to show each class equally often; None shows each clip once.
-        batch: clips a step at most, of all processes together.
-        seed: of the order.
-        rank: this process's number.
-        world: how many processes share each step.
+        window: samples of a window.
+        hop: samples between the beginnings of windows.
+        trim: decibels below its loudest frame that a sound's ends are trimmed at before, or `off`; a store's are.
     """
 
-    rows: Rows = attrs.field(eq=False)
-    batch: int
-    seed: int
-    rank: int = 0
-    world: int = 1
-    members: Sequence[Rows] | None = attrs.field(default=None, eq=False)
-    _shown: dict[int, Rows] = attrs.field(init=False, factory=dict, eq=False, repr=False)
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps of an epoch."""
-        return max(1, -(-len(self.rows) // self.batch))
-
-    def step(self, epoch: int, step: int) -> tuple[Rows, Rows]:
-        """The clips of one step that are this process's: rows of the table, and positions in the epoch's order."""
-        edges = np.arange(self.steps + 1) * len(self.rows) // self.steps
-        positions = np.arange(edges[step], edges[step + 1])[self.rank :: self.world]
-        return self.rows[self._order(epoch)[positions]], positions
-
-    def _order(self, epoch: int) -> Rows:
-        """Which of `rows` stands at each position of an epoch."""
-        if self.members is None:
-            return _order(len(self.rows), self.seed, epoch)
-        if epoch not in self._shown:
-            self._shown.clear()
-            self._shown[epoch] = balanced_order(self.members, len(self.rows), self.seed, epoch)
-        return self._shown[epoch]
-
-    def size(self, step: int) -> int:
-        """Clips of one step, of all processes together."""
-        edges = np.arange(self.steps + 1) * len(self.rows) // self.steps
-        return int(edges[step + 1] - edges[step])
-
-
-def members(table: ClipTable, rows: Rows) -> list[Rows]:
-    """Of each class that any of `rows` carries, which of them do."""
-    carried = table.targets(rows) > 0
-    return [where for where in (np.flatnonzero(column) for column in carried.T) if len(where)]
-
-
-def balanced_order(members: Sequence[Rows], count: int, seed: int, epoch: int) -> Rows:
-    """`count` members for an epoch, as many of each class to one: a class's clips in turn, in an order of the epoch's.
-
-    Args:
-        members: of each class, `(n,)` numbers.
-        count: how many there shall be.
-        seed: of the run.
-        epoch: counted from 1.
-    """
-    turn = order(count, seed, epoch)
-    shown = np.zeros(count, np.int64)
-    for number, own in enumerate(members):
-        places = turn[number :: len(members)]
-        shuffled = own[order(len(own), seed, epoch, f"class[{number}]")]
-        shown[places] = shuffled[np.arange(len(places)) % len(own)]
-    return shown
+    window: int
+    hop: int
+    trim: float | Literal["off"] = "off"
 
 
 class _Steps(Sampler[int]):
@@ -283,34 +209,3 @@ def set_level(waveform: Tensor, lengths: Tensor, decibels: float) -> Tensor:
     power = (waveform.square() * inside).sum(dim=1) / lengths
     gain = torch.where(power > 0, 10 ** (decibels / 20) * power.clamp(min=1e-30).rsqrt(), torch.ones_like(power))
     return waveform * gain[:, None]
-
-
-def class_weights(given: Mapping[str, float] | str, table: ClipTable, rows: Rows, source: str) -> NDArray[np.float32]:
-    """The weight of each class `(K,)` in the loss, with mean 1 over the training clips.
-
-    Args:
-        given: `train.class_weights`: `none`, `balanced` (the inverse of a class's clips), or a weight a class.
-        table: the clips.
-        rows: those to train on.
-        source: the recipe, for messages.
-
-    Raises:
-        RecipeError: a class that there is not, or no weight at all.
-    """
-    if given == "none":
-        return np.ones(len(table.classes), np.float32)
-    counts = table.class_counts(rows)
-    if isinstance(given, Mapping):
-        unknown = [name for name in given if name not in table.classes]
-        if unknown:
-            text = f"no class {unknown[0]!r}; the classes are: {', '.join(table.classes)}"
-            raise RecipeError(source, [Problem("train.class_weights", text)])
-        weights = np.array([given.get(name, 1.0) for name in table.classes])
-    else:
-        weights = np.divide(1.0, counts, out=np.zeros(len(counts)), where=counts > 0)
-    whole = float((weights * counts).sum())
-    if not whole:
-        text = "0 for every class that is trained on: nothing would be learnt"
-        raise RecipeError(source, [Problem("train.class_weights", text)])
-    scaled: NDArray[np.float32] = (weights * counts.sum() / whole).astype(np.float32)
-    return scaled

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Generic, TypeVar
 
 import attrs
@@ -14,7 +16,7 @@ import numpy.typing as npt
 from soundbench.contracts import Clip, Dataset
 from soundbench.errors import DataError
 
-__all__ = ["ClipTable", "Codes", "Column", "Fold"]
+__all__ = ["ClipTable", "Codes", "Column", "Fold", "fingerprint"]
 
 Fold = int | str
 Value = TypeVar("Value")
@@ -173,6 +175,23 @@ class ClipTable:
     def folds_in_order(self) -> list[Fold]:
         """The different folds: numbers first, then texts, `fold2` before `fold10`."""
         return sorted(self.folds.names, key=_natural)
+
+
+def fingerprint(table: ClipTable, parts: npt.NDArray[np.int8], lengths: npt.NDArray[np.int64]) -> str:
+    """A digest of what was trained and judged on: every clip's place, labels, part and length in samples.
+
+    Args:
+        table: the clips.
+        parts: the part of each, `(N,)`.
+        lengths: the samples of each, `(N,)`; 0 where it cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for text in chain(table.classes, ("/".join(path.split("/")[-2:]) for path in table.paths.names)):
+        digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
+    columns = (table.paths.codes, table.starts, table.stops, table.label_offsets, table.label_values, parts, lengths)
+    for column in columns:
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()
 
 
 def _check(clip: Clip, places: Mapping[str, int], multilabel: bool) -> None:

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from soundbench import distributed
 from soundbench.data.clips import ClipTable
-from soundbench.recipe import Audio
 from soundbench.data.store import Say, Store, open_store
+from soundbench.recipe import Audio
 
 __all__ = ["sound_store"]
 

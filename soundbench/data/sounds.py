@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Generator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal, TypeVar
 
 import attrs
@@ -16,10 +18,10 @@ from soundbench import audio
 from soundbench.data.clips import ClipTable
 from soundbench.errors import BrokenPlugin, DataError, SoundError
 from soundbench.machine import cores
-from soundbench.data.threads import in_threads
 
-__all__ = ["Sounds"]
+__all__ = ["Sounds", "in_threads"]
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # What is read is a function of a key that begins with this: a change of how it is read is a change of this.
@@ -181,3 +183,21 @@ def _identity(path: str) -> str:
     except OSError:
         return f"{absolute}\0missing"
     return f"{absolute}\0{found.st_size}\0{found.st_mtime_ns}"
+
+
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Generator[Result, None, None]:
+    """The results of work on each item, in the order of the items, made ahead by threads.
+
+    At most two a thread are ahead of the one that is asked for: what is in memory does not grow with their number.
+    """
+    pool = ThreadPoolExecutor(workers)
+    ahead: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            ahead.append(pool.submit(work, item))
+            if len(ahead) > 2 * workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -25,12 +25,12 @@ import numpy as np
 
 from soundbench import audio
 from soundbench.data.clips import ClipTable
-from soundbench.errors import DataError, SoundError
-from soundbench.files import room
 from soundbench.data.samples import AUDIO, Index, Quantized, Store, finish, quantize, read_meta
 from soundbench.data.sounds import Sounds
-from soundbench.terminal import PATIENCE, Throttle
+from soundbench.errors import DataError, SoundError
+from soundbench.files import room
 from soundbench.messages import megabytes
+from soundbench.terminal import PATIENCE, Throttle
 
 __all__ = ["Store", "cache_folder", "open_store", "quantize"]
 

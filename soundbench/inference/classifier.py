@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundbench import distributed
-from soundbench.model import assembly, windows
-from soundbench.training import checkpoints
 from soundbench import recipe as recipes
+from soundbench.data.batches import Grid, RawBatch, pack
 from soundbench.errors import CallError, SoundError
 from soundbench.inference.events import Event, EventFinder, EventRules
-from soundbench.model.windows import Sound
-from soundbench.data.batches import RawBatch, pack
-from soundbench.machine import settle
-from soundbench.model.network import Network, shortest_samples
 from soundbench.inference.predictions import Ended, Heard, Prediction, WindowPrediction
-from soundbench.model.scoring import Grid, Scorer, WindowMean
 from soundbench.inference.stream import Item, stream
+from soundbench.machine import settle
+from soundbench.model import assembly
+from soundbench.model import folder as model_folder
+from soundbench.model.network import Network, shortest_samples
+from soundbench.model.scoring import Scorer, WindowMean
+from soundbench.model.windows import Sound, Window, cut_windows
 
 __all__ = ["Classifier", "load"]
 
@@ -56,10 +56,10 @@ def load(path: str | Path, *, device: str = "auto", trust_code: bool = False) ->
     folds = [] if (folder / "model.toml").exists() else sorted(folder.glob("fold-*/model"))
     if folds:
         raise CallError(f"{folder}: holds a run for each fold; give one of them, such as {folds[0].parent}")
-    tables, source = checkpoints.read_model_tables(folder), str(folder / "model.toml")
+    tables, source = model_folder.read_model_tables(folder), str(folder / "model.toml")
     model = recipes.read_model(tables, base=folder, trust_code=trust_code, source=source)
     network, loss = assembly.make_network(model, source, folder / "assets")
-    checkpoints.load_weights(folder, network, len(model.classes))
+    model_folder.load_weights(folder, network, len(model.classes))
     fits = getattr(network.backbone, "channels_last", True)
     machine = settle(device, precision="fp32", local_rank=distributed.local_rank(), fits=fits)
     machine.place(network).eval()
@@ -287,12 +287,12 @@ class Classifier:
         grid = self.grid_of(window, hop)
         compute = compute or self.scorer.scores
         batch = batch or min(max(MINUTE * self.rate // grid.window, 1), BATCH)
-        waiting: list[tuple[int, windows.Window] | Ended] = []
+        waiting: list[tuple[int, Window] | Ended] = []
         count = 0
         for number, sound in enumerate(sounds):
             last, error = 0, None
             try:
-                for cut in windows.windows(sound, rate, self.rate, grid):
+                for cut in cut_windows(sound, rate, self.rate, grid):
                     waiting.append((number, cut))
                     last, count = cut.start + len(cut.samples), count + 1
                     if count == batch:
@@ -307,7 +307,7 @@ class Classifier:
         yield from self._through(waiting, compute)
 
     def _through(
-        self, waiting: list[tuple[int, windows.Window] | Ended], compute: Callable[[RawBatch], Values]
+        self, waiting: list[tuple[int, Window] | Ended], compute: Callable[[RawBatch], Values]
     ) -> Iterator[Heard | Ended]:
         """What is waiting, its windows gone through the network together."""
         heard = [window for window in waiting if not isinstance(window, Ended)]

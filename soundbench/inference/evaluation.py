@@ -12,23 +12,23 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from soundbench.model import assembly
-from soundbench.report import pages, run_directory
-from soundbench.training import checkpoints
 from soundbench import recipe as recipes
-from soundbench.report.assessment import assess
-from soundbench.inference.classifier import Classifier, load
-from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip, Dataset
-from soundbench.training.environment import fingerprint
-from soundbench.errors import CallError, DataError, RunError
-from soundbench.training.log import Log, Say, to_stderr
-from soundbench.recipe import Part, Recipe
-from soundbench.report.protocol import skipped
-from soundbench.report.run_directory import RunDirectory
-from soundbench.model.scoring import ClipScores, score_clips
+from soundbench.data.clips import ClipTable, fingerprint
 from soundbench.data.shared_store import sound_store
 from soundbench.data.splits import split
+from soundbench.errors import CallError, DataError, RunError
+from soundbench.inference.classifier import Classifier, load
+from soundbench.model import assembly
+from soundbench.model import folder as model_folder
+from soundbench.model.scoring import ClipScores, score_clips
+from soundbench.recipe import Part, Recipe
+from soundbench.report import pages, run_directory
+from soundbench.report.assessment import assess
+from soundbench.report.protocol import skipped
+from soundbench.report.run_directory import RunDirectory
+from soundbench.training import checkpoints
+from soundbench.training.log import Log, Say, to_stderr
 
 __all__ = ["evaluate"]
 
@@ -147,7 +147,7 @@ def _recipe(run: RunDirectory, dataset: str | Path | Recipe | None, classifier: 
     if run.recipe.exists() or dataset is None:
         return recipes.read(run.recipe, trust_code=trust_code)
     source = str(run.path / "model.toml")
-    tables = checkpoints.read_model_tables(run.path)
+    tables = model_folder.read_model_tables(run.path)
     model = recipes.read_model(tables, base=run.path, trust_code=trust_code, source=source)
     heard = {name: getattr(model, name) for name in ("audio", "featurizer", "backbone", "pooling", "head", "loss")}
     part = _given(dataset).dataset if _is_recipe(dataset) else _part(Path(str(dataset)), classifier)

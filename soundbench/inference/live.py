@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 
 from soundbench import audio, files
 from soundbench.audio.capture import Source
+from soundbench.audio.levels import level_of
 from soundbench.errors import CallError, SoundError
 from soundbench.inference.events import Event
-from soundbench.audio.levels import level_of
-from soundbench.signals import stoppable
 from soundbench.inference.stream import Begun, Item, Stream, hear_file
 from soundbench.messages import nearest
+from soundbench.signals import stoppable
 
 __all__ = ["KEPT", "Keeper", "Starter", "listen", "sound_of", "summary"]
 

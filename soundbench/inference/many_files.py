@@ -17,17 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundbench import audio, distributed, files
-from soundbench.inference import journal, timeline
-from soundbench.inference.classifier import Classifier
 from soundbench.errors import SoundError
-from soundbench.inference.events import EventFinder, EventRules, find_events
+from soundbench.inference import journal
+from soundbench.inference.classifier import Classifier
+from soundbench.inference.events import EventFinder, EventRules
 from soundbench.inference.formats.base import Format, Row
 from soundbench.inference.journal import Journal
 from soundbench.inference.predictions import Ended, Heard
 from soundbench.inference.progress import Progress
 from soundbench.model.scoring import WindowMean
 
-__all__ = ["Done", "Wanted", "embed_into", "judge_into", "judge_sounds", "model_digest", "plot_sound", "sizes"]
+__all__ = ["Done", "Wanted", "embed_into", "judge_into", "judge_sounds", "model_digest", "sizes"]
 
 # Bytes from which on a file's progress is told while it is judged.
 LARGE = 1 << 24
@@ -171,35 +171,6 @@ def _lasts(path: Path) -> float:
         return audio.info(path).seconds
     except SoundError:
         return 0.0
-
-
-def plot_sound(classifier: Classifier, path: Path, windows: Sequence[Heard], rules: EventRules, out: Path) -> None:
-    """Draw a sound whose windows were judged: its spectrogram, scores over time, events.
-
-    Args:
-        classifier: judged them.
-        path: the sound.
-        windows: of it.
-        rules: what makes an event.
-        out: the PNG to write.
-    """
-    starts, ends = (np.array([getattr(window, name) for window in windows]) for name in ("start", "end"))
-    scores = np.stack([window.values for window in windows])
-    events = find_events(scores, starts, ends, classifier.classes, rules)
-    length = 0
-
-    def counted() -> Iterator[NDArray[np.float32]]:
-        nonlocal length
-        for block in audio.blocks(path, classifier.rate):
-            length += len(block)
-            yield block
-
-    power = timeline.spectrogram(counted())
-    seconds, middles = length / classifier.rate, (starts + ends) / 2
-    picture = timeline.timeline_png(
-        power, classifier.rate, seconds, middles, scores, classifier.classes, events, path.name
-    )
-    files.write_bytes(out, picture)
 
 
 # Into a folder --------------------------------------------------------------------------------------------------------

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
 
 import attrs
 
-from soundbench.terminal import PATIENCE, StatusLine, Throttle, bar, clock, on_terminal
+from soundbench.terminal import PATIENCE, StatusLine, Throttle, clock, on_terminal
 
-__all__ = ["Meter", "Progress"]
+__all__ = ["Progress"]
 
 # Seconds between two lines on a terminal: of progress, and of a level.
 PAUSE, METER_PAUSE = 0.2, 0.1
@@ -74,19 +73,3 @@ class Progress:
         elif worked:
             parts.append(f"{clock(took * max(self.work - worked, 0) / worked)} left")
         return ", ".join(parts)
-
-
-class Meter:
-    """One line that shows a level and a text; nothing where standard error is no terminal."""
-
-    def __init__(self) -> None:
-        self._line, self._throttle = StatusLine(), Throttle(-math.inf)
-
-    def show(self, level: float, text: str) -> None:
-        """Show them, if something was not shown just now; the level is in dB of full scale."""
-        if on_terminal() and self._throttle.due(METER_PAUSE):
-            self._line.show(f"{bar((level - LOWEST) / -LOWEST, WIDTH)} {level:4.0f} dB  {text}")
-
-    def clear(self) -> None:
-        """Take the line off the terminal, for another."""
-        self._line.erase()

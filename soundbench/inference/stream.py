@@ -19,16 +19,16 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from soundbench.model import windows
 from soundbench.audio.capture import Ring
+from soundbench.audio.levels import decibels
+from soundbench.data.batches import Grid, pack
+from soundbench.data.store import quantize
 from soundbench.errors import CallError
 from soundbench.inference.events import Event, EventFinder, EventRules
-from soundbench.model.windows import Window
-from soundbench.data.batches import pack
-from soundbench.audio.levels import decibels
 from soundbench.inference.predictions import Prediction, WindowPrediction
-from soundbench.model.scoring import Grid, Scorer
-from soundbench.data.store import quantize
+from soundbench.model import windows
+from soundbench.model.scoring import Scorer
+from soundbench.model.windows import Window
 
 __all__ = ["Begun", "Figures", "Scoring", "Stream", "StreamedWindow", "hear_file", "stream"]
 
@@ -309,7 +309,7 @@ def hear_file(stream: Stream, path: Path) -> Iterator[Item]:
     Raises:
         SoundError: it cannot be read, maybe after some windows.
     """
-    for number, window in enumerate(windows.windows(path, None, stream.classifier.rate, stream.grid), 1):
+    for number, window in enumerate(windows.cut_windows(path, None, stream.classifier.rate, stream.grid), 1):
         stream.take(window)
         if number % 8 == 0:
             yield from stream.judge()

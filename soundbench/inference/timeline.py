@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from soundbench.inference.events import Event
+from soundbench import audio, files
+from soundbench.inference.classifier import Classifier
+from soundbench.inference.events import Event, EventRules, find_events
+from soundbench.inference.predictions import Heard
 from soundbench.report.figures import drawing, shown
 
-__all__ = ["spectrogram", "timeline_png"]
+__all__ = ["plot_sound", "spectrogram", "timeline_png"]
 
 # Samples of a frame, and columns of the picture at most (and half of that at least, where there are as many frames).
 FRAME, COLUMNS = 512, 2000
@@ -101,3 +105,30 @@ def timeline_png(
         picture = io.BytesIO()
         canvas.print_figure(picture, format="png", dpi=110)
     return picture.getvalue()
+
+
+def plot_sound(classifier: Classifier, path: Path, windows: Sequence[Heard], rules: EventRules, out: Path) -> None:
+    """Draw a sound whose windows were judged: its spectrogram, scores over time, events.
+
+    Args:
+        classifier: judged them.
+        path: the sound.
+        windows: of it.
+        rules: what makes an event.
+        out: the PNG to write.
+    """
+    starts, ends = (np.array([getattr(window, name) for window in windows]) for name in ("start", "end"))
+    scores = np.stack([window.values for window in windows])
+    events = find_events(scores, starts, ends, classifier.classes, rules)
+    length = 0
+
+    def counted() -> Iterator[NDArray[np.float32]]:
+        nonlocal length
+        for block in audio.blocks(path, classifier.rate):
+            length += len(block)
+            yield block
+
+    power = spectrogram(counted())
+    seconds, middles = length / classifier.rate, (starts + ends) / 2
+    picture = timeline_png(power, classifier.rate, seconds, middles, scores, classifier.classes, events, path.name)
+    files.write_bytes(out, picture)

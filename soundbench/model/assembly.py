@@ -17,17 +17,25 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from soundbench.contracts import Augmentation, Dataset, Loss, RunInfo
+from soundbench.contracts import Augmentation, Dataset, Loss
 from soundbench.errors import BrokenPlugin, DataError, Problem, RecipeError, SoundbenchError
-from soundbench.recipe.entry_points import import_failure
-from soundbench.model.network import Head, Network
-from soundbench.training.observers import Observers
-from soundbench.recipe import Model, Part, Recipe
-from soundbench.recipe.structuring import problems_of
-from soundbench.model.weights import unknown_part
 from soundbench.messages import show
+from soundbench.model.network import Head, Network
+from soundbench.model.weights import unknown_part
+from soundbench.recipe import Model, Part, Recipe
+from soundbench.recipe.entry_points import import_failure
+from soundbench.recipe.structuring import problems_of
 
-__all__ = ["Assembly", "assemble", "make_dataset", "make_network", "make_observers", "make_optimizer", "make_scheduler"]
+__all__ = [
+    "Assembly",
+    "Placed",
+    "assemble",
+    "make_component",
+    "make_dataset",
+    "make_network",
+    "make_optimizer",
+    "make_scheduler",
+]
 
 Placed = list[tuple[str, Augmentation]]
 
@@ -75,7 +83,7 @@ class Assembly:
                     raise
 
 
-def _make(problems: list[Problem], key: str, part: Part, *supplied: Any) -> Any:
+def make_component(problems: list[Problem], key: str, part: Part, *supplied: Any) -> Any:
     """The component; None when its constructor refused its options, which is written down under its key."""
     component = part.component
     try:
@@ -99,7 +107,7 @@ def make_dataset(recipe: Recipe) -> Dataset:
         RecipeError: an option is out of range.
     """
     problems: list[Problem] = []
-    dataset: Dataset = _make(problems, "dataset", recipe.dataset)
+    dataset: Dataset = make_component(problems, "dataset", recipe.dataset)
     if problems:
         raise RecipeError(recipe.source, problems)
     return dataset
@@ -118,14 +126,14 @@ def assemble(recipe: Recipe, assumed: int | None = None) -> Assembly:
     """
     problems: list[Problem] = []
     torch.manual_seed(recipe.train.seed)
-    dataset = _make(problems, "dataset", recipe.dataset)
+    dataset = make_component(problems, "dataset", recipe.dataset)
     classes, without = _classes(problems, dataset, assumed or _ASSUMED)
     network, loss = _network(problems, recipe, classes)
     on_waveform: Placed = []
     on_features: Placed = []
     for number, part in enumerate(recipe.augmentation):
         place = f"augmentation[{number}]"
-        module = _make(problems, place, part, recipe.audio.rate)
+        module = make_component(problems, place, part, recipe.audio.rate)
         if module is not None:
             (on_waveform if module.on == "waveform" else on_features).append((place, module))
     _try_optimizer(problems, recipe)
@@ -175,14 +183,14 @@ def make_network(model: Model, source: str, assets: Path | None = None) -> tuple
 
 def _network(problems: list[Problem], of: Recipe | Model, classes: int) -> tuple[Network | None, Loss | None]:
     """The network and its loss; a part is only tried when those before it could be made."""
-    loss = _make(problems, "loss", of.loss, classes)
-    featurizer = _make(problems, "featurizer", of.featurizer, of.audio.rate)
+    loss = make_component(problems, "loss", of.loss, classes)
+    featurizer = make_component(problems, "featurizer", of.featurizer, of.audio.rate)
     if featurizer is None:
         return None, loss
-    backbone = _make(problems, "backbone", of.backbone, featurizer.bands)
+    backbone = make_component(problems, "backbone", of.backbone, featurizer.bands)
     if backbone is None:
         return None, loss
-    pooling = _make(problems, "pooling", of.pooling, backbone.channels)
+    pooling = make_component(problems, "pooling", of.pooling, backbone.channels)
     if pooling is None or loss is None:
         return None, loss
     head = Head(pooling.features, classes, classifier=loss.classifier, **attrs.asdict(of.head))
@@ -223,9 +231,9 @@ def _probe(of: Recipe, network: Network, classes: int, source: str) -> None:
 def _try_optimizer(problems: list[Problem], recipe: Recipe) -> None:
     """Make optimizer and scheduler once for a parameter of no consequence, to hear what they refuse."""
     toy = [{"params": [nn.Parameter(torch.zeros(2, 2))]}]
-    optimizer = _make(problems, "optimizer", recipe.optimizer, toy)
+    optimizer = make_component(problems, "optimizer", recipe.optimizer, toy)
     if optimizer is not None:
-        _make(problems, "scheduler", recipe.scheduler, optimizer, 10, 5)
+        make_component(problems, "scheduler", recipe.scheduler, optimizer, 10, 5)
 
 
 def _name_parts(problems: list[Problem], recipe: Recipe, network: Network | None) -> None:
@@ -274,21 +282,3 @@ def make_scheduler(
     function = recipe.scheduler.component.obj
     scheduler = function(optimizer, steps, steps_per_epoch, **recipe.scheduler.options)
     return scheduler, getattr(scheduler, "every", getattr(function, "every", "step"))
-
-
-def make_observers(recipe: Recipe, info: RunInfo, say: Callable[[str], None]) -> Observers:
-    """The run's observers, attached.
-
-    Raises:
-        RecipeError: an option is out of range.
-        BrokenPlugin: a hook that does not exist.
-    """
-    observers = Observers(say)
-    problems: list[Problem] = []
-    for number, part in enumerate(recipe.observer):
-        observer = _make(problems, f"observer[{number}]", part, info)
-        if observer is not None:
-            observers.add(f"{part.use}[{number}]", observer)
-    if problems:
-        raise RecipeError(recipe.source, problems)
-    return observers

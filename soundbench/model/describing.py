@@ -6,8 +6,8 @@ from typing import Any
 
 import attrs
 
-from soundbench.model import assembly
 from soundbench.errors import DataError
+from soundbench.model import assembly
 from soundbench.model.network import summarize
 from soundbench.recipe import Recipe
 

@@ -14,12 +14,12 @@ import attrs
 import torch
 from torch import Tensor
 
-from soundbench.model import assembly
-from soundbench.training import checkpoints
 from soundbench import recipe as recipes
 from soundbench.contracts import Imported
 from soundbench.errors import BrokenPlugin, CallError, RecipeError, RunError, RunPlaceError, SoundbenchError
 from soundbench.files import told
+from soundbench.model import assembly
+from soundbench.model import folder as model_folder
 from soundbench.model.network import Network
 from soundbench.recipe.registry import Component, Registry
 from soundbench.recipe.structuring import problems_of
@@ -83,7 +83,7 @@ def import_model(
     _compare(path, network, imported.constants)
     fill(path, network, imported.weights)
     folder = _new(Path(out) if out is not None else Path("imported", imported.name))
-    checkpoints.save_model(
+    model_folder.save_model(
         folder, recipes.model_tables(model, model.classes, model.multilabel, model.thresholds), network
     )
     parameters = sum(parameter.numel() for parameter in network.parameters())

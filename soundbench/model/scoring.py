@@ -17,9 +17,9 @@ from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
 from soundbench import distributed
-from soundbench.data.clips import ClipTable
 from soundbench.contracts import Batch, Loss
-from soundbench.data.batches import RawBatch, on_device, scoring_batches
+from soundbench.data.batches import Grid, RawBatch, on_device, scoring_batches
+from soundbench.data.clips import ClipTable
 from soundbench.machine import Machine
 from soundbench.model.network import Network
 
@@ -27,24 +27,9 @@ if TYPE_CHECKING:
     from soundbench.data.features import Features
     from soundbench.data.store import Store
 
-__all__ = ["ClipScores", "Grid", "Scorer", "WindowMean", "make_evaluator", "score_batches", "score_clips"]
+__all__ = ["ClipScores", "Scorer", "WindowMean", "make_evaluator", "score_batches", "score_clips"]
 
 Values = NDArray[np.float32]
-
-
-@attrs.frozen
-class Grid:
-    """How a sound is cut into windows.
-
-    Attributes:
-        window: samples of a window.
-        hop: samples between the beginnings of windows.
-        trim: decibels below its loudest frame that a sound's ends are trimmed at before, or `off`; a store's are.
-    """
-
-    window: int
-    hop: int
-    trim: float | Literal["off"] = "off"
 
 
 class WindowMean:

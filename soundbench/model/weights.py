@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from soundbench.errors import RunError
-from soundbench.model.network import Network
+from soundbench.errors import Problem, RecipeError, RunError
 from soundbench.messages import nearest, show
+from soundbench.model.network import Network
+from soundbench.recipe import Recipe
 
 __all__ = ["Average", "Taken", "freeze", "parameter_groups", "take", "unknown_part"]
 
@@ -61,6 +62,22 @@ class Taken:
         if self.unused:
             said.append(f"init: not used of the file: {_few(self.unused)}")
         return said
+
+
+def initialize(recipe: Recipe, network: nn.Module, say: Callable[[str], None]) -> None:
+    """Begin with the weights that the recipe's `[init]` names.
+
+    Raises:
+        RecipeError: there are none, or none that fits.
+    """
+    if recipe.init.from_ is None:
+        return
+    try:
+        taken = take(network, recipe.init.from_)
+    except RunError as error:
+        raise RecipeError(recipe.source, [Problem("init.from", str(error))]) from error
+    for line in taken.lines():
+        say(line)
 
 
 def take(network: nn.Module, source: Path) -> Taken:

@@ -17,12 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from soundbench import audio
-from soundbench.errors import CallError, SoundError
-from soundbench.data.batches import window_grid
-from soundbench.model.scoring import Grid
+from soundbench.data.batches import Grid, window_grid
 from soundbench.data.store import quantize
+from soundbench.errors import CallError, SoundError
 
-__all__ = ["Sound", "Window", "hear", "listen", "rereadable", "windows"]
+__all__ = ["Sound", "Window", "cut_windows", "read_blocks", "rereadable"]
 
 Sound = str | Path | bytes | BinaryIO | NDArray[Any] | torch.Tensor
 Samples = NDArray[np.float32]
@@ -39,7 +38,7 @@ class Window(NamedTuple):
     scale: float
 
 
-def listen(sound: Sound, rate: int | None, target: int) -> Iterator[Samples]:
+def read_blocks(sound: Sound, rate: int | None, target: int) -> Iterator[Samples]:
     """The sound at the rate `target` and in one channel, in blocks; samples in memory are one block.
 
     Raises:
@@ -56,11 +55,6 @@ def listen(sound: Sound, rate: int | None, target: int) -> Iterator[Samples]:
         raise SoundError(name, f"cannot be read: {error.strerror or error}") from None
 
 
-def hear(sound: Sound, rate: int | None, target: int, grid: Grid) -> Samples:
-    """The whole of a sound as the network hears it, its ends trimmed as those of its training were."""
-    return audio.trim(_join(listen(sound, rate, target)), target, grid.trim)
-
-
 def rereadable(sound: Sound) -> Sound:
     """The sound in a form that can be heard more than once."""
     if hasattr(sound, "read") and not getattr(sound, "seekable", lambda: False)():
@@ -69,10 +63,10 @@ def rereadable(sound: Sound) -> Sound:
     return sound
 
 
-def windows(sound: Sound, rate: int | None, target: int, grid: Grid) -> Iterator[Window]:
+def cut_windows(sound: Sound, rate: int | None, target: int, grid: Grid) -> Iterator[Window]:
     """The windows of the judging grid: at k · hop while a whole one fits, and one that ends at the end."""
     sound = rereadable(sound)
-    blocks = listen(sound, rate, target)
+    blocks = read_blocks(sound, rate, target)
     first: list[Samples] = []
     total = 0
     for block in blocks:
@@ -88,7 +82,7 @@ def windows(sound: Sound, rate: int | None, target: int, grid: Grid) -> Iterator
     del first
     if grid.trim != "off":
         begin, end = audio.loud(joined, target, grid.trim)
-        joined = chain(listen(sound, rate, target))
+        joined = chain(read_blocks(sound, rate, target))
     for start, samples in _cut(_between(joined, begin, end), grid):
         yield Window(begin + start, *quantize(samples))
 

@@ -1,18 +1,19 @@
-"""TOML to typed tables and back: read, `extends`, `--set`, defaults, check keys and types, explain, write.
+"""TOML to typed tables and back: read, `extends`, `--set`, defaults, keys and types checked; components by their names.
 
-tables.py      the core's own tables; default names
-reading.py     files, `extends`, `--set`: one draft of plain tables
-composing.py   the draft checked and resolved: `Recipe`, `Model`
-writing.py     the resolved recipe, and the local files that go with it
+Names are resolved when they are used: listing what is installed does not wait for what reads recipes.
 """
 
 from __future__ import annotations
 
-from soundbench.recipe.composing import Model, Recipe, compose, dataset_of, model_tables, read, read_model
-from soundbench.recipe.reading import find_recipe
-from soundbench.recipe.resolving import Part
-from soundbench.recipe.tables import DEFAULTS, MULTILABEL_LOSS, TABLES, Audio, Head, Init, Split, Train
-from soundbench.recipe.writing import local_files, relocated, write_code
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from soundbench.recipe.composing import Model, Recipe, compose, dataset_of, model_tables, read, read_model
+    from soundbench.recipe.own_code import local_files, relocated, write_code
+    from soundbench.recipe.reading import find_recipe
+    from soundbench.recipe.resolving import Part
+    from soundbench.recipe.tables import DEFAULTS, MULTILABEL_LOSS, TABLES, Audio, Head, Init, Split, Train
 
 __all__ = [
     "DEFAULTS",
@@ -36,3 +37,18 @@ __all__ = [
     "relocated",
     "write_code",
 ]
+
+_FILES = {
+    "composing": ("Model", "Recipe", "compose", "dataset_of", "model_tables", "read", "read_model"),
+    "own_code": ("local_files", "relocated", "write_code"),
+    "reading": ("find_recipe",),
+    "resolving": ("Part",),
+    "tables": ("DEFAULTS", "MULTILABEL_LOSS", "TABLES", "Audio", "Head", "Init", "Split", "Train"),
+}
+_PLACES = {name: file for file, names in _FILES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'soundbench.recipe' has no attribute {name!r}")
+    return getattr(import_module(f"soundbench.recipe.{_PLACES[name]}"), name)

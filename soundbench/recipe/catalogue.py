@@ -10,10 +10,10 @@ import attrs
 
 from soundbench.contracts import KINDS
 from soundbench.errors import CallError, PluginError
+from soundbench.messages import nearest, show, spell
 from soundbench.recipe.registry import Component, Listing, Registry
 from soundbench.recipe.source_code import argument_docs
 from soundbench.recipe.structuring import plain
-from soundbench.messages import nearest, show, spell
 
 __all__ = ["Details", "Entry", "as_table", "catalogue", "check_kind", "details"]
 

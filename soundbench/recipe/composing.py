@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import attrs
+import tomli_w
 
-from soundbench.recipe.reading import Draft, draft_of, find_recipe, read_draft
-from soundbench.recipe.resolving import Part, Resolver
-from soundbench.recipe.tables import FOLDER_DATASET, MANIFEST_DATASET, TABLES, Audio, Head, Init, Split, Train
-from soundbench.recipe.writing import to_toml
-from soundbench.recipe.registry import Registry
-from soundbench.recipe.structuring import plain, structure
 from soundbench.messages import show
+from soundbench.recipe.reading import Draft, draft_of, find_recipe, read_draft
+from soundbench.recipe.registry import Registry
+from soundbench.recipe.resolving import Part, Resolver
+from soundbench.recipe.structuring import plain, structure
+from soundbench.recipe.tables import FOLDER_DATASET, MANIFEST_DATASET, TABLES, Audio, Head, Init, Split, Train
 
 __all__ = ["Model", "Recipe", "compose", "dataset_of", "model_tables", "read", "read_model"]
 
@@ -84,8 +85,18 @@ class Recipe:
         return {"name": self.name} | {table: _plain(getattr(self, table)) for table in TABLES}
 
     def to_toml(self) -> str:
-        """The recipe as a file that, read again, is the same recipe."""
-        return to_toml(self)
+        """The recipe as a file that, read again, is the same recipe; it opens with where each component came from."""
+        try:
+            own = f"soundbench {version('soundbench')}"
+        except PackageNotFoundError:
+            own = "soundbench"
+        lines = [f"# Resolved by {own}, every default written out: running it again is running the same."]
+        for part in self.components():
+            component = part.component
+            own_code = component.source.name if component.source else "Python"
+            origin = f"{component.distribution} {component.version}".strip() or own_code
+            lines.append(f"# {part.kind} {part.use}: {origin}")
+        return "\n".join(line.replace("\n", " ") for line in lines) + "\n\n" + tomli_w.dumps(self.tables())
 
 
 @attrs.frozen

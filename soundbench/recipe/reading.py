@@ -13,8 +13,8 @@ import tomli
 
 from soundbench.contracts import KINDS
 from soundbench.errors import Problem, RecipeError
-from soundbench.recipe.registry import is_file
 from soundbench.messages import join, nearest, show
+from soundbench.recipe.registry import is_file
 
 __all__ = ["Draft", "draft_of", "find_recipe", "merge_part", "merge_tables", "read_draft"]
 

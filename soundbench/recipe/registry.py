@@ -21,11 +21,11 @@ import attrs
 
 from soundbench.contracts import KINDS
 from soundbench.errors import BrokenPlugin, ClaimedTwice, Problem, UnknownPlugin
+from soundbench.messages import nearest, show
 from soundbench.recipe.entry_points import Listing, import_failure, listing_of, normal
 from soundbench.recipe.signatures import options_of
 from soundbench.recipe.source_code import defined_in, import_file, line_of
 from soundbench.recipe.structuring import structure, unfit_fields
-from soundbench.messages import nearest, show
 
 __all__ = ["Component", "Listing", "Registry", "is_file"]
 

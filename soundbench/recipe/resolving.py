@@ -9,11 +9,11 @@ import attrs
 
 from soundbench.contracts import KINDS
 from soundbench.errors import BrokenPlugin, PluginError, Problem, RecipeError
+from soundbench.messages import nearest, show
 from soundbench.recipe.reading import Draft, merge_part, merge_tables
-from soundbench.recipe.tables import CORE, DEFAULTS
 from soundbench.recipe.registry import Component, Registry, is_file
 from soundbench.recipe.structuring import key_of, plain, structure
-from soundbench.messages import nearest, show
+from soundbench.recipe.tables import CORE, DEFAULTS
 
 __all__ = ["Part", "Resolver"]
 

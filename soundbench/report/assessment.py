@@ -45,7 +45,7 @@ def assess(
         seed: of the resamples.
 
     Returns:
-        `metrics`: those of `soundbench.report.metrics` that are meant for such clips, each with `value`, `low` and `high`
+        `metrics`: those of `report.metrics` that are meant for such clips, each with `value`, `low` and `high`
         (None for one group only); `baseline`; `per_class`, `classes`, `classes_without_clips`, `clips`, `groups`,
         `interval` (how it was made), `clips_without_finite_scores`; of one label `confusion` (rows are the truth), of
         several `multilabel` (true).

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
 
-from soundbench.report import metrics
 from soundbench.errors import DataError
+from soundbench.report import metrics
 from soundbench.report.metrics.accuracy import ACCURACY
 from soundbench.report.metrics.macro_f1 import MACRO_F1
 from soundbench.report.metrics.metric import TOP, Metric, OneLabelSample

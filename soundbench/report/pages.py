@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from soundbench import files
-from soundbench.report import figures
 from soundbench.errors import SoundbenchError
+from soundbench.report import figures
 from soundbench.report.metrics import metric_of
 from soundbench.report.resampling import LEVEL
 from soundbench.report.run_directory import RunDirectory

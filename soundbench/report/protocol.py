@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundbench.data.clips import ClipTable
-from soundbench.recipe import Recipe
 from soundbench.data.splits import SplitResult
+from soundbench.recipe import Recipe
 
 if TYPE_CHECKING:
     from soundbench.data.store import Store

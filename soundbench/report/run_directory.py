@@ -13,8 +13,8 @@ from pathlib import Path
 import attrs
 import numpy as np
 
-from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
+from soundbench.data.clips import ClipTable
 from soundbench.errors import RunError, RunPlaceError
 from soundbench.files import (
     append_line,

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from soundbench.recipe.catalogue import check_kind
 from soundbench.errors import BrokenPlugin
+from soundbench.recipe.catalogue import check_kind
 from soundbench.recipe.registry import Component, Registry
 from soundbench.testing.augmentations import CHECKS as AUGMENTATION
 from soundbench.testing.backbones import CHECKS as BACKBONE

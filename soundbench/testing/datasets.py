@@ -20,8 +20,8 @@ from unittest import mock
 import numpy as np
 
 from soundbench.audio import SUFFIXES
-from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
+from soundbench.data.clips import ClipTable
 from soundbench.errors import DataError, MissingDataError
 from soundbench.recipe.structuring import plain
 from soundbench.testing.cases import Case

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from soundbench.recipe.catalogue import as_columns, check_kind
 from soundbench.errors import PluginError
+from soundbench.recipe.catalogue import as_columns, check_kind
 from soundbench.recipe.registry import Listing, Registry
 from soundbench.testing.checking import examine_loaded
 from soundbench.testing.findings import Finding, Report

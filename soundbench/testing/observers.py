@@ -10,11 +10,11 @@ from typing import Any
 
 from soundbench.contracts import Hooks, hookimpl
 from soundbench.errors import BrokenPlugin
-from soundbench.training.observers import Observers
 from soundbench.testing.cases import Case, global_states
 from soundbench.testing.declared import run_info
 from soundbench.testing.findings import Broken, Checks
 from soundbench.testing.watching import Watch
+from soundbench.training.observers import Observers
 
 __all__ = ["CHECKS"]
 

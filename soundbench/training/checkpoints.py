@@ -1,4 +1,4 @@
-"""Training state and models on disk: written whole, read without executing anything."""
+"""Training state on disk: checkpoints, written whole, read without executing anything."""
 
 from __future__ import annotations
 
@@ -8,27 +8,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-import tomli
-import tomli_w
 import torch
-from safetensors import SafetensorError
-from torch import nn
 
 from soundbench import files
-from soundbench.report import run_directory
 from soundbench.errors import RunError
 
 __all__ = [
     "keep_best",
     "latest",
     "load",
-    "load_weights",
     "path_of",
     "prune",
-    "read_model_tables",
     "save",
-    "save_model",
 ]
 
 
@@ -45,7 +36,7 @@ def save(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
     """
     path = path_of(folder, step)
     files.refuse_full(path, _size(state))
-    with run_directory.atomic(path) as part:
+    with files.atomic(path) as part:
         torch.save(dict(state), part)
     return path
 
@@ -97,7 +88,7 @@ def keep_best(path: Path) -> None:
     best = path.with_name("best.pt")
     if best.exists() and best.samefile(path):  # to rename a link onto another of the same file does nothing
         return
-    with run_directory.atomic(best) as part:
+    with files.atomic(best) as part:
         part.unlink(missing_ok=True)
         try:
             os.link(path, part)
@@ -111,60 +102,3 @@ def prune(folder: Path, keep: int, last: Path) -> None:
     end = paths.index(last) + 1
     for path in (*paths[: max(0, end - keep)], *paths[end:]):
         path.unlink()
-
-
-def save_model(folder: Path, tables: Mapping[str, Any], network: nn.Module) -> None:
-    """Write `model.toml` and `weights.safetensors`: all that judging needs."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files.refuse_full(folder / "weights.safetensors", _size(network.state_dict()))
-    with run_directory.atomic(folder / "weights.safetensors") as part:
-        safetensors.torch.save_model(network, str(part), force_contiguous=True)
-    run_directory.write_text(folder / "model.toml", tomli_w.dumps(dict(tables)))
-
-
-def read_model_tables(folder: Path) -> dict[str, Any]:
-    """What `model.toml` says.
-
-    Raises:
-        RunError: it is not there, or no TOML.
-    """
-    path = folder / "model.toml"
-    try:
-        return tomli.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"{folder}: no model here: model.toml is missing") from None
-    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RunError(f"{path}: damaged: {error}") from None
-
-
-def load_weights(folder: Path, network: nn.Module, classes: int) -> None:
-    """Fill a network with the weights of a model folder.
-
-    Raises:
-        RunError: the weights are missing, damaged, or do not fit the network that `model.toml` describes.
-    """
-    path = folder / "weights.safetensors"
-    try:
-        path.open("rb").close()  # safetensors calls a file missing that may not be read
-        weights = safetensors.torch.load_file(path)
-    except FileNotFoundError:
-        raise RunError(f"{folder}: no model here: weights.safetensors is missing") from None
-    except SafetensorError as error:
-        raise RunError(f"{path}: damaged: {error}") from None
-    last = weights.get("head.classify.weight")
-    if last is not None and len(last) != classes:
-        raise RunError(f"{folder}: model.toml names {classes} classes, but the weights are of {len(last)}")
-    wanted = network.state_dict()
-    others = [name for name in weights if name in wanted and weights[name].shape != wanted[name].shape]
-    if others:
-        name, more = others[0], len(others) - 1
-        raise RunError(
-            f"{path}: the weights do not fit model.toml: {name} has the shape {tuple(weights[name].shape)}, "
-            f"model.toml makes it {tuple(wanted[name].shape)}; {more} more differ"
-        )
-    missing, unknown = safetensors.torch.load_model(network, path, strict=False)
-    if missing or unknown:
-        names = ", ".join(sorted([*missing, *unknown])[:5])
-        raise RunError(
-            f"{path}: the weights do not fit model.toml: {len(missing)} missing, {len(unknown)} unknown: {names}"
-        )

@@ -1,12 +1,12 @@
-"""What a run was made with: versions, device, plugins, and a fingerprint of its data."""
+"""What a run is made with: `auto` settled, what cannot be trained refused, `environment.json` and the clip table."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from itertools import chain
 from typing import Any
 
 import attrs
@@ -15,15 +15,23 @@ import torch
 from numpy.typing import NDArray
 
 from soundbench import distributed
-from soundbench.data.clips import ClipTable
-from soundbench.errors import CallError, DataError
+from soundbench.data.clips import ClipTable, fingerprint
+from soundbench.data.order import Order
+from soundbench.data.splits import PARTS, SplitResult
+from soundbench.errors import CallError, DataError, Problem, RecipeError, RunError
 from soundbench.machine import Machine, cores, settle
-from soundbench.recipe import Recipe
+from soundbench.model.assembly import Assembly
+from soundbench.recipe import MULTILABEL_LOSS, Recipe
+from soundbench.report import run_directory
+from soundbench.report.run_directory import RunDirectory
 
 __all__ = [
     "agreed_fingerprint",
     "describe_environment",
-    "fingerprint",
+    "note_data",
+    "advising_on_memory",
+    "refuse_one_of_all",
+    "refuse_small_batches",
     "refuse_other_recipes",
     "settle_recipe",
     "shared_threads",
@@ -128,23 +136,6 @@ def describe_environment(recipe: Recipe, machine: Machine, data: str) -> dict[st
     }
 
 
-def fingerprint(table: ClipTable, parts: NDArray[np.int8], lengths: NDArray[np.int64]) -> str:
-    """A digest of what was trained and judged on: every clip's place, labels, part and length in samples.
-
-    Args:
-        table: the clips.
-        parts: the part of each, `(N,)`.
-        lengths: the samples of each, `(N,)`; 0 where it cannot be read.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for text in chain(table.classes, ("/".join(path.split("/")[-2:]) for path in table.paths.names)):
-        digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
-    columns = (table.paths.codes, table.starts, table.stops, table.label_offsets, table.label_values, parts, lengths)
-    for column in columns:
-        digest.update(np.ascontiguousarray(column).tobytes())
-    return digest.hexdigest()
-
-
 def agreed_fingerprint(table: ClipTable, parts: NDArray[np.int8], lengths: NDArray[np.int64]) -> str:
     """The fingerprint of data that all processes see alike.
 
@@ -155,6 +146,42 @@ def agreed_fingerprint(table: ClipTable, parts: NDArray[np.int8], lengths: NDArr
     if any(other != data for other in distributed.gather(data)):
         raise DataError("the processes do not see the same data: their clip tables differ")
     return data
+
+
+def note_data(
+    directory: RunDirectory,
+    recipe: Recipe,
+    machine: Machine,
+    table: ClipTable,
+    cut: SplitResult,
+    lengths: NDArray[np.int64],
+) -> None:
+    """Write down what a run is made with and which clips there are; on a resume they must be the same as before.
+
+    Args:
+        directory: of the run.
+        recipe: resolved.
+        machine: the device and how it is used.
+        table: the clips.
+        cut: which part each is in.
+        lengths: the samples of each, `(N,)`; 0 where it cannot be read.
+
+    Raises:
+        DataError: another process sees other data.
+        RunError: the data has changed since the run began.
+    """
+    data = agreed_fingerprint(table, cut.part, lengths)
+
+    def write() -> None:
+        path = directory.environment
+        if path.exists() and run_directory.read_json(path)["data"] != data:
+            raise RunError(f"{directory.path}: the data has changed since the run began; start it anew")
+        run_directory.write_json(path, describe_environment(recipe, machine, data))
+        names = np.array(PARTS, dtype=object)[cut.part]
+        names[lengths == 0] = "unreadable"
+        run_directory.write_clips(directory, table, list(names))
+
+    distributed.from_main(write)
 
 
 def _version(package: str) -> str | None:
@@ -171,3 +198,56 @@ def _processor() -> str:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def refuse_one_of_all(recipe: Recipe, made: Assembly, table: ClipTable) -> None:
+    """Several classes a clip need scores that do not share out one.
+
+    Raises:
+        RecipeError: the loss tells one class from the others.
+    """
+    if table.multilabel and not getattr(made.loss, "multilabel", False):
+        text = (
+            f"{recipe.loss.use!r} tells one class from the others, but the dataset is multilabel; "
+            f'loss = "{MULTILABEL_LOSS}" scores each class on its own'
+        )
+        raise RecipeError(recipe.source, [Problem("loss", text)])
+
+
+def refuse_small_batches(recipe: Recipe, plan: Order) -> None:
+    """Batch norm needs two rows in every piece that goes through the network.
+
+    Raises:
+        RecipeError: a step has fewer.
+    """
+    pieces = plan.world * recipe.train.accumulate
+    smallest = min(plan.size(step) for step in range(plan.steps))
+    if smallest // pieces < 2:
+        clips = f"{smallest} clip{'s' * (smallest != 1)} in {pieces} piece{'s' * (pieces != 1)}"
+        shared = f" ({recipe.train.accumulate} in each of {plan.world} processes)" if plan.world > 1 else ""
+        fewer = "processes" if plan.world > 1 and recipe.train.accumulate == 1 else "pieces"
+        text = (
+            f"a step of {clips}{shared} leaves some with fewer than 2, "
+            f"which batch norm cannot train on; give more clips, a larger batch, or fewer {fewer}"
+        )
+        raise RecipeError(recipe.source, [Problem("train.batch", text)])
+
+
+@contextmanager
+def advising_on_memory(recipe: Recipe) -> Iterator[None]:
+    """Say what would take less, where memory runs out.
+
+    Raises:
+        RunError: it did.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        spent = isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+        if not spent:
+            raise
+        train = recipe.train
+        raise RunError(
+            f"out of memory with train.batch = {train.batch} and audio.window = {recipe.audio.window}; lower one of "
+            f"them, or raise train.accumulate ({train.accumulate}), and a batch goes through in as many pieces"
+        ) from error

@@ -25,22 +25,22 @@ from numpy.typing import NDArray
 from torch import nn
 
 from soundbench import distributed, files
-from soundbench.model import assembly
-from soundbench.data.clips import ClipTable
-from soundbench.training.environment import agreed_fingerprint, refuse_other_recipes, settle_recipe
-from soundbench.errors import DataError, RunError
-from soundbench.data.features import Blocks, Features
 from soundbench.data.batches import RawBatch, on_device, window_grid
-from soundbench.training.log import Log, Say, to_stderr
-from soundbench.machine import Machine
-from soundbench.model.network import Network
-from soundbench.recipe import Recipe
-from soundbench.training.setup import initialize
+from soundbench.data.clips import ClipTable
+from soundbench.data.features import Blocks, Features
 from soundbench.data.shared_store import sound_store
 from soundbench.data.store import Store
+from soundbench.errors import DataError, RunError
+from soundbench.machine import Machine
+from soundbench.messages import megabytes
+from soundbench.model import assembly
+from soundbench.model.network import Network
+from soundbench.model.weights import initialize
+from soundbench.recipe import Recipe
 from soundbench.recipe.structuring import plain
 from soundbench.terminal import PATIENCE, Throttle, clock
-from soundbench.messages import megabytes
+from soundbench.training.environment import agreed_fingerprint, refuse_other_recipes, settle_recipe
+from soundbench.training.log import Log, Say, to_stderr
 
 __all__ = ["extract", "features_of"]
 
@@ -66,7 +66,7 @@ def extract(recipe: Recipe, *, cache: Path | None = None, say: Say = to_stderr) 
     machine, recipe = settle_recipe(recipe.with_tables(train=attrs.evolve(recipe.train, extracted=True)))
     refuse_other_recipes(recipe)
     made = assembly.assemble(recipe)
-    initialize(recipe, made, log)
+    initialize(recipe, made.network, log)
     table = ClipTable.of(made.dataset)
     with sound_store(table, made.dataset, recipe.audio, True if cache is None else cache, log) as store:
         agreed_fingerprint(table, np.zeros(len(table), np.int8), store.lengths)

@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundbench import distributed
-from soundbench.model import assembly
-from soundbench.report import pages, run_directory
 from soundbench import recipe as recipes
-from soundbench.report.assessment import assess, pooled
 from soundbench.data.clips import ClipTable, Fold
 from soundbench.errors import Problem, RecipeError
-from soundbench.training.log import Say, resume_line, to_stderr
+from soundbench.model import assembly
 from soundbench.recipe import Recipe
+from soundbench.report import pages, run_directory
+from soundbench.report.assessment import assess, pooled
 from soundbench.report.run_directory import RunDirectory
+from soundbench.training.log import Say, resume_line, to_stderr
 from soundbench.training.run import device_set, new_directory, resume, run
 
 __all__ = ["FOLDS", "resume_folds", "run_folds"]

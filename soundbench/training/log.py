@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 
 from soundbench import distributed
-from soundbench.report import run_directory
 from soundbench.recipe import Recipe, local_files
+from soundbench.report import run_directory
 from soundbench.report.run_directory import RunDirectory
 
 __all__ = ["Log", "Say", "resume_line", "to_stderr"]

@@ -13,12 +13,12 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from soundbench import distributed
-from soundbench.training import checkpoints
-from soundbench.errors import RunError
 from soundbench.data.batches import RawBatch
-from soundbench.training.step import Rules, TrainSetup, make_trainer
+from soundbench.errors import RunError
 from soundbench.signals import Stop
-from soundbench.training.timing import StepTimes
+from soundbench.training import checkpoints
+from soundbench.training.profiling import StepTimes
+from soundbench.training.step import Rules, TrainSetup, make_trainer
 
 __all__ = ["Validation", "train"]
 

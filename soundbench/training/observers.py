@@ -7,10 +7,12 @@ from typing import Any
 
 import pluggy
 
-from soundbench.contracts import Hooks
-from soundbench.errors import BrokenPlugin
+from soundbench.contracts import Hooks, RunInfo
+from soundbench.errors import BrokenPlugin, Problem, RecipeError
+from soundbench.model.assembly import make_component
+from soundbench.recipe import Recipe
 
-__all__ = ["Observers"]
+__all__ = ["Observers", "make_observers"]
 
 
 class Observers:
@@ -47,3 +49,21 @@ class Observers:
             except Exception as error:  # an observer is somebody else's code: whatever it raises must not end the run
                 self.manager.unregister(name=name)
                 self.say(f"observer {name!r} is dropped: {hook} raised {type(error).__name__}: {error}")
+
+
+def make_observers(recipe: Recipe, info: RunInfo, say: Callable[[str], None]) -> Observers:
+    """The run's observers, attached.
+
+    Raises:
+        RecipeError: an option is out of range.
+        BrokenPlugin: a hook that does not exist.
+    """
+    observers = Observers(say)
+    problems: list[Problem] = []
+    for number, part in enumerate(recipe.observer):
+        observer = make_component(problems, f"observer[{number}]", part, info)
+        if observer is not None:
+            observers.add(f"{part.use}[{number}]", observer)
+    if problems:
+        raise RecipeError(recipe.source, problems)
+    return observers

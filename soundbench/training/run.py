@@ -11,19 +11,19 @@ from typing import Any
 import attrs
 
 from soundbench import distributed
-from soundbench.model import assembly
-from soundbench.report import run_directory
-from soundbench.training import checkpoints, stages
 from soundbench import recipe as recipes
 from soundbench.contracts import RunInfo
-from soundbench.training.environment import shared_threads
-from soundbench.training.log import Log, Say, resume_line, to_stderr
+from soundbench.model.weights import initialize
 from soundbench.recipe import Recipe
+from soundbench.report import run_directory
 from soundbench.report.run_directory import RunDirectory
-from soundbench.training.setup import advising_on_memory, initialize
-from soundbench.training.stages import Opened, Prepared
 from soundbench.signals import Stop
-from soundbench.training.timing import StepTimes, advice
+from soundbench.training import checkpoints, stages
+from soundbench.training.environment import advising_on_memory, shared_threads
+from soundbench.training.log import Log, Say, resume_line, to_stderr
+from soundbench.training.observers import make_observers
+from soundbench.training.profiling import StepTimes, advice
+from soundbench.training.stages import Opened, Prepared
 
 __all__ = ["device_set", "new_directory", "resume", "run"]
 
@@ -56,7 +56,7 @@ def run(
     began, log = time.monotonic(), Log(say)
     distributed.join(recipe.train.device)
     prepared = stages.prepare(recipe)
-    initialize(prepared.recipe, prepared.made, log)
+    initialize(prepared.recipe, prepared.made.network, log)
     directory = new_directory(out, prepared.recipe.name)
     log.open(directory)
     distributed.from_main(lambda: _write_recipe(prepared.recipe, directory))
@@ -96,7 +96,7 @@ def resume(
     log.open(found)
     state = distributed.from_main(lambda: checkpoints.latest(found.checkpoints, log))
     if state is None:
-        initialize(prepared.recipe, prepared.made, log)
+        initialize(prepared.recipe, prepared.made.network, log)
     return _conduct(prepared, found, state, log, cache=cache, profile=profile, began=began)
 
 
@@ -135,7 +135,7 @@ def _reported(
     def observed(opened: Opened, state: Mapping[str, Any] | None) -> stages.Notify:
         nonlocal notify
         if distributed.is_main():
-            notify = assembly.make_observers(recipe, _info(opened, state), log).tell
+            notify = make_observers(recipe, _info(opened, state), log).tell
         notify("run_started")
         return notify
 

@@ -1,7 +1,7 @@
 """The stages of a run, each a value made from the one before: prepared, opened, trained, scored; then its report.
 
 What belongs between two of them, such as calibration between training and test, is a function from one to the next in a
-file of its own, called in `running.py`.
+file of its own, called in `run.py`.
 """
 
 from __future__ import annotations
@@ -18,33 +18,39 @@ from ignite.engine import Engine
 from numpy.typing import NDArray
 
 from soundbench import distributed
-from soundbench.model import assembly
-from soundbench.report import pages, run_directory
-from soundbench.training import checkpoints, loop
 from soundbench import recipe as recipes
-from soundbench.model.assembly import Assembly
-from soundbench.report.assessment import assess
+from soundbench.data.batches import Grid, RawBatch, training_batches
 from soundbench.data.clips import ClipTable
-from soundbench.training.environment import agreed_fingerprint, describe_environment, refuse_other_recipes, settle_recipe
-from soundbench.errors import DataError, RunError
-from soundbench.training.extraction import features_of
 from soundbench.data.features import Features
-from soundbench.data.batches import Order, RawBatch, class_weights, members, training_batches
-from soundbench.training.log import Log
-from soundbench.machine import Machine
-from soundbench.training.profiling import Profile
-from soundbench.recipe import Recipe
-from soundbench.report.protocol import protocol, skipped
-from soundbench.report.run_directory import RunDirectory
-from soundbench.model.scoring import ClipScores, Grid, Scorer, score_clips
-from soundbench.training.setup import make_setup, refuse_one_of_all, refuse_small_batches
+from soundbench.data.order import Order, class_weights, members
 from soundbench.data.shared_store import sound_store
 from soundbench.data.splits import SplitResult, split
-from soundbench.training.step import Rules, TrainSetup
-from soundbench.signals import Stop
 from soundbench.data.store import Store
+from soundbench.errors import DataError, RunError
+from soundbench.machine import Machine
+from soundbench.model import assembly
+from soundbench.model import folder as model_folder
+from soundbench.model.assembly import Assembly
+from soundbench.model.scoring import ClipScores, Scorer, score_clips
+from soundbench.recipe import Recipe
+from soundbench.report import pages, run_directory
+from soundbench.report.assessment import assess
+from soundbench.report.protocol import protocol, skipped
+from soundbench.report.run_directory import RunDirectory
 from soundbench.report.thresholds import choose_thresholds
-from soundbench.training.timing import StepTimes
+from soundbench.signals import Stop
+from soundbench.training import checkpoints, loop
+from soundbench.training.environment import (
+    note_data,
+    refuse_one_of_all,
+    refuse_other_recipes,
+    refuse_small_batches,
+    settle_recipe,
+)
+from soundbench.training.extraction import features_of
+from soundbench.training.log import Log
+from soundbench.training.profiling import Profile, StepTimes
+from soundbench.training.step import Rules, TrainSetup, make_setup
 
 __all__ = ["Opened", "Prepared", "Scored", "Trained", "open_sound", "prepare", "score_test", "train", "write_report"]
 
@@ -159,7 +165,7 @@ def open_sound(
         for name in ("train", "test"):
             if not len(parts[name]):
                 raise DataError(f"no clip is left to {name} on: none of {len(cut.rows(name))} can be read")
-        _note_data(prepared, directory, store)
+        note_data(directory, recipe, prepared.machine, prepared.table, cut, store.lengths)
         counts = ", ".join(f"{len(rows)} {name}" for name, rows in parts.items())
         log(f"clips: {counts}, {len(cut.rows('purged'))} purged, {len(store.errors)} unreadable")
         source: Store | Features = store
@@ -167,23 +173,6 @@ def open_sound(
             weights = state["network"] if state else None
             source = features_of(recipe, prepared.made.network, prepared.machine, store, log, weights)
         yield Opened(prepared, directory, store, source, parts)
-
-
-def _note_data(prepared: Prepared, directory: RunDirectory, store: Store) -> None:
-    """Write down which clips there are; on a resume they must be the same as before."""
-    table, cut = prepared.table, prepared.cut
-    data = agreed_fingerprint(table, cut.part, store.lengths)
-
-    def write() -> None:
-        path = directory.environment
-        if path.exists() and run_directory.read_json(path)["data"] != data:
-            raise RunError(f"{directory.path}: the data has changed since the run began; start it anew")
-        run_directory.write_json(path, describe_environment(prepared.recipe, prepared.machine, data))
-        names = np.array([*PARTS, "purged"], dtype=object)[cut.part]
-        names[store.lengths == 0] = "unreadable"
-        run_directory.write_clips(directory, table, list(names))
-
-    distributed.from_main(write)
 
 
 # Trained --------------------------------------------------------------------------------------------------------------
@@ -312,7 +301,7 @@ def _save_model(opened: Opened, setup: TrainSetup, thresholds: Sequence[float]) 
     def write() -> None:
         recipe = recipes.relocated(prepared.recipe, "./code")
         tables = recipes.model_tables(recipe, table.classes, table.multilabel, thresholds)
-        checkpoints.save_model(directory.model, tables, setup.evaluated)
+        model_folder.save_model(directory.model, tables, setup.evaluated)
         assets = getattr(prepared.made.network.featurizer, "assets", None)
         if assets is not None:
             directory.assets.mkdir(exist_ok=True)
@@ -324,12 +313,12 @@ def _save_model(opened: Opened, setup: TrainSetup, thresholds: Sequence[float]) 
 def _best(opened: Opened, setup: TrainSetup, log: Log) -> tuple[Mapping[str, Any], Sequence[float]]:
     """The best network's weights and thresholds; the others' machines may have no run directory."""
     directory, network = opened.directory, setup.evaluated
-    thresholds = checkpoints.read_model_tables(directory.model).get("thresholds", ())
+    thresholds = model_folder.read_model_tables(directory.model).get("thresholds", ())
     try:
         best = checkpoints.load(directory.checkpoints / "best.pt")
     except RunError as error:
         log(f"{error}; the weights in {directory.model} are evaluated instead")
-        checkpoints.load_weights(directory.model, network, len(opened.prepared.table.classes))
+        model_folder.load_weights(directory.model, network, len(opened.prepared.table.classes))
         return {name: value.cpu() for name, value in network.state_dict().items()}, thresholds
     return best["average"] or best["network"], thresholds
 

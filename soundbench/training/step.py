@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -18,13 +19,17 @@ from torch.optim.lr_scheduler import LRScheduler
 from soundbench import distributed
 from soundbench.chance import Chance
 from soundbench.contracts import Augmentation, Batch, Loss
-from soundbench.data.batches import Order, RawBatch, on_device
+from soundbench.data.batches import RawBatch, on_device
+from soundbench.data.order import Order
 from soundbench.machine import Machine
+from soundbench.model import assembly
+from soundbench.model.assembly import Assembly
 from soundbench.model.network import Network
-from soundbench.training.timing import StepTimes
-from soundbench.model.weights import Average
+from soundbench.model.weights import Average, freeze, parameter_groups
+from soundbench.recipe import Recipe
+from soundbench.training.profiling import StepTimes
 
-__all__ = ["Placed", "Rules", "TrainSetup", "TrainStep", "make_trainer", "seed_step"]
+__all__ = ["Placed", "Rules", "TrainSetup", "TrainStep", "make_setup", "make_trainer", "seed_step"]
 
 Placed = Sequence[tuple[str, Augmentation]]
 """Augmentations with their place in the recipe, by which their chance is addressed."""
@@ -116,6 +121,45 @@ class TrainSetup:
         """The network that is evaluated and kept: the average, once there is one."""
         averaged = self.average.network if self.average else None
         return self.network if averaged is None else averaged
+
+
+def make_setup(
+    recipe: Recipe, made: Assembly, machine: Machine, plan: Order, class_weights: NDArray[np.float32]
+) -> TrainSetup:
+    """Everything that a trainer is made of.
+
+    Args:
+        recipe: resolved.
+        made: its components.
+        machine: the device and how it is used.
+        plan: which clips each step shows.
+        class_weights: of each class in the loss, `(K,)`.
+    """
+    rules = recipe.train
+    machine.place(made.network)
+    frozen = freeze(made.network, rules.freeze)
+    step = TrainStep(made.network, made.on_features, made.loss, rules.seed).to(machine.device)
+    for _, module in made.on_waveform:
+        if isinstance(module, torch.nn.Module):
+            module.to(machine.device)
+    optimizer = assembly.make_optimizer(recipe, parameter_groups(made.network, rules.rates))
+    scheduler, every = assembly.make_scheduler(recipe, optimizer, rules.epochs * plan.steps, plan.steps)
+    steps = rules.epochs * plan.steps
+    after = steps - round(rules.swa * steps) if rules.swa else 0
+    return TrainSetup(
+        network=made.network,
+        step=distributed.wrap(step, machine.device),
+        augmentations=made.on_waveform,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        every=every,
+        scaler=torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16"),
+        class_weights=torch.from_numpy(class_weights).to(machine.device),
+        plan=plan,
+        machine=machine,
+        frozen=frozen,
+        average=Average(made.network, rules.ema, after) if rules.ema or rules.swa else None,
+    )
 
 
 def make_trainer(setup: TrainSetup, rules: Rules, times: StepTimes | None = None) -> Engine:

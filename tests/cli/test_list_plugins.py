@@ -24,7 +24,8 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     def call(*arguments: str, more: tuple[EntryPoint, ...] = ()) -> tuple[int, str, str]:
         entries = [*(fake(*toy) for toy in TOYS), *more]
         monkeypatch.setattr(
-            "soundbench.recipe.registry.entry_points", lambda group: [entry for entry in entries if entry.group == group]
+            "soundbench.recipe.registry.entry_points",
+            lambda group: [entry for entry in entries if entry.group == group],
         )
         code = invoke(["list-plugins", *arguments])
         return code, *capsys.readouterr()

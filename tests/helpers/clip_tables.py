@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
+from soundbench.data.clips import ClipTable
 
 
 class Listed:

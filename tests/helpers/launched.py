@@ -1,4 +1,4 @@
-"""What the processes of `test_launching.py` do; without torch, so that they begin at once."""
+"""What the processes of `cli/test_launch.py` do; without torch, so that they begin at once."""
 
 from __future__ import annotations
 

@@ -22,13 +22,14 @@ from helpers.toys import (
     toy_scheduler,
 )
 from soundbench import distributed
+from soundbench.data.batches import training_batches
 from soundbench.data.clips import ClipTable
-from soundbench.data.batches import Order, training_batches
-from soundbench.training.loop import train
+from soundbench.data.order import Order
 from soundbench.machine import Machine
 from soundbench.model.network import Head, Network
-from soundbench.training.step import Rules, TrainSetup, TrainStep
 from soundbench.model.weights import Average, freeze, parameter_groups
+from soundbench.training.loop import train
+from soundbench.training.step import Rules, TrainSetup, TrainStep
 
 CPU = Machine(torch.device("cpu"), "fp32", 1, False)
 WINDOW = 1600

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from soundbench_plugins.dataset.dialects_3dspeaker import Dialects3DSpeaker
 
-from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
+from soundbench.data.clips import ClipTable
+from soundbench.data.splits import split
 from soundbench.errors import DataError, MissingDataError
 from soundbench.recipe import Split
-from soundbench.data.splits import split
 
 SOUNDS = (
     "train/3D_SPK_00001/3D_SPK_00001_001_Device01_Distance00_Dialect00.wav",

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from soundbench_plugins.dataset.esc50 import ESC50
 
-from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
+from soundbench.data.clips import ClipTable
 from soundbench.errors import DataError, MissingDataError
 
 HEADER = ["filename", "fold", "target", "category", "esc10", "src_file", "take"]

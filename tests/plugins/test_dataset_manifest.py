@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from soundbench_plugins.dataset.manifest import Manifest
 
-from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
+from soundbench.data.clips import ClipTable
+from soundbench.data.sound_files import manifest_of
 from soundbench.errors import DataError, MissingDataError
-from soundbench.data.manifests import manifest_of
 
 STRANGE = ["rock, paper", 'say "hi"', "two  words", "狗叫", "🐕", "a;b", "[x]", "=1+1"]
 

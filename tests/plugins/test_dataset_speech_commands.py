@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from soundbench_plugins.dataset.speech_commands import SpeechCommands
 
-from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
+from soundbench.data.clips import ClipTable
+from soundbench.data.splits import split
 from soundbench.errors import DataError, MissingDataError, RecipeError
 from soundbench.recipe import Split
-from soundbench.data.splits import split
 
 LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 SPEAKERS = ("2aa787cf", "8b775397", "0a7c2a8d", "94de6a6a", "060cd039", "3bfd30e6")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from soundbench_plugins.dataset.tones import Tones
 
-from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
+from soundbench.data.clips import ClipTable
 from soundbench.errors import DataError
 
 Array = np.ndarray

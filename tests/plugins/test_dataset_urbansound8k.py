@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from soundbench_plugins.dataset.urbansound8k import UrbanSound8K
 
-from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
+from soundbench.data.clips import ClipTable
 from soundbench.errors import DataError, MissingDataError
 
 HEADER = ["slice_file_name", "fsID", "start", "end", "salience", "fold", "classID", "class"]

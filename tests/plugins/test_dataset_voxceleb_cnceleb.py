@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from soundbench_plugins.dataset.voxceleb_cnceleb import VoxCelebCNCeleb
 
-from soundbench.data.clips import ClipTable
 from soundbench.contracts import Clip
+from soundbench.data.clips import ClipTable
+from soundbench.data.splits import split
 from soundbench.errors import MissingDataError
 from soundbench.recipe import Split
-from soundbench.data.splits import split
 
 CNCELEB = (
     "CN-Celeb_flac/data/id00012/interview-01-001.flac",

@@ -13,12 +13,12 @@ import pytest
 from soundbench_plugins.importer.macls import FEATURES, Options
 
 import soundbench
-from soundbench.inference.classifier import Classifier
 from soundbench.cli.main import group
 from soundbench.contracts import KINDS
+from soundbench.inference.classifier import Classifier
 from soundbench.recipe import compose
-from soundbench.recipe.tables import CORE
 from soundbench.recipe.registry import Registry
+from soundbench.recipe.tables import CORE
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "from-macls.md").read_text(encoding="utf-8")

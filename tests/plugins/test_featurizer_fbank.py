@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 from soundbench_plugins.featurizer.fbank import Fbank
+from soundbench_plugins.layers.torchaudio_import import import_torchaudio
 from torch.export import Dim, export
-
-from soundbench.optional import import_torchaudio
 
 pytestmark = pytest.mark.filterwarnings("ignore:torchaudio's compiled part")
 

@@ -8,8 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from soundbench_plugins.featurizer.mel_spectrogram import MelSpectrogram
-
-from soundbench.optional import import_torchaudio
+from soundbench_plugins.layers.torchaudio_import import import_torchaudio
 
 pytestmark = pytest.mark.filterwarnings("ignore:torchaudio's compiled part", "ignore:At least one mel")
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from soundbench_plugins.featurizer.mel_spectrogram import MelSpectrogram
 from soundbench_plugins.featurizer.mfcc import MFCC
-
-from soundbench.optional import import_torchaudio
+from soundbench_plugins.layers.torchaudio_import import import_torchaudio
 
 pytestmark = pytest.mark.filterwarnings("ignore:torchaudio's compiled part")
 

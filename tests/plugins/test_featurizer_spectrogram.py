@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from soundbench_plugins.featurizer.spectrogram import Spectrogram
-
-from soundbench.optional import import_torchaudio
+from soundbench_plugins.layers.torchaudio_import import import_torchaudio
 
 pytestmark = pytest.mark.filterwarnings("ignore:torchaudio's compiled part")
 

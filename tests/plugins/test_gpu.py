@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import soundbench
-from soundbench.model.assembly import assemble
 from soundbench.contracts import Batch
 from soundbench.data.batches import RawBatch, on_device, pack
 from soundbench.machine import settle
+from soundbench.model.assembly import assemble
 from soundbench.report.run_directory import RunDirectory, read_rows
 
 pytestmark = [

@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 
 from soundbench import Recipe
-from soundbench.training import checkpoints
+from soundbench.model import folder as model_folder
 from soundbench.model.assembly import assemble
 from soundbench.recipe import model_tables
 
@@ -38,7 +38,7 @@ print(process() == before, "mallopt" in touched, 'soundbench.cli' in sys.modules
 def test_threads_signals_memory_and_modes_are_as_they_were(tmp_path: Path) -> None:
     recipe = Recipe(dataset="tones", backbone={"use": "campplus", "growth": 4, "width": 8, "front": 2, "layers": [1]})
     made = assemble(recipe)
-    checkpoints.save_model(tmp_path / "model", model_tables(recipe, made.dataset.classes), made.network)
+    model_folder.save_model(tmp_path / "model", model_tables(recipe, made.dataset.classes), made.network)
     soundfile.write(tmp_path / "a.wav", np.zeros(16000, np.float32), 16000)
     line = [sys.executable, "-c", LOADED, str(tmp_path / "model"), str(tmp_path / "a.wav")]
     done = subprocess.run(line, capture_output=True, text=True, check=True)

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from soundbench import masks
 from soundbench.errors import NotInstalled
-from soundbench.optional import import_torchaudio
 from soundbench_plugins.layers.fronts import front_of
+from soundbench_plugins.layers.torchaudio_import import import_torchaudio
 
 __all__ = ["Encoder", "Layer", "save_example"]
 

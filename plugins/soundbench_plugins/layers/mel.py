@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from soundbench.optional import import_torchaudio
 from soundbench_plugins.layers.spectra import Spectra
+from soundbench_plugins.layers.torchaudio_import import import_torchaudio
 
 __all__ = ["MelSpectra", "Norm", "Scale", "cosines", "upper_edge"]
 

@@ -1,0 +1,75 @@
+"""The model folder on disk, `model.toml` and `weights.safetensors`: written whole, read without executing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import tomli
+import tomli_w
+from safetensors import SafetensorError
+from torch import nn
+
+from soundbench import files
+from soundbench.errors import RunError
+
+__all__ = ["load_weights", "read_model_tables", "save_model"]
+
+
+def save_model(folder: Path, tables: Mapping[str, Any], network: nn.Module) -> None:
+    """Write `model.toml` and `weights.safetensors`: all that judging needs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files.refuse_full(folder / "weights.safetensors", sum(tensor.nbytes for tensor in network.state_dict().values()))
+    with files.atomic(folder / "weights.safetensors") as part:
+        safetensors.torch.save_model(network, str(part), force_contiguous=True)
+    files.write_text(folder / "model.toml", tomli_w.dumps(dict(tables)))
+
+
+def read_model_tables(folder: Path) -> dict[str, Any]:
+    """What `model.toml` says.
+
+    Raises:
+        RunError: it is not there, or no TOML.
+    """
+    path = folder / "model.toml"
+    try:
+        return tomli.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{folder}: no model here: model.toml is missing") from None
+    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: damaged: {error}") from None
+
+
+def load_weights(folder: Path, network: nn.Module, classes: int) -> None:
+    """Fill a network with the weights of a model folder.
+
+    Raises:
+        RunError: the weights are missing, damaged, or do not fit the network that `model.toml` describes.
+    """
+    path = folder / "weights.safetensors"
+    try:
+        path.open("rb").close()  # safetensors calls a file missing that may not be read
+        weights = safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise RunError(f"{folder}: no model here: weights.safetensors is missing") from None
+    except SafetensorError as error:
+        raise RunError(f"{path}: damaged: {error}") from None
+    last = weights.get("head.classify.weight")
+    if last is not None and len(last) != classes:
+        raise RunError(f"{folder}: model.toml names {classes} classes, but the weights are of {len(last)}")
+    wanted = network.state_dict()
+    others = [name for name in weights if name in wanted and weights[name].shape != wanted[name].shape]
+    if others:
+        name, more = others[0], len(others) - 1
+        raise RunError(
+            f"{path}: the weights do not fit model.toml: {name} has the shape {tuple(weights[name].shape)}, "
+            f"model.toml makes it {tuple(wanted[name].shape)}; {more} more differ"
+        )
+    missing, unknown = safetensors.torch.load_model(network, path, strict=False)
+    if missing or unknown:
+        names = ", ".join(sorted([*missing, *unknown])[:5])
+        raise RunError(
+            f"{path}: the weights do not fit model.toml: {len(missing)} missing, {len(unknown)} unknown: {names}"
+        )

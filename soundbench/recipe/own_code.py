@@ -1,0 +1,94 @@
+"""The code of the user's own that a recipe names: its files, and copies of them that go with a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from soundbench.contracts import KINDS
+from soundbench.errors import Problem, RecipeError
+from soundbench.files import write_bytes
+from soundbench.recipe.composing import Recipe
+from soundbench.recipe.resolving import Part
+from soundbench.recipe.source_code import imports_neighbours, runs_when_imported
+from soundbench.recipe.tables import TABLES
+
+__all__ = ["local_files", "relocated", "write_code"]
+
+
+def local_files(recipe: Recipe) -> dict[str, Path]:
+    """The files of the user's own that hold components of a recipe, by the name that each gets inside a run.
+
+    Raises:
+        RecipeError: a component was given from Python and cannot be found again in a file.
+    """
+    problems = [Problem(part.kind, why) for part in recipe.components() if (why := _not_found_again(part))]
+    if problems:
+        raise RecipeError(recipe.source, problems)
+    return {name: path for path, name in _targets(recipe).items()}
+
+
+def relocated(recipe: Recipe, prefix: str) -> Recipe:
+    """The recipe with components of local files taken from copies of them.
+
+    Args:
+        recipe: the recipe.
+        prefix: the folder of the copies as the recipe shall write it, such as `./model/code`.
+    """
+    targets = _targets(recipe)
+
+    def move(part: Part) -> Part:
+        if part.component.source is None:
+            return part
+        name = part.use.rpartition(":")[2]
+        return attrs.evolve(part, use=f"{prefix}/{targets[part.component.source]}:{name}")
+
+    moved: dict[str, Any] = {}
+    for table in TABLES:
+        value = getattr(recipe, table)
+        if isinstance(value, tuple):
+            moved[table] = tuple(move(part) for part in value)
+        elif table in KINDS:
+            moved[table] = move(value)
+    return attrs.evolve(recipe, **moved)
+
+
+def write_code(recipe: Recipe, folder: Path) -> None:
+    """Copy the local files of a recipe into a folder, which is made if there are any."""
+    for name, path in local_files(recipe).items():
+        write_bytes(folder / name, path.read_bytes())
+
+
+def _targets(recipe: Recipe) -> dict[Path, str]:
+    """The name that each local file gets inside a run; two files of one name get two."""
+    names: dict[Path, str] = {}
+    for part in recipe.components():
+        path = part.component.source
+        if path is None or path in names:
+            continue
+        name, count = path.name, 1
+        while name in names.values():
+            count += 1
+            name = f"{path.stem}_{count}{path.suffix}"
+        names[path] = name
+    return names
+
+
+def _not_found_again(part: Part) -> str:
+    """Why a component cannot be found again in a copy of its file; empty if it can."""
+    component = part.component
+    if component.distribution:
+        return ""
+    what = f"{getattr(component.obj, '__qualname__', part.use)} cannot be kept with the run"
+    if component.source is None:
+        return "" if not part.use.startswith("<python>") else f"{what}: it has no source file; put it into one"
+    if "<" in part.use.rpartition(":")[2]:
+        return f"{what}: it is defined inside a function; move it to the top of {component.source}"
+    source = component.source.read_text("utf-8", errors="replace")
+    if imports_neighbours(source):
+        return f"{what}: {component.source} imports from its own package; make it a plugin, or a file that stands alone"
+    if component.obj.__module__ == "__main__" and runs_when_imported(source):
+        return f'{what}: importing {component.source} would run it again; guard its work by if __name__ == "__main__":'
+    return ""

@@ -1,0 +1,176 @@
+"""Microphones that are not there, that refuse a rate, lose samples, go and come back; by a fake `sounddevice`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from helpers.fake_sounddevice import FakeAudio
+
+from soundbench.audio import microphone
+from soundbench.audio.capture import Block
+from soundbench.audio.microphone import Microphone, list_devices
+from soundbench.errors import CallError, DeviceError
+
+Make = Callable[..., FakeAudio]
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Make:
+    def make(samples: np.ndarray | None = None, rate: int = 8000) -> FakeAudio:
+        heard = np.random.default_rng(0).uniform(-1, 1, (4000, 1)).astype(np.float32) if samples is None else samples
+        audio = FakeAudio(heard, rate)
+        monkeypatch.setitem(sys.modules, "sounddevice", audio)
+        return audio
+
+    return make
+
+
+def heard(mic: Microphone, count: int) -> list[Block]:
+    """Blocks until so many samples have come."""
+    found: list[Block] = []
+    until = time.monotonic() + 20
+    while sum(len(block.samples) for block in found) < count:
+        assert time.monotonic() < until
+        found += mic.take(0.2) or []
+    return found
+
+
+def test_what_a_device_hears_is_given_to_the_sample(make: Make) -> None:
+    audio = make()
+    mic = Microphone(rate=8000)
+    blocks = heard(mic, 4000)
+    mic.close()
+    assert (mic.rate, mic.channels) == (8000, 1)
+    np.testing.assert_array_equal(np.concatenate([block.samples for block in blocks])[:4000], audio.samples)
+    assert all(block.lost == 0 for block in blocks)
+    assert audio.streams[0].closed
+    assert not audio.streams[0].active
+
+
+def test_a_refused_rate_and_a_refused_single_channel_are_made_up_for(make: Make) -> None:
+    stereo = np.random.default_rng(0).uniform(-1, 1, (4000, 2)).astype(np.float32)
+    make(stereo, 44100).least = 2
+    mic = Microphone(rate=16000)
+    blocks = heard(mic, 4000)
+    mic.close()
+    assert (mic.rate, mic.channels) == (44100, 1)
+    found = np.concatenate([block.samples for block in blocks])[:4000]
+    np.testing.assert_allclose(found, stereo.mean(axis=1, keepdims=True), atol=1e-6)
+
+
+def test_lost_samples_are_counted_where_they_were_lost(make: Make) -> None:
+    audio = make()
+    audio.lose = {800: 123, 1963: 60}
+    mic = Microphone(rate=8000)
+    blocks = heard(mic, 3000)
+    mic.close()
+    assert [block.lost for block in blocks if block.lost] == [123, 60]
+    at = 0
+    for block in blocks:
+        at += block.lost
+        np.testing.assert_array_equal(block.samples[: 4000 - at], audio.samples[at : at + len(block.samples)])
+        at += len(block.samples)
+
+
+def test_what_is_not_taken_in_time_is_lost_and_counted(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microphone, "LONGEST_WAIT", 0.1)
+    audio = make()
+    mic = Microphone(rate=8000)
+    while audio.at < 1700:
+        time.sleep(0.01)
+    blocks = heard(mic, 900)
+    mic.close()
+    assert sum(len(block.samples) + block.lost for block in blocks) >= 1700
+    assert sum(len(block.samples) for block in blocks[:10]) == 800
+    assert sum(block.lost for block in blocks) >= 800
+
+
+def test_a_device_that_goes_is_waited_for_ever_longer(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microphone, "FIRST_LOOK", 0.02)
+    audio, said = make(), list[str]()
+    mic = Microphone("Fake", 8000, say=said.append)
+    before = heard(mic, 800)
+    audio.vanish()
+    began = time.monotonic()
+    while audio.looks < 4:
+        mic.take(0.05)
+    assert time.monotonic() - began > 0.02 + 0.04 + 0.08 + 0.16
+    assert said == ["the device has gone; waiting for it"]
+    audio.names = ["Fake Mic"]
+    after = heard(mic, 160)
+    gone = after[0].at - before[-1].at
+    lost = sum(block.lost for block in after)
+    assert 0.2 * 8000 < lost <= gone * 8000 + 1
+    assert said[1:] == ["the device is back"]
+    mic.close()
+    audio.vanish()
+    mic.close()
+
+
+def test_a_device_that_falls_silent_has_gone_too(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microphone, "SILENT", 0.2)
+    monkeypatch.setattr(microphone, "FIRST_LOOK", 0.01)
+    audio, said = make(), list[str]()
+    mic = Microphone(None, 8000, say=said.append)
+    heard(mic, 80)
+    audio.pace = 0.6
+    while not said:
+        mic.take(0.05)
+    audio.pace = 0.001
+    heard(mic, 800)
+    assert said == ["the device has gone; waiting for it", "the device is back"]
+    mic.close()
+
+
+def test_another_device_under_its_number_is_not_taken_for_it(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microphone, "FIRST_LOOK", 0.001)
+    audio = make()
+    mic = Microphone("0", 8000)
+    audio.vanish()
+    audio.names = ["Webcam"]
+    while audio.looks < 4:
+        mic.take(0.05)
+    assert len(audio.streams) == 1
+    audio.names = ["Fake Mic"]
+    heard(mic, 80)
+    mic.close()
+
+
+def test_devices_are_listed(make: Make) -> None:
+    make()
+    assert list_devices() == [{"index": 0, "name": "Fake Mic", "channels": 1, "rate": 8000, "default": True}]
+
+
+def test_a_machine_without_a_microphone_is_one_line(make: Make) -> None:
+    audio = make()
+    with pytest.raises(DeviceError, match="no one device that records is 'USB'; there are: 0 Fake Mic"):
+        Microphone("USB")
+    with pytest.raises(CallError, match="--channels 2: Fake Mic has 1"):
+        Microphone(channels=2)
+    audio.least = 2
+    with pytest.raises(DeviceError, match="Fake Mic cannot be opened: Invalid sample rate"):
+        Microphone(rate=16000)
+    audio.known = []
+    with pytest.raises(DeviceError) as caught:
+        Microphone()
+    assert str(caught.value) == "no microphone: this machine has no device that sound can be recorded from"
+
+
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    with pytest.raises(DeviceError, match="pip install sounddevice"):
+        Microphone()
+
+    class Finder:
+        def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+            if name == "sounddevice":
+                raise OSError("PortAudio library not found")
+
+    monkeypatch.delitem(sys.modules, "sounddevice")
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    with pytest.raises(DeviceError, match=r"PortAudio is not installed; .*: apt install libportaudio2"):
+        list_devices()

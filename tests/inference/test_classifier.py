@@ -1,0 +1,355 @@
+"""What a classifier takes, and what it refuses."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from helpers import TESTS
+from helpers.networks import toy_network
+from helpers.toys import ToyLoss
+
+from soundbench import audio
+from soundbench.audio import sndfile
+from soundbench.data.batches import Grid
+from soundbench.errors import CallError, RunError, SoundError
+from soundbench.inference.classifier import Classifier, load
+from soundbench.inference.events import EventRules, find_events
+from soundbench.machine import Machine
+from soundbench.model import windows
+from soundbench.model.scoring import Scorer
+
+CLASSES = ("dog", "猫", "a, b", 'say "x"', "🐦")
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    machine = Machine(torch.device("cpu"), "fp32", 1, False)
+    return Classifier(Scorer(toy_network().eval(), ToyLoss(5), machine, "off"), CLASSES, 8000, Grid(1600, 1600))
+
+
+@pytest.fixture
+def samples() -> np.ndarray:
+    return (0.1 * np.random.default_rng(0).standard_normal(5000)).astype(np.float32)
+
+
+def test_every_form_of_one_sound_gives_the_same_prediction(
+    classifier: Classifier, samples: np.ndarray, tmp_path: Path
+) -> None:
+    path = tmp_path / "sound.wav"
+    soundfile.write(path, samples, 8000, subtype="FLOAT")
+    wanted = classifier.predict(samples, rate=8000)
+    assert wanted.label in CLASSES
+    assert list(wanted.scores.values()) == sorted(wanted.scores.values(), reverse=True)
+    assert sum(wanted.scores.values()) == pytest.approx(1.0, abs=1e-5)
+    told = {"label": wanted.label, "score": wanted.score, "labels": [wanted.label], "scores": dict(wanted.scores)}
+    assert wanted.to_dict() == told
+    forms = [
+        path,
+        str(path),
+        path.read_bytes(),
+        io.BytesIO(path.read_bytes()),
+        torch.from_numpy(samples),
+        samples.astype(np.float64),
+        np.stack([samples, samples]),
+    ]
+    for form in forms:
+        rate = 8000 if isinstance(form, np.ndarray | torch.Tensor) else None
+        assert classifier.predict(form, rate=rate).scores == pytest.approx(wanted.scores, abs=1e-5)
+    integers = np.rint(samples * 32768).astype(np.int16)
+    for whole in (integers, integers.astype(np.int32) * 65536):
+        assert classifier.predict(whole, rate=8000).scores == pytest.approx(wanted.scores, abs=1e-3)
+
+
+def test_a_list_is_judged_in_its_order_and_each_as_if_alone(classifier: Classifier, samples: np.ndarray) -> None:
+    sounds = [samples[:size] for size in (5000, 10, 1600, 4999)]
+    for batch in (1, 3, 32):
+        together = classifier.predict(sounds, rate=8000, batch=batch)
+        for sound, prediction in zip(sounds, together, strict=True):
+            assert prediction.scores == pytest.approx(classifier.predict(sound, rate=8000).scores, abs=1e-5)
+    assert classifier.predict([]) == []
+
+
+@pytest.mark.parametrize(
+    ("sound", "rate", "message"),
+    [
+        (np.zeros(100), None, "samples need their rate: predict(samples, rate=16000)"),
+        (np.zeros(100), -1, "rate: -1 is no rate; it is samples a second"),
+        (np.zeros(0), 8000, "samples of shape (0,) are no sound; give (samples,) or (channels, samples)"),
+        (np.zeros((2, 3, 4)), 8000, "samples of shape (2, 3, 4) are no sound; give (samples,) or (channels, samples)"),
+        (
+            np.zeros((100, 2)),
+            8000,
+            "samples of shape (100, 2): more channels than samples; give (channels, samples), channels first",
+        ),
+        (np.array([0.0, np.nan]), 8000, "samples hold NaN or infinity"),
+        (np.array(["a"]), 8000, "samples of type <U1 are no sound; give floats in [-1, 1] or integers"),
+    ],
+)
+def test_samples_that_are_no_sound_are_refused(
+    classifier: Classifier, sound: np.ndarray, rate: int | None, message: str
+) -> None:
+    with pytest.raises(CallError) as caught:
+        classifier.predict(sound, rate=rate)
+    assert str(caught.value) == message
+
+
+def test_bad_files_are_rows_and_good_ones_are_judged(
+    classifier: Classifier, samples: np.ndarray, tmp_path: Path
+) -> None:
+    paths = [tmp_path / f"{name}.wav" for name in ("good", "empty", "text", "missing", "good2")]
+    for path in (paths[0], paths[4]):
+        soundfile.write(path, samples, 8000)
+    paths[1].write_bytes(b"")
+    paths[2].write_text("no sound")
+    judged = list(classifier.predict_files(paths, batch=2))
+    assert [path for path, _ in judged] == paths
+    kinds = [isinstance(result, SoundError) for _, result in judged]
+    assert kinds == [False, True, True, True, False]
+
+
+def test_no_more_files_are_read_ahead_than_fill_a_batch(
+    classifier: Classifier, samples: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    blocks = audio.blocks
+
+    def read_and_tell(path: Path, rate: int) -> Iterator[np.ndarray]:
+        read.append(path.name)
+        return blocks(path, rate)
+
+    monkeypatch.setattr(audio, "blocks", read_and_tell)
+    paths = [tmp_path / f"{number}.wav" for number in range(5)]
+    for path, copies in zip(paths, (3, 3, 1, 1, 1), strict=True):  # windows: 10, 10, 4, 4, 4
+        soundfile.write(path, np.tile(samples, copies), 8000)
+    seen = [(path.name, len(read)) for path, _ in classifier.predict_files(paths, batch=8)]
+    assert seen == [("0.wav", 2), ("1.wav", 3), ("2.wav", 3), ("3.wav", 5), ("4.wav", 5)]
+
+
+@pytest.fixture
+def rendered(tmp_path: Path) -> Path:
+    """Three seconds of noise that grows, between silences, in 16 bits."""
+    noise = np.random.default_rng(3).standard_normal(24000)
+    envelope = np.concatenate([np.zeros(2000), np.linspace(0.02, 0.2, 20000), np.zeros(2000)])
+    path = tmp_path / "long.wav"
+    soundfile.write(path, envelope * noise, 8000)
+    return path
+
+
+def test_windows_are_those_of_the_grid_and_their_mean_is_the_prediction(classifier: Classifier, rendered: Path) -> None:
+    found = list(classifier.windows(rendered, batch=4))
+    assert [window.start for window in found] == pytest.approx([0.2 * k for k in range(15)])
+    assert [window.end for window in found] == pytest.approx([0.2 * k + 0.2 for k in range(15)])
+    mean = {label: np.mean([window.scores[label] for window in found]) for label in CLASSES}
+    assert classifier.predict(rendered).scores == pytest.approx(mean, abs=1e-6)
+    assert found[0].to_dict()["end"] == 0.2
+    finer = list(classifier.windows(rendered, hop=0.15))
+    assert [window.start for window in finer] == pytest.approx([*np.arange(19) * 0.15, 2.8])
+    alone = classifier.predict(soundfile.read(rendered)[0][1200:2800], rate=8000)
+    assert finer[1].scores == pytest.approx(alone.scores, abs=1e-3)
+
+
+@pytest.mark.parametrize("trim", ["off", 20.0])
+def test_a_long_sound_is_judged_in_blocks_as_it_is_as_a_whole(
+    classifier: Classifier, rendered: Path, monkeypatch: pytest.MonkeyPatch, trim: float | Literal["off"]
+) -> None:
+    whole = Classifier(classifier.scorer, CLASSES, 8000, Grid(1600, 1000, trim))
+    wanted, expected = whole.predict(rendered), list(whole.windows(rendered))
+    if trim != "off":
+        assert expected[0].start > 0.1
+    monkeypatch.setattr(windows, "WHOLE", 0.5)
+    for block in (700, 1, 5000):
+        monkeypatch.setattr(sndfile, "STRETCH", max(block, 100))
+        for form in (rendered, rendered.read_bytes()):
+            assert whole.predict(form).scores == pytest.approx(wanted.scores, abs=2e-4)
+            for one, other in zip(whole.windows(form), expected, strict=True):
+                assert (one.start, one.end) == (other.start, other.end)
+                assert one.scores == pytest.approx(other.scores, abs=2e-3)
+
+
+def test_events_are_those_of_the_windows(classifier: Classifier, rendered: Path) -> None:
+    rules = EventRules(on=0.21, gap=0.2)
+    windows = list(classifier.windows(rendered, hop=0.1))
+    scores = [[window.scores[label] for label in CLASSES] for window in windows]
+    wanted = find_events(scores, [w.start for w in windows], [w.end for w in windows], CLASSES, rules)
+    assert wanted
+    assert classifier.events(rendered, hop=0.1, rules=rules) == wanted
+    tagger = Classifier(classifier.scorer, CLASSES, 8000, Grid(1600, 1600), [0.1, 0.2, 0.3, 0.4, 0.5])
+    assert tagger.event_rules(gap=1).on == (0.1, 0.2, 0.3, 0.4, 0.5)
+    assert classifier.event_rules() == EventRules()
+
+
+def test_an_embedding_is_what_the_last_layer_sees(classifier: Classifier, samples: np.ndarray) -> None:
+    sounds = [samples[:1600], samples[:400]]
+    found = classifier.embed(sounds, 8000)
+    assert found.shape == (2, classifier.network.head.classify.in_features)
+    logits = classifier.network.head.classify(torch.from_numpy(found))
+    for row, sound in zip(logits.softmax(dim=1).tolist(), sounds, strict=True):
+        assert dict(zip(CLASSES, row, strict=True)) == pytest.approx(classifier.predict(sound, 8000).scores, abs=1e-5)
+    np.testing.assert_allclose(classifier.embed(samples[:400], 8000), found[1], atol=1e-5)
+
+
+def test_several_threads_may_use_one_classifier(classifier: Classifier, samples: np.ndarray) -> None:
+    sounds = [samples[: 500 + 37 * number] for number in range(60)]
+    alone = [classifier.predict(sound, rate=8000).scores for sound in sounds]
+    with ThreadPoolExecutor(8) as pool:
+        for one, other in zip(pool.map(lambda sound: classifier.predict(sound, rate=8000), sounds), alone, strict=True):
+            assert one.scores == other
+
+
+def test_what_breaks_in_the_middle_of_a_long_file_is_its_error_alone(
+    classifier: Classifier, samples: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "WHOLE", 0.5)
+    monkeypatch.setattr(sndfile, "STRETCH", 4000)
+    sound = np.tile(samples, 3)
+    soundfile.write(tmp_path / "good.wav", sound, 8000)
+    sound[9000] = np.nan
+    soundfile.write(tmp_path / "bad.wav", sound, 8000, subtype="FLOAT")
+    paths = [tmp_path / name for name in ("good.wav", "bad.wav", "good.wav")]
+    first, broken, last = (found for _, found in classifier.predict_files(paths, batch=3))
+    assert isinstance(broken, SoundError)
+    assert broken.reason == "1 of 4000 samples are NaN or infinite; samples are finite numbers"
+    assert not isinstance(first, SoundError)
+    assert not isinstance(last, SoundError)
+    assert last.scores == pytest.approx(first.scores, abs=1e-6)
+    with pytest.raises(SoundError, match="NaN"):
+        list(classifier.windows(paths[1]))
+
+
+def test_windows_of_another_length_are_judged_as_sounds_of_that_length(
+    classifier: Classifier, samples: np.ndarray
+) -> None:
+    found = list(classifier.windows(samples, 8000, window=0.1))
+    assert [one.start for one in found] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.525])
+    assert [one.end - one.start for one in found] == pytest.approx([0.1] * 7)
+    alone = classifier.predict(samples[800:1600], 8000)
+    assert found[1].scores == pytest.approx(alone.scores, abs=1e-3)
+    mean = {label: np.mean([one.scores[label] for one in found]) for label in CLASSES}
+    assert classifier.predict(samples, 8000, window=0.1).scores == pytest.approx(mean, abs=1e-6)
+    finer = list(classifier.windows(samples, 8000, window=0.1, hop=0.05))
+    assert [one.start for one in finer[:3]] == pytest.approx([0, 0.05, 0.1])
+    rows = [classifier.embed(samples[at : at + 800], 8000) for at in (0, 800)]
+    assert classifier.embed(samples[:1600], 8000, window=0.1) == pytest.approx(np.mean(rows, axis=0), abs=1e-3)
+
+
+def test_no_more_than_a_minute_goes_through_the_network_at_once(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    monkeypatch.setattr(Scorer, "scores", lambda self, raw: rows.append(len(raw.index)) or np.zeros((rows[-1], 5)))
+    sound = np.full(8000 * 100, 0.1, np.float32)
+    for window, wanted in ((0.2, 32), (7.0, 8), (90.0, 1)):
+        rows.clear()
+        list(classifier.windows(sound, 8000, window=window))
+        assert rows[0] == wanted
+    rows.clear()
+    list(classifier.windows(sound, 8000, window=7.0, batch=15))
+    assert rows == [15]
+
+
+def test_the_hop_of_a_model_is_that_of_its_own_windows(classifier: Classifier, samples: np.ndarray) -> None:
+    dense = Classifier(classifier.scorer, CLASSES, 8000, Grid(1600, 400))
+    starts = {own: [one.start for one in dense.windows(samples, 8000, window=own)][:3] for own in (None, 0.2, 0.1)}
+    assert starts == {None: [0, 0.05, 0.1], 0.2: [0, 0.2, 0.4], 0.1: [0, 0.1, 0.2]}
+
+
+@pytest.mark.parametrize("window", [0, -1, float("nan"), 0.007, 601, float("inf")])
+def test_a_window_that_is_none_is_refused(classifier: Classifier, samples: np.ndarray, window: float) -> None:
+    wanted = r"window must be from 0\.008 s, the shortest that the network takes, to 600 s, is "
+    with pytest.raises(CallError, match=wanted):
+        classifier.predict(samples, 8000, window=window)
+
+
+@pytest.mark.parametrize("hop", [0, -1, float("nan"), 1e-9, float("inf")])
+def test_a_hop_that_is_none_is_refused(classifier: Classifier, samples: np.ndarray, hop: float) -> None:
+    with pytest.raises(CallError, match="hop must be seconds"):
+        list(classifier.windows(samples, 8000, hop=hop))
+
+
+MEMORY = """
+import resource, sys, torch
+sys.path.insert(0, {tests!r})
+from helpers.networks import toy_network
+from helpers.toys import ToyLoss
+from soundbench.inference.classifier import Classifier
+from soundbench.inference.events import EventRules, find_events
+from soundbench.data.batches import Grid
+from soundbench.model.scoring import Scorer
+from soundbench.machine import Machine
+judge = Scorer(toy_network().eval(), ToyLoss(5), Machine(torch.device("cpu"), "fp32", 1, False), "off")
+Classifier(judge, list("abcde"), 8000, Grid(80000, 80000)).predict({path!r})
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_hours_take_the_memory_of_a_minute(tmp_path: Path) -> None:
+    peaks = []
+    for minutes in (1, 120):
+        path = tmp_path / f"{minutes}.wav"
+        with soundfile.SoundFile(path, "w", 11025, 1) as file:
+            minute = 0.1 * np.random.default_rng(0).standard_normal(11025 * 60)
+            for _ in range(minutes):
+                file.write(minute)
+        code = MEMORY.format(tests=str(TESTS), path=str(path))
+        peaks.append(
+            int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        )
+    assert peaks[1] <= 1.2 * peaks[0], peaks
+
+
+def test_what_is_no_run_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CallError) as caught:
+        load(tmp_path / "nothing")
+    assert str(caught.value) == f"{tmp_path / 'nothing'}: no such run directory or model folder"
+    with pytest.raises(RunError) as missing:
+        load(tmp_path)
+    assert str(missing.value) == f"{tmp_path}: no model here: model.toml is missing"
+    (tmp_path / "model.toml").write_text("classes = [")
+    with pytest.raises(RunError, match=r"model.toml: damaged: "):
+        load(tmp_path)
+
+
+def test_a_run_for_each_fold_is_no_model_but_names_one(tmp_path: Path) -> None:
+    for name in ("fold-02", "fold-01"):
+        (tmp_path / name / "model").mkdir(parents=True)
+    with pytest.raises(CallError) as caught:
+        load(tmp_path)
+    assert str(caught.value) == f"{tmp_path}: holds a run for each fold; give one of them, such as {tmp_path}/fold-01"
+
+
+def test_with_trimming_silence_at_the_ends_changes_nothing(samples: np.ndarray, tmp_path: Path) -> None:
+    machine = Machine(torch.device("cpu"), "fp32", 1, False)
+    grids = Grid(1600, 1600), Grid(1600, 1600, trim=40.0)
+    judge = Scorer(toy_network().eval(), ToyLoss(5), machine, "off")
+    plain, trimming = (Classifier(judge, CLASSES, 8000, grid) for grid in grids)
+    samples = samples[:4800]
+    wanted = plain.predict(samples, rate=8000).scores
+    padded = np.concatenate([np.zeros(3200, np.float32), samples, np.zeros(1600, np.float32)])
+    soundfile.write(tmp_path / "a.wav", padded, 8000, subtype="FLOAT")
+    (_, of_file), *_ = trimming.predict_files([tmp_path / "a.wav"])
+    assert not isinstance(of_file, SoundError)
+    for found in (trimming.predict(padded, rate=8000), trimming.predict(tmp_path / "a.wav"), of_file):
+        assert found.scores == pytest.approx(wanted, abs=1e-5)
+    assert plain.predict(padded, rate=8000).scores != pytest.approx(wanted, abs=1e-3)
+
+
+def test_with_a_level_how_loud_a_sound_is_changes_nothing(samples: np.ndarray) -> None:
+    machine = Machine(torch.device("cpu"), "fp32", 1, False)
+    grid = Grid(1600, 1600)
+    levelled = Classifier(Scorer(toy_network().eval(), ToyLoss(5), machine, -20), CLASSES, 8000, grid)
+    loud, quiet = (levelled.predict(gain * samples, rate=8000).scores for gain in (1.0, 0.1))
+    assert quiet == pytest.approx(loud, abs=1e-3)
+    plain = Classifier(Scorer(toy_network().eval(), ToyLoss(5), machine, "off"), CLASSES, 8000, grid)
+    loud, quiet = (plain.predict(gain * samples, rate=8000).scores for gain in (1.0, 0.1))
+    assert quiet != pytest.approx(loud, abs=1e-2)

@@ -1,0 +1,343 @@
+"""Many files: their rows, what a kill leaves, what several processes make together, pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from helpers.networks import toy_network
+from helpers.runs import RECIPE, pair
+from helpers.toys import ToyLoss
+
+import soundbench
+from soundbench import files
+from soundbench.cli.main import invoke
+from soundbench.data.batches import Grid
+from soundbench.errors import CallError, RunError
+from soundbench.inference import many_files
+from soundbench.inference.classifier import Classifier
+from soundbench.inference.events import EventRules
+from soundbench.inference.formats import FORMATS, find
+from soundbench.inference.formats.base import Row
+from soundbench.inference.journal import Journal
+from soundbench.inference.many_files import Done, Wanted, judge_into, judge_sounds
+from soundbench.inference.predictions import Heard
+from soundbench.inference.progress import Progress
+from soundbench.inference.timeline import plot_sound
+from soundbench.machine import Machine
+from soundbench.model.scoring import Scorer
+
+CLASSES = ("dog", "猫", "a, b", 'say "x"', "$bird$")
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    judge = Scorer(toy_network().eval(), ToyLoss(5), Machine(torch.device("cpu"), "fp32", 1, False), "off")
+    return Classifier(judge, CLASSES, 8000, Grid(1600, 1600))
+
+
+@pytest.fixture
+def sounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Twelve sounds of 0.1 to 1.2 s, relative to the working directory; one is broken."""
+    monkeypatch.chdir(tmp_path)
+    Path("s").mkdir()
+    draws = np.random.default_rng(0)
+    for number in range(12):
+        noise = np.cumsum(draws.standard_normal(800 * (number + 1))) % 1 - 0.5
+        soundfile.write(f"s/{number:02}.wav", draws.uniform(0.1, 1) * noise, 8000)
+    Path("s/05.wav").write_text("no sound")
+    return sorted(Path("s").glob("*.wav"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("toy")
+    (folder / "toy.toml").write_text(RECIPE)
+    recipe = soundbench.read_recipe(folder / "toy.toml", ["train.epochs=1", "dataset.clips=24"])
+    return soundbench.run(recipe, out=folder / "run", cache=False).path
+
+
+def progress(left: list[Path]) -> Progress:
+    return Progress(len(left), 1.0)
+
+
+def into(folder: Path, classifier: Classifier, paths: list[Path], wanted: Wanted, name: str = "csv") -> dict[str, str]:
+    return judge_into(folder, classifier, paths, wanted, find(name)(wanted.per), "toy", progress)
+
+
+def without_last_digits(text: str) -> str:
+    """A score in another batch differs by rounding."""
+    return re.sub(r"0\.\d{5,}", lambda number: f"{float(number[0]):.4f}", text)
+
+
+@pytest.mark.parametrize("batch", [1, 5, 64])
+def test_rows_are_what_the_classifier_says_of_each_sound_alone(
+    classifier: Classifier, sounds: list[Path], batch: int
+) -> None:
+    rules = EventRules(on=0.21, gap=0.1)
+    for per in ("clip", "window", "event"):
+        found = list(judge_sounds(classifier, sounds, Wanted(per, hop=0.15, rules=rules, batch=batch)))
+        done = [one for one in found if isinstance(one, Done)]
+        assert [one.path for one in done] == sounds
+        assert [one.path.name for one in done if one.error] == ["05.wav"]
+        assert [one.seconds for one in done if not one.error] == pytest.approx(
+            [(n + 1) / 10 for n in range(12) if n != 5]
+        )
+        for path in sounds[:5] + sounds[6:]:
+            rows = [one for one in found if isinstance(one, Row) and one.path == str(path)]
+            if per == "event":
+                alone = classifier.events(path, rules=rules, hop=0.15)
+                assert [(row.label, row.start, row.end) for row in rows] == [(e.label, e.start, e.end) for e in alone]
+            else:
+                windows = list(classifier.windows(path, hop=0.15))
+                if per == "window":
+                    assert [(row.start, row.end) for row in rows] == [(w.start, w.end) for w in windows]
+                mean = {label: np.mean([w.scores[label] for w in windows]) for label in CLASSES}
+                assert all(row.scores is not None for row in rows)
+                told = {label: np.mean([row.scores[label] for row in rows if row.scores]) for label in CLASSES}
+                assert told == pytest.approx(mean, abs=1e-5)
+
+
+def test_a_threshold_and_a_number_of_classes_choose_what_is_shown(classifier: Classifier, sounds: list[Path]) -> None:
+    def shown(**options: float) -> list[str]:
+        (row, _) = judge_sounds(classifier, sounds[:1], Wanted(**options))  # type: ignore[arg-type]
+        assert isinstance(row, Row)
+        return list(row.labels)
+
+    scores = classifier.predict(sounds[0]).scores
+    assert shown() == list(scores)[:1]
+    assert shown(top=3) == list(scores)[:3]
+    assert shown(threshold=0.19) == [label for label, score in scores.items() if score >= 0.19]
+    assert shown(threshold=1.0) == []
+    assert shown(threshold=0.0, top=2) == list(scores)[:2]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_folder_holds_what_is_printed_however_often_it_was_stopped(
+    classifier: Classifier, sounds: list[Path], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = Wanted("window", batch=2)
+    form = find(name)("window")
+    rows = [one for one in judge_sounds(classifier, sounds, wanted) if isinstance(one, Row)]
+    lines = {str(path): [row for row in rows if row.path == str(path)] for path in sounds}
+    text = {path: "".join(form.lines(row, n) for n, row in enumerate(own)) for path, own in lines.items()}
+    scored, calls = Scorer.scores, 0
+
+    def stop_often(self: Classifier, raw: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls % 7 == 0:
+            raise KeyboardInterrupt
+        return scored(self, raw)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Scorer, "scores", stop_often)
+    stops = 0
+    while True:
+        try:
+            errors = into(Path("out"), classifier, sounds, wanted, name)
+            break
+        except KeyboardInterrupt:
+            stops += 1
+            with open("out/parts/0.jsonl", "ab") as file:  # torn, as by a kill
+                file.write(b'{"path": "s/11.w')
+            with open("out/parts/0.rows", "ab") as file:
+                file.write(b"half a row")
+    assert stops > 1
+    assert list(errors) == ["s/05.wav"]
+    if form.file_per_sound:
+        told = {path: Path(f"out/labels/{path}{form.suffix}").read_text() for path in text if path not in errors}
+        assert told == {path: form.document(own) for path, own in text.items() if path not in errors}
+    else:
+        found = Path(f"out/results{form.suffix}").read_text()
+        assert without_last_digits(found) == without_last_digits(form.header() + "".join(text.values()))
+    assert [row["path"] for row in files.read_rows(Path("out/errors.csv"))] == ["s/05.wav"]
+
+
+def test_what_was_broken_is_tried_again_and_new_files_are_added(classifier: Classifier, sounds: list[Path]) -> None:
+    assert into(Path("out"), classifier, sounds[:8], Wanted())
+    shutil.copy("s/04.wav", "s/05.wav")
+    for path in sounds[:5]:  # judged already: not read again
+        path.write_text("broken since")
+    assert not into(Path("out"), classifier, sounds, Wanted())
+    rows = files.read_rows(Path("out/results.csv"))
+    assert [row["path"] for row in rows] == [str(path) for path in sounds]
+    assert rows[4] | {"path": ""} == rows[5] | {"path": ""}
+    assert files.read_rows(Path("out/errors.csv")) == []
+
+
+def test_a_folder_of_another_question_is_refused(classifier: Classifier, sounds: list[Path]) -> None:
+    into(Path("out"), classifier, sounds[:1], Wanted())
+    with pytest.raises(CallError) as caught:
+        into(Path("out"), classifier, sounds, Wanted(hop=0.1))
+    assert str(caught.value) == "out: was begun with hop None, now 0.1; give another --out, or ask for the same"
+    with pytest.raises(CallError, match="s: is not empty, and no such work was begun in it; give another --out"):
+        into(Path("s"), classifier, sounds, Wanted())
+    with Journal(Path("out"), 0), pytest.raises(RunError, match="out: another process is at work in it"):
+        into(Path("out"), classifier, sounds, Wanted())
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing_that_was_finished(
+    classifier: Classifier, sounds: list[Path], small_disk: Path
+) -> None:
+    soundfile.write("long.wav", 0.1 * np.random.default_rng(0).standard_normal(400_000), 8000)
+    paths = [*sounds[:3], Path("long.wav")]
+    wanted = Wanted("window", hop=0.005)
+    into(small_disk / "out", classifier, paths[:3], wanted)
+    with pytest.raises(RunError, match="the disk is full"):
+        into(small_disk / "out", classifier, paths, wanted)
+    assert not into(small_disk / "out", classifier, paths[:3], wanted)
+
+
+def test_a_picture_of_a_sound_is_drawn(classifier: Classifier, sounds: list[Path]) -> None:
+    for path in (sounds[-1], sounds[0]):
+        kept: list[Heard] = []
+        list(judge_sounds(classifier, [path], Wanted(hop=0.05), kept=kept))
+        plot_sound(classifier, path, kept, EventRules(on=0.2), Path("out.png"))
+        assert Path("out.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_progress_says_how_fast_and_how_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    told = Progress(4, 1000.0)
+    told.finish(100, 30.0)
+    now = 110.0
+    assert told.line() == "1 of 4 files, 0:30 of sound, 3.0 x real time, 1:30 left"
+    assert told.line(100, 60.0) == "1 of 4 files, 1:30 of sound, 9.0 x real time, 0:40 left"
+    assert capsys.readouterr().err == ""
+    now = 125.0
+    told.tell()
+    assert capsys.readouterr().err == "1 of 4 files, 0:30 of sound, 1.2 x real time, 3:45 left\n"
+
+
+# The command ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_each_format(run: Path, sounds: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["infer", str(run), "--trust-code", "s/11.wav"]
+    for more in (["--per", "event"], ["--format", "audacity"], ["--format", "raven", "--plot", "out.png"]):
+        assert invoke([*line, *more, "--hop", "0.1", "--threshold", "0.1"]) == 0
+        assert ("low" in (out := capsys.readouterr().out)) or "high" in out
+    assert Path("out.png").exists()
+    assert invoke([*line, "s/05.wav", "--format", "csv", "--scores"]) == 1
+    out, errors = capsys.readouterr()
+    (row,) = csv.DictReader(out.splitlines())
+    assert float(row["low"]) + float(row["high"]) == pytest.approx(1, abs=1e-5)
+    assert errors.startswith("s/05.wav: is no sound file")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_command_prints_what_it_writes_into_a_folder(
+    run: Path, sounds: list[Path], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["infer", str(run), "--trust-code", "s/11.wav", "--format", name, "--per", "window"]
+    assert invoke(line) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("\n") >= 6
+    assert invoke([*line, "--out", "out"]) == 0
+    form = find(name)
+    place = f"labels/s/11.wav{form.suffix}" if form.file_per_sound else f"results{form.suffix}"
+    assert Path("out", place).read_text(encoding="utf-8") == printed
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--format", "raven", "--per", "clip"], "raven labels have a start and an end"),
+        (["--format", "raven"], "raven labels are of one sound; for 12 give --out DIR"),
+        (["--plot", "a.png"], "--plot draws one sound, not 12"),
+        (["--plot", "a.png", "--out", "o"], "--plot draws what is printed; leave out --out"),
+        (["--scores", "--top", "2"], "--scores tells every score; leave out --top"),
+        (["--hop", "0"], "hop must be seconds, at least one sample of 8000 a second, is 0.0"),
+        (["--smooth", "2"], "smooth must be odd and at least 1, is 2"),
+        (["--off", "0.9"], "off must be at most on (0.5), is 0.9"),
+    ],
+)
+def test_what_does_not_go_together_is_said(
+    run: Path, sounds: list[Path], capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    assert invoke(["infer", str(run), "--trust-code", "s", *more]) == 2
+    assert capsys.readouterr().err.startswith(message)
+
+
+def test_a_list_comes_on_standard_input(run: Path, sounds: list[Path]) -> None:
+    line = [sys.executable, "-m", "soundbench", "infer", str(run), "-", "--trust-code"]
+    told = subprocess.run(line, input="s/1*.wav\n\ns/00.wav\n", capture_output=True, text=True, check=True)
+    assert [row.split("\t")[0] for row in told.stdout.splitlines()] == ["s/10.wav", "s/11.wav", "s/00.wav"]
+    none = subprocess.run(line, input="", capture_output=True, text=True, check=False)
+    assert (none.returncode, none.stderr[:33]) == (2, "-: no path on standard input; it ")
+
+
+@pytest.mark.parametrize("per", ["clip", "window"])
+def test_embeddings_are_written_with_their_index(run: Path, sounds: list[Path], per: str) -> None:
+    assert invoke(["embed", str(run), "s", "--out", "e", "--per", per, "--trust-code"]) == 1
+    found, rows = np.load("e/embeddings.npy"), files.read_rows(Path("e/index.csv"))
+    classifier = soundbench.load(run, trust_code=True)
+    assert [int(row["row"]) for row in rows] == list(range(len(found)))
+    for path in (sounds[0], sounds[11]):
+        own = found[[row["path"] == str(path) for row in rows]]
+        assert len(own) == (1 if per == "clip" else -(-soundfile.info(path).frames // 1600))
+        np.testing.assert_allclose(own.mean(axis=0), classifier.embed(path), atol=1e-5)
+    assert [row["path"] for row in files.read_rows(Path("e/errors.csv"))] == ["s/05.wav"]
+
+
+def test_two_processes_share_the_files_and_one_makes_the_result(run: Path, sounds: list[Path]) -> None:
+    line = ["infer", run, "s", "--trust-code", "--format", "jsonl"]
+    assert invoke([*map(str, line), "--out", "one"]) == 1
+    both = [process.communicate(timeout=120) for process in pair(*line, "--out", "two")]
+    assert [out for out, _ in both] == ["two\n", ""]
+    one, two = (
+        [json.loads(row) for row in Path(name, "results.jsonl").read_text().splitlines()] for name in ("one", "two")
+    )
+    assert [row["path"] for row in one] == [row["path"] for row in two]
+    for mine, other in zip(one, two, strict=True):
+        assert mine["scores"] == pytest.approx(other["scores"], abs=1e-5)
+    assert min(Path("two/parts", name).stat().st_size for name in ("0.jsonl", "1.jsonl")) > 0
+    for process in pair(*line, "--hop", "0.1", "--out", "two"):
+        _, errors = process.communicate(timeout=120)
+        assert (process.returncode, errors[:20]) == (2, "two: was begun with ")
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_a_second_call_goes_on(run: Path, sounds: list[Path]) -> None:
+    """SIGKILL in a real process, until it has been killed three times after something new was done."""
+    Path("many").mkdir()
+    for number in range(4000):
+        os.link(sounds[number % 5], f"many/{number:04}.wav")
+    line = [sys.executable, "-m", "soundbench", "infer", str(run), "many", "--trust-code", "--batch", "1"]
+    line += ["--format", "csv", "--out", "out"]
+    journal, kills, before = Path("out/parts/0.jsonl"), 0, 0
+    while kills < 3:
+        process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and (not journal.exists() or journal.stat().st_size <= before):
+            time.sleep(0.01)
+        assert process.poll() is None, "it was done before it could be killed"
+        time.sleep(0.05 * kills)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills, before = kills + 1, journal.stat().st_size
+    done = [json.loads(row)["path"] for row in journal.read_bytes().decode().splitlines()]
+    assert 0 < len(done) < 4000
+    for path in done[:100]:
+        os.unlink(path)
+        Path(path).touch()
+    subprocess.run(line, check=True, capture_output=True)
+    rows = files.read_rows(Path("out/results.csv"))
+    assert [row["path"] for row in rows] == [f"many/{number:04}.wav" for number in range(4000)]
+    for number, row in enumerate(rows):
+        assert row | {"path": ""} == rows[number % 5] | {"path": ""}
+    assert many_files.model_digest(run) == many_files.model_digest(run / "model")
