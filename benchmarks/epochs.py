@@ -54,7 +54,7 @@ def recipe(options: argparse.Namespace) -> soundbench.Recipe:
         augmentation=["speed", "spec-augment"],
         featurizer={"use": "fbank", "bands": 80},
         backbone=options.name,
-        optimizer={"use": "adam", "rate": 1e-3},
+        optimizer={"use": "adam", "lr": 1e-3},
         scheduler="warmup-cosine",
         train={name: getattr(options, name) for name in names},
         observer=[Turns],

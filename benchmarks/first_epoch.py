@@ -48,9 +48,9 @@ def one_epoch(name: str, manifest: Path, out: Path) -> list[str]:
         dataset={"use": "manifest", "path": manifest},
         split={"test": [2], "validation": 0},
         backbone=name,
-        optimizer={"use": "adamw", "rate": 1e-3},
+        optimizer={"use": "adamw", "lr": 1e-3},
         scheduler={"use": "warmup-cosine", "warmup": 0.1},
-        train={"epochs": 1, "batch": 16},
+        train={"epochs": 1, "batch_size": 16},
         observer=[],
     )
     run = soundbench.run(recipe, out=out, say=lambda line: None)

@@ -183,7 +183,7 @@ def test_cores_are_shared_out_by_who_had_them_last(
         ({"train": {"epochs": 4}}, "train.epochs is 4 in the first and 3 in process 2"),
         ({"backbone": {"use": "conv", "channels": 8}}, "backbone.channels is 8 in the first and 4 in process 2"),
         ({"augmentation": ["gain"]}, "augmentation[0].use is 'gain' in the first and None in process 2"),
-        ({"train": {"epochs": 3, "threads": 7, "workers": 1, "device": "cuda"}}, None),
+        ({"train": {"epochs": 3, "threads": 7, "num_workers": 1, "device": "cuda"}}, None),
         ({"init": {"from": "/elsewhere/model"}}, None),
     ],
 )
@@ -211,12 +211,14 @@ def test_processes_of_different_recipes_are_refused(
 def test_memory_that_runs_out_is_told_with_what_to_lower(only_toys: None) -> None:
     from helpers.entry_points import NAMES
 
-    recipe = Recipe(**NAMES, dataset="noise", backbone="conv", pooling="mean", train={"batch": 48, "accumulate": 2})
+    recipe = Recipe(
+        **NAMES, dataset="noise", backbone="conv", pooling="mean", train={"batch_size": 48, "accumulate": 2}
+    )
     for spend in (lambda: torch.empty(1 << 60), lambda: bytearray(1 << 60), _out_of_gpu):
         with pytest.raises(RunError) as caught, advising_on_memory(recipe):
             spend()
         assert str(caught.value) == (
-            "out of memory with train.batch = 48 and audio.window = 3.0; lower one of them, or raise "
+            "out of memory with train.batch_size = 48 and audio.window = 3.0; lower one of them, or raise "
             "train.accumulate (2), and a batch goes through in as many pieces"
         )
     with pytest.raises(RuntimeError, match="another"), advising_on_memory(recipe):

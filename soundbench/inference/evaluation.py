@@ -108,7 +108,7 @@ def evaluate(
             raise DataError("no clip is left to judge: none can be read")
         if sound.part is not None:
             _refuse_changed(directory, fingerprint(sound.table, sound.part, store.lengths))
-        judged = score_clips(classifier.scorer, store, sound.table, rows, classifier.grid, recipe.train.batch)
+        judged = score_clips(classifier.scorer, store, sound.table, rows, classifier.grid, recipe.train.batch_size)
         found = {
             "name": f"{recipe.name}, judged on {sound.name}",
             "protocol": _protocol(directory, recipe, sound, checkpoint, notes),

@@ -15,7 +15,7 @@ from soundbench.recipe.reading import Draft, draft_of, find_recipe, read_draft
 from soundbench.recipe.registry import Registry
 from soundbench.recipe.resolving import Part, Resolver
 from soundbench.recipe.structuring import plain, structure
-from soundbench.recipe.tables import FOLDER_DATASET, MANIFEST_DATASET, TABLES, Audio, Head, Init, Split, Train
+from soundbench.recipe.tables import FOLDER_DATASET, FORMAT, MANIFEST_DATASET, TABLES, Audio, Head, Init, Split, Train
 
 __all__ = ["Model", "Recipe", "compose", "dataset_of", "model_tables", "read", "read_model"]
 
@@ -96,7 +96,8 @@ class Recipe:
             own_code = component.source.name if component.source else "Python"
             origin = f"{component.distribution} {component.version}".strip() or own_code
             lines.append(f"# {part.kind} {part.use}: {origin}")
-        return "\n".join(line.replace("\n", " ") for line in lines) + "\n\n" + tomli_w.dumps(self.tables())
+        head = "\n".join(line.replace("\n", " ") for line in lines)
+        return f"{head}\n\n" + tomli_w.dumps({"format": FORMAT} | self.tables())
 
 
 @attrs.frozen
@@ -163,7 +164,7 @@ def model_tables(
     recipe: Recipe | Model, classes: Sequence[str], multilabel: bool = False, thresholds: Sequence[float] = ()
 ) -> dict[str, Any]:
     """What `model.toml` holds."""
-    head = {"classes": list(classes), "multilabel": multilabel}
+    head = {"format": FORMAT, "classes": list(classes), "multilabel": multilabel}
     head |= {"thresholds": list(thresholds)} if thresholds else {}
     return head | {table: _plain(getattr(recipe, table)) for table in _MODEL}
 

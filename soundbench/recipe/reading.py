@@ -15,8 +15,9 @@ from soundbench.contracts import KINDS
 from soundbench.errors import Problem, RecipeError
 from soundbench.messages import join, nearest, show
 from soundbench.recipe.registry import is_file
+from soundbench.recipe.tables import FORMAT
 
-__all__ = ["Draft", "draft_of", "find_recipe", "merge_part", "merge_tables", "read_draft"]
+__all__ = ["Draft", "check_format", "draft_of", "find_recipe", "merge_part", "merge_tables", "read_draft"]
 
 _SET = "given by --set"
 
@@ -191,6 +192,19 @@ def _ours(given: Path) -> Path | None:
     return folder / given.name if folder and known else None
 
 
+def check_format(source: str, version: Any) -> None:
+    """Refuse what a newer soundbench wrote.
+
+    Raises:
+        RecipeError: it is of a format that this one does not know.
+    """
+    if not isinstance(version, int) or isinstance(version, bool) or not 0 <= version <= FORMAT:
+        message = (
+            f"is {show(version)}; this soundbench reads up to {FORMAT}: use the version that wrote it, or a newer one"
+        )
+        raise RecipeError(source, [Problem("format", message)])
+
+
 def read_draft(path: Path, sets: Sequence[str] = ()) -> Draft:
     """The draft of a recipe's file."""
     draft = Draft(str(path), path.stem)
@@ -203,6 +217,7 @@ def read_draft(path: Path, sets: Sequence[str] = ()) -> Draft:
     for file, tables in reversed(layers):
         name = tables.pop("name", None)
         tables.pop("extends", None)
+        check_format(str(file), tables.pop("format", 0))
         draft.put(tables, file.parent, "" if file == path else f"in {file}")
     if name is not None:
         draft.name = name
@@ -215,6 +230,7 @@ def draft_of(tables: Mapping[str, Any], name: str, source: str, base: Path | Non
     draft = Draft(source, name)
     tables = dict(tables)
     draft.name = tables.pop("name", name)
+    check_format(source, tables.pop("format", 0))
     draft.put({key: value for key, value in tables.items() if value is not None}, base or Path())
     return draft
 

@@ -13,7 +13,7 @@ from soundbench.messages import nearest, show
 from soundbench.recipe.reading import Draft, merge_part, merge_tables
 from soundbench.recipe.registry import Component, Registry, is_file
 from soundbench.recipe.structuring import key_of, plain, structure
-from soundbench.recipe.tables import CORE, DEFAULTS
+from soundbench.recipe.tables import CORE, DEFAULTS, RENAMED
 
 __all__ = ["Part", "Resolver"]
 
@@ -70,7 +70,7 @@ class Resolver:
                 made[key] = self._table(key, self._default(key, backbone))
         if self.draft.problems:
             place = {key: number for number, key in enumerate(tables)}
-            problems = [self.draft.located(problem) for problem in self.draft.problems]
+            problems = [self.draft.located(_renamed(problem)) for problem in self.draft.problems]
             problems.sort(key=lambda problem: place.get(problem.key.split(".")[0].split("[")[0], -1))
             raise RecipeError(self.draft.source, problems) from self.cause
         return made
@@ -157,3 +157,9 @@ class Resolver:
             self._tell(key, str(error), plugin=error.exit_code == BrokenPlugin.exit_code)
             self.cause = self.cause or error
             return None
+
+
+def _renamed(problem: Problem) -> Problem:
+    """What a key that is known no more is called now."""
+    new = RENAMED.get(problem.key) if problem.message.startswith("unknown key") else None
+    return attrs.evolve(problem, message=f"this key is now called {new}") if new else problem

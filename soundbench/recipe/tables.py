@@ -16,8 +16,10 @@ __all__ = [
     "CORE",
     "DEFAULTS",
     "FOLDER_DATASET",
+    "FORMAT",
     "MANIFEST_DATASET",
     "MULTILABEL_LOSS",
+    "RENAMED",
     "TABLES",
     "Audio",
     "Head",
@@ -58,6 +60,17 @@ MULTILABEL_LOSS = "bce"
 
 # What sounds that no recipe describes are read by: those of a folder of class folders, and those that a table lists.
 FOLDER_DATASET, MANIFEST_DATASET = "folder", "manifest"
+
+# The version of the format of `recipe.toml` and `model.toml` in run directories; those of before have none.
+FORMAT = 1
+
+# Keys that had another name before format 1.
+RENAMED = {
+    "train.batch": "train.batch_size",
+    "train.workers": "train.num_workers",
+    "train.clip_gradient": "train.max_grad_norm",
+    "optimizer.rate": "optimizer.lr",
+}
 
 _DEVICES = ("auto", "cpu", "cuda")
 
@@ -228,15 +241,15 @@ class Train:
 
     Attributes:
         epochs: how many at most.
-        batch: clips of one optimizer step, of all processes together.
+        batch_size: clips of one optimizer step, of all processes together.
         seed: what every draw of chance is addressed by.
         device: "auto", "cpu", "cuda" or one such as "cuda:1".
         precision: what the network computes in; "auto" is a rule on what the machine can do, settled once.
         threads: of the processor, or "auto".
-        workers: processes that load batches; 0 for the training process itself.
+        num_workers: processes that load batches; 0 for the training process itself.
         channels_last: whether images are laid out channels last, or "auto".
         accumulate: backward passes of one optimizer step.
-        clip_gradient: the gradient norm that none exceeds; 0 for off.
+        max_grad_norm: the gradient is scaled down to this norm where it exceeds it; 0 for off.
         patience: epochs without a better validation after which training ends; 0 for off.
         class_weights: "none", "balanced", or a table of classes with their weight in the loss.
         sampler: "uniform" shows each clip once an epoch; "balanced" as many clips, as many of each class.
@@ -251,15 +264,15 @@ class Train:
     """
 
     epochs: int = attrs.field(default=30, validator=_at_least(1))
-    batch: int = attrs.field(default=64, validator=_at_least(1))
+    batch_size: int = attrs.field(default=64, validator=_at_least(1))
     seed: int = attrs.field(default=1, validator=_between(0, 2**63 - 1))
     device: str = attrs.field(default="auto", validator=_device)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     threads: int | Literal["auto"] = attrs.field(default="auto", validator=_at_least(1))
-    workers: int = attrs.field(default=0, validator=_at_least(0))
+    num_workers: int = attrs.field(default=0, validator=_at_least(0))
     channels_last: bool | Literal["auto"] = "auto"
     accumulate: int = attrs.field(default=1, validator=_at_least(1))
-    clip_gradient: float = attrs.field(default=0.0, validator=_at_least(0))
+    max_grad_norm: float = attrs.field(default=0.0, validator=_at_least(0))
     patience: int = attrs.field(default=0, validator=_at_least(0))
     class_weights: dict[str, float] | Literal["none", "balanced"] = attrs.field(default="none", validator=_weights)
     sampler: Literal["uniform", "balanced"] = "uniform"

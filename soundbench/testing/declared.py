@@ -41,7 +41,7 @@ def run_info(case: Case, start_step: int = 0) -> RunInfo:
     """A run of two epochs of ten steps, in a directory of its own."""
     directory = case.folder / "run"
     directory.mkdir(exist_ok=True)
-    recipe = {"dataset": {"use": "none"}, "train": {"epochs": 2, "batch": 8, "seed": 1}}
+    recipe = {"dataset": {"use": "none"}, "train": {"epochs": 2, "batch_size": 8, "seed": 1}}
     clips = {"train": 80, "validation": 10, "test": 10, "purged": 0}
     return RunInfo(directory, "contract", recipe, ("a", "b"), clips, 2, 10, start_step)
 

@@ -53,7 +53,7 @@ def settle_recipe(recipe: Recipe) -> tuple[Machine, Recipe]:
         train.precision,
         train.threads,
         train.channels_last,
-        train.workers,
+        train.num_workers,
         distributed.local_rank(),
         distributed.local_world(),
         getattr(recipe.backbone.component.obj, "channels_last", True),
@@ -93,7 +93,7 @@ def refuse_other_recipes(recipe: Recipe) -> None:
             )
 
 
-_MACHINE_S = ("train.device", "train.threads", "train.workers", "train.precision", "train.channels_last")
+_MACHINE_S = ("train.device", "train.threads", "train.num_workers", "train.precision", "train.channels_last")
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:
@@ -230,7 +230,7 @@ def refuse_small_batches(recipe: Recipe, plan: Order) -> None:
             f"a step of {clips}{shared} leaves some with fewer than 2, "
             f"which batch norm cannot train on; give more clips, a larger batch, or fewer {fewer}"
         )
-        raise RecipeError(recipe.source, [Problem("train.batch", text)])
+        raise RecipeError(recipe.source, [Problem("train.batch_size", text)])
 
 
 @contextmanager
@@ -248,6 +248,6 @@ def advising_on_memory(recipe: Recipe) -> Iterator[None]:
             raise
         train = recipe.train
         raise RunError(
-            f"out of memory with train.batch = {train.batch} and audio.window = {recipe.audio.window}; lower one of "
-            f"them, or raise train.accumulate ({train.accumulate}), and a batch goes through in as many pieces"
+            f"out of memory with train.batch_size = {train.batch_size} and audio.window = {recipe.audio.window}; lower "
+            f"one of them, or raise train.accumulate ({train.accumulate}), and a batch goes through in as many pieces"
         ) from error

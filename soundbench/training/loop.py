@@ -127,7 +127,7 @@ class _Loop:
             if not bool(losses.isfinite().all()):
                 raise RunError(
                     f"the loss is no longer finite at step {step}; "
-                    "lower optimizer.rate, set train.clip_gradient, or use train.precision = 'fp32'"
+                    "lower optimizer.lr, set train.max_grad_norm, or use train.precision = 'fp32'"
                 )
             self.progress.loss += float(losses.double().sum())
             self.times.collect()

@@ -99,16 +99,16 @@ def advice(shares: Mapping[str, float], workers: int) -> list[str]:
 
     Args:
         shares: of each phase of a step.
-        workers: `train.workers`.
+        workers: `train.num_workers`.
     """
     found = []
     if shares["data"] >= WAITING:
-        remedy = "more train.workers, or a faster disk under the cache" if workers else "train.workers = 1 or 2"
+        remedy = "more train.num_workers, or a faster disk under the cache" if workers else "train.num_workers = 1 or 2"
         found.append(f"steps wait for data ({shares['data']:.0%}): {remedy}")
     if shares["augment"] >= LARGE:
         found.append(f"augmentations take {shares['augment']:.0%}: fewer of them, or with a smaller chance")
     if shares["update"] >= LARGE:
-        found.append(f"the optimizer takes {shares['update']:.0%}: a larger train.batch")
+        found.append(f"the optimizer takes {shares['update']:.0%}: a larger train.batch_size")
     return found
 
 
@@ -129,7 +129,7 @@ class Profile:
         network: whose layers are told apart.
         device: that it is on.
         times: of the trainer's steps.
-        workers: `train.workers`, for advice.
+        workers: `train.num_workers`, for advice.
         path: the page.
         say: is told where it is.
     """

@@ -121,7 +121,7 @@ def _conduct(
             report = stages.write_report(scored, began, log)
             notify("run_finished", report=report)
         if times.steps:
-            log("; ".join([times.line(), *advice(times.shares, recipe.train.workers)]))
+            log("; ".join([times.line(), *advice(times.shares, recipe.train.num_workers)]))
     return directory
 
 

@@ -97,7 +97,7 @@ class Prepared:
 def _plan(recipe: Recipe, table: ClipTable, rows: Rows) -> Order:
     train = recipe.train
     classes = members(table, rows) if train.sampler == "balanced" else None
-    return Order(rows, train.batch, train.seed, distributed.rank(), distributed.world(), classes)
+    return Order(rows, train.batch_size, train.seed, distributed.rank(), distributed.world(), classes)
 
 
 def prepare(recipe: Recipe) -> Prepared:
@@ -220,21 +220,20 @@ def train(
     recipe, plan = prepared.recipe, prepared.plan(opened.parts["train"])
     refuse_small_batches(recipe, plan)  # again: some clips may not have been readable
     setup = make_setup(recipe, prepared.made, prepared.machine, plan, prepared.class_weights)
-    same = {name: getattr(recipe.train, name) for name in _RULES}
-    rules = Rules(level=recipe.audio.level, max_grad_norm=recipe.train.clip_gradient, **same)
+    rules = Rules(level=recipe.audio.level, **{name: getattr(recipe.train, name) for name in _RULES})
     done = int(state["step"]) // plan.steps if state else 0
     distributed.from_main(lambda: run_directory.cut_history(directory, done))
     if state:
         log(f"resumed after step {state['step']} of {rules.epochs * plan.steps}")
 
     def batches(step: int) -> Iterable[RawBatch]:
-        window, workers = prepared.grid.window, recipe.train.workers
+        window, workers = prepared.grid.window, recipe.train.num_workers
         return training_batches(opened.source, prepared.table, plan, window, rules.epochs, step, workers)
 
     def watch(trainer: Engine) -> None:
         if profile and distributed.is_main():
             network, device = prepared.made.network, prepared.machine.device
-            Profile(network, device, times, recipe.train.workers, directory.profile, log).attach(trainer)
+            Profile(network, device, times, recipe.train.num_workers, directory.profile, log).attach(trainer)
 
     best_epoch = loop.train(
         setup,
@@ -259,7 +258,7 @@ def train(
     return Trained(opened, _scorer(prepared, setup), thresholds, best_epoch)
 
 
-_RULES = ("epochs", "seed", "accumulate", "patience", "keep", "checkpoint_steps")
+_RULES = ("epochs", "seed", "accumulate", "max_grad_norm", "patience", "keep", "checkpoint_steps")
 
 
 def _scorer(prepared: Prepared, setup: TrainSetup) -> Scorer:
@@ -270,7 +269,7 @@ def _score(opened: Opened, scorer: Scorer, part: str) -> ClipScores:
     """The scores of a part's clips; every process gets the whole."""
     prepared, train = opened.prepared, opened.prepared.recipe.train
     rows = opened.parts[part]
-    return score_clips(scorer, opened.source, prepared.table, rows, prepared.grid, train.batch, train.workers)
+    return score_clips(scorer, opened.source, prepared.table, rows, prepared.grid, train.batch_size, train.num_workers)
 
 
 def _validate(opened: Opened, setup: TrainSetup) -> loop.Validation | None:

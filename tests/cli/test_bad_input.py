@@ -41,7 +41,7 @@ window = 0.1
 
 [train]
 epochs = 1
-batch = 4
+batch_size = 4
 device = "cpu"
 precision = "fp32"
 threads = 1
@@ -131,8 +131,8 @@ def test_one_class_is_nothing_to_learn(told: Told) -> None:
             "on_error (given by --set)",
         ),
         ("audio.rate=3.7", "mine.toml: audio.rate: must be an integer, is 3.7 (given by --set)"),
-        ('train.batch="3"', 'mine.toml: train.batch: must be an integer, is "3" (given by --set)'),
-        ("train.batch=0", "mine.toml: train.batch: must be at least 1, is 0 (given by --set)"),
+        ('train.batch_size="3"', 'mine.toml: train.batch_size: must be an integer, is "3" (given by --set)'),
+        ("train.batch_size=0", "mine.toml: train.batch_size: must be at least 1, is 0 (given by --set)"),
         (
             "split.test=10",
             "mine.toml: split.test: must be a share above 0 and below 1, is 10.0; fold 10 is written [10] "

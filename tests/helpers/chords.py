@@ -35,8 +35,8 @@ def chord_recipe(folder: Path, **changes: object) -> soundbench.Recipe:
         "featurizer": {"use": "fbank", "bands": 24, "normalize": "none"},
         "backbone": {"use": "tdnn", "channels": 24},
         "loss": "bce",
-        "optimizer": {"use": "adam", "rate": 0.01},
-        "train": {"epochs": 8, "batch": 16, "device": "cpu", "precision": "fp32", "threads": 1},
+        "optimizer": {"use": "adam", "lr": 0.01},
+        "train": {"epochs": 8, "batch_size": 16, "device": "cpu", "precision": "fp32", "threads": 1},
         "observer": [],
         **changes,
     }

@@ -38,7 +38,7 @@ window = 0.2
 
 [train]
 epochs = 3
-batch = 6
+batch_size = 6
 device = "cpu"
 precision = "fp32"
 threads = 1

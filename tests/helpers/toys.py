@@ -228,13 +228,13 @@ class ToyDrop(nn.Module):
         return attrs.evolve(batch, data=batch.data * keep[:, :, None])
 
 
-def toy_optimizer(groups: Any, *, rate: float = 0.01) -> torch.optim.Optimizer:
+def toy_optimizer(groups: Any, *, lr: float = 0.01) -> torch.optim.Optimizer:
     """AdamW.
 
     Args:
-        rate: of learning.
+        lr: the learning rate.
     """
-    return torch.optim.AdamW(groups, lr=rate)
+    return torch.optim.AdamW(groups, lr=lr)
 
 
 def toy_scheduler(

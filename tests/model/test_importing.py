@@ -19,9 +19,9 @@ from soundbench import recipe as recipes
 from soundbench.cli import main as cli
 from soundbench.errors import BrokenPlugin, CallError, RecipeError, RunError, RunPlaceError, UnknownPlugin
 from soundbench.model import assembly
+from soundbench.model.folder import read_model_tables
 from soundbench.model.importing import import_model
 from soundbench.recipe.registry import Component, Registry
-from soundbench.training.checkpoints import read_model_tables
 
 TABLES = {
     "classes": ["low", "high"],

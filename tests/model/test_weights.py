@@ -196,7 +196,10 @@ def test_a_part_that_there_is_not_is_a_mistake_of_the_recipe(train: dict[str, ob
 
 
 def test_frozen_parts_do_not_learn_nor_do_their_batch_norms(tmp_path: Path) -> None:
-    tables = {"train": {"epochs": 1, "batch": 8, "freeze": ["backbone"], "device": "cpu"}, "split": {"validation": 0}}
+    tables = {
+        "train": {"epochs": 1, "batch_size": 8, "freeze": ["backbone"], "device": "cpu"},
+        "split": {"validation": 0},
+    }
     drawn = {name: value.clone() for name, value in assemble(recipe(**tables)).network.state_dict().items()}
     found = run(recipe(**tables), out=tmp_path / "run", cache=False, say=lambda line: None)
     learnt = safetensors.torch.load_file(found.model / "weights.safetensors")
@@ -206,10 +209,10 @@ def test_frozen_parts_do_not_learn_nor_do_their_batch_norms(tmp_path: Path) -> N
 
 def test_a_run_begins_with_the_weights_of_another(tmp_path: Path) -> None:
     """With a rate of nothing it ends with them, and the log says so."""
-    tables = {"train": {"epochs": 1, "batch": 8, "device": "cpu"}, "split": {"validation": 0}}
+    tables = {"train": {"epochs": 1, "batch_size": 8, "device": "cpu"}, "split": {"validation": 0}}
     first = run(recipe(**tables), out=tmp_path / "one", cache=False, say=lambda line: None)
     said: list[str] = []
-    tables |= {"init": {"from": first.path}, "optimizer": {"use": "descent", "rate": 1e-30}}
+    tables |= {"init": {"from": first.path}, "optimizer": {"use": "descent", "lr": 1e-30}}
     second = run(recipe(**tables), out=tmp_path / "two", cache=False, say=said.append)
     one, two = (safetensors.torch.load_file(found.model / "weights.safetensors") for found in (first, second))
     for name in one:

@@ -50,7 +50,7 @@ def test_a_missing_table_names_what_there_is(told: Told) -> None:
         (["[pooling]", 'use = "asb"'], 'pooling.use: there is no pooling "asb"; did you mean "asp"? known: '),
         (["[featurizer]", "band = 3"], 'featurizer.band: unknown key; did you mean "bands"? known: bands, '),
         (["[featurizer]", 'bands = "80"'], 'featurizer.bands: must be an integer, is "80"\n'),
-        (["[optimizer]", "rate = -1.0"], "optimizer.rate: must be at least 0 and finite, is -1\n"),
+        (["[optimizer]", "rate = -1.0"], "optimizer.lr: must be at least 0 and finite, is -1\n"),
         (["[optimizer]", "betas = [0.9]"], "optimizer.betas: must be two numbers from 0 to below 1, is [0.9]\n"),
     ],
 )

@@ -36,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
         audio={"window": 0.25},
         featurizer={"use": "fbank", "bands": 24},
         backbone={"use": "tdnn", "channels": 16},
-        train={"epochs": 2, "batch": 8, "device": "cpu", "precision": "fp32", "threads": 1},
+        train={"epochs": 2, "batch_size": 8, "device": "cpu", "precision": "fp32", "threads": 1},
         observer=[],
     )
     return soundbench.run(recipe, out=folder.with_name("run"), cache=folder.with_name("cache"), say=lambda _: None)
@@ -76,7 +76,7 @@ def test_a_folder_of_class_folders_is_judged_whole(run: RunDirectory, tmp_path: 
 
 def test_several_labels_a_clip_are_judged_by_the_models_thresholds(chords: Path, tmp_path: Path) -> None:
     run = soundbench.run(
-        chord_recipe(chords, train={"epochs": 1, "batch": 16, "device": "cpu", "precision": "fp32", "threads": 1}),
+        chord_recipe(chords, train={"epochs": 1, "batch_size": 16, "device": "cpu", "precision": "fp32", "threads": 1}),
         out=tmp_path / "run",
         cache=False,
         say=lambda _: None,

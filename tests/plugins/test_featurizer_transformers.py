@@ -372,7 +372,7 @@ def test_a_trained_model_loads_without_the_folder_it_came_from(
         audio={"window": 0.5},
         featurizer={"use": "wavlm", "model": str(source), "layer": 1, "frozen": False},
         backbone={"use": "campplus", "growth": 4, "width": 16, "front": 4, "layers": [1, 1, 1]},
-        train={"epochs": 1, "batch": 16},
+        train={"epochs": 1, "batch_size": 16},
         observer=[],
     )
     run = soundbench.run(recipe, out=tmp_path / "run").path

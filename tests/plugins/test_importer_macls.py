@@ -28,8 +28,8 @@ from torch.nn import functional as F
 import soundbench
 from soundbench import audio
 from soundbench.errors import CallError, NotInstalled, RunError
+from soundbench.model.folder import read_model_tables
 from soundbench.model.importing import import_model
-from soundbench.training.checkpoints import read_model_tables
 
 Save = Callable[..., Path]
 Shapes = dict[str, tuple[int, ...]]

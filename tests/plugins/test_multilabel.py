@@ -47,7 +47,9 @@ def test_a_run_learns_several_labels_a_clip(chords: Path, tmp_path: Path) -> Non
 
 
 def test_folds_are_pooled_with_each_one_s_thresholds(chords: Path, tmp_path: Path) -> None:
-    short = chord_recipe(chords, train={"epochs": 2, "batch": 16, "device": "cpu", "precision": "fp32", "threads": 1})
+    short = chord_recipe(
+        chords, train={"epochs": 2, "batch_size": 16, "device": "cpu", "precision": "fp32", "threads": 1}
+    )
     run = run_folds(short, out=tmp_path / "run", cache=False, say=lambda line: None)
     report = json.loads(run.report_json.read_text(encoding="utf-8"))
     assert report["clips"] == 96

@@ -152,7 +152,7 @@ def test_a_run_shows_its_curves_confusion_and_spectrograms(tmp_path: Path) -> No
         audio={"window": 0.25},
         featurizer={"use": "fbank", "bands": 24},
         backbone={"use": "tdnn", "channels": 16},
-        train={"epochs": 2, "batch": 8, "device": "cpu", "precision": "fp32", "threads": 1},
+        train={"epochs": 2, "batch_size": 8, "device": "cpu", "precision": "fp32", "threads": 1},
         observer=["tensorboard"],
     )
     run = soundbench.run(recipe, out=tmp_path / "run", cache=False, say=lambda _: None)

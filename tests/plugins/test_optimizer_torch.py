@@ -19,7 +19,7 @@ def _make(**options: Any) -> torch.optim.Optimizer:
     [("RMSprop", {"alpha": 0.95}), ("NAdam", {"betas": [0.8, 0.9]}), ("Adagrad", {}), ("RAdam", {})],
 )
 def test_it_is_made_with_its_options(name: str, args: dict[str, Any]) -> None:
-    optimizer = _make(name=name, rate=0.02, args=args)
+    optimizer = _make(name=name, lr=0.02, args=args)
     assert type(optimizer) is getattr(torch.optim, name)
     assert optimizer.param_groups[0]["lr"] == 0.02
     for key, value in args.items():

@@ -34,7 +34,7 @@ def test_a_group_keeps_what_it_brings(make: Callable[..., torch.optim.Optimizer]
     network = nn.Linear(4, 3)
     groups = [{"params": [network.weight], "lr": 0.5}, {"params": [network.bias], "weight_decay": 0.0}]
     given = copy.copy(groups[0])
-    optimizer = make(groups, rate=0.25)
+    optimizer = make(groups, lr=0.25)
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.25]
     assert optimizer.param_groups[1]["weight_decay"] == 0.0
     assert groups[0].keys() == given.keys()
@@ -69,7 +69,7 @@ def test_its_steps_are_torchs(
 ) -> None:
     network = nn.Linear(4, 3)
     other = copy.deepcopy(network)
-    ours = make([{"params": list(network.parameters())}], rate=0.01)
+    ours = make([{"params": list(network.parameters())}], lr=0.01)
     theirs = expected(other.parameters(), lr=0.01, **options)
     for _ in range(3):
         _step(network, ours)
@@ -82,10 +82,10 @@ def test_its_steps_are_torchs(
     [
         (adam, {"betas": [0.9]}, "betas must be two numbers from 0 to below 1, is [0.9]"),
         (adamw, {"betas": [0.9, 1.0]}, "betas must be two numbers from 0 to below 1, is [0.9, 1.0]"),
-        (adam, {"rate": -1.0}, "rate must be at least 0 and finite, is -1"),
+        (adam, {"lr": -1.0}, "lr must be at least 0 and finite, is -1"),
         (adamw, {"decay": -0.5}, "decay must be at least 0 and finite, is -0.5"),
         (adamw, {"eps": float("inf")}, "eps must be at least 0 and finite, is inf"),
-        (sgd, {"rate": float("nan")}, "rate must be at least 0 and finite, is nan"),
+        (sgd, {"lr": float("nan")}, "lr must be at least 0 and finite, is nan"),
         (sgd, {"decay": -1.0}, "decay must be at least 0 and finite, is -1"),
         (sgd, {"momentum": 0.0, "nesterov": True}, "nesterov must be false where momentum is 0, is true"),
         (sgd, {"momentum": 1.0}, "momentum must be from 0 to below 1, is 1.0"),

@@ -24,7 +24,7 @@ SMALL = [
     "split={test=[1], validation=0}",
     "audio.window=1.0",
     "observer=[]",
-    'train={epochs=1, batch=2, device="cpu", precision="fp32", threads=1}',
+    'train={epochs=1, batch_size=2, device="cpu", precision="fp32", threads=1}',
 ]
 
 # What the predecessor publishes figures of, and one recipe of each data set and method beside.

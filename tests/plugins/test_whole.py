@@ -75,7 +75,7 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
         recipe.write_text(
             f'dataset = {{ use = "manifest", path = "{lists}" }}\nbackbone = "campplus"\n'
             f'observer = ["{observer}:Measure"]\naudio = {{ window = 1.0 }}\nsplit = {{ validation = 0 }}\n'
-            "train = { epochs = 99, batch = 8, threads = 1, precision = 'fp32', device = 'cpu' }\n"
+            "train = { epochs = 99, batch_size = 8, threads = 1, precision = 'fp32', device = 'cpu' }\n"
         )
         line = [sys.executable, "-m", "soundbench", "run", recipe, "--out", tmp_path / f"run-{times}"]
         sets = [argument for one in NARROW for argument in ("--set", one)]
@@ -93,7 +93,7 @@ def test_scores_of_real_clips_are_the_same_alone_and_together(tmp_path: Path, da
         backbone={"use": "campplus", "growth": 8, "width": 32, "front": 8, "layers": [2, 2, 2]},
         audio={"window": 1.0},
         observer=[],
-        train={"epochs": 1, "batch": 25, "device": "cpu"},
+        train={"epochs": 1, "batch_size": 25, "device": "cpu"},
     )
     run = soundbench.run(recipe, out=tmp_path / "run").path
 

@@ -93,19 +93,19 @@ def test_every_default_is_written_out(recipes: Recipes) -> None:
         },
         "init": {},
         "loss": {"use": "entropy"},
-        "optimizer": {"use": "descent", "rate": 0.01},
+        "optimizer": {"use": "descent", "lr": 0.01},
         "scheduler": {"use": "line", "floor": 0.1},
         "train": {
             "epochs": 30,
-            "batch": 64,
+            "batch_size": 64,
             "seed": 1,
             "device": "auto",
             "precision": "auto",
             "threads": "auto",
-            "workers": 0,
+            "num_workers": 0,
             "channels_last": "auto",
             "accumulate": 1,
-            "clip_gradient": 0.0,
+            "max_grad_norm": 0.0,
             "patience": 0,
             "class_weights": "none",
             "sampler": "uniform",
@@ -132,7 +132,7 @@ def test_tables_that_are_left_out_have_the_defaults_of_the_core(monkeypatch: pyt
     assert [part.use for part in recipe.components()] == [
         "noise", "spectra", "conv", "mean", "entropy", "descent", "line", "listener",
     ]  # fmt: skip
-    options_alone = Recipe(dataset="noise", backbone="conv", optimizer={"rate": 0.5}, registry=toy_registry())
+    options_alone = Recipe(dataset="noise", backbone="conv", optimizer={"lr": 0.5}, registry=toy_registry())
     assert options_alone.optimizer.table() == {"use": "descent", "rate": 0.5}
 
 
@@ -203,7 +203,7 @@ def test_extends_merges_tables_below(recipes: Recipes) -> None:
     base = BASE + "[train]\nepochs = 9\nbatch = 8\nclass_weights = {a = 1}\n[[augmentation]]\nuse = 'gain'\n"
     own = "extends = 'base.toml'\naugmentation = ['drop', 'gain']\n[train]\nepochs = 2\nclass_weights = {b = 2}\n"
     recipe = recipes(own, base=base)
-    assert (recipe.train.epochs, recipe.train.batch) == (2, 8)
+    assert (recipe.train.epochs, recipe.train.batch_size) == (2, 8)
     assert recipe.train.class_weights == {"a": 1.0, "b": 2.0}
     assert [part.use for part in recipe.augmentation] == ["drop", "gain"]
     assert recipe.name == "r"
@@ -243,7 +243,7 @@ def test_local_files_are_relative_to_the_recipe_that_names_them(recipes: Recipes
         (["split.test=[2]"], lambda r: r.split.test, [2]),
         (["split.test=['a', 2]"], lambda r: r.split.test, ["a", 2]),
         (["audio.level=off"], lambda r: r.audio.level, "off"),
-        (["train={epochs=2, batch=5}"], lambda r: (r.train.epochs, r.train.batch, r.train.keep), (2, 5, 7)),
+        (["train={epochs=2, batch_size=5}"], lambda r: (r.train.epochs, r.train.batch_size, r.train.keep), (2, 5, 7)),
         (["train.class_weights.dog=2"], lambda r: r.train.class_weights, {"dog": 2.0}),
         (['train.class_weights."dog bark"=2'], lambda r: r.train.class_weights, {"dog bark": 2.0}),
         (["augmentation.0.most=3"], lambda r: r.augmentation[0].options, {"most": 3.0}),
@@ -298,8 +298,8 @@ most = true
 chance = 0.5
 """
     base = BASE + "[train]\nepochs = 0\nsead = 3\n"
-    assert mistakes(lambda: recipes(text, "train.keep=x", "train.batch", base=base)) == [
-        "r.toml: --set train.batch: must be KEY=VALUE, such as train.epochs=3",
+    assert mistakes(lambda: recipes(text, "train.keep=x", "train.batch_size", base=base)) == [
+        "r.toml: --set train.batch_size: must be KEY=VALUE, such as train.epochs=3",
         'r.toml: backbone.dropout: must be a number, is "much"',
         'r.toml: backbone.chanels: unknown key; did you mean "channels"? known: channels, dropout',
         "r.toml: train.epochs: must be at least 1, is 0 (in base.toml)",
@@ -331,10 +331,10 @@ def test_missing_tables_are_told_with_what_could_be_there(recipes: Recipes) -> N
     ("more", "message"),
     [
         ("[train]\nepochs = 0", "train.epochs: must be at least 1, is 0"),
-        ("[train]\nbatch = -1", "train.batch: must be at least 1, is -1"),
+        ("[train]\nbatch = -1", "train.batch_size: must be at least 1, is -1"),
         ("[train]\nseed = -1", "train.seed: must be from 0 to 9223372036854775807, is -1"),
         ("[train]\nkeep = 0", "train.keep: must be at least 1, is 0"),
-        ("[train]\nclip_gradient = -0.5", "train.clip_gradient: must be at least 0, is -0.5"),
+        ("[train]\nclip_gradient = -0.5", "train.max_grad_norm: must be at least 0, is -0.5"),
         (
             "[train]\ndevice = 'gpu'",
             'train.device: must be "auto", "cpu", "cuda" or one such as "cuda:1", is "gpu"',
@@ -654,3 +654,30 @@ def test_mistakes_of_a_model_are_told() -> None:
         'model.toml: loss.use: "/somewhere/x.py:Loss" is code that came with the run; '
         "only --trust-code (trust_code=True) runs it"
     ]
+
+
+OLD_KEYS = {
+    "train.batch": ("[train]\nbatch = 8", "train.batch_size"),
+    "train.workers": ("[train]\nworkers = 1", "train.num_workers"),
+    "train.clip_gradient": ("[train]\nclip_gradient = 1.0", "train.max_grad_norm"),
+    "optimizer.rate": ("[optimizer]\nuse = 'descent'\nrate = 0.1", "optimizer.lr"),
+}
+
+
+@pytest.mark.parametrize("key", OLD_KEYS)
+def test_a_key_by_its_old_name_gets_one_line_with_the_new_one(key: str, tmp_path: Path) -> None:
+    text, new = OLD_KEYS[key]
+    path = tmp_path / "old.toml"
+    path.write_text(f'dataset = "noise"\nbackbone = "conv"\npooling = "mean"\nloss = "entropy"\n{text}\n')
+    with pytest.raises(RecipeError) as caught:
+        read(path, registry=toy_registry())
+    told = [str(problem) for problem in caught.value.problems if problem.key == key]
+    assert told == [f"{key}: this key is now called {new}"]
+
+
+@pytest.mark.parametrize("version", ["2", "-1", "true", '"1"'])
+def test_what_a_newer_soundbench_wrote_is_refused(version: str, tmp_path: Path) -> None:
+    path = tmp_path / "new.toml"
+    path.write_text(f"format = {version}\n")
+    with pytest.raises(RecipeError, match=r"format: is .*, but this soundbench knows formats up to 1"):
+        read(path)

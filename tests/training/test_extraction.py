@@ -116,7 +116,7 @@ def test_rows_of_the_same_sound_share_its_features(recipe: Path) -> None:
     ("setting", "same"),
     [
         ("train.epochs=9", True),
-        ("train.batch=4", True),
+        ("train.batch_size=4", True),
         ("train.seed=7", True),
         ("split.test=[1]", True),
         ("augmentation=[]", True),
@@ -341,7 +341,7 @@ def test_it_does_not_matter_who_made_them(recipe: Path, tmp_path: Path, cache: P
     by_run = toy_run(recipe, tmp_path / "by_run", cache=tmp_path / "other")
     done(command("extract", recipe))
     before = toy_run(recipe, tmp_path / "before")
-    workers = toy_run(recipe, tmp_path / "workers", "train.workers=2")
+    workers = toy_run(recipe, tmp_path / "workers", "train.num_workers=2")
     assert weights(by_run) == weights(before) == weights(workers)
     assert blocks(folders(tmp_path / "other")[0]) == blocks(folders(cache)[0])
 

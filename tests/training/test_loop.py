@@ -128,7 +128,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(tmp_path: Path) -> No
     ready = made(order, 1)
     spoil(ready)
     with pytest.raises(
-        RunError, match=r"the loss is no longer finite at step \d; lower optimizer.rate, set train.clip_gradient"
+        RunError, match=r"the loss is no longer finite at step \d; lower optimizer.lr, set train.max_grad_norm"
     ):
         train(
             ready,

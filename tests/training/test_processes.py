@@ -130,7 +130,7 @@ def disagreeing(folder: Path, what: str, command: str) -> None:
     if what == "steps":
         go(folder, plan={"batch": batch})
         return
-    fixed = f"train.batch={batch}" if what == "recipe" else f'dataset.use="{ME}:Moody"'
+    fixed = f"train.batch_size={batch}" if what == "recipe" else f'dataset.use="{ME}:Moody"'
     if command == "extract":
         extract(read_recipe(folder / "toy.toml", [fixed, "augmentation=[]"]), say=lambda _: None)
         return
@@ -146,7 +146,7 @@ def disagreeing(folder: Path, what: str, command: str) -> None:
         (
             "recipe",
             CallError,
-            "the processes do not run the same recipe: train.batch is 6 in the first and 5 in process 2",
+            "the processes do not run the same recipe: train.batch_size is 6 in the first and 5 in process 2",
         ),
         ("data", DataError, "the processes do not see the same data: their clip tables differ"),
     ],
@@ -294,8 +294,8 @@ def test_ctrl_c_stops_all_with_one_checkpoint_and_one_word(recipe: Path, tmp_pat
         (
             ("--processes", 4),
             2,
-            "toy.toml: train.batch: a step of 5 clips in 4 pieces (1 in each of 4 processes) leaves some with fewer "
-            "than 2, which batch norm cannot train on; give more clips, a larger batch, or fewer processes",
+            "toy.toml: train.batch_size: a step of 5 clips in 4 pieces (1 in each of 4 processes) leaves some with "
+            "fewer than 2, which batch norm cannot train on; give more clips, a larger batch, or fewer processes",
         ),
         (("--device", "cuda"), 2, "device 'cuda' was asked for, but torch sees no CUDA device; use 'auto' or 'cpu'"),
     ],

@@ -75,14 +75,14 @@ def test_a_gpus_events_are_read_when_it_has_been_waited_for(monkeypatch: pytest.
 def test_advice_is_given_where_there_is_some() -> None:
     shares = dict.fromkeys(PHASES, 0.0)
     assert advice(shares | {"forward": 1.0}, 0) == []
-    assert advice(shares | {"data": 0.3}, 0) == ["steps wait for data (30%): train.workers = 1 or 2"]
+    assert advice(shares | {"data": 0.3}, 0) == ["steps wait for data (30%): train.num_workers = 1 or 2"]
     assert advice(shares | {"data": 0.3}, 2) == [
-        "steps wait for data (30%): more train.workers, or a faster disk under the cache"
+        "steps wait for data (30%): more train.num_workers, or a faster disk under the cache"
     ]
     both = advice(shares | {"augment": 0.5, "update": 0.5}, 0)
     assert [line.split("(")[0] for line in both] == [
         "augmentations take 50%: fewer of them, or with a smaller chance",
-        "the optimizer takes 50%: a larger train.batch",
+        "the optimizer takes 50%: a larger train.batch_size",
     ]
 
 
@@ -120,7 +120,7 @@ def test_a_profiled_run_is_the_same_run_with_a_page_more(recipe: Path, tmp_path:
 
 
 def test_a_run_of_few_steps_is_profiled_from_its_first(recipe: Path, tmp_path: Path) -> None:
-    run = toy_run(recipe, tmp_path / "run", "train.epochs=1", "train.batch=24", profile=True)
+    run = toy_run(recipe, tmp_path / "run", "train.epochs=1", "train.batch_size=24", profile=True)
     assert (run / "profile.txt").read_text().startswith("Steps 1 to 2 of training")
 
 

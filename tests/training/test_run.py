@@ -316,8 +316,11 @@ def test_balanced_weights_have_mean_one_over_the_training_clips() -> None:
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
-        (["train.batch=1"], "a step of 1 clip in 1 piece leaves some with fewer than 2"),
-        (["train.batch=2", "split.validation=[2]", "dataset.clips=49"], "a step of 1 clip in 1 piece leaves some with"),
+        (["train.batch_size=1"], "a step of 1 clip in 1 piece leaves some with fewer than 2"),
+        (
+            ["train.batch_size=2", "split.validation=[2]", "dataset.clips=49"],
+            "a step of 1 clip in 1 piece leaves some with",
+        ),
         (["train.accumulate=4"], "a step of 5 clips in 4 pieces leaves some with fewer than 2"),
     ],
 )
@@ -326,7 +329,7 @@ def test_batches_too_small_for_batch_norm_are_refused(
 ) -> None:
     with pytest.raises(RecipeError) as caught:
         toy_run(recipe, tmp_path / "run", *sets)
-    assert str(caught.value).startswith(f"{recipe}: train.batch: {message}")
+    assert str(caught.value).startswith(f"{recipe}: train.batch_size: {message}")
     assert not (tmp_path / "run").exists()  # said before anything is made or read
 
 
@@ -422,7 +425,7 @@ def test_sound_is_read_once_for_all_epochs_and_runs(recipe: Path, tmp_path: Path
 
 
 def test_a_run_that_fails_at_work_says_it_in_one_line(recipe: Path, tmp_path: Path) -> None:
-    process = command("run", recipe, "--out", tmp_path / "run", "--set", "optimizer.rate=1e30")
+    process = command("run", recipe, "--out", tmp_path / "run", "--set", "optimizer.lr=1e30")
     out, errors = process.communicate(timeout=60)
     assert (process.returncode, out) == (1, "")
     said = [line for line in errors.splitlines() if not line.startswith(("run: ", "sound: ", "clips: "))]

@@ -25,7 +25,7 @@ def test_a_signal_ends_a_run_at_its_step_and_a_resume_goes_on_bit_for_bit(
 ) -> None:
     """First Ctrl-C as a terminal sends it, to every process of the group; then SIGTERM after the resume."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    sets = ("--set", f"train.workers={workers}", "--set", "train.epochs=5")
+    sets = ("--set", f"train.num_workers={workers}", "--set", "train.epochs=5")
     done(start("run", recipe, "--out", whole, *sets))
     arguments: list[object] = ["run", recipe, "--out", cut, *sets]
     for number, code, least in ((signal.SIGINT, 130, 7), (signal.SIGTERM, 143, 14)):

@@ -17,7 +17,7 @@ __all__ = ["adam"]
 def adam(
     groups: Sequence[Mapping[str, Any]],
     *,
-    rate: float = 1e-3,
+    lr: float = 1e-3,
     decay: float = 1e-5,
     betas: list[float] = [0.9, 0.999],  # noqa: B006
     eps: float = 1e-8,
@@ -26,16 +26,16 @@ def adam(
 
     Args:
         groups: what is trained.
-        rate: the learning rate of the groups that bring none of their own.
+        lr: the learning rate of the groups that bring none of their own.
         decay: the weight of the L2 regularisation, likewise.
         betas: how much of the running means of gradient and squared gradient is kept from step to step, in [0, 1).
         eps: what is added to the root of the mean squared gradient.
     """
-    for name, value in (("rate", rate), ("decay", decay), ("eps", eps)):
+    for name, value in (("lr", lr), ("decay", decay), ("eps", eps)):
         if not 0.0 <= value < math.inf:
             raise ValueError(f"{name} must be at least 0 and finite, is {value:g}")
     if len(betas) != 2 or not all(0.0 <= beta < 1.0 for beta in betas):
         raise ValueError(f"betas must be two numbers from 0 to below 1, is {betas}")
     return torch.optim.Adam(
-        [dict(group) for group in groups], lr=rate, weight_decay=decay, betas=(betas[0], betas[1]), eps=eps, fused=True
+        [dict(group) for group in groups], lr=lr, weight_decay=decay, betas=(betas[0], betas[1]), eps=eps, fused=True
     )

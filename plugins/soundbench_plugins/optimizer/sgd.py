@@ -18,7 +18,7 @@ __all__ = ["sgd"]
 def sgd(
     groups: Sequence[Mapping[str, Any]],
     *,
-    rate: float = 1e-2,
+    lr: float = 1e-2,
     decay: float = 1e-4,
     momentum: float = 0.9,
     nesterov: bool = False,
@@ -27,12 +27,12 @@ def sgd(
 
     Args:
         groups: what is trained.
-        rate: the learning rate of the groups that bring none of their own.
+        lr: the learning rate of the groups that bring none of their own.
         decay: the weight of the L2 regularisation, likewise.
         momentum: how much of the last step is kept, from 0 to below 1.
         nesterov: look ahead along the momentum, which then must not be 0.
     """
-    for name, value in (("rate", rate), ("decay", decay)):
+    for name, value in (("lr", lr), ("decay", decay)):
         if not 0.0 <= value < math.inf:
             raise ValueError(f"{name} must be at least 0 and finite, is {value:g}")
     if nesterov and not momentum:
@@ -41,7 +41,7 @@ def sgd(
         raise ValueError(f"momentum must be from 0 to below 1, is {momentum}")
     return torch.optim.SGD(
         [dict(group) for group in groups],
-        lr=rate,
+        lr=lr,
         weight_decay=decay,
         momentum=momentum,
         nesterov=nesterov,

@@ -23,7 +23,7 @@ def torch_optim(
     groups: Sequence[Mapping[str, Any]],
     *,
     name: str,
-    rate: float = 1e-3,
+    lr: float = 1e-3,
     args: dict[str, Any] = {},  # noqa: B006
 ) -> torch.optim.Optimizer:
     """Any optimizer of torch.optim, by name.
@@ -31,7 +31,7 @@ def torch_optim(
     Args:
         groups: what is trained.
         name: the class, such as "RMSprop".
-        rate: the learning rate of the groups that bring none of their own.
+        lr: the learning rate of the groups that bring none of their own.
         args: the class's other options, such as `{alpha = 0.95}`; a list where it takes a tuple.
     """
     if name not in _NAMES:
@@ -45,7 +45,7 @@ def torch_optim(
         raise ValueError(f"torch.optim.{name} has no option {', '.join(unknown)}; it has {', '.join(allowed)}")
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in args.items()}
     try:
-        optimizer: torch.optim.Optimizer = make([dict(group) for group in groups], lr=rate, **options)
+        optimizer: torch.optim.Optimizer = make([dict(group) for group in groups], lr=lr, **options)
     except (TypeError, ValueError) as error:
         raise ValueError(f"torch.optim.{name} refuses its options: {error}") from error
     return optimizer
