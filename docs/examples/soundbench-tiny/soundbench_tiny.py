@@ -19,7 +19,7 @@ class Tiny(nn.Module):
 
     Args:
         width: channels of each layer.
-        layers: how many.
+        layers: number of layers.
     """
 
     default_pooling: ClassVar[Mapping[str, Any]] = {"use": "tap"}
