@@ -458,7 +458,7 @@ def test_without_the_key_a_run_makes_none_and_extract_says_how_to_use_them(recip
     out, errors = process.communicate(timeout=100)
     assert process.returncode == 0, errors
     assert out == f"{folders(cache)[0]}\n"
-    assert errors.splitlines()[-1] == "a run reads them if told to: --set train.extracted=true"
+    assert errors.splitlines()[-1] == "to train on these features, set train.extracted=true"
 
 
 def test_extract_and_a_store_agree_on_what_a_sound_is(recipe: Path, cache: Path) -> None:

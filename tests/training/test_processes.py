@@ -231,7 +231,7 @@ def test_a_run_killed_five_times_ends_with_the_same_weights_bit_for_bit(
             assert (process.returncode, out) == (1, "")
             assert errors.count(f"stopped; to go on: soundbench run --resume {cut} --trust-code\n") == 1
             assert errors.splitlines()[-1].endswith(
-                " of 2 was killed (SIGKILL), as a system does that runs out of memory"
+                " of 2 was killed (SIGKILL), probably because the system ran out of memory"
             )
             assert "Traceback" not in errors
         arguments = ["run", "--resume", cut, "--trust-code"]
@@ -322,7 +322,10 @@ def test_processes_do_not_start_processes(recipe: Path) -> None:
     process = command("run", recipe, *TWO, WORLD_SIZE="2", RANK="0")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert errors == "--processes starts processes of its own, but torchrun has started this one; leave one out\n"
+    assert (
+        errors
+        == "--processes starts processes itself, but torchrun has already started several; use only one of them\n"
+    )
 
 
 # -- several machines ------------------------------------------------------------------------------------------------

@@ -170,4 +170,4 @@ def test_the_profile_is_of_one_run(
     (tmp_path / "folds.json").write_text("{}")
     call = [str(recipe), "--folds", "all"] if folder == "recipe" else ["--resume", str(tmp_path)]
     assert invoke(["run", "--profile", *call]) == 2
-    assert "--profile looks at one run: " in capsys.readouterr().err
+    assert "--profile is for a single run: " in capsys.readouterr().err

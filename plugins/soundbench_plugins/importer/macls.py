@@ -34,10 +34,10 @@ def macls(path: Path, *, config: Path | None = None, labels: Path | None = None,
 
     Args:
         path: that folder, or the one around it.
-        config: the YAML that it was trained with; if left out, the only one beside the model.
-        labels: its label list, a class a line; if left out, the one that the YAML names.
-        window: seconds that are judged at once. macls judges a whole sound; a longer one than this is judged here by
-            several windows, and the mean of their scores taken.
+        config: YAML file that it was trained with. Default: the only one beside the model.
+        labels: label list, one class per line. Default: the one that the YAML file names.
+        window: length of the windows in seconds. macls scores a whole sound at once; here, a sound longer than this is
+            scored in several windows, and their scores are averaged.
     """
     folder = _folder(path)
     settings = Settings.read(config or _config(folder))

@@ -54,8 +54,8 @@ def panns(path: Path, *, labels: Path | None = None, window: float = 10.0) -> Im
 
     Args:
         path: the file, such as Cnn14_mAP=0.431.pth.
-        labels: AudioSet's class_labels_indices.csv; if left out, classes are called by their numbers.
-        window: seconds that are judged at once; AudioSet's clips have ten.
+        labels: AudioSet's class_labels_indices.csv. Without it, classes are named by their numbers.
+        window: length of the windows in seconds; AudioSet's clips have ten.
     """
     tensors = read_tensors(path, "model")
     wanted = [_REAL, _IMAGINARY, _BANKS, "fc1.weight", "fc_audioset.weight", "conv_block1.conv1.weight"]
