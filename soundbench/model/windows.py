@@ -132,7 +132,7 @@ def _checked(rate: int | None) -> int:
     if rate is None:
         raise CallError("samples need a sample rate: predict(samples, rate=16000)")
     if not rate > 0:
-        raise CallError(f"rate: {rate} is not a sample rate; give samples per second, such as 16000")
+        raise CallError(f"rate must be a sample rate in Hz, above 0, is {rate}")
     return rate
 
 

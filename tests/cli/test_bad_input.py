@@ -173,7 +173,9 @@ def test_a_missing_table_and_another_mistake_are_told_together(told: Told) -> No
     first, second = text.splitlines()
     assert code == 2
     assert first.startswith('mine.toml: dataset: this table is missing; write dataset = "NAME", known: ')
-    assert second.startswith('mine.toml: train.epoch: unknown key; did you mean "epochs"? known: epochs, batch, seed,')
+    assert second.startswith(
+        'mine.toml: train.epoch: unknown key; did you mean "epochs"? known: epochs, batch_size, seed,'
+    )
 
 
 def test_an_unknown_fold(told: Told, bad: Path) -> None:

@@ -83,7 +83,7 @@ def test_a_list_is_judged_in_its_order_and_each_as_if_alone(classifier: Classifi
     ("sound", "rate", "message"),
     [
         (np.zeros(100), None, "samples need a sample rate: predict(samples, rate=16000)"),
-        (np.zeros(100), -1, "rate: -1 is not a sample rate; give samples per second, such as 16000"),
+        (np.zeros(100), -1, "rate must be a sample rate in Hz, above 0, is -1"),
         (np.zeros(0), 8000, "samples of shape (0,) are not sound; give (samples,) or (channels, samples)"),
         (np.zeros((2, 3, 4)), 8000, "samples of shape (2, 3, 4) are not sound; give (samples,) or (channels, samples)"),
         (

@@ -143,7 +143,7 @@ def test_short_and_empty_streams(classifier: Classifier) -> None:
     assert list(classifier.stream([])) == []
     (window,) = windows_of(list(classifier.stream([np.full(50, 0.1, np.float32)])))
     assert (window.start, window.end) == (0, 50 / 8000)
-    with pytest.raises(CallError, match="rate: -1 is not a sample rate"):
+    with pytest.raises(CallError, match="rate: -1 is no rate"):
         Stream(classifier, -1)
 
 
