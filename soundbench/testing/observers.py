@@ -89,7 +89,7 @@ def _tell(case: Case, name: str, first: int, fails: bool) -> None:
     observers.add("it", case.make(run_info(case, first)))
     before = global_states()
     for hook, arguments in story(case.folder / "run", first, fails):
-        observers.tell(hook, **arguments)
+        observers.notify(hook, **arguments)
     after = global_states()
     case.memory["touched"] = [name for name in before if before[name] != after[name]]
     own = [text for text in said if "'it'" in text]

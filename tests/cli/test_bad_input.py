@@ -113,7 +113,7 @@ def test_one_class_is_nothing_to_learn(told: Told) -> None:
     """As where a folder above or below the right one is named; it would get a perfect score."""
     for number in range(4):
         write(Path("sounds", "dog", f"{number}.wav"))
-    message = 'mine.toml: dataset: has one class alone, "dog", and nothing to tell it from; two are needed\n'
+    message = 'mine.toml: dataset: has only one class, "dog"; at least two are needed\n'
     assert told("run", "mine.toml", "--out", "run") == (2, message)
     assert told("describe", "mine.toml") == (2, message)
     assert not Path("run").exists()
@@ -422,12 +422,12 @@ def test_a_checkpoint_cut_in_half(told: Told, bad: Path) -> None:
     _halve(last)
     code, text = told("run", "--resume", "run", "--trust-code")
     assert code == 0
-    assert f"{last}: the checkpoint is damaged and cannot be read; going back to the one before\n" in text
+    assert f"{last}: the checkpoint is damaged and cannot be read; trying the one before\n" in text
     Path("run/report.json").unlink()
     for path in Path("run/checkpoints").iterdir():
         _halve(path)
     code, text = told("run", "--resume", "run", "--trust-code")
-    assert (code, text.splitlines()[-1]) == (1, "run/checkpoints: every checkpoint is damaged; start the run anew")
+    assert (code, text.splitlines()[-1]) == (1, "run/checkpoints: every checkpoint is damaged; start a new run")
 
 
 def test_a_model_that_does_not_hold_together(told: Told, bad: Path) -> None:
@@ -441,12 +441,12 @@ def test_a_model_that_does_not_hold_together(told: Told, bad: Path) -> None:
 
     assert infer(described.replace('    "dog",\n', "")) == (
         1,
-        "run/model: model.toml names 1 classes, but the weights are of 2\n",
+        "run/model: model.toml names 1 classes, but the weights have 2\n",
     )
     assert infer(described.replace("channels = 16", "channels = 8")) == (
         1,
         "run/model/weights.safetensors: the weights do not fit model.toml: backbone.conv.bias has the shape "
-        "(16,), model.toml makes it (8,); 6 more differ\n",
+        "(16,), not (8,); 6 more differ\n",
     )
     assert infer(described.replace("channels = 16", "chanels = 16")) == (
         2,

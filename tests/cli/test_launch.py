@@ -16,7 +16,7 @@ from soundbench.cli import launch as launching
 from soundbench.cli.launch import launch
 from soundbench.errors import CallError, RunError, SoundError
 
-NOTE = "stopped; to go on: soundbench run --resume runs/a\n"
+NOTE = "stopped; to resume: soundbench run --resume runs/a\n"
 
 
 @pytest.fixture(autouse=True)

@@ -82,17 +82,17 @@ def test_a_list_is_classified_in_its_order_and_each_as_if_alone(classifier: Clas
 @pytest.mark.parametrize(
     ("sound", "rate", "message"),
     [
-        (np.zeros(100), None, "samples need their rate: predict(samples, rate=16000)"),
-        (np.zeros(100), -1, "rate: -1 is no rate; it is samples a second"),
-        (np.zeros(0), 8000, "samples of shape (0,) are no sound; give (samples,) or (channels, samples)"),
-        (np.zeros((2, 3, 4)), 8000, "samples of shape (2, 3, 4) are no sound; give (samples,) or (channels, samples)"),
+        (np.zeros(100), None, "samples need a sample rate: predict(samples, rate=16000)"),
+        (np.zeros(100), -1, "rate must be a sample rate in Hz, above 0, is -1"),
+        (np.zeros(0), 8000, "samples of shape (0,) are not sound; give (samples,) or (channels, samples)"),
+        (np.zeros((2, 3, 4)), 8000, "samples of shape (2, 3, 4) are not sound; give (samples,) or (channels, samples)"),
         (
             np.zeros((100, 2)),
             8000,
             "samples of shape (100, 2): more channels than samples; give (channels, samples), channels first",
         ),
-        (np.array([0.0, np.nan]), 8000, "samples hold NaN or infinity"),
-        (np.array(["a"]), 8000, "samples of type <U1 are no sound; give floats in [-1, 1] or integers"),
+        (np.array([0.0, np.nan]), 8000, "samples contain NaN or infinity"),
+        (np.array(["a"]), 8000, "samples of type <U1 are not sound; give floats in [-1, 1] or integers"),
     ],
 )
 def test_samples_that_are_no_sound_are_refused(

@@ -69,7 +69,7 @@ def test_the_own_test_set_gives_the_runs_own_numbers(made: tuple[Path, Path]) ->
     assert done.path.parent == run.path / "evaluations"
     assert done.confusion_csv.exists()
     page = done.report_md.read_text()
-    assert "## Beside the run's own test set" in page
+    assert "## Compared with the run's own test set" in page
     assert "| evaluated | the run's own test set |" in page
     assert f"soundbench evaluate {run.path} --trust-code" in page
 
@@ -169,7 +169,7 @@ def test_an_unfinished_run_is_evaluated_with_its_best_weights_so_far(made: tuple
     done, found = evaluate(run)
     assert "own" not in found
     assert found["prior"] == prior
-    assert "Beside the run's own" not in done.report_md.read_text()
+    assert "Compared with the run's own" not in done.report_md.read_text()
 
 
 def test_a_model_folder_is_evaluated_on_other_sound(made: tuple[Path, Path], tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_model_folder_is_evaluated_on_other_sound(made: tuple[Path, Path], tmp
     assert "trained_on" not in found["protocol"]
     assert found["protocol"]["notes"][-1] == "it is not known what the model was trained on"
     assert found["baseline"]["accuracy"]["value"] == 0.5
-    assert "the commonest class of these clips" in (tmp_path / "out" / "report.md").read_text()
+    assert "the most common class of these clips" in (tmp_path / "out" / "report.md").read_text()
     folder = tmp_path / "sounds"
     for label, pitch in (("low", 0.05), ("high", 2.5)):
         (folder / label).mkdir(parents=True)
@@ -203,7 +203,7 @@ def test_the_command_prints_the_folder(
     assert invoke(line) == 0
     out, errors = capsys.readouterr()
     assert out == f"{tmp_path / 'out'}\n"
-    assert "the run's own" in errors
+    assert "run's test set" in errors
     assert "baseline" in (tmp_path / "out" / "log.txt").read_text()
 
 
@@ -213,7 +213,7 @@ def test_the_command_prints_the_folder(
         (["{run}", "--trust-code", "--dataset", "nothing.csv"], 2, "nothing.csv: there is no such recipe, manifest or"),
         (["{run}", "--trust-code", "--dataset", "nothing.toml"], 2, "nothing.toml: there is no such file"),
         (["{run}"], 2, "only --trust-code"),
-        (["{run}/nothing"], 2, "there is no such run directory"),
+        (["{run}/nothing"], 2, "no such run directory"),
         (["{run}", "--trust-code", "--out", "{run}"], 2, "exists and is not empty"),
     ],
 )

@@ -221,7 +221,7 @@ def _changed(name: str, change: Callable[[Tensor], Tensor | None]) -> dict[str, 
         (
             "logmel_extractor.melW",
             lambda banks: banks * 1.1,
-            "featurizer.mel.banks is not what the network has: 0.1 of",
+            "featurizer.mel.banks differs from the network's by 0.1 of",
         ),
         (
             "spectrogram_extractor.stft.conv_imag.weight",
