@@ -214,7 +214,7 @@ def test_contract_of_one_reports_every_promise(call: Call, untold: None) -> None
     lines = out.splitlines()
     assert lines[0] == "pooling silent"
     assert lines[2] == "BROKEN  summary: no docstring; its first line is the summary in listings"
-    assert "-       export: tried where asked for: thorough" in lines
+    assert "-       export: checked only with --thorough (thorough=True)" in lines
     assert call("pooling", "mean", "--thorough")[1].splitlines()[-1].startswith("ok      export: any batch and length")
     assert call("pooling", "maen", "--contract")[0] == 2
 
