@@ -149,7 +149,7 @@ class Keeper:
     """
 
     def __init__(self, folder: Path, sound: Callable[[float, float], Samples], rate: int) -> None:
-        with files.told(folder):  # what cannot be is told now, not at the first event
+        with files.explain_os_errors(folder):  # what cannot be is told now, not at the first event
             folder.mkdir(parents=True, exist_ok=True)
         self.folder, self._sound, self._rate = folder, sound, rate
         self._due: list[Event] = []
