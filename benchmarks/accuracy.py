@@ -24,7 +24,7 @@ import numpy as np
 from turns import line, machine_told
 
 import soundbench
-from soundbench.report import run_directory
+from soundbench import files
 
 RESULT = Path(__file__).parent / "results" / "accuracy.md"
 RECIPE = Path(__file__).parents[1] / "recipes" / "esc10_campplus.toml"
@@ -46,7 +46,7 @@ def train(
     accuracy = found["metrics"]["accuracy"]
     tested = f"{accuracy['value']:.1%} ({accuracy['low']:.1%} to {accuracy['high']:.1%})"
     cells = [name, precision, str(seed), f"{float(best['validation_accuracy']):.1%}", tested]
-    rows = run_directory.read_rows(run.path / "predictions.csv")
+    rows = files.read_rows(run.path / "predictions.csv")
     return cells, {row["path"]: (row["group"], row["label"] == row["predicted"]) for row in rows}
 
 

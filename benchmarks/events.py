@@ -26,9 +26,9 @@ import numpy as np
 import soundfile
 
 import soundbench
+from soundbench import files
 from soundbench.inference.events import Event, EventRules, find_events
 from soundbench.inference.predictions import ScoredWindow
-from soundbench.report import run_directory
 
 RESULTS = Path(__file__).parent / "results" / "events.md"
 WITHIN = 0.5
@@ -111,7 +111,7 @@ def main() -> None:
     table = ["| run | clips | events | precision | recall | F1 | clip accuracy | ratio |", "|" + "---|" * 8]
     total, chosen = np.zeros(4, int), None
     for run in given.runs:
-        rows = ordered(run_directory.read_rows(run / "predictions.csv"))
+        rows = ordered(files.read_rows(run / "predictions.csv"))
         classifier = soundbench.load(run)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "joined.wav"

@@ -63,12 +63,12 @@ def speed(rounds: int, batch: int) -> None:
 
 
 def judge(run: Path) -> None:
+    from soundbench import files
     from soundbench.inference import classifier
     from soundbench.inference.predictions import Prediction
-    from soundbench.report import run_directory
 
     model = classifier.load(run)
-    rows = run_directory.read_rows(run / "predictions.csv")
+    rows = files.read_rows(run / "predictions.csv")
     truth = np.array([model.classes.index(row["label"]) for row in rows])
     stored = np.array([model.classes.index(row["predicted"]) for row in rows])
     print(f"stored predictions: {(stored == truth).mean():.4f} of {len(rows)} clips")

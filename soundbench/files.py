@@ -28,12 +28,12 @@ __all__ = [
     "append_line",
     "append_row",
     "atomic",
+    "explain_os_errors",
     "read_json",
     "read_rows",
     "read_table",
     "refuse_full",
     "room",
-    "told",
     "write_bytes",
     "write_json",
     "write_rows",
@@ -54,7 +54,7 @@ _FULL = 1 << 16  # bytes: with less than this left, it was the disk that failed 
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
+def explain_os_errors(path: Path) -> Iterator[None]:
     """Turn an `OSError` while working on `path` into a `RunError` of one line."""
     try:
         yield
@@ -74,7 +74,7 @@ def atomic(path: Path) -> Iterator[Path]:
         RunError: it cannot be written; the disk being full is told so whichever library was writing.
     """
     beside = path.with_name(f".{path.name}.tmp")
-    with told(path):
+    with explain_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield beside
@@ -173,7 +173,7 @@ def append_row(path: Path, row: Mapping[str, object]) -> None:
 
     The whole table is read each time to find a torn row: this is for tables that grow by the epoch, not by the step.
     """
-    with told(path):
+    with explain_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         columns, rows = read_table(path)
         missing = [name for name in row if name not in columns]
@@ -187,7 +187,7 @@ def append_row(path: Path, row: Mapping[str, object]) -> None:
 
 def append_line(path: Path, text: str) -> None:
     """Append text to a log, synced, as lines of its own; a torn line before it is cut."""
-    with told(path):
+    with explain_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         data = _read(path) or b""
         _append(path, data.rstrip(b"\0").rfind(b"\n") + 1, _encode(text.rstrip("\n") + "\n"))
@@ -247,7 +247,7 @@ def _encode(text: str) -> bytes:
 
 def _read(path: Path) -> bytes | None:
     """What a file holds; None if there is no such file."""
-    with told(path):
+    with explain_os_errors(path):
         try:
             return path.read_bytes()
         except FileNotFoundError:

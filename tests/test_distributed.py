@@ -12,11 +12,10 @@ import ignite.distributed as idist
 import pytest
 import torch
 
-from soundbench import distributed
+from soundbench import distributed, files
 from soundbench.errors import CallError, LostProcess, Problem, RecipeError, RunError, SoundError
 from soundbench.machine import settle, started_by
 from soundbench.recipe import Recipe
-from soundbench.report import run_directory
 from soundbench.report.run_directory import RunDirectory
 from soundbench.training import run
 from soundbench.training.environment import explaining_out_of_memory, refuse_other_recipes, shared_threads
@@ -170,7 +169,7 @@ def test_cores_are_shared_out_by_who_had_them_last(
     monkeypatch.setattr(distributed, "from_main", lambda make: make())
     monkeypatch.setattr("soundbench.training.environment.cores", lambda: 8)
     for now in (2, 2, 1, 1):
-        run_directory.write_json(directory.environment, last)
+        files.write_json(directory.environment, last)
         monkeypatch.setattr(distributed, "world", lambda now=now: now)
         found.append(run._with_shared_threads(recipe, directory).train.threads)
         last = {"threads": found[-1], "processes": now}

@@ -60,7 +60,7 @@ class _Writer:
         self.path, self._rate, self._channels = path, rate, channels
         self._held: list[bytes] = []
         self._waits = self._count = self._peak = 0
-        with files.told(path):
+        with files.explain_os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(path, "xb")  # noqa: SIM115 (closed with the take)
 
@@ -88,7 +88,7 @@ class _Writer:
         size = frame * self._count
         coding = struct.pack("<IHHIIHH", 16, 1, self._channels, self._rate, frame * self._rate, frame, 16)
         head = b"RIFF" + struct.pack("<I", 36 + size) + b"WAVEfmt " + coding + b"data" + struct.pack("<I", size)
-        with files.told(self.path):
+        with files.explain_os_errors(self.path):
             self._file.seek(0, os.SEEK_END)
             self._file.write(b"".join([bytes(len(head))] * (not self._file.tell()) + self._held))
             self._file.seek(0)

@@ -153,7 +153,7 @@ class Features:
         self._sounds, self._firsts = sounds, firsts
         frames: list[NDArray[np.int32]] = []
         for number in range(len(blocks)):
-            with files.told(blocks.path(number)):
+            with files.explain_os_errors(blocks.path(number)):
                 try:
                     frames.append(blocks.frames(number))
                 except ValueError as error:
@@ -191,7 +191,7 @@ class Features:
 
     def _read(self, window: int, into: NDArray[np.float32]) -> None:
         path = self.blocks.path(window // BLOCK)
-        with files.told(path), open(path, "rb", buffering=0) as file:
+        with files.explain_os_errors(path), open(path, "rb", buffering=0) as file:
             file.seek(4 * self.blocks.bands * int(self._offsets[window]))
             if file.readinto(into.data) != into.nbytes:
                 raise RunError(f"{path}: damaged: shorter than when the run began")

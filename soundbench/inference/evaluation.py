@@ -12,6 +12,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from soundbench import files
 from soundbench import recipe as recipes
 from soundbench.contracts import Clip, Dataset
 from soundbench.data.clips import ClipTable, fingerprint
@@ -22,7 +23,7 @@ from soundbench.inference.classifier import Classifier, load
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
 from soundbench.model.scoring import ClipScores, score_clips
-from soundbench.recipe import Part, Recipe
+from soundbench.recipe import ComponentSpec, Recipe
 from soundbench.report import pages, run_directory
 from soundbench.report.assessment import assess
 from soundbench.report.protocol import skipped
@@ -123,7 +124,7 @@ def evaluate(
             "command": _command(directory, dataset, checkpoint, trust_code),
         }
     if directory.report_json.exists():
-        own = run_directory.read_json(directory.report_json)
+        own = files.read_json(directory.report_json)
         found["own"] = {name: own[name] for name in ("metrics", "clips", "groups")}
     run_directory.write_predictions(folder, sound.table, scored.index, scored.scores)
     pages.write(folder, found)
@@ -153,8 +154,8 @@ def _recipe(run: RunDirectory, dataset: str | Path | Recipe | None, classifier: 
     tables = model_folder.read_model_tables(run.path)
     model = recipes.read_model(tables, base=run.path, trust_code=trust_code, source=source)
     same = {name: getattr(model, name) for name in ("audio", "featurizer", "backbone", "pooling", "head", "loss")}
-    part = _given(dataset).dataset if _is_recipe(dataset) else _part(Path(str(dataset)), classifier)
-    return Recipe(name=run.path.resolve().name, source=source, dataset=part, **same)
+    spec = _given(dataset).dataset if _is_recipe(dataset) else _dataset_spec(Path(str(dataset)), classifier)
+    return Recipe(name=run.path.resolve().name, source=source, dataset=spec, **same)
 
 
 def _fill(classifier: Classifier, run: RunDirectory, checkpoint: str | Path, say: Say) -> list[str]:
@@ -198,7 +199,7 @@ def _other(given: str | Path | Recipe, own: Recipe, classifier: Classifier) -> _
         rows = split(table, recipe.split, recipe.train.seed, recipe.source).rows("test")
     else:
         path = Path(str(given))
-        recipe = own.with_tables(dataset=_part(path, classifier), source=str(path))
+        recipe = own.with_tables(dataset=_dataset_spec(path, classifier), source=str(path))
         name, evaluated = path.stem, ALL_CLIPS
         dataset = assembly.make_dataset(recipe)
         table = ClipTable.of(dataset)
@@ -215,11 +216,11 @@ def _given(given: str | Path | Recipe) -> Recipe:
     return given if isinstance(given, Recipe) else recipes.read(given)
 
 
-def _part(path: Path, classifier: Classifier) -> Part:
+def _dataset_spec(path: Path, classifier: Classifier) -> ComponentSpec:
     """The dataset of a manifest or a folder."""
     if not path.exists():
         raise CallError(f"{path}: there is no such recipe, manifest or folder")
-    return recipes.dataset_of(path, classifier.thresholds is not None)
+    return recipes.dataset_spec(path, classifier.thresholds is not None)
 
 
 class _Chosen:
@@ -247,7 +248,7 @@ class _Chosen:
 
 
 def _refuse_changed(run: RunDirectory, data: str) -> None:
-    if run_directory.read_json(run.environment)["data"] != data:
+    if files.read_json(run.environment)["data"] != data:
         raise RunError(
             f"{run.path}: the data, and with it the test set, has changed since the run began; "
             f"use --dataset {run.recipe} to evaluate on the data as it is now"
@@ -315,7 +316,7 @@ def _learnt(run: RunDirectory) -> list[dict[str, str]]:
     """The clips that a run was trained and validated on; none for a model folder alone."""
     if not run.clips.exists():
         return []
-    return [row for row in run_directory.read_rows(run.clips) if row["part"] in ("train", "validation")]
+    return [row for row in files.read_rows(run.clips) if row["part"] in ("train", "validation")]
 
 
 def _named_alike(dataset: Dataset, recipe: Recipe) -> bool:

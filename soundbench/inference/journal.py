@@ -63,7 +63,7 @@ def read(folder: Path) -> dict[str, Record]:
 
 def rows(folder: Path, record: Record) -> bytes:
     """The rows of a file that is done."""
-    with files.told(folder), open(folder / PARTS / f"{record['part']}.rows", "rb") as file:
+    with files.explain_os_errors(folder), open(folder / PARTS / f"{record['part']}.rows", "rb") as file:
         file.seek(record["begin"])
         data = file.read(record["end"] - record["begin"])
     if len(data) < record["end"] - record["begin"]:
@@ -86,7 +86,7 @@ class Journal:
         self._synced = time.monotonic()
 
     def __enter__(self) -> Journal:
-        with files.told(self.folder):
+        with files.explain_os_errors(self.folder):
             self._stem.parent.mkdir(parents=True, exist_ok=True)
             self._lock = filelock.FileLock(f"{self._stem}.lock")
             try:
@@ -102,7 +102,7 @@ class Journal:
 
     def write(self, data: bytes) -> None:
         """Add rows of the current file."""
-        with files.told(self.folder):
+        with files.explain_os_errors(self.folder):
             self._rows.write(data)
 
     def done(self, path: str, error: str | None = None, **more: Any) -> None:
@@ -116,7 +116,7 @@ class Journal:
 
     def sync(self) -> None:
         """Write everything that is done to the disk."""
-        with files.told(self.folder):
+        with files.explain_os_errors(self.folder):
             for file, text in ((self._rows, ""), (self._journal, "".join(self._waiting))):
                 file.write(text.encode())
                 file.flush()

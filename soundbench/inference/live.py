@@ -151,7 +151,7 @@ class Keeper:
     """
 
     def __init__(self, folder: Path, sound: Callable[[float, float], Samples], rate: int) -> None:
-        with files.told(folder):  # fails now, not at the first event
+        with files.explain_os_errors(folder):  # fails now, not at the first event
             folder.mkdir(parents=True, exist_ok=True)
         self.folder, self._sound, self._rate = folder, sound, rate
         self._due: list[Event] = []

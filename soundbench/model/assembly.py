@@ -22,7 +22,7 @@ from soundbench.errors import BrokenPlugin, DataError, Problem, RecipeError, Sou
 from soundbench.messages import show
 from soundbench.model.network import Head, Network
 from soundbench.model.weights import unknown_part
-from soundbench.recipe import Model, Part, Recipe
+from soundbench.recipe import ComponentSpec, Model, Recipe
 from soundbench.recipe.entry_points import import_failure
 from soundbench.recipe.structuring import problems_of
 
@@ -73,29 +73,29 @@ class Assembly:
             DataError: a file does not exist or cannot be used; the message names the augmentation.
         """
         modules: dict[str, Any] = dict([*self.on_waveform, *self.on_features])
-        for number, part in enumerate(recipe.augmentation):
+        for number, spec in enumerate(recipe.augmentation):
             place = f"augmentation[{number}]"
             if hasattr(modules[place], "prepare"):
                 try:
                     modules[place].prepare()
                 except DataError as error:
-                    error.args = (f"{place} ({part.use}): {error}",)
+                    error.args = (f"{place} ({spec.use}): {error}",)
                     raise
 
 
-def make_component(problems: list[Problem], key: str, part: Part, *supplied: Any) -> Any:
+def make_component(problems: list[Problem], key: str, spec: ComponentSpec, *supplied: Any) -> Any:
     """Create a component; None if its constructor refuses its options, which is added to `problems` under `key`."""
-    component = part.component
+    component = spec.component
     try:
-        return component.obj(*supplied, **part.options)
+        return component.obj(*supplied, **spec.options)
     except ValueError as error:
         problems.extend(problems_of(error, key, [field.name for field in attrs.fields(component.options)]))
     except SoundbenchError:
         raise
     except ImportError as error:
-        raise import_failure(f"{part.kind} {part.use!r}", error, component.obj.__module__) from error
+        raise import_failure(f"{spec.kind} {spec.use!r}", error, component.obj.__module__) from error
     except Exception as error:
-        whose = f"{part.kind} {part.use!r} of {component.distribution or component.source}"
+        whose = f"{spec.kind} {spec.use!r} of {component.distribution or component.source}"
         raise BrokenPlugin(f"{key}: creating {whose} raised {type(error).__name__}: {error}") from error
     return None
 
@@ -131,9 +131,9 @@ def assemble(recipe: Recipe, assumed: int | None = None) -> Assembly:
     network, loss = _network(problems, recipe, classes)
     on_waveform: Placed = []
     on_features: Placed = []
-    for number, part in enumerate(recipe.augmentation):
+    for number, spec in enumerate(recipe.augmentation):
         place = f"augmentation[{number}]"
-        module = make_component(problems, place, part, recipe.audio.rate)
+        module = make_component(problems, place, spec, recipe.audio.rate)
         if module is not None:
             (on_waveform if module.on == "waveform" else on_features).append((place, module))
     _try_optimizer(problems, recipe)
@@ -202,7 +202,7 @@ def _probe(of: Recipe, network: Network, classes: int, source: str) -> None:
     samples = of.audio.window_samples
     lengths = torch.tensor([samples, max(1, samples // 2)])
     data = torch.zeros(2, samples)
-    stages: list[tuple[str, Part | None, Callable[..., Any], int | None]] = [
+    stages: list[tuple[str, ComponentSpec | None, Callable[..., Any], int | None]] = [
         ("featurizer", of.featurizer, network.features, network.featurizer.bands),
         ("backbone", of.backbone, network.backbone, network.backbone.channels),
         ("pooling", of.pooling, network.pooling, network.pooling.features),
@@ -210,8 +210,8 @@ def _probe(of: Recipe, network: Network, classes: int, source: str) -> None:
     ]
     network.eval()
     before = "the waveform"
-    for key, part, stage, wanted in stages:
-        name = f"{key} {part.use!r}" if part else key
+    for key, spec, stage, wanted in stages:
+        name = f"{key} {spec.use!r}" if spec else key
         try:
             with torch.no_grad():
                 out = stage(data) if key == "head" else stage(data, lengths)
@@ -254,9 +254,9 @@ def _name_parts(problems: list[Problem], recipe: Recipe, network: Network | None
 def _refuse_bypassed(problems: list[Problem], recipe: Recipe, network: Network | None) -> None:
     """Refuse what extracted features do not allow: augmentations of waveforms, and a featurizer that is trained."""
     remedy = "or compute features during training, with train.extracted = false"
-    for number, part in enumerate(recipe.augmentation):
-        if part.component.obj.on == "waveform":  # type: ignore[attr-defined]
-            text = f"{part.use!r} changes waveforms, but features are extracted before training; remove it, {remedy}"
+    for number, spec in enumerate(recipe.augmentation):
+        if spec.component.obj.on == "waveform":  # type: ignore[attr-defined]
+            text = f"{spec.use!r} changes waveforms, but features are extracted before training; remove it, {remedy}"
             problems.append(Problem(f"augmentation[{number}]", text))
     parameters = network.named_parameters() if network is not None else ()
     trained = [name for name, parameter in parameters if parameter.requires_grad and name.startswith("featurizer.")]

@@ -17,7 +17,7 @@ from torch import Tensor
 from soundbench import recipe as recipes
 from soundbench.contracts import Imported
 from soundbench.errors import BrokenPlugin, CallError, RecipeError, RunError, RunPlaceError, SoundbenchError
-from soundbench.files import told
+from soundbench.files import explain_os_errors
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
 from soundbench.model.network import Network
@@ -169,7 +169,7 @@ def _few(names: Sequence[str]) -> str:
 
 def _new(folder: Path) -> Path:
     """Create a folder, or use an empty one."""
-    with told(folder):
+    with explain_os_errors(folder):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RunPlaceError(f"{folder}: exists and is not empty; give another folder with --out")
         folder.mkdir(parents=True, exist_ok=True)

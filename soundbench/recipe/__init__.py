@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from soundbench.recipe.composing import Model, Recipe, compose, dataset_of, model_tables, read, read_model
+    from soundbench.recipe.composing import Model, Recipe, compose, dataset_spec, model_tables, read, read_model
     from soundbench.recipe.own_code import local_files, relocated, write_code
     from soundbench.recipe.reading import find_recipe
-    from soundbench.recipe.resolving import Part
+    from soundbench.recipe.resolving import ComponentSpec
     from soundbench.recipe.tables import DEFAULTS, MULTILABEL_LOSS, TABLES, Audio, Head, Init, Split, Train
 
 __all__ = [
@@ -23,12 +23,12 @@ __all__ = [
     "Head",
     "Init",
     "Model",
-    "Part",
+    "ComponentSpec",
     "Recipe",
     "Split",
     "Train",
     "compose",
-    "dataset_of",
+    "dataset_spec",
     "find_recipe",
     "local_files",
     "model_tables",
@@ -39,10 +39,10 @@ __all__ = [
 ]
 
 _FILES = {
-    "composing": ("Model", "Recipe", "compose", "dataset_of", "model_tables", "read", "read_model"),
+    "composing": ("Model", "Recipe", "compose", "dataset_spec", "model_tables", "read", "read_model"),
     "own_code": ("local_files", "relocated", "write_code"),
     "reading": ("find_recipe",),
-    "resolving": ("Part",),
+    "resolving": ("ComponentSpec",),
     "tables": ("DEFAULTS", "MULTILABEL_LOSS", "TABLES", "Audio", "Head", "Init", "Split", "Train"),
 }
 _PLACES = {name: file for file, names in _FILES.items() for name in names}

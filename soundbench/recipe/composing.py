@@ -13,11 +13,11 @@ import tomli_w
 from soundbench.messages import show
 from soundbench.recipe.reading import Draft, draft_of, find_recipe, read_draft
 from soundbench.recipe.registry import Registry
-from soundbench.recipe.resolving import Part, Resolver
+from soundbench.recipe.resolving import ComponentSpec, Resolver
 from soundbench.recipe.structuring import plain, structure
 from soundbench.recipe.tables import FOLDER_DATASET, FORMAT, MANIFEST_DATASET, TABLES, Audio, Head, Init, Split, Train
 
-__all__ = ["Model", "Recipe", "compose", "dataset_of", "model_tables", "read", "read_model"]
+__all__ = ["Model", "Recipe", "compose", "dataset_spec", "model_tables", "read", "read_model"]
 
 _OF_CLASSES = ("classes", "multilabel", "thresholds")
 _MODEL = ("audio", "featurizer", "backbone", "pooling", "head", "loss")
@@ -34,27 +34,27 @@ class Recipe:
         source: how messages call the recipe.
         base: the folder that local files are relative to; None for the working directory.
         registry: where components are found; None for what is installed.
-        **tables: the tables of a recipe. A component is a mapping with `use`, a name, a class, or a `Part`; the core's
-            own are mappings or `Split`, `Audio`, `Head`, `Init`, `Train`.
+        **tables: the tables of a recipe. A component is a mapping with `use`, a name, a class, or a `ComponentSpec`;
+            the core's own are mappings or `Split`, `Audio`, `Head`, `Init`, `Train`.
 
     Raises:
         RecipeError: all mistakes at once.
     """
 
-    dataset: Part
+    dataset: ComponentSpec
     split: Split
     audio: Audio
-    augmentation: tuple[Part, ...]
-    featurizer: Part
-    backbone: Part
-    pooling: Part
+    augmentation: tuple[ComponentSpec, ...]
+    featurizer: ComponentSpec
+    backbone: ComponentSpec
+    pooling: ComponentSpec
     head: Head
     init: Init
-    loss: Part
-    optimizer: Part
-    scheduler: Part
+    loss: ComponentSpec
+    optimizer: ComponentSpec
+    scheduler: ComponentSpec
     train: Train
-    observer: tuple[Part, ...]
+    observer: tuple[ComponentSpec, ...]
     name: str = attrs.field(default="recipe", eq=False)
     source: str = attrs.field(default="<python>", eq=False)
 
@@ -74,11 +74,11 @@ class Recipe:
         """The recipe with some of its tables changed, for tables that are made and checked already."""
         return attrs.evolve(self, **changes)
 
-    def components(self) -> Iterator[Part]:
-        """Every part, in the order of the tables."""
+    def components(self) -> Iterator[ComponentSpec]:
+        """Every component, in the order of the tables."""
         for table in TABLES:
             value = getattr(self, table)
-            yield from (value,) if isinstance(value, Part) else value if isinstance(value, tuple) else ()
+            yield from (value,) if isinstance(value, ComponentSpec) else value if isinstance(value, tuple) else ()
 
     def tables(self) -> dict[str, Any]:
         """The recipe as plain TOML tables, every default written out, `use` first; what is None is left out."""
@@ -91,11 +91,11 @@ class Recipe:
         except PackageNotFoundError:
             own = "soundbench"
         lines = [f"# Resolved by {own}, every default written out: running it again is running the same."]
-        for part in self.components():
-            component = part.component
+        for spec in self.components():
+            component = spec.component
             own_code = component.source.name if component.source else "Python"
             origin = f"{component.distribution} {component.version}".strip() or own_code
-            lines.append(f"# {part.kind} {part.use}: {origin}")
+            lines.append(f"# {spec.kind} {spec.use}: {origin}")
         head = "\n".join(line.replace("\n", " ") for line in lines)
         return f"{head}\n\n" + tomli_w.dumps({"format": FORMAT} | self.tables())
 
@@ -111,11 +111,11 @@ class Model:
     multilabel: bool
     thresholds: tuple[float, ...]
     audio: Audio
-    featurizer: Part
-    backbone: Part
-    pooling: Part
+    featurizer: ComponentSpec
+    backbone: ComponentSpec
+    pooling: ComponentSpec
     head: Head
-    loss: Part
+    loss: ComponentSpec
 
 
 def compose(
@@ -145,7 +145,7 @@ def read(
     return recipe
 
 
-def dataset_of(path: Path, multilabel: bool = False, registry: Registry | None = None) -> Part:
+def dataset_spec(path: Path, multilabel: bool = False, registry: Registry | None = None) -> ComponentSpec:
     """The dataset that sounds without a recipe make: those of a folder of class folders, or those that a table lists.
 
     Args:
@@ -156,8 +156,8 @@ def dataset_of(path: Path, multilabel: bool = False, registry: Registry | None =
     listed = {"use": MANIFEST_DATASET, "path": str(path), "multilabel": multilabel}
     table = {"use": FOLDER_DATASET, "root": str(path)} if path.is_dir() else listed
     draft = draft_of({"dataset": table}, path.stem, str(path), None)
-    part: Part = Resolver(draft, registry, False).resolve(("dataset",), ("dataset",))["dataset"]
-    return part
+    spec: ComponentSpec = Resolver(draft, registry, False).resolve(("dataset",), ("dataset",))["dataset"]
+    return spec
 
 
 def model_tables(
@@ -225,8 +225,8 @@ class _Name:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
-        return [part.table() for part in value]
-    return value.table() if isinstance(value, Part) else plain(value)
+        return [spec.table() for spec in value]
+    return value.table() if isinstance(value, ComponentSpec) else plain(value)
 
 
 def _resolve(draft: Draft, registry: Registry | None, trust_code: bool) -> dict[str, Any]:

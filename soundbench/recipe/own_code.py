@@ -11,7 +11,7 @@ from soundbench.contracts import KINDS
 from soundbench.errors import Problem, RecipeError
 from soundbench.files import write_bytes
 from soundbench.recipe.composing import Recipe
-from soundbench.recipe.resolving import Part
+from soundbench.recipe.resolving import ComponentSpec
 from soundbench.recipe.source_code import imports_neighbours, runs_when_imported
 from soundbench.recipe.tables import TABLES
 
@@ -24,7 +24,7 @@ def local_files(recipe: Recipe) -> dict[str, Path]:
     Raises:
         RecipeError: a component was given from Python and cannot be found again in a file.
     """
-    problems = [Problem(part.kind, why) for part in recipe.components() if (why := _not_found_again(part))]
+    problems = [Problem(spec.kind, why) for spec in recipe.components() if (why := _not_found_again(spec))]
     if problems:
         raise RecipeError(recipe.source, problems)
     return {name: path for path, name in _targets(recipe).items()}
@@ -39,17 +39,17 @@ def relocated(recipe: Recipe, prefix: str) -> Recipe:
     """
     targets = _targets(recipe)
 
-    def move(part: Part) -> Part:
-        if part.component.source is None:
-            return part
-        name = part.use.rpartition(":")[2]
-        return attrs.evolve(part, use=f"{prefix}/{targets[part.component.source]}:{name}")
+    def move(spec: ComponentSpec) -> ComponentSpec:
+        if spec.component.source is None:
+            return spec
+        name = spec.use.rpartition(":")[2]
+        return attrs.evolve(spec, use=f"{prefix}/{targets[spec.component.source]}:{name}")
 
     moved: dict[str, Any] = {}
     for table in TABLES:
         value = getattr(recipe, table)
         if isinstance(value, tuple):
-            moved[table] = tuple(move(part) for part in value)
+            moved[table] = tuple(move(spec) for spec in value)
         elif table in KINDS:
             moved[table] = move(value)
     return attrs.evolve(recipe, **moved)
@@ -64,8 +64,8 @@ def write_code(recipe: Recipe, folder: Path) -> None:
 def _targets(recipe: Recipe) -> dict[Path, str]:
     """The name that each local file gets inside a run; two files of one name get two."""
     names: dict[Path, str] = {}
-    for part in recipe.components():
-        path = part.component.source
+    for spec in recipe.components():
+        path = spec.component.source
         if path is None or path in names:
             continue
         name, count = path.name, 1
@@ -76,15 +76,15 @@ def _targets(recipe: Recipe) -> dict[Path, str]:
     return names
 
 
-def _not_found_again(part: Part) -> str:
+def _not_found_again(spec: ComponentSpec) -> str:
     """Why a component cannot be found again in a copy of its file; empty if it can."""
-    component = part.component
+    component = spec.component
     if component.distribution:
         return ""
-    what = f"{getattr(component.obj, '__qualname__', part.use)} cannot be kept with the run"
+    what = f"{getattr(component.obj, '__qualname__', spec.use)} cannot be kept with the run"
     if component.source is None:
-        return "" if not part.use.startswith("<python>") else f"{what}: it has no source file; put it into one"
-    if "<" in part.use.rpartition(":")[2]:
+        return "" if not spec.use.startswith("<python>") else f"{what}: it has no source file; put it into one"
+    if "<" in spec.use.rpartition(":")[2]:
         return f"{what}: it is defined inside a function; move it to the top of {component.source}"
     source = component.source.read_text("utf-8", errors="replace")
     if imports_neighbours(source):

@@ -17,7 +17,7 @@ from soundbench.messages import join, nearest, show
 from soundbench.recipe.registry import is_file
 from soundbench.recipe.tables import FORMAT
 
-__all__ = ["Draft", "check_format", "draft_of", "find_recipe", "merge_part", "merge_tables", "read_draft"]
+__all__ = ["Draft", "check_format", "draft_of", "find_recipe", "merge_component", "merge_tables", "read_draft"]
 
 _SET = "given by --set"
 
@@ -144,7 +144,7 @@ def merge_tables(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str
     return merged
 
 
-def merge_part(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merge_component(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """A component's tables merge while they name the same one; another one starts from its own defaults."""
     if "use" in above and above["use"] != below.get("use"):
         return dict(above)
@@ -154,7 +154,7 @@ def merge_part(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, 
 def _merged(key: str, below: Any, above: Any) -> Any:
     if not isinstance(below, Mapping) or not isinstance(above, Mapping):
         return above
-    return merge_part(below, above) if key in KINDS else merge_tables(below, above)
+    return merge_component(below, above) if key in KINDS else merge_tables(below, above)
 
 
 # -- files ---------------------------------------------------------------------------------------------------------

@@ -10,16 +10,16 @@ import attrs
 from soundbench.contracts import KINDS
 from soundbench.errors import BrokenPlugin, PluginError, Problem, RecipeError
 from soundbench.messages import nearest, show
-from soundbench.recipe.reading import Draft, merge_part, merge_tables
+from soundbench.recipe.reading import Draft, merge_component, merge_tables
 from soundbench.recipe.registry import Component, Registry, is_file
 from soundbench.recipe.structuring import key_of, plain, structure
 from soundbench.recipe.tables import CORE, DEFAULTS, RENAMED
 
-__all__ = ["Part", "Resolver"]
+__all__ = ["ComponentSpec", "Resolver"]
 
 
 @attrs.frozen
-class Part:
+class ComponentSpec:
     """A component with its options.
 
     Attributes:
@@ -83,7 +83,7 @@ class Resolver:
             return "this table is missing"
         return f'this table is missing; write {key} = "NAME", known: {", ".join(self.registry.names(key)) or "none"}'
 
-    def _default(self, key: str, backbone: Part | None) -> Any:
+    def _default(self, key: str, backbone: ComponentSpec | None) -> Any:
         """What lies below a table: the core's default, or what the backbone's paper has; None without a backbone."""
         if key not in ("pooling", "head"):
             return DEFAULTS.get(key, {})
@@ -101,20 +101,20 @@ class Resolver:
         if key in CORE:
             return self._core(key, default, given)
         if not KINDS[key].many:
-            if isinstance(given, Part):
+            if isinstance(given, ComponentSpec):
                 return given
             if given is None and not default:
                 if default is not None:  # else told already: there is no backbone that could say
                     self._tell(key, self._missing(key))
                 return None
             if isinstance(given, Mapping):
-                given = merge_part(default or {}, given)
-            return self._part(key, key, default if given is None else given)
+                given = merge_component(default or {}, given)
+            return self._spec(key, key, default if given is None else given)
         listed = default if given is None else given
         if not isinstance(listed, list):
             self._tell(key, f"must be a list, written [[{key}]], is {show(listed)}")
             return ()
-        return tuple(self._part(key, f"{key}[{number}]", table) for number, table in enumerate(listed))
+        return tuple(self._spec(key, f"{key}[{number}]", table) for number, table in enumerate(listed))
 
     def _core(self, key: str, default: Mapping[str, Any], given: Any) -> Any:
         if attrs.has(type(given)):
@@ -126,8 +126,8 @@ class Resolver:
         self.draft.problems += problems
         return made
 
-    def _part(self, kind: str, key: str, table: Any) -> Part | None:
-        if isinstance(table, Part):
+    def _spec(self, kind: str, key: str, table: Any) -> ComponentSpec | None:
+        if isinstance(table, ComponentSpec):
             return table
         if not isinstance(table, Mapping):
             self._tell(key, f'must be a table with "use", or a name, is {show(table)}')
@@ -142,7 +142,7 @@ class Resolver:
         options, problems = component.structure({name: item for name, item in table.items() if name != "use"}, key)
         self.draft.problems += problems
         keep = isinstance(use, str) and not is_file(use)  # as it was written: it may say which distribution
-        return Part(kind, use if keep else component.name, options, component)
+        return ComponentSpec(kind, use if keep else component.name, options, component)
 
     def _component(self, kind: str, key: str, use: Any) -> Component | None:
         if not isinstance(use, str) and not callable(use):

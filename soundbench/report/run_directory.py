@@ -1,6 +1,6 @@
 """The run directory: every name inside it, how it is created and opened, and its tables of clips and predictions.
 
-How its files are written and read, so that nothing finished is lost, is `files.py`'s, and offered here too.
+How files are written and read, so that nothing finished is lost, is in `soundbench/files.py`.
 """
 
 from __future__ import annotations
@@ -16,40 +16,17 @@ import numpy as np
 from soundbench.contracts import Clip
 from soundbench.data.clips import ClipTable
 from soundbench.errors import RunError, RunPlaceError
-from soundbench.files import (
-    append_line,
-    append_row,
-    atomic,
-    read_json,
-    read_rows,
-    read_table,
-    told,
-    write_bytes,
-    write_json,
-    write_rows,
-    write_text,
-)
+from soundbench.files import append_line, explain_os_errors, read_table, write_rows
 
 __all__ = [
     "Predictions",
     "RunDirectory",
-    "append_line",
-    "append_row",
-    "atomic",
     "cut_history",
     "default_name",
     "log",
-    "read_json",
     "read_predictions",
-    "read_rows",
-    "read_table",
-    "told",
-    "write_bytes",
     "write_clips",
-    "write_json",
     "write_predictions",
-    "write_rows",
-    "write_text",
 ]
 
 _CLIP_COLUMNS = ("part", "path", "start", "stop", "fold", "group", "labels")
@@ -105,7 +82,7 @@ class RunDirectory:
             RunError: the path is a file or a folder that is not empty, or cannot be written to.
         """
         run = cls(path)
-        with told(run.path):
+        with explain_os_errors(run.path):
             if run.path.exists() and not run.path.is_dir():
                 raise RunPlaceError(f"{run.path}: is a file; a run needs a new folder or an empty one")
             run.path.mkdir(parents=True, exist_ok=True)
@@ -122,7 +99,7 @@ class RunDirectory:
         """Create a run directory in `folder` under a name that is not in use, even if others do so at the same time."""
         while True:
             path = Path(folder) / default_name(recipe_name, now or datetime.now(), Path(folder))
-            with told(path):
+            with explain_os_errors(path):
                 try:
                     path.mkdir(parents=True)
                 except FileExistsError:
@@ -141,7 +118,7 @@ class RunDirectory:
             RunError: it is not a run directory, or something needed is missing; the message says what.
         """
         run = cls(path)
-        with told(run.path):
+        with explain_os_errors(run.path):
             if not run.path.exists():
                 raise RunPlaceError(f"{run.path}: no such run directory")
             if not run.path.is_dir():

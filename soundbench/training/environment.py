@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from soundbench import distributed
+from soundbench import distributed, files
 from soundbench.data.clips import ClipTable, fingerprint
 from soundbench.data.order import Order
 from soundbench.data.splits import PARTS, SplitResult
@@ -126,12 +126,12 @@ def describe_environment(recipe: Recipe, machine: Machine, data: str) -> dict[st
         "data": data,
         "plugins": [
             {
-                "kind": part.kind,
-                "name": part.use,
-                "distribution": part.component.distribution,
-                "version": part.component.version,
+                "kind": spec.kind,
+                "name": spec.use,
+                "distribution": spec.component.distribution,
+                "version": spec.component.version,
             }
-            for part in recipe.components()
+            for spec in recipe.components()
         ],
     }
 
@@ -174,9 +174,9 @@ def record_data(
 
     def write() -> None:
         path = directory.environment
-        if path.exists() and run_directory.read_json(path)["data"] != data:
+        if path.exists() and files.read_json(path)["data"] != data:
             raise RunError(f"{directory.path}: the data has changed since the run began; start a new run")
-        run_directory.write_json(path, describe_environment(recipe, machine, data))
+        files.write_json(path, describe_environment(recipe, machine, data))
         names = np.array(PARTS, dtype=object)[cut.part]
         names[lengths == 0] = "unreadable"
         run_directory.write_clips(directory, table, list(names))

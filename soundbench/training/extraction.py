@@ -121,7 +121,7 @@ def _fill(network: Network, weights: Mapping[str, torch.Tensor]) -> None:
 
 def _identity(recipe: Recipe, network: Network, store: Store) -> dict[str, Any]:
     """All that features depend on. It is the same for a resumed run, whose code is in another place."""
-    part, component = recipe.featurizer, recipe.featurizer.component
+    spec, component = recipe.featurizer, recipe.featurizer.component
     file = getattr(sys.modules.get(component.obj.__module__), "__file__", None)
     return {
         "format": FORMAT,
@@ -131,10 +131,10 @@ def _identity(recipe: Recipe, network: Network, store: Store) -> dict[str, Any]:
         "hop": recipe.audio.hop_samples,
         "level": recipe.audio.level,
         "featurizer": {
-            "name": getattr(component.obj, "__qualname__", part.use),
+            "name": getattr(component.obj, "__qualname__", spec.use),
             "distribution": component.distribution,
             "version": component.version,
-            "options": plain(part.options),
+            "options": plain(spec.options),
             "code": hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest() if file else "",
             "weights": _digest(network.get_submodule("featurizer")),
         },

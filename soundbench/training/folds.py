@@ -11,7 +11,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from soundbench import distributed
+from soundbench import distributed, files
 from soundbench import recipe as recipes
 from soundbench.data.clips import ClipTable, Fold
 from soundbench.errors import Problem, RecipeError
@@ -54,8 +54,8 @@ def run_folds(
     def write() -> None:
         recipes.write_code(recipe, directory.model / "code")
         # Written before recipe.toml, or a directory without it would be resumed as a single run.
-        run_directory.write_json(directory.path / FOLDS, {"folds": folds})
-        run_directory.write_text(directory.recipe, recipes.relocated(recipe, "./model/code").to_toml())
+        files.write_json(directory.path / FOLDS, {"folds": folds})
+        files.write_text(directory.recipe, recipes.relocated(recipe, "./model/code").to_toml())
 
     distributed.from_main(write)
     return _run_each(recipe, directory, folds, say, trust_code=True, cache=cache)
@@ -72,7 +72,7 @@ def resume_folds(
     """Resume `run_folds`: finished folds are kept, the interrupted one is resumed, and the others follow."""
     recipe = recipes.read(directory / "recipe.toml", device_set(device), trust_code=trust_code)
     distributed.join(recipe.train.device)
-    folds = distributed.from_main(lambda: run_directory.read_json(directory / FOLDS)["folds"])
+    folds = distributed.from_main(lambda: files.read_json(directory / FOLDS)["folds"])
     return _run_each(recipe, RunDirectory(directory), folds, say, trust_code=trust_code, device=device, cache=cache)
 
 
@@ -118,7 +118,7 @@ def _run_fold(recipe: Recipe, own: RunDirectory, fold: Fold, say: Say, *, cache:
 
 def _pool(recipe: Recipe, runs: Sequence[RunDirectory], folds: Sequence[Fold]) -> dict[str, Any]:
     """The report over all folds: every clip counts once, and groups of the same name are one group."""
-    reports = [run_directory.read_json(one.report_json) for one in runs]
+    reports = [files.read_json(one.report_json) for one in runs]
     predictions = [run_directory.read_predictions(one) for one in runs]
     classes = predictions[0].classes
     names = [group for one in predictions for group in one.groups]

@@ -60,10 +60,10 @@ def make_observers(recipe: Recipe, info: RunInfo, say: Callable[[str], None]) ->
     """
     observers = Observers(say)
     problems: list[Problem] = []
-    for number, part in enumerate(recipe.observer):
-        observer = make_component(problems, f"observer[{number}]", part, info)
+    for number, spec in enumerate(recipe.observer):
+        observer = make_component(problems, f"observer[{number}]", spec, info)
         if observer is not None:
-            observers.add(f"{part.use}[{number}]", observer)
+            observers.add(f"{spec.use}[{number}]", observer)
     if problems:
         raise RecipeError(recipe.source, problems)
     return observers

@@ -10,12 +10,11 @@ from typing import Any
 
 import attrs
 
-from soundbench import distributed
+from soundbench import distributed, files
 from soundbench import recipe as recipes
 from soundbench.contracts import RunInfo
 from soundbench.model.weights import initialize
 from soundbench.recipe import Recipe
-from soundbench.report import run_directory
 from soundbench.report.run_directory import RunDirectory
 from soundbench.signals import Stop
 from soundbench.training import checkpoints, stages
@@ -171,7 +170,7 @@ def _run_info(opened: Opened, state: Mapping[str, Any] | None) -> RunInfo:
 def _write_recipe(recipe: Recipe, directory: RunDirectory) -> None:
     """Write the recipe, before any sound is read."""
     recipes.write_code(recipe, directory.model / "code")
-    run_directory.write_text(directory.recipe, recipes.relocated(recipe, "./model/code").to_toml())
+    files.write_text(directory.recipe, recipes.relocated(recipe, "./model/code").to_toml())
 
 
 def _with_shared_threads(recipe: Recipe, directory: RunDirectory) -> Recipe:
@@ -180,7 +179,7 @@ def _with_shared_threads(recipe: Recipe, directory: RunDirectory) -> Recipe:
     The numbers to start from are in `environment.json`: those in the recipe are from the first start.
     """
     path = directory.environment
-    last = distributed.from_main(lambda: run_directory.read_json(path) if path.exists() else None)
+    last = distributed.from_main(lambda: files.read_json(path) if path.exists() else None)
     if last is None:
         return recipe
     threads = shared_threads(last["threads"], last["processes"])

@@ -18,7 +18,7 @@ import numpy as np
 from ignite.engine import Engine
 from numpy.typing import NDArray
 
-from soundbench import distributed
+from soundbench import distributed, files
 from soundbench import recipe as recipes
 from soundbench.data.batches import Grid, training_batches
 from soundbench.data.clips import ClipTable
@@ -269,7 +269,7 @@ def train(
         validate=lambda: _validate(opened, setup.evaluated),
         notify=notify,
         on_better=lambda validation: _save_model(opened, setup.evaluated, validation.thresholds if validation else ()),
-        on_epoch=lambda row: distributed.from_main(lambda: run_directory.append_row(directory.history, row)),
+        on_epoch=lambda row: distributed.from_main(lambda: files.append_row(directory.history, row)),
         state=state,
         stop=stop,
         times=times,

@@ -15,9 +15,9 @@ from helpers import toys
 from helpers.runs import RECIPE, toy_run
 
 import soundbench
+from soundbench import files
 from soundbench.cli.main import invoke
 from soundbench.errors import CallError, RunError
-from soundbench.report import run_directory
 from soundbench.report.run_directory import RunDirectory
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -92,7 +92,7 @@ def test_another_recipes_test_set_is_evaluated_with_the_models_classes(made: tup
     classifier = soundbench.load(run, trust_code=True)
     dataset = other.dataset.component.obj(clips=40, seed=5)
     clips = {clip.path: clip for clip in dataset.clips()}
-    for row in run_directory.read_rows(done.predictions):
+    for row in files.read_rows(done.predictions):
         clip = clips[row["path"]]
         assert row["label"] == clip.labels[0]
         samples, rate = dataset.read(clip)

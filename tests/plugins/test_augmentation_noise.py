@@ -202,7 +202,9 @@ def test_files_that_cannot_be_used_are_told_together(folder: Path) -> None:
     ]
     for number in range(20):
         (folder / f"{number}.wav").write_bytes(b"")
-    with pytest.raises(DataError, match=r"22 of 26 sound files cannot be used:\n(  .*\n){10}  \.\.\. and 12 more\nmend"):
+    with pytest.raises(
+        DataError, match=r"22 of 26 sound files cannot be used:\n(  .*\n){10}  \.\.\. and 12 more\nmend"
+    ):
         _noise(folder).prepare()
 
 

@@ -71,7 +71,9 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     )
     assert told(tmp_path) == f"{tmp_path}: not 3D-Speaker: no train/"
     root = laid_out(tmp_path)
-    assert told(root, root) == f"{root}/lid_train_wav.scp: no such file; dataset.lists must be the folder that contains it"
+    assert (
+        told(root, root) == f"{root}/lid_train_wav.scp: no such file; dataset.lists must be the folder that contains it"
+    )
     (root / SOUNDS[3]).unlink()
     assert told(root, root / "files") == (f"{root / SOUNDS[3]}: no such file; lid_train_wav.scp names it in line 2")
 

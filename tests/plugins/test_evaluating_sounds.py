@@ -11,7 +11,7 @@ import soundfile
 from helpers.chords import chord_recipe, make_chords
 
 import soundbench
-from soundbench.report import run_directory
+from soundbench import files
 from soundbench.report.run_directory import RunDirectory
 
 
@@ -43,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 
 
 def scores(of: RunDirectory) -> dict[str, tuple[str, float]]:
-    return {row["path"]: (row["label"], float(row["score:hum"])) for row in run_directory.read_rows(of.predictions)}
+    return {row["path"]: (row["label"], float(row["score:hum"])) for row in files.read_rows(of.predictions)}
 
 
 def test_a_manifest_of_the_test_clips_gives_the_runs_own_scores(run: RunDirectory, tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ import torch
 import soundbench
 from soundbench.contracts import Batch
 from soundbench.data.batches import RawBatch, on_device, pack
+from soundbench.files import read_rows
 from soundbench.machine import settle
 from soundbench.model.assembly import assemble
-from soundbench.report.run_directory import RunDirectory, read_rows
+from soundbench.report.run_directory import RunDirectory
 
 pytestmark = [
     pytest.mark.gpu,

@@ -297,7 +297,9 @@ def test_features_of_other_methods(
 
 def test_files_are_found_beside_the_model(save: Save, tmp_path: Path) -> None:
     best = save(settings("TDNN", {"channels": 24, "embd_dim": 16}), drawn(tdnn(24, 16)))
-    with pytest.raises(CallError, match=r"give the YAML file of its training, such as --config .*; macls does not save it"):
+    with pytest.raises(
+        CallError, match=r"give the YAML file of its training, such as --config .*; macls does not save it"
+    ):
         import_model("macls", best, tmp_path / "out")
     Path("configs/model.yml").rename(best.parent / "model.yml")
     Path("dataset/label_list.txt").rename(best / "label_list.txt")

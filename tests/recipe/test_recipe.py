@@ -14,8 +14,8 @@ from helpers.entry_points import NAMES, fake, toy_registry
 from soundbench.errors import RecipeError
 from soundbench.recipe import (
     Audio,
+    ComponentSpec,
     Head,
-    Part,
     Recipe,
     Split,
     Train,
@@ -618,7 +618,7 @@ def test_a_file_whose_copy_would_not_work_is_refused(tmp_path: Path, source: str
     exec(OWN, namespace)
     recipe = toy_recipe()
     component = attrs.evolve(recipe.pooling.component, source=path, distribution="", obj=namespace["Pool"])
-    recipe = attrs.evolve(recipe, pooling=Part("pooling", f"{path}:Pool", {}, component))
+    recipe = attrs.evolve(recipe, pooling=ComponentSpec("pooling", f"{path}:Pool", {}, component))
     if reason:
         assert mistakes(lambda: local_files(recipe)) == [
             f"<python>: pooling: Pool cannot be kept with the run: {reason.format(path)}"

@@ -17,6 +17,7 @@ import pytest
 from helpers import TESTS
 from helpers.clip_tables import table_of
 
+from soundbench import files
 from soundbench.contracts import Clip
 from soundbench.data.clips import ClipTable
 from soundbench.errors import RunError
@@ -179,7 +180,7 @@ def test_a_path_through_a_file_is_told(tmp_path: Path) -> None:
 
 
 def test_a_run_is_opened_by_its_recipe(run: RunDirectory) -> None:
-    run_directory.write_text(run.recipe, "")
+    files.write_text(run.recipe, "")
 
     assert RunDirectory.open(run.path) == run
 
@@ -195,7 +196,7 @@ def test_what_is_no_run_is_told(tmp_path: Path, run: RunDirectory) -> None:
     assert message(tmp_path / "none") == f"{tmp_path / 'none'}: no such run directory"
     assert message(tmp_path / "file") == f"{tmp_path / 'file'}: is a file, not a run directory"
     assert message(run.path) == f"{run.path}: not a run directory: recipe.toml is missing"
-    run_directory.write_text(run.recipe, "")
+    files.write_text(run.recipe, "")
     assert message(tmp_path) == f"{tmp_path}: not a run directory: recipe.toml is missing; did you mean {run.path}?"
     assert message(run.path, "recipe.toml", "model/model.toml", "predictions.csv") == (
         f"{run.path}: the run is not finished: model/model.toml, predictions.csv missing"
@@ -217,11 +218,11 @@ def test_the_log_has_the_time_before_each_text(run: RunDirectory) -> None:
 
 def test_history_is_cut_at_an_epoch(run: RunDirectory) -> None:
     for epoch in range(1, 13):
-        run_directory.append_row(run.history, {"epoch": epoch, "train_loss": 1 / epoch})
+        files.append_row(run.history, {"epoch": epoch, "train_loss": 1 / epoch})
     run_directory.cut_history(run, 10)
-    run_directory.append_row(run.history, {"epoch": 11, "train_loss": 0.5})
+    files.append_row(run.history, {"epoch": 11, "train_loss": 0.5})
 
-    rows = run_directory.read_rows(run.history)
+    rows = files.read_rows(run.history)
     assert [int(row["epoch"]) for row in rows] == list(range(1, 12))
     assert float(rows[2]["train_loss"]) == 1 / 3
     assert rows[10]["train_loss"] == "0.5"
@@ -251,8 +252,8 @@ def test_clips_are_written_with_their_part(run: RunDirectory) -> None:
     ]
     run_directory.write_clips(run, table(clips, multilabel=True), ["train", "test", "purged"])
 
-    rows = [list(row.values()) for row in run_directory.read_rows(run.clips)]
-    assert list(run_directory.read_rows(run.clips)[0]) == ["part", "path", "start", "stop", "fold", "group", "labels"]
+    rows = [list(row.values()) for row in files.read_rows(run.clips)]
+    assert list(files.read_rows(run.clips)[0]) == ["part", "path", "start", "stop", "fold", "group", "labels"]
     assert rows == [
         ["train", "a.wav", "0.0", "", "", "a.wav", "a, b"],
         ["test", "dir/猫, 1.wav", "0.5", "4.25", "3", "take 1", "猫 叫"],
@@ -281,7 +282,7 @@ def test_the_columns_of_predictions_are_those_that_the_page_names(run: RunDirect
         run, table([Clip("a.wav", ("🎸",), 1.5)]), np.array([0]), np.full((1, 6), 0.1, np.float32)
     )
 
-    (row,) = run_directory.read_rows(run.predictions)
+    (row,) = files.read_rows(run.predictions)
     assert list(row) == ["path", "start", "stop", "fold", "group", "label", "predicted", "score"] + [
         f"score:{name}" for name in CLASSES
     ]

@@ -29,7 +29,6 @@ from soundbench.data.features import BLOCK, Blocks, Features
 from soundbench.data.order import Order
 from soundbench.data.store import open_store
 from soundbench.errors import DataError, RecipeError, RunError
-from soundbench.report import run_directory
 from soundbench.training import extraction
 from soundbench.training.extraction import extract
 
@@ -258,7 +257,7 @@ def test_a_disk_that_fills_up_keeps_what_was_finished(recipe: Path, monkeypatch:
     def full(self: Blocks, number: int, rows: Iterator[np.ndarray]) -> None:
         if number < 3:
             return write(self, number, rows)
-        with files.told(self.path(number)):
+        with files.explain_os_errors(self.path(number)):
             raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -322,10 +321,10 @@ def test_a_run_with_them_is_the_run_without(recipe: Path, tmp_path: Path) -> Non
     """Where each clip is one window there is nothing to draw; augmentation of features goes on in both."""
     sets = (f'dataset={{use="{TOYS}:ToyOneWindow", clips=64}}', "audio.hop=0.2")
     runs = [toy_run(recipe, tmp_path / f"{with_}", *sets, f"train.extracted={with_}") for with_ in ("true", "false")]
-    scores = [[float(row["score:low"]) for row in run_directory.read_rows(run / "predictions.csv")] for run in runs]
+    scores = [[float(row["score:low"]) for row in files.read_rows(run / "predictions.csv")] for run in runs]
     assert len(scores[0]) == 16
     assert scores[0] == pytest.approx(scores[1], abs=1e-5)
-    losses = [[float(row["train_loss"]) for row in run_directory.read_rows(run / "history.csv")] for run in runs]
+    losses = [[float(row["train_loss"]) for row in files.read_rows(run / "history.csv")] for run in runs]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
@@ -402,7 +401,7 @@ def test_two_processes_train_on_them(recipe: Path, tmp_path: Path, count: Path) 
     outs = [done(process) for process in pair("run", recipe, "--out", run)]
     assert outs[0].splitlines()[-1] == str(run)
     assert counted(count) == WINDOWS
-    assert len(run_directory.read_rows(run / "predictions.csv")) == 16
+    assert len(files.read_rows(run / "predictions.csv")) == 16
 
 
 def test_the_model_keeps_its_featurizer(recipe: Path, tmp_path: Path) -> None:
@@ -410,7 +409,7 @@ def test_the_model_keeps_its_featurizer(recipe: Path, tmp_path: Path) -> None:
     classifier = soundbench.load(run, trust_code=True)
     dataset = toys.ToyDataset(clips=64)
     clips = {clip.path: clip for clip in dataset.clips()}
-    for row in run_directory.read_rows(run / "predictions.csv"):
+    for row in files.read_rows(run / "predictions.csv"):
         samples, rate = dataset.read(clips[row["path"]])
         assert classifier.predict(samples, rate=rate).scores["low"] == pytest.approx(float(row["score:low"]), abs=1e-5)
 
@@ -418,7 +417,7 @@ def test_the_model_keeps_its_featurizer(recipe: Path, tmp_path: Path) -> None:
 def test_clips_that_cannot_be_read_have_no_windows(recipe: Path, tmp_path: Path) -> None:
     mine = f'dataset.use="{TOYS}:ToyBroken"'
     run = toy_run(recipe, tmp_path / "run", mine, 'audio.on_error="skip"', "train.epochs=1")
-    predictions = run_directory.read_rows(run / "predictions.csv")
+    predictions = files.read_rows(run / "predictions.csv")
     assert len(predictions) == 10
     found = ahead(recipe, mine, 'audio.on_error="skip"')
     assert found.blocks.windows < WINDOWS

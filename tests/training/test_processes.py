@@ -20,7 +20,7 @@ from helpers import toys
 from helpers.runs import command, done, pair, start, steps, toy_run, wait_for_checkpoint, weights
 from helpers.training import CPU, WINDOW, ArrayStore, go, made
 
-from soundbench import distributed, read_recipe
+from soundbench import distributed, files, read_recipe
 from soundbench.cli.launch import launch
 from soundbench.contracts import Clip
 from soundbench.data.batches import Grid
@@ -29,7 +29,6 @@ from soundbench.data.order import Order
 from soundbench.errors import CallError, DataError, RunError
 from soundbench.model.scoring import Scorer, score_clips
 from soundbench.recipe import Train
-from soundbench.report import run_directory
 from soundbench.training import checkpoints
 from soundbench.training.extraction import extract
 
@@ -204,7 +203,7 @@ def uninterrupted(count: int, seed: int, epochs: int) -> dict[tuple[int, int], i
 
 def columns(run: Path) -> list[list[str]]:
     names = ("epoch", "step", "rate", "validation_loss", "validation_accuracy")
-    return [[row[name] for name in names] for row in run_directory.read_rows(run / "history.csv")]
+    return [[row[name] for name in names] for row in files.read_rows(run / "history.csv")]
 
 
 @pytest.mark.slow
@@ -256,7 +255,7 @@ def test_a_killed_run_goes_on_by_another_number_of_processes(
     process.communicate(timeout=300)
     assert not kill.exists()
     done(command("run", "--resume", run, "--trust-code", "--processes", after, **note))
-    rows = run_directory.read_rows(run / "history.csv")
+    rows = files.read_rows(run / "history.csv")
     assert [row["step"] for row in rows] == ["7", "14", "21"]
     found = shown(journal)
     clips = sorted(set(found.values()))
@@ -265,7 +264,7 @@ def test_a_killed_run_goes_on_by_another_number_of_processes(
     cores = len(os.sched_getaffinity(0))
     assert (environment["processes"], environment["threads"]) == (after, min(2, cores) if after == 1 else 1)
     assert json.loads((run / "report.json").read_text())["clips"] == 16
-    assert len({row["path"] for row in run_directory.read_rows(run / "predictions.csv")}) == 16
+    assert len({row["path"] for row in files.read_rows(run / "predictions.csv")}) == 16
 
 
 # -- started and stopped ---------------------------------------------------------------------------------------------

@@ -15,10 +15,10 @@ from helpers.runs import TOYS, command, done, pair, toy_run, weights
 from torch import nn
 
 import soundbench
+from soundbench import files
 from soundbench.chance import Chance
 from soundbench.contracts import Batch, hookimpl
 from soundbench.errors import DataError, MissingDataError, RecipeError, RunError
-from soundbench.report import run_directory
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -37,13 +37,13 @@ def test_a_run_leaves_all_that_a_person_or_a_program_needs(recipe: Path, tmp_pat
     assert [row["class"] for row in report["per_class"]] == ["low", "high"]
     assert report["folds"][0]["test"] == [4]
     assert report["clips"] == 16
-    predictions = run_directory.read_rows(run / "predictions.csv")
+    predictions = files.read_rows(run / "predictions.csv")
     assert len(predictions) == 16
     right = sum(row["label"] == row["predicted"] for row in predictions)
     assert right / 16 == report["metrics"]["accuracy"]["value"]
-    parts = [row["part"] for row in run_directory.read_rows(run / "clips.csv")]
+    parts = [row["part"] for row in files.read_rows(run / "clips.csv")]
     assert (parts.count("test"), parts.count("train") + parts.count("validation")) == (16, 48)
-    assert [row["epoch"] for row in run_directory.read_rows(run / "history.csv")] == ["1", "2", "3"]
+    assert [row["epoch"] for row in files.read_rows(run / "history.csv")] == ["1", "2", "3"]
     assert (run / "figures" / "confusion.png").stat().st_size > 1000
     assert (run / "model" / "code" / "toys.py").exists()
     assert sorted(path.name for path in (run / "checkpoints").iterdir())[0] == "best.pt"
@@ -80,10 +80,11 @@ def test_folds_cut_off_at_their_very_beginning_are_not_resumed_as_one_run(
 ) -> None:
     def killed(path: Path, text: str) -> None:
         write_text(path, text)
-        raise KeyboardInterrupt
+        if path.name == "recipe.toml":
+            raise KeyboardInterrupt
 
-    write_text = run_directory.write_text
-    monkeypatch.setattr(run_directory, "write_text", killed)
+    write_text = files.write_text
+    monkeypatch.setattr(files, "write_text", killed)
     with pytest.raises(KeyboardInterrupt):
         soundbench.run_folds(soundbench.read_recipe(recipe), out=tmp_path / "folds")
     assert (tmp_path / "folds" / "recipe.toml").exists()
@@ -122,8 +123,8 @@ def test_two_processes_make_one_run(recipe: Path, tmp_path: Path) -> None:
     assert outs[0].splitlines()[-1] == str(run)
     report = json.loads((run / "report.json").read_text())
     assert report["clips"] == 16
-    assert len(run_directory.read_rows(run / "predictions.csv")) == 16
-    assert len(run_directory.read_rows(run / "history.csv")) == 3
+    assert len(files.read_rows(run / "predictions.csv")) == 16
+    assert len(files.read_rows(run / "history.csv")) == 3
     assert json.loads((run / "environment.json").read_text())["processes"] == 2
     assert report["metrics"]["accuracy"]["value"] >= 0.8
 
@@ -160,7 +161,7 @@ def test_predictions_of_a_run_are_those_of_the_classifier(recipe: Path, tmp_path
     classifier = soundbench.load(run, trust_code=True)
     dataset = toys.ToyDataset(clips=64)
     clips = {clip.path: clip for clip in dataset.clips()}
-    for row in run_directory.read_rows(run / "predictions.csv"):
+    for row in files.read_rows(run / "predictions.csv"):
         samples, rate = dataset.read(clips[row["path"]])
         assert classifier.predict(samples, rate=rate).scores["low"] == pytest.approx(float(row["score:low"]), abs=1e-5)
 
@@ -284,7 +285,7 @@ def test_unreadable_clips_end_the_run_or_are_skipped_and_reported(recipe: Path, 
     assert skipped["count"] == 2
     assert [clip["path"] for clip in skipped["clips"]] == ["3", "12"]
     assert "the tape is torn" in skipped["clips"][0]["reason"]
-    assert [row["part"] for row in run_directory.read_rows(run / "clips.csv")].count("unreadable") == 2
+    assert [row["part"] for row in files.read_rows(run / "clips.csv")].count("unreadable") == 2
 
 
 def test_balanced_weights_have_mean_one_over_the_training_clips() -> None:

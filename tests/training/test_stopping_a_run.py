@@ -12,7 +12,7 @@ import pytest
 from helpers import runs
 from helpers.runs import done, start, steps, wait_for_checkpoint, weights
 
-from soundbench.report import run_directory
+from soundbench import files
 from soundbench.signals import Stop
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -41,9 +41,7 @@ def test_a_signal_ends_a_run_at_its_step_and_a_resume_goes_on_bit_for_bit(
         arguments = ["run", "--resume", cut, "--trust-code"]
     done(start(*arguments))
     assert weights(whole) == weights(cut)
-    losses = [
-        [float(row["validation_loss"]) for row in run_directory.read_rows(run / "history.csv")] for run in (whole, cut)
-    ]
+    losses = [[float(row["validation_loss"]) for row in files.read_rows(run / "history.csv")] for run in (whole, cut)]
     assert losses[0] == losses[1]
 
 
