@@ -62,7 +62,7 @@ def test_a_manifest_of_the_test_clips_gives_the_runs_own_scores(run: RunDirector
     assert "split" not in found["protocol"]
 
 
-def test_a_folder_of_class_folders_is_judged_whole(run: RunDirectory, tmp_path: Path) -> None:
+def test_a_folder_of_class_folders_is_scored_whole(run: RunDirectory, tmp_path: Path) -> None:
     (tmp_path / "more" / "hum").mkdir(parents=True)
     time = np.arange(9000) / 16000
     for number in range(3):
@@ -74,7 +74,7 @@ def test_a_folder_of_class_folders_is_judged_whole(run: RunDirectory, tmp_path: 
     assert done.path.name.startswith("more-")
 
 
-def test_several_labels_a_clip_are_judged_by_the_models_thresholds(chords: Path, tmp_path: Path) -> None:
+def test_several_labels_a_clip_are_predicted_by_the_models_thresholds(chords: Path, tmp_path: Path) -> None:
     run = soundbench.run(
         chord_recipe(chords, train={"epochs": 1, "batch_size": 16, "device": "cpu", "precision": "fp32", "threads": 1}),
         out=tmp_path / "run",
