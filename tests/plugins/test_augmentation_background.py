@@ -1,4 +1,4 @@
-"""Background: which kinds are heard, how many, at which ratio, and what is told of folders."""
+"""Background: which kinds are mixed in, how many, at which ratio, and errors of folders."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def _background(*folders: Path, **options: Any) -> Background:
     return Background(RATE, folders=list(folders), **{"chance": 1.0, **options})
 
 
-def _heard(before: Batch, after: Batch) -> torch.Tensor:
-    """Which kinds are heard in each row, bool `(B, 3)`: their tones stand in what was added."""
+def _kinds_in(before: Batch, after: Batch) -> torch.Tensor:
+    """Which kinds are mixed into each row, bool `(B, 3)`: their tones stand in what was added."""
     spectra = torch.fft.rfft(after.data - before.data).abs()
     size = before.data.shape[1]
     tones = spectra[:, [size // period for period in KINDS.values()]]
@@ -61,27 +61,27 @@ def _heard(before: Batch, after: Batch) -> torch.Tensor:
 def test_each_kind_is_as_likely_however_many_files_it_has(around: Path) -> None:
     batch = _batch(torch.randn(900, 800))
     for folders in ([around], [around / kind for kind in KINDS]):
-        heard = _heard(batch, _background(*folders)(batch, CHANCE))
-        assert (heard.sum(1) == 1).all()
-        assert heard.float().mean(0).tolist() == pytest.approx([1 / 3] * 3, abs=0.05)
+        mixed = _kinds_in(batch, _background(*folders)(batch, CHANCE))
+        assert (mixed.sum(1) == 1).all()
+        assert mixed.float().mean(0).tolist() == pytest.approx([1 / 3] * 3, abs=0.05)
 
 
 def test_folders_of_kinds_and_kinds_themselves_go_together(around: Path, tmp_path: Path) -> None:
     for kind, period in KINDS.items():
         _write(tmp_path / ("two" if kind != "rain" else "") / kind / "in" / "depth.wav", period)
     batch = _batch(torch.randn(900, 800))
-    heard = _heard(batch, _background(tmp_path / "two", tmp_path / "rain")(batch, CHANCE))
-    assert heard.float().mean(0).tolist() == pytest.approx([1 / 3] * 3, abs=0.05)
+    mixed = _kinds_in(batch, _background(tmp_path / "two", tmp_path / "rain")(batch, CHANCE))
+    assert mixed.float().mean(0).tolist() == pytest.approx([1 / 3] * 3, abs=0.05)
 
 
-def test_up_to_so_many_are_heard_each_as_loud(around: Path) -> None:
+def test_up_to_so_many_are_mixed_each_as_loud(around: Path) -> None:
     batch = _batch(torch.randn(900, 800))
     out = _background(around, most=2, snr=(0.0, 0.0))(batch, CHANCE)
-    heard = _heard(batch, out)
+    mixed = _kinds_in(batch, out)
     # One in half of the rows; two in the others, in a third of them of the same kind.
-    assert (heard.sum(1) == 2).float().mean().item() == pytest.approx(1 / 3, abs=0.05)
+    assert (mixed.sum(1) == 2).float().mean().item() == pytest.approx(1 / 3, abs=0.05)
     tones = torch.fft.rfft(out.data - batch.data).abs()[:, [800 // period for period in KINDS.values()]]
-    both = tones[heard.sum(1) == 2].sort(1, descending=True).values
+    both = tones[mixed.sum(1) == 2].sort(1, descending=True).values
     torch.testing.assert_close(both[:, 0], both[:, 1], rtol=1e-2, atol=0)
 
 
@@ -144,7 +144,7 @@ def test_sounds_beside_folders_are_refused(around: Path) -> None:
     )
 
 
-def test_files_that_cannot_be_used_are_told(around: Path) -> None:
+def test_files_that_cannot_be_used_are_reported(around: Path) -> None:
     (around / "fan" / "a.wav").write_bytes(b"")
     with pytest.raises(DataError, match=f"^1 of 9 sound files cannot be used:\n  {around}/fan/a.wav: is empty"):
         _background(around).prepare()

@@ -27,7 +27,7 @@ def _batch(data: torch.Tensor, classes: list[int], lengths: list[int] | None = N
 
 
 def _apart(count: int) -> Batch:
-    """Rows of a class and a sample each: what they become tells what they were mixed from."""
+    """Rows of a class and a sample each: their new values show what they were mixed from."""
     return _batch(torch.eye(count) * 0.5, list(range(count)))
 
 
@@ -92,7 +92,7 @@ def _paper(one: torch.Tensor, other: torch.Tensor, g1: float, g2: float, r: floa
 
 
 @pytest.mark.parametrize("quieter", [0.0, 12.0, 30.0])
-def test_between_mixes_by_what_is_heard(quieter: float) -> None:
+def test_between_mixes_by_loudness(quieter: float) -> None:
     # 1 kHz weighs 0 dB and 100 Hz -19.1 dB, of IEC 61672's table 3.
     data = torch.stack([_tone(1000, 0.5), _tone(100, 0.5 * 10 ** (-quieter / 20))])
     out = Mixup(RATE, between=True)(_batch(data.clone(), [0, 1]), CHANCE)

@@ -1,4 +1,4 @@
-"""Reverb: held against direct convolution; level, alignment, lengths, whose draw it is, and what is told of folders."""
+"""Reverb: compared with direct convolution; level, alignment, lengths, whose draw it is, errors of folders."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_the_level_is_kept_and_nothing_is_shifted(folder: Path) -> None:
     assert (out[:, :800].norm(dim=1) < 0.05 * out.norm(dim=1)).all()
 
 
-def test_responses_are_brought_to_the_rate(tmp_path: Path) -> None:
+def test_responses_are_resampled(tmp_path: Path) -> None:
     _write(tmp_path / "1.wav", np.r_[np.zeros(100), 1.0, np.zeros(399), 0.5, np.zeros(99)], 8000)
     data = torch.zeros(1, 4000)
     data[0, 100:130] = torch.hann_window(30)

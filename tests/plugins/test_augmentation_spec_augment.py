@@ -109,7 +109,7 @@ def _warp(share: float = 0.2) -> SpecAugment:
 
 
 def _ramp(rows: int, frames: int) -> torch.Tensor:
-    """Frames that hold their own number: what they become tells where they came from."""
+    """Frames that hold their own number: their new values show where they came from."""
     return torch.arange(1.0, frames + 1).expand(rows, 3, frames).clone()
 
 

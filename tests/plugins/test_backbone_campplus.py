@@ -46,7 +46,7 @@ def test_its_defaults_are_the_papers_pooling_and_head() -> None:
 
 
 class Plain:
-    """The network of one row as the paper tells it: contiguous layouts, a mask a frame, nothing batched."""
+    """The network of one row as in the paper: contiguous layouts, a mask a frame, nothing batched."""
 
     def __init__(self, network: CAMPPlus) -> None:
         self.net = network
@@ -166,7 +166,7 @@ def test_weights_are_drawn_as_its_authors_draw_them() -> None:
     assert network.front.last.weight.abs().max().item() == pytest.approx((1 / (32 * 9)) ** 0.5, rel=0.02)
 
 
-def test_a_network_learns_to_tell_rising_from_falling() -> None:
+def test_a_network_learns_to_distinguish_rising_from_falling() -> None:
     torch.manual_seed(0)
     network = _small(16)
     classifier = nn.Linear(2 * network.channels, 2)

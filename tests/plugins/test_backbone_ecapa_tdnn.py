@@ -64,7 +64,7 @@ def test_its_defaults_are_the_papers_pooling_and_head() -> None:
 
 
 class Plain:
-    """The network of one row as the paper tells it: channels first, reflected by torch, nothing batched."""
+    """The network of one row as in the paper: channels first, reflected by torch, nothing batched."""
 
     def __init__(self, network: EcapaTdnn) -> None:
         self.net = network
@@ -182,7 +182,7 @@ def test_training_runs_in_bfloat16() -> None:
     assert all(torch.isfinite(p.grad).all() for p in network.parameters())
 
 
-def test_a_network_learns_to_tell_rising_from_falling() -> None:
+def test_a_network_learns_to_distinguish_rising_from_falling() -> None:
     torch.manual_seed(0)
     whole = Whole(_small(16), classes=2)
     optimizer = torch.optim.Adam(whole.parameters(), lr=3e-3)

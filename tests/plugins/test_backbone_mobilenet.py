@@ -58,7 +58,7 @@ def test_widths_are_multiples_of_eight_and_no_tenth_too_narrow() -> None:
 
 
 class Plain:
-    """The network of one row as the papers tell it: functions, contiguous layouts, nothing masked or batched."""
+    """The network of one row as in the papers: functions, contiguous layouts, nothing masked or batched."""
 
     def __init__(self, network: MobileNet) -> None:
         self.net = network
@@ -181,7 +181,7 @@ def test_weights_are_drawn_as_its_authors_draw_them() -> None:
 
 
 @pytest.mark.slow
-def test_a_network_learns_to_tell_rising_from_falling() -> None:
+def test_a_network_learns_to_distinguish_rising_from_falling() -> None:
     torch.manual_seed(0)
     network = _small(16)
     classifier = nn.Linear(network.channels, 2)

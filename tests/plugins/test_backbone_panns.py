@@ -223,7 +223,7 @@ def test_weights_are_drawn_as_the_paper_draws_them() -> None:
     assert not conv.bias.any()
 
 
-def test_a_network_learns_to_tell_rising_from_falling() -> None:
+def test_a_network_learns_to_distinguish_rising_from_falling() -> None:
     torch.manual_seed(0)
     network = CNN10(16, channels=[8, 16], dropout=0.0)
     classifier = nn.Linear(network.channels, 2)

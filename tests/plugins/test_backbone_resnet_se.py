@@ -26,7 +26,7 @@ def test_its_defaults_are_attentive_pooling_and_an_embedding_between_norms() -> 
 
 
 def plain_block(block: Bottleneck, x: Tensor) -> Tensor:
-    """A bottleneck as the papers tell it: strided convolutions, and a mean over all that there is."""
+    """A bottleneck as in the papers: strided convolutions, and a mean over all that there is."""
     stride = 2 if block.halve else 1
     inner = block.reduce.norm(F.conv2d(x, block.reduce.conv.weight)).relu()
     inner = block.middle.norm(F.conv2d(inner, block.middle.conv.weight, stride=stride, padding=1)).relu()

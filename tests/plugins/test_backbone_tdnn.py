@@ -162,7 +162,7 @@ def test_training_runs_in_bfloat16() -> None:
     assert all(torch.isfinite(p.grad).all() for p in network.parameters())
 
 
-def test_a_network_learns_to_tell_rising_from_falling() -> None:
+def test_a_network_learns_to_distinguish_rising_from_falling() -> None:
     torch.manual_seed(0)
     whole = Whole(_small(16), classes=2)
     optimizer = torch.optim.Adam(whole.parameters(), lr=3e-3)

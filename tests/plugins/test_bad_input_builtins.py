@@ -10,24 +10,24 @@ import pytest
 from soundbench.audio import SUFFIXES
 from soundbench.cli.main import invoke
 
-Told = Callable[..., tuple[int, str]]
+Call = Callable[..., tuple[int, str]]
 KNOWN = ", ".join(sorted(SUFFIXES))
 
 
 @pytest.fixture
-def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Told:
-    """Calls the program in an empty folder, and gives its exit code and what it told on standard error."""
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Call the program in an empty folder; returns its exit code and standard error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SOUNDBENCH_CACHE", str(tmp_path / "cache"))
 
-    def told(*arguments: str) -> tuple[int, str]:
+    def call(*arguments: str) -> tuple[int, str]:
         capsys.readouterr()
         code = invoke(arguments)
         out, text = capsys.readouterr()
         assert "Traceback" not in out + text
         return code, text
 
-    return told
+    return call
 
 
 def mine(*lines: str, dataset: str = 'use = "tones"') -> None:
@@ -37,11 +37,11 @@ def mine(*lines: str, dataset: str = 'use = "tones"') -> None:
 # Recipes
 
 
-def test_a_missing_table_names_what_there_is(told: Told) -> None:
+def test_a_missing_table_names_what_there_is(call: Call) -> None:
     Path("mine.toml").write_text('backbone = "campplus"\n')
     known = "3dspeaker-dialects, esc50, folder, manifest, speech-commands, tones, urbansound8k, voxceleb-cnceleb"
     message = f'mine.toml: dataset: this table is missing; write dataset = "NAME", known: {known}\n'
-    assert told("run", "mine.toml") == (2, message)
+    assert call("run", "mine.toml") == (2, message)
 
 
 @pytest.mark.parametrize(
@@ -50,13 +50,13 @@ def test_a_missing_table_names_what_there_is(told: Told) -> None:
         (["[pooling]", 'use = "asb"'], 'pooling.use: there is no pooling "asb"; did you mean "asp"? known: '),
         (["[featurizer]", "band = 3"], 'featurizer.band: unknown key; did you mean "bands"? known: bands, '),
         (["[featurizer]", 'bands = "80"'], 'featurizer.bands: must be an integer, is "80"\n'),
-        (["[optimizer]", "rate = -1.0"], "optimizer.lr: must be at least 0 and finite, is -1\n"),
+        (["[optimizer]", "lr = -1.0"], "optimizer.lr: must be at least 0 and finite, is -1\n"),
         (["[optimizer]", "betas = [0.9]"], "optimizer.betas: must be two numbers from 0 to below 1, is [0.9]\n"),
     ],
 )
-def test_a_mistake_in_a_component_is_told_under_its_key(told: Told, lines: list[str], message: str) -> None:
+def test_a_mistake_in_a_component_is_reported_under_its_key(call: Call, lines: list[str], message: str) -> None:
     mine(*lines)
-    code, text = told("describe", "mine.toml")
+    code, text = call("describe", "mine.toml")
     assert code == 2
     assert text.startswith(f"mine.toml: {message}")
     assert text.count("\n") == 1
@@ -69,14 +69,14 @@ def test_a_mistake_in_a_component_is_told_under_its_key(told: Told, lines: list[
         ('use = "urbansound8k"\nfolds = [0]', "dataset.folds: must be some of 1 to 10, is [0]"),
         (
             'use = "manifest"\npath = "list.txt"',
-            "dataset.labels: must be the file that names the classes, as list.txt holds numbers",
+            "dataset.labels: must be the file of class names, since list.txt contains class numbers",
         ),
         ('use = "esc50"\nsubset = "esc11"', 'dataset.subset: must be "esc50" or "esc10", is "esc11"; did you mean'),
     ],
 )
-def test_a_mistake_in_a_dataset_is_told_under_its_key(told: Told, dataset: str, message: str) -> None:
+def test_a_mistake_in_a_dataset_is_reported_under_its_key(call: Call, dataset: str, message: str) -> None:
     mine(dataset=dataset)
-    code, text = told("run", "mine.toml")
+    code, text = call("run", "mine.toml")
     assert code == 2
     assert text.startswith(f"mine.toml: {message}")
     assert text.count("\n") == 1
@@ -97,13 +97,13 @@ def test_a_mistake_in_a_dataset_is_told_under_its_key(told: Told, dataset: str, 
         ),
     ],
 )
-def test_a_root_that_is_not_there(told: Told, tmp_path: Path, command: list[str], name: str, message: str) -> None:
+def test_a_root_that_is_not_there(call: Call, tmp_path: Path, command: list[str], name: str, message: str) -> None:
     mine(dataset=f'use = "{name}"\nroot = "nowhere"')
-    assert told(*command, "mine.toml") == (2, f"{tmp_path}/nowhere: {message}\n")
+    assert call(*command, "mine.toml") == (2, f"{tmp_path}/nowhere: {message}\n")
     assert not Path("runs").exists()
 
 
-def test_metadata_that_lists_a_missing_file(told: Told, tmp_path: Path) -> None:
+def test_metadata_that_lists_a_missing_file(call: Call, tmp_path: Path) -> None:
     mine("[split]", "test = [2]", dataset='use = "urbansound8k"\nroot = "us"\nfolds = [1, 2]')
     for folder in ("metadata", "audio/fold1", "audio/fold2"):
         Path("us", folder).mkdir(parents=True)
@@ -111,35 +111,35 @@ def test_metadata_that_lists_a_missing_file(told: Told, tmp_path: Path) -> None:
     rows += ["1-3-0-0.wav,1,0,1,1,1,3,dog_bark", "2-8-0-0.wav,2,0,1,1,2,8,siren"]
     Path("us/metadata/UrbanSound8K.csv").write_text("\n".join(rows) + "\n")
     Path("us/audio/fold1/1-3-0-0.wav").touch()
-    assert told("run", "mine.toml") == (
+    assert call("run", "mine.toml") == (
         2,
-        f"{tmp_path}/us/audio/fold2/2-8-0-0.wav: no such file; missing: 1 of the 2 clips in the metadata in "
+        f"{tmp_path}/us/audio/fold2/2-8-0-0.wav: no such file; missing: 1 of the 2 clips in the metadata of "
         "folds 1, 2\n",
     )
 
 
-def test_a_folder_that_is_laid_out_otherwise(told: Told, tmp_path: Path) -> None:
+def test_a_folder_that_is_laid_out_otherwise(call: Call, tmp_path: Path) -> None:
     mine(dataset='use = "folder"\nroot = "sounds"')
     Path("sounds").mkdir()
-    assert told("run", "mine.toml") == (
+    assert call("run", "mine.toml") == (
         2,
         f"{tmp_path}/sounds: no class folders in it; it must contain one folder per class\n",
     )
     Path("sounds/dog").mkdir()
     Path("sounds/rain").mkdir()
     Path("sounds/dog/1.wav").touch()
-    assert told("run", "mine.toml") == (
+    assert call("run", "mine.toml") == (
         1,
         f"{tmp_path}/sounds: no sound file in 1 of 2 class folders: rain; known: {KNOWN}\n",
     )
 
 
-def test_bad_rows_of_a_manifest_are_told_by_their_lines(told: Told, tmp_path: Path) -> None:
+def test_bad_rows_of_a_manifest_are_reported_by_their_lines(call: Call, tmp_path: Path) -> None:
     mine(dataset='use = "manifest"\npath = "list.csv"')
-    assert told("run", "mine.toml") == (2, f"{tmp_path}/list.csv: no such file; it must be a manifest\n")
+    assert call("run", "mine.toml") == (2, f"{tmp_path}/list.csv: no such file; it must be a manifest\n")
     Path("list.csv").write_text("path,label,gruop\n1.wav,dog,a\n")
     column = "column 'gruop' is unknown; did you mean 'group'?"
-    assert told("run", "mine.toml") == (1, f"{tmp_path}/list.csv, line 1: {column}\n")
+    assert call("run", "mine.toml") == (1, f"{tmp_path}/list.csv, line 1: {column}\n")
     Path("list.csv").write_text("path,label,start,stop\n1.wav,dog,x,1\n2.wav,dog,2,1\n3.wav,,,\n,dog,,\n5.wav,dog\n")
     faults = [
         "start must be seconds, at least 0, is 'x'",
@@ -149,16 +149,16 @@ def test_bad_rows_of_a_manifest_are_told_by_their_lines(told: Told, tmp_path: Pa
         "2 cells under 4 columns",
     ]
     lines = "".join(f"{tmp_path}/list.csv, line {line}: {fault}\n" for line, fault in enumerate(faults, 2))
-    assert told("run", "mine.toml") == (1, lines)
+    assert call("run", "mine.toml") == (1, lines)
 
 
-def test_a_manifest_of_a_folder_names_what_lies_in_no_class(told: Told) -> None:
+def test_a_manifest_of_a_folder_names_what_lies_in_no_class(call: Call) -> None:
     message = "no such folder; a folder of class folders is looked for there"
-    assert told("data", "manifest", "nowhere") == (2, f"nowhere: {message}\n")
+    assert call("data", "manifest", "nowhere") == (2, f"nowhere: {message}\n")
     Path("sounds").mkdir()
-    assert told("data", "manifest", "sounds") == (2, f"sounds: no sound file in this folder; known: {KNOWN}\n")
+    assert call("data", "manifest", "sounds") == (2, f"sounds: no sound file in this folder; known: {KNOWN}\n")
     Path("sounds/1.wav").touch()
-    assert told("data", "manifest", "sounds") == (
+    assert call("data", "manifest", "sounds") == (
         1,
         "sounds/1.wav: lies in no class folder; put it into the folder of its class\n",
     )

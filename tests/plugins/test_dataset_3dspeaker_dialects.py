@@ -59,23 +59,24 @@ def test_no_speaker_crosses_and_validation_takes_whole_speakers(tmp_path: Path) 
     assert found.counts() == {"train": 4, "validation": 0, "test": 2, "purged": 0}
 
 
-def told(root: Path, lists: Path | None = None) -> str:
+def message(root: Path, lists: Path | None = None) -> str:
     with pytest.raises((MissingDataError, DataError)) as caught:
         list(Dialects3DSpeaker(root=root, lists=lists).clips())
     return str(caught.value)
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    assert told(tmp_path / "gone") == (
+    assert message(tmp_path / "gone") == (
         f"{tmp_path}/gone: no such folder; dataset.root must be the folder of 3D-Speaker (train/, test/)"
     )
-    assert told(tmp_path) == f"{tmp_path}: not 3D-Speaker: no train/"
+    assert message(tmp_path) == f"{tmp_path}: not 3D-Speaker: no train/"
     root = laid_out(tmp_path)
     assert (
-        told(root, root) == f"{root}/lid_train_wav.scp: no such file; dataset.lists must be the folder that contains it"
+        message(root, root)
+        == f"{root}/lid_train_wav.scp: no such file; dataset.lists must be the folder that contains it"
     )
     (root / SOUNDS[3]).unlink()
-    assert told(root, root / "files") == (f"{root / SOUNDS[3]}: no such file; lid_train_wav.scp names it in line 2")
+    assert message(root, root / "files") == (f"{root / SOUNDS[3]}: no such file; lid_train_wav.scp names it in line 2")
 
 
 @pytest.mark.parametrize("name", ["1.wav", "3D_SPK_00001_002_Device01_Distance00_Dialect14.wav", "3D_SPK_00001.wav"])
@@ -83,10 +84,10 @@ def test_a_name_that_says_no_dialect_is_refused(tmp_path: Path, name: str) -> No
     root = laid_out(tmp_path)
     (root / "train/3D_SPK_00001" / name).touch()
     pattern = "3D_SPK_00001/3D_SPK_00001_001_..._Dialect00.wav"
-    assert told(root) == f"{root}/train/3D_SPK_00001/{name}: not a file name of 3D-Speaker, such as {pattern}"
+    assert message(root) == f"{root}/train/3D_SPK_00001/{name}: not a file name of 3D-Speaker, such as {pattern}"
 
 
 def test_a_list_that_cannot_be_is_refused(tmp_path: Path) -> None:
     root = laid_out(tmp_path)
     (root / "files/lid_train_wav.scp").write_text("3D_SPK_00001_001\n")
-    assert told(root, root / "files") == f"{root}/files/lid_train_wav.scp, line 1: must be a key and a path"
+    assert message(root, root / "files") == f"{root}/files/lid_train_wav.scp, line 1: must be a key and a path"

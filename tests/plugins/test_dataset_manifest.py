@@ -140,7 +140,7 @@ def test_a_list_of_the_predecessor_begins_at_its_own_folder_where_that_fits(tmp_
 
 
 def test_a_list_of_numbers_needs_the_label_list() -> None:
-    message = "^labels must be the file that names the classes, as list.txt holds numbers$"
+    message = "^labels must be the file of class names, since list.txt contains class numbers$"
     with pytest.raises(ValueError, match=message):
         Manifest(path=Path("list.txt"))
 

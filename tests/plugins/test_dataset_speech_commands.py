@@ -77,31 +77,31 @@ def test_a_speaker_whom_a_changed_list_tears_apart_is_purged_from_training(tmp_p
         split(table, Split(["test"], ["validation"], "refuse"), seed=1)
 
 
-def told(root: Path) -> str:
+def message(root: Path) -> str:
     with pytest.raises(MissingDataError) as caught:
         list(SpeechCommands(root=root).clips())
     return str(caught.value)
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    assert told(tmp_path / "gone") == (
+    assert message(tmp_path / "gone") == (
         f"{tmp_path}/gone: no such folder; dataset.root must be the folder of Speech Commands (bed/, bird/, ...)"
     )
-    assert told(tmp_path) == f"{tmp_path}: not Speech Commands: no validation_list.txt"
+    assert message(tmp_path) == f"{tmp_path}: not Speech Commands: no validation_list.txt"
 
 
 def test_a_sound_that_a_list_names_and_is_not_there_is_named(tmp_path: Path) -> None:
     root = laid_out(tmp_path)
     (root / "bed/8b775397_nohash_0.wav").unlink()
-    assert told(root) == (f"{root}/bed/8b775397_nohash_0.wav: no such file; missing files of the lists: 1")
+    assert message(root) == (f"{root}/bed/8b775397_nohash_0.wav: no such file; missing files of the lists: 1")
 
 
-def test_the_first_version_of_the_set_is_told_apart(tmp_path: Path) -> None:
+def test_the_first_version_of_the_set_is_refused(tmp_path: Path) -> None:
     root = laid_out(tmp_path)
     for path in (root / "visual").iterdir():
         path.unlink()
     (root / "visual").rmdir()
-    assert told(root) == f"{root}/visual: no sound files of this word; Speech Commands v2 has 35 words"
+    assert message(root) == f"{root}/visual: no sound files of this word; Speech Commands v2 has 35 words"
 
 
 def test_a_sound_on_both_lists_is_refused(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def banks() -> Array:
 
 
 def nearest_centroid(features: Array, table: ClipTable) -> float:
-    """Accuracy over the five folds, each judged by the class means of the other four."""
+    """Accuracy over the five folds, each classified by the class means of the other four."""
     folds, labels, right = np.array(list(table.folds)), table.label_codes, 0
     for fold in range(1, 6):
         seen = folds != fold
@@ -55,7 +55,7 @@ def nearest_centroid(features: Array, table: ClipTable) -> float:
     return right / len(labels)
 
 
-def test_mean_spectra_do_not_tell_the_classes_apart(sounds: Array, table: ClipTable) -> None:
+def test_mean_spectra_do_not_distinguish_the_classes(sounds: Array, table: ClipTable) -> None:
     power = spectra(sounds)
     mels = power @ banks()
     logs = np.log(mels + 1e-8)
@@ -70,7 +70,7 @@ def test_mean_spectra_do_not_tell_the_classes_apart(sounds: Array, table: ClipTa
     assert max(accuracies.values()) <= 0.35, accuracies  # the promise is 0.6; chance is 0.1
 
 
-def test_loudness_does_not_tell_the_classes_apart(sounds: Array, table: ClipTable) -> None:
+def test_loudness_does_not_distinguish_the_classes(sounds: Array, table: ClipTable) -> None:
     assert nearest_centroid(np.log((sounds**2).mean(1))[:, None], table) <= 0.15
 
 
@@ -124,9 +124,9 @@ def test_the_fingerprint_names_all_that_the_sound_depends_on() -> None:
 def test_any_length_and_rate(seconds: float, rate: int) -> None:
     tones = Tones(clips=10, seconds=seconds, rate=rate)
     for clip in tones.clips():
-        samples, told = tones.read(clip)
+        samples, found = tones.read(clip)
 
-        assert told == rate
+        assert found == rate
         assert samples.shape == (round(seconds * rate),)
         assert np.isfinite(samples).all()
         assert samples.any()

@@ -63,7 +63,7 @@ def test_a_file_that_the_metadata_lists_and_is_not_there_is_named_and_counted(tm
         list(UrbanSound8K(root=root, folds=[1, 2]).clips())
 
     assert str(caught.value) == (
-        f"{root}/audio/fold1/100-3-0-1.wav: no such file; missing: 2 of the 3 clips in the metadata in folds 1, 2"
+        f"{root}/audio/fold1/100-3-0-1.wav: no such file; missing: 2 of the 3 clips in the metadata of folds 1, 2"
     )
     assert caught.value.exit_code == 2
 
@@ -77,7 +77,7 @@ def test_a_root_that_is_not_there_is_named(tmp_path: Path) -> None:
     )
 
 
-def test_a_folder_of_something_else_is_told_apart(tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError) as caught:
         list(UrbanSound8K(root=tmp_path).clips())
 

@@ -66,19 +66,19 @@ def test_an_id_of_both_sets_is_two_people_and_a_speakers_videos_stay_together(tm
     assert split(table, Split(0.4, 0.0, "refuse"), seed=1).crossing_groups == 0
 
 
-def told(root: Path) -> str:
+def message(root: Path) -> str:
     with pytest.raises(MissingDataError) as caught:
         list(dataset(root).clips())
     return str(caught.value)
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    assert told(tmp_path) == f"{tmp_path}/cn: no such folder; dataset.cnceleb must be the folder of that set"
+    assert message(tmp_path) == f"{tmp_path}/cn: no such folder; dataset.cnceleb must be the folder of that set"
     root = laid_out(tmp_path)
     (root / "vox" / VOXCELEB[3]).unlink()
-    assert told(root) == f"{root}/vox/VoxCeleb1/test/wav/id10270: no sound file of this speaker"
+    assert message(root) == f"{root}/vox/VoxCeleb1/test/wav/id10270: no sound file of this speaker"
 
 
-def test_a_folder_of_something_else_is_told_apart(tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cn/dogs").mkdir(parents=True)
-    assert told(tmp_path) == f"{tmp_path}/cn: no folder of a speaker in it, such as id00001; see dataset.cnceleb"
+    assert message(tmp_path) == f"{tmp_path}/cn: no folder of a speaker in it, such as id00001; see dataset.cnceleb"

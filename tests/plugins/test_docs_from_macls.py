@@ -155,7 +155,7 @@ def test_every_command_and_option_that_replaces_a_script_exists() -> None:
         assert set(re.findall(r"`(--[a-z-]+)", here)) <= taken, (script, flag)
 
 
-def test_every_call_is_told_and_what_replaces_it_exists() -> None:
+def test_every_call_is_listed_and_its_replacement_exists() -> None:
     rows = table("Python")
     for call, arguments in CALLS.items():
         assert any(f"`{call}({', '.join(arguments)})`" in row[0] or f"`{call}({', '.join(arguments)})." in row[0]

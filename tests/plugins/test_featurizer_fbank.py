@@ -198,7 +198,7 @@ def test_it_is_exported_with_any_batch_and_length() -> None:
         ({"frame": 0.0}, "frame must be at least two samples, 0.000125 s at 16000 Hz, is 0.0"),
         ({"hop": 0.0}, "hop must be at least one sample, 6.25e-05 s at 16000 Hz, is 0.0"),
         ({"low": 5000.0, "high": 4000.0}, "low must be from 0 to below high, 4000 Hz, is 5000"),
-        ({"high": 9000.0}, "high must be at most 8000 Hz, half the rate of 16000 Hz, is 9000"),
+        ({"high": 9000.0}, "high must be at most 8000 Hz, half the sample rate of 16000 Hz, is 9000"),
         ({"low": -1.0}, "low must be from 0 to below high, 8000 Hz, is -1"),
         ({"preemphasis": 1.5}, "preemphasis must be from 0 to 1, is 1.5"),
         ({"normalize": "max"}, 'normalize must be "mean", "mean-std" or "none", is \'max\''),

@@ -125,7 +125,7 @@ def test_silence_is_the_floor(options: dict[str, object], floor: float) -> None:
         ({"frame": 1}, "frame must be at least 2 samples, 0.000125 s at 16000 Hz, is 1"),
         ({"hop": 0.0}, "hop must be at least 1 sample, 6.25e-05 s at 16000 Hz, is 0.0"),
         ({"n_fft": 256}, "n_fft must be 0 or at least a frame, 400 samples, is 256"),
-        ({"high": 8001.0}, "high must be at most 8000 Hz, half the rate of 16000 Hz, is 8001"),
+        ({"high": 8001.0}, "high must be at most 8000 Hz, half the sample rate of 16000 Hz, is 8001"),
         ({"high": -7990.0}, "low must be from 0 to below high, 10 Hz, is 20"),
         ({"low": -1.0}, "low must be from 0 to below high, 8000 Hz, is -1"),
         ({"power": 0.0}, "power must be above 0, is 0"),

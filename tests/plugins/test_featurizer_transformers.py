@@ -73,7 +73,7 @@ RAGGED = [name for name in MODELS if name not in LEAKING]
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is local is found without a network, and what is not is looked for in vain, at once."""
+    """A local model is found without a network; a missing one fails at once."""
 
     def refuse(*_: object) -> None:
         raise OSError("no network in tests")
@@ -163,19 +163,19 @@ def test_patches_of_a_spectrogram_become_frames(saved: Callable[[str], str]) -> 
     torch.testing.assert_close(features, expected, rtol=0, atol=1e-4)
 
 
-def test_a_wavlm_does_not_advise_at_every_step_and_others_are_heard(saved: Callable[[str], str]) -> None:
-    with warnings.catch_warnings(record=True) as told:
+def test_a_wavlm_does_not_warn_at_every_step_and_other_warnings_are_kept(saved: Callable[[str], str]) -> None:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         featurizer = Transformers(16000, model=saved("wavlm"))
         assert featurizer.ragged
         for each in (featurizer.train(), featurizer.eval()):
             each(torch.randn(2, 16000), torch.tensor([16000, 9000]))
         warnings.warn("another", UserWarning, stacklevel=1)
-    assert [str(each.message) for each in told] == ["another"]
+    assert [str(each.message) for each in caught] == ["another"]
 
 
 @pytest.mark.parametrize("name", ["whisper", "ast"])
-def test_a_window_longer_than_an_encoder_hears_is_refused(name: str, saved: Callable[[str], str]) -> None:
+def test_a_window_longer_than_an_encoder_takes_is_refused(name: str, saved: Callable[[str], str]) -> None:
     with pytest.raises(ValueError, match=r"takes at most (1|0\.66\d*) s at a time, not 1\.25$"):
         Transformers(16000, model=saved(name))(torch.zeros(1, 20000), torch.tensor([20000]))
 
@@ -254,12 +254,12 @@ def test_under_autocast_it_is_near_and_wide(saved: Callable[[str], str]) -> None
 # -- bad input
 
 
-def test_what_is_no_model_is_told_in_one_sentence(saved: Callable[[str], str], tmp_path: Path) -> None:
+def test_what_is_no_model_is_refused_in_one_sentence(saved: Callable[[str], str], tmp_path: Path) -> None:
     lacking = {name: tmp_path / name for name in ("preprocessor_config.json", "config.json", "model.safetensors")}
     for name, folder in lacking.items():
         shutil.copytree(saved("wavlm"), folder)
         (folder / name).unlink()
-    told = {
+    messages = {
         "": r"^model must be a local folder or a name on the hub, is ''$",
         str(tmp_path / "nowhere"): r"^model must be an existing folder or a name on the hub, is '.*nowhere': no ",
         "./nowhere": r"^model must be an existing folder or a name on the hub, is './nowhere': no such folder$",
@@ -268,7 +268,7 @@ def test_what_is_no_model_is_told_in_one_sentence(saved: Callable[[str], str], t
         str(lacking["config.json"]): r"^model must be a folder with config.json and preprocessor_config.json, is '",
         str(lacking["model.safetensors"]): r"^model must have weights that fit it, is '.*': ",
     }
-    for model, message in told.items():
+    for model, message in messages.items():
         with pytest.raises(ValueError, match=message) as caught:
             WavLM(16000, model=model)
         assert "\n" not in str(caught.value)

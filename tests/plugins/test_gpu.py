@@ -73,18 +73,18 @@ def test_a_run_trains_in_every_precision(cache: Path, tmp_path: Path, backbone: 
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_a_gpu_judges_as_the_cpu_does(cache: Path, tmp_path: Path, backbone: str) -> None:
+def test_a_gpu_scores_like_the_cpu(cache: Path, tmp_path: Path, backbone: str) -> None:
     """Whatever the precision of training was; also a clip alone and in a batch."""
     run = trained(cache, tmp_path / "run", recipe(backbone, precision="bf16"))
-    heard = sounds()
+    waves = sounds()
     here, there = (soundbench.load(run.path, device=device) for device in ("cpu", "cuda"))
-    for one, other in zip(here.predict(heard, 16000), there.predict(heard, 16000), strict=True):
+    for one, other in zip(here.predict(waves, 16000), there.predict(waves, 16000), strict=True):
         for label, score in one.scores.items():
             assert other.scores[label] == pytest.approx(score, abs=1e-4)
-    together = there.predict(heard, 16000)
-    for sound, judged in zip(heard, together, strict=True):
+    together = there.predict(waves, 16000)
+    for sound, batched in zip(waves, together, strict=True):
         alone = there.predict(sound, 16000)
-        for label, score in judged.scores.items():
+        for label, score in batched.scores.items():
             assert alone.scores[label] == pytest.approx(score, abs=1e-5)
 
 
@@ -134,7 +134,7 @@ def test_a_resume_on_a_gpu_goes_on(cache: Path, tmp_path: Path) -> None:
     assert run.report_json.exists()
 
 
-def test_the_gpus_own_time_is_told(cache: Path, tmp_path: Path) -> None:
+def test_the_gpus_own_time_is_reported(cache: Path, tmp_path: Path) -> None:
     run = trained(cache, tmp_path / "run", recipe(epochs=3), profile=True)
     page = run.profile.read_text()
     assert "of training on a GPU, profiled." in page
@@ -144,5 +144,7 @@ def test_the_gpus_own_time_is_told(cache: Path, tmp_path: Path) -> None:
     assert "time of a step: " in last
     rows = read_rows(run.history)
     whole = sum(float(row["seconds"]) for row in rows)
-    told = float(last.split(" ms in all")[0].rsplit(" ", 1)[1]) / 1000 * int(last.split("mean of ")[1].split(";")[0])
-    assert 0 < told <= 1.05 * whole
+    reported = (
+        float(last.split(" ms in all")[0].rsplit(" ", 1)[1]) / 1000 * int(last.split("mean of ")[1].split(";")[0])
+    )
+    assert 0 < reported <= 1.05 * whole

@@ -1,4 +1,4 @@
-"""Folders in macls 1.0.6's layout: whole ones, odd ones, and, where macls itself is at hand, its own judgements.
+"""Folders in macls 1.0.6's layout: whole ones, odd ones, and, where macls itself is at hand, its own predictions.
 
 `SOUNDBENCH_MACLS` names the Python of an environment that holds macls 1.0.6.
 """
@@ -201,15 +201,15 @@ def test_what_the_yaml_says_becomes_tables(save: Save, tmp_path: Path) -> None:
     tables = settings("CAMPPlus", SMALL)
     tables["preprocess_conf"]["method_args"] |= {"frame_length": 32, "high_freq": -200}
     best = save(tables, drawn(campplus(4, 2, 16, 24)))
-    told = read_model_tables(import_model("macls", best, tmp_path / "out", CONFIG).folder)
-    assert told["classes"] == CLASSES
-    assert told["audio"] | {"rate": 16000, "window": 60.0, "level": -20.0} == told["audio"]
-    assert told["featurizer"] == {
+    found = read_model_tables(import_model("macls", best, tmp_path / "out", CONFIG).folder)
+    assert found["classes"] == CLASSES
+    assert found["audio"] | {"rate": 16000, "window": 60.0, "level": -20.0} == found["audio"]
+    assert found["featurizer"] == {
         "use": "fbank", "bands": 80, "frame": 0.032, "hop": 0.01, "low": 20.0, "high": -200.0,
         "preemphasis": 0.97, "normalize": "mean",
     }  # fmt: skip
-    assert told["backbone"] | {"growth": 4, "bottleneck": 2, "width": 16} == told["backbone"]
-    assert told["loss"] == {"use": "cross-entropy", "smoothing": 0.1}
+    assert found["backbone"] | {"growth": 4, "bottleneck": 2, "width": 16} == found["backbone"]
+    assert found["loss"] == {"use": "cross-entropy", "smoothing": 0.1}
 
 
 def forward(tensors: Mapping[str, Tensor], features: Tensor) -> Tensor:
@@ -238,7 +238,7 @@ def forward(tensors: Mapping[str, Tensor], features: Tensor) -> Tensor:
     return F.linear(x, at["fc.weight"], at["fc.bias"])
 
 
-def test_tdnn_judges_as_its_layers_written_out(save: Save, tmp_path: Path) -> None:
+def test_tdnn_scores_like_its_layers_written_out(save: Save, tmp_path: Path) -> None:
     tensors = drawn(tdnn(24, 16))
     assert len(tensors) == 53
     best = save(settings("TDNN", {"channels": 24, "embd_dim": 16}), tensors)
@@ -250,7 +250,7 @@ def test_tdnn_judges_as_its_layers_written_out(save: Save, tmp_path: Path) -> No
 
 
 def test_a_whole_clip_is_one_window(save: Save, tmp_path: Path) -> None:
-    """Five minutes of windows would be twenty times as much as the sound: what is judged is as long as the sound."""
+    """Five minutes of windows would be twenty times as much as the sound: what is scored is as long as the sound."""
     best = save(settings("TDNN", {"channels": 24, "embd_dim": 16}), drawn(tdnn(24, 16)))
     done = import_model("macls", best, tmp_path / "out", {**CONFIG, "window": 300.0})
     classifier = soundbench.load(done.folder, device="cpu")
@@ -266,8 +266,8 @@ def test_poolings_and_arguments_of_others(save: Save, tmp_path: Path) -> None:
         if kind == "SAP":
             own |= layer("pooling.linear1", 128, 24, 1) | layer("pooling.linear2", 24, 128, 1)
         best = save(settings("TDNN", {"channels": 24, "embd_dim": 16, "pooling_type": kind}), drawn(own))
-        told = read_model_tables(import_model("macls", best, tmp_path / kind, CONFIG).folder)
-        assert told["pooling"] | table == told["pooling"]
+        tables = read_model_tables(import_model("macls", best, tmp_path / kind, CONFIG).folder)
+        assert tables["pooling"] | table == tables["pooling"]
 
 
 @pytest.mark.parametrize(
@@ -290,16 +290,14 @@ def test_features_of_other_methods(
     tables["preprocess_conf"] |= {"feature_method": method, "method_args": arguments}
     bands = {"MelSpectrogram": 64, "Spectrogram": 201, "MFCC": 20, "Fbank": 23}[method]
     done = import_model("macls", save(tables, drawn(tdnn(24, 16, bands))), tmp_path / "out", CONFIG)
-    told = read_model_tables(done.folder)["featurizer"]
-    assert told | table | {"normalize": "mean"} == told
+    found = read_model_tables(done.folder)["featurizer"]
+    assert found | table | {"normalize": "mean"} == found
     assert [note.split(":")[0] for note in done.notes] == (["MFCC"] if method == "MFCC" else [])
 
 
 def test_files_are_found_beside_the_model(save: Save, tmp_path: Path) -> None:
     best = save(settings("TDNN", {"channels": 24, "embd_dim": 16}), drawn(tdnn(24, 16)))
-    with pytest.raises(
-        CallError, match=r"give the YAML file of its training, such as --config .*; macls does not save it"
-    ):
+    with pytest.raises(CallError, match=r"give the YAML file of its training, such as --config .*; macls does not"):
         import_model("macls", best, tmp_path / "out")
     Path("configs/model.yml").rename(best.parent / "model.yml")
     Path("dataset/label_list.txt").rename(best / "label_list.txt")
@@ -347,7 +345,7 @@ def _set(*path: str, value: Any) -> Change:
         (_set("model_conf", "model_args", "channels", value=32), "of another shape: backbone"),
     ],
 )
-def test_what_cannot_be_imported_is_told(save: Save, tmp_path: Path, change: Change, message: str) -> None:
+def test_what_cannot_be_imported_is_reported(save: Save, tmp_path: Path, change: Change, message: str) -> None:
     tables = settings("TDNN", {"channels": 24, "embd_dim": 16})
     change(tables)
     best = save(tables, drawn(tdnn(24, 16)))
@@ -356,11 +354,11 @@ def test_what_cannot_be_imported_is_told(save: Save, tmp_path: Path, change: Cha
     assert not (tmp_path / "out").exists()
 
 
-def test_files_that_do_not_belong_together_are_told(save: Save, tmp_path: Path) -> None:
+def test_files_that_do_not_belong_together_are_refused(save: Save, tmp_path: Path) -> None:
     best = save(settings("TDNN", {"channels": 24, "embd_dim": 16}), drawn(tdnn(24, 16)))
     other = tmp_path / "other.yml"
     other.write_text(yaml.safe_dump(settings("CAMPPlus")))
-    with pytest.raises(CallError, match=r"is of a CAMPPlus, but \S+ holds a TDNN: give its own with --config"):
+    with pytest.raises(CallError, match=r"is for a CAMPPlus, but \S+ holds a TDNN: give its file with --config"):
         import_model("macls", best, tmp_path / "out", {"config": other})
     for text, message in [("a: [", "not YAML"), ("a: 1", "not a configuration of macls: model_conf is missing")]:
         other.write_text(text)
@@ -428,7 +426,7 @@ def sounds(data: Path, tmp_path: Path) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", NETWORKS)
-def test_each_network_judges_as_in_macls(
+def test_each_network_scores_like_macls(
     model: str, by_macls: Callable[..., list[dict[str, Any]]], sounds: list[str], tmp_path: Path
 ) -> None:
     """Random weights, batch norms that saw real sound; what macls computed is given to the network as features too."""
@@ -454,11 +452,11 @@ def test_a_hundred_clips_get_macls_label_and_score(
     wanted = by_macls("predict", *sounds)
     options = {"config": tmp_path / "model.yml"}
     done = import_model("macls", tmp_path / "CAMPPlus_Fbank", tmp_path / "out", options)
-    judged = soundbench.load(done.folder, device="cpu").predict([*sounds])
-    assert [one.label for one in judged] == [said["label"] for said in wanted]
+    predictions = soundbench.load(done.folder, device="cpu").predict([*sounds])
+    assert [one.label for one in predictions] == [said["label"] for said in wanted]
     assert len({said["label"] for said in wanted}) >= 3
     # Weights that nobody trained multiply what float32 rounds off in the features, one clip in a hundred beyond 1e-3,
     # where macls is as far from itself in float64. With trained weights it is 3e-5.
-    apart = sorted(abs(one.score - said["score"]) for one, said in zip(judged, wanted, strict=True))
+    apart = sorted(abs(one.score - said["score"]) for one, said in zip(predictions, wanted, strict=True))
     assert apart[98] < 1e-3
     assert apart[99] < 5e-3

@@ -140,11 +140,11 @@ def test_predict_says_the_labels_of_the_table(save: Save, tmp_path: Path) -> Non
     done = import_model("panns", save(tensors), tmp_path / "out", {"labels": table})
     assert list(done.notes) == []
     wave = 0.1 * torch.randn(1, 48000, generator=torch.Generator().manual_seed(4))
-    judged = soundbench.load(done.folder, device="cpu").predict(wave, rate=32000)
+    prediction = soundbench.load(done.folder, device="cpu").predict(wave, rate=32000)
     wanted = forward(tensors, wave)[0]
-    assert judged.label == f"Sound, the {int(wanted.argmax())}th"
-    assert judged.score == pytest.approx(float(wanted.max()), abs=1e-4)
-    assert sum(judged.scores.values()) > 2  # each class for itself
+    assert prediction.label == f"Sound, the {int(wanted.argmax())}th"
+    assert prediction.score == pytest.approx(float(wanted.max()), abs=1e-4)
+    assert sum(prediction.scores.values()) > 2  # each class for itself
 
 
 @pytest.mark.slow
@@ -226,7 +226,7 @@ def _changed(name: str, change: Callable[[Tensor], Tensor | None]) -> dict[str, 
         (
             "spectrogram_extractor.stft.conv_imag.weight",
             lambda matrix: -matrix,
-            "its spectrogram is no windowed Fourier transform: 2 apart",
+            "its spectrogram is not a windowed Fourier transform: it differs by 2",
         ),
         (
             "spectrogram_extractor.stft.conv_real.weight",
@@ -235,7 +235,7 @@ def _changed(name: str, change: Callable[[Tensor], Tensor | None]) -> dict[str, 
         ),
     ],
 )
-def test_what_is_no_checkpoint_of_panns_is_told(
+def test_what_is_no_checkpoint_of_panns_is_refused(
     save: Save, tmp_path: Path, name: str, change: Callable[[Tensor], Tensor | None], message: str
 ) -> None:
     with pytest.raises(RunError, match=message):
@@ -249,16 +249,16 @@ def test_tensors_left_over_are_named(save: Save, tmp_path: Path) -> None:
         import_model("panns", save(tensors), tmp_path / "out")
 
 
-def test_files_that_are_something_else_are_told(tmp_path: Path) -> None:
+def test_files_that_are_something_else_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file.pth").write_bytes(b"no zip")
-    with pytest.raises(RunError, match="it is damaged, or no checkpoint"):
+    with pytest.raises(RunError, match="it is damaged, or not a checkpoint"):
         import_model("panns", tmp_path / "file.pth", tmp_path / "out")
     torch.save({"model": {"a": 1}}, tmp_path / "file.pth")
     with pytest.raises(RunError, match="not a state dict"):
         import_model("panns", tmp_path / "file.pth", tmp_path / "out")
 
 
-def test_a_table_of_other_classes_is_told(save: Save, tmp_path: Path) -> None:
+def test_a_table_of_other_classes_is_refused(save: Save, tmp_path: Path) -> None:
     path, table = save(checkpoint(6, NARROW[6], embedding=24)), tmp_path / "labels.csv"
     for text, message in [
         ("index,mid,display_name\n0,/m/0,Dog\n", "names 1 classes, numbered from 0, but the checkpoint has 527"),

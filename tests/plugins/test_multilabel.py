@@ -37,12 +37,12 @@ def test_a_run_learns_several_labels_a_clip(chords: Path, tmp_path: Path) -> Non
     assert "validation_mean_average_precision" in run.history.read_text(encoding="utf-8").splitlines()[0]
 
     both = sorted(chords.glob("*.wav"), key=lambda path: int(path.stem))[2]  # low and middle
-    judged = soundbench.load(run.path).predict(both)
-    assert set(judged.labels) == {"low", "middle"}
-    assert sum(judged.scores.values()) > 1.2  # a score a class, not shares of one
-    told = CliRunner().invoke(command, [str(run.path), str(both)])
-    assert told.exit_code == 0
-    assert told.output.count("\t") == 2
+    prediction = soundbench.load(run.path).predict(both)
+    assert set(prediction.labels) == {"low", "middle"}
+    assert sum(prediction.scores.values()) > 1.2  # a score a class, not shares of one
+    result = CliRunner().invoke(command, [str(run.path), str(both)])
+    assert result.exit_code == 0
+    assert result.output.count("\t") == 2
     assert json.loads(CliRunner().invoke(command, [str(run.path), str(both), "--json"]).output)["labels"]
 
 
@@ -55,8 +55,8 @@ def test_folds_are_pooled_with_each_one_s_thresholds(chords: Path, tmp_path: Pat
     assert report["clips"] == 96
     assert len(report["folds"]) == 4
     assert "mean_average_precision" in report["across_folds"]
-    told = [json.loads((run.path / name / "report.json").read_text()) for name in ("fold-00", "fold-01")]
-    assert all(row["threshold"] is not None for one in told for row in one["per_class"])
+    reports = [json.loads((run.path / name / "report.json").read_text()) for name in ("fold-00", "fold-01")]
+    assert all(row["threshold"] is not None for one in reports for row in one["per_class"])
     pooled = sum(row["predicted"] for row in report["per_class"])
     own = sum(
         row["predicted"]
@@ -66,7 +66,7 @@ def test_folds_are_pooled_with_each_one_s_thresholds(chords: Path, tmp_path: Pat
     assert pooled == own
 
 
-def test_a_loss_that_tells_one_class_from_the_others_is_refused(chords: Path, tmp_path: Path) -> None:
+def test_a_loss_for_one_class_per_clip_is_refused(chords: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         soundbench.run(chord_recipe(chords, loss="cross-entropy"), out=tmp_path / "run", cache=False)
     assert str(caught.value).endswith(

@@ -32,7 +32,7 @@ def points(directory: Path, tag: str) -> list[tuple[int, float]]:
     return [(event.step, pytest.approx(event.value, rel=1e-5)) for event in read(directory).Scalars(tag)]
 
 
-def tell(directory: Path, steps: range, start_step: int = 0, finish: bool = True, **options: Any) -> None:
+def notify(directory: Path, steps: range, start_step: int = 0, finish: bool = True, **options: Any) -> None:
     hook = attached(TensorBoard, directory, start_step, **options).hook
     hook.run_started()
     for step in steps:
@@ -52,7 +52,7 @@ def test_it_keeps_its_promises() -> None:
 
 
 def test_curves_of_steps_and_of_epochs(tmp_path: Path) -> None:
-    tell(tmp_path, range(1, 9))
+    notify(tmp_path, range(1, 9))
     assert points(tmp_path, "loss/step") == [(step, 1 / step) for step in range(1, 9)]
     assert points(tmp_path, "learning rate")[-1] == (8, 8e-3)
     assert points(tmp_path, "clips per second")[0] == (1, 100.0)
@@ -63,15 +63,15 @@ def test_curves_of_steps_and_of_epochs(tmp_path: Path) -> None:
     assert "epoch/rate" not in read(tmp_path).Tags()["scalars"]  # it is the learning rate, drawn already
 
 
-def test_a_resumed_run_takes_back_what_was_told_beyond_its_checkpoint(tmp_path: Path) -> None:
-    tell(tmp_path, range(1, 8), finish=False)
-    tell(tmp_path, range(5, 9), start_step=4)
+def test_a_resumed_run_purges_values_after_its_checkpoint(tmp_path: Path) -> None:
+    notify(tmp_path, range(1, 8), finish=False)
+    notify(tmp_path, range(5, 9), start_step=4)
     assert points(tmp_path, "loss/step") == [(step, 1 / step) for step in range(1, 9)]
     assert points(tmp_path, "validation/accuracy") == [(4, 0.04), (8, 0.08)]
 
 
 @pytest.mark.slow
-def test_what_was_told_survives_a_kill(tmp_path: Path) -> None:
+def test_logged_values_survive_a_kill(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; sys.path[:0] = [sys.argv[2]]\n"
         "from pathlib import Path\n"
@@ -100,7 +100,7 @@ def predictions(directory: Path, *rows: str) -> None:
 
 
 def test_spectrograms_show_the_sound_and_what_it_was_taken_for(tmp_path: Path) -> None:
-    """A tone of 1 kHz, of 4 kHz that can be heard: a bright line a quarter of the way up, and dark elsewhere."""
+    """A tone of 1 kHz, at a sample rate of 8 kHz: a bright line a quarter of the way up, and dark elsewhere."""
     sound = tmp_path / "tone.wav"
     soundfile.write(sound, 0.1 * np.sin(2 * np.pi * 1000 * np.arange(16000) / 8000), 8000)
     predictions(
@@ -110,7 +110,7 @@ def test_spectrograms_show_the_sound_and_what_it_was_taken_for(tmp_path: Path) -
         f"{sound},0.0,1.0,1,g,a,b,0.9,0.1,0.9",
         f"{tmp_path / 'gone.wav'},0.0,,1,g,a,b,0.95,0.05,0.95",
     )
-    tell(tmp_path, range(1, 3))
+    notify(tmp_path, range(1, 3))
     shown = pictures(tmp_path)
     assert list(shown) == [
         "test clips/01 a predicted as b 0.90",
@@ -129,11 +129,11 @@ def test_as_many_spectrograms_as_asked_for(tmp_path: Path) -> None:
     sound = tmp_path / "short.wav"
     soundfile.write(sound, np.full(10, 0.1), 8000)
     predictions(tmp_path, *(f"{sound},0.0,,1,g,a,b,0.6,0.4,0.6" for _ in range(5)))
-    tell(tmp_path, range(1, 3), spectrograms=2)
+    notify(tmp_path, range(1, 3), spectrograms=2)
     assert len(pictures(tmp_path)) == 2
     (tmp_path / "none").mkdir()
     predictions(tmp_path / "none", f"{sound},0.0,,1,g,a,b,0.6,0.4,0.6")
-    tell(tmp_path / "none", range(1, 3), spectrograms=0)
+    notify(tmp_path / "none", range(1, 3), spectrograms=0)
     assert not pictures(tmp_path / "none")
     with pytest.raises(ValueError, match="spectrograms must be at least 0, is -1"):
         attached(TensorBoard, tmp_path, spectrograms=-1)
@@ -156,8 +156,8 @@ def test_a_run_shows_its_curves_confusion_and_spectrograms(tmp_path: Path) -> No
         observer=["tensorboard"],
     )
     run = soundbench.run(recipe, out=tmp_path / "run", cache=False, say=lambda _: None)
-    told = read(run.path).Tags()["scalars"]
-    assert {"loss/epoch", "loss/validation", "validation/accuracy", "test/accuracy"} <= set(told)
+    tags = read(run.path).Tags()["scalars"]
+    assert {"loss/epoch", "loss/validation", "validation/accuracy", "test/accuracy"} <= set(tags)
     shown = pictures(run.path)
     assert shown["test/confusion"].shape[:2] == np.asarray(Image.open(run.confusion_png)).shape[:2]
     assert len(shown) == 1 + min(8, 12)

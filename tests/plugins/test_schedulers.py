@@ -123,7 +123,7 @@ def test_the_words_steps_and_epochs_stand_for_the_runs() -> None:
 
 def test_an_unknown_schedule_gets_the_nearest_and_all() -> None:
     with pytest.raises(
-        ValueError, match=r"no 'CosineAnealingLR' .*; did you mean 'CosineAnnealingLR'\? There are .*St"
+        ValueError, match=r"no usable scheduler 'CosineAnealingLR'; did you mean 'CosineAnnealingLR'\? There are .*St"
     ):
         torch_scheduler(_optimizer(), 20, 5, name="CosineAnealingLR")
 
@@ -142,7 +142,7 @@ def test_one_that_a_recipe_cannot_describe_is_not_offered(name: str) -> None:
         ({}, "StepLR refuses its options: "),
     ],
 )
-def test_wrong_options_of_a_schedule_are_told(args: dict[str, Any], message: str) -> None:
+def test_wrong_options_of_a_scheduler_are_reported(args: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         torch_scheduler(_optimizer(), 20, 5, name="StepLR", args=args)
     assert str(caught.value).startswith(message)

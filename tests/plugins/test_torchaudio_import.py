@@ -56,13 +56,13 @@ def test_a_compiled_part_that_does_not_load_is_done_without(not_imported: pytest
         module.functional.forced_align(torch.randn(1, 4, 3), torch.ones(1, 2, dtype=torch.int32))
 
 
-def test_the_first_cause_is_told_where_nothing_helps(not_imported: pytest.MonkeyPatch) -> None:
+def test_the_first_cause_is_reported_if_nothing_helps(not_imported: pytest.MonkeyPatch) -> None:
     _fail_once(not_imported, OSError("libcudart.so.13: cannot open"), times=2)
     with pytest.raises(NotInstalled, match=r"torchaudio cannot be imported: libcudart\.so\.13: cannot open"):
         import_torchaudio()
 
 
-def test_a_missing_package_is_told_with_the_command(not_imported: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported_with_the_command(not_imported: pytest.MonkeyPatch) -> None:
     _fail_once(not_imported, ModuleNotFoundError("No module named 'torchaudio'", name="torchaudio"))
     with pytest.raises(NotInstalled, match="torchaudio is not installed: pip install torchaudio"):
         import_torchaudio()

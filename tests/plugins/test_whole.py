@@ -97,17 +97,17 @@ def test_scores_of_real_clips_are_the_same_alone_and_together(tmp_path: Path, da
     )
     run = soundbench.run(recipe, out=tmp_path / "run").path
 
-    def judged(*paths: Path) -> dict[str, dict[str, float]]:
+    def scores(*paths: Path) -> dict[str, dict[str, float]]:
         line = [sys.executable, "-m", "soundbench", "infer", str(run), "--json", *map(str, paths)]
         done = subprocess.run(line, check=True, capture_output=True, text=True, env=os.environ)
         return {row["path"]: row["scores"] for row in map(json.loads, done.stdout.splitlines())}
 
-    together = judged(*clips)
+    together = scores(*clips)
     assert len(together) == 20
     classifier = soundbench.load(run)
     for path in clips:
         assert together[str(path)] == pytest.approx(classifier.predict(path).scores, abs=1e-5)
-    assert judged(clips[3])[str(clips[3])] == pytest.approx(together[str(clips[3])], abs=1e-5)
+    assert scores(clips[3])[str(clips[3])] == pytest.approx(together[str(clips[3])], abs=1e-5)
 
 
 def test_no_default_path_loads_torchaudio(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_no_default_path_loads_torchaudio(tmp_path: Path) -> None:
         "import sys, soundbench\n"
         "recipe = soundbench.Recipe(dataset={'use': 'tones', 'clips': 50}, backbone={'use': 'campplus', 'growth': 4,"
         " 'width': 16, 'front': 4, 'layers': [1, 1]}, augmentation=['speed', 'spec-augment'], audio={'window': 1.0},"
-        " train={'epochs': 1, 'batch': 25, 'device': 'cpu', 'precision': 'fp32'})\n"
+        " train={'epochs': 1, 'batch_size': 25, 'device': 'cpu', 'precision': 'fp32'})\n"
         "run = soundbench.run(recipe, out=sys.argv[1])\n"
         "soundbench.load(run.path)\n"
         "print('torchaudio' in sys.modules)"
