@@ -204,8 +204,8 @@ def test_the_command_has_the_importers_options(
     assert "stranger  A network of toys, saved by `torch.save`" in capsys.readouterr().out
     assert cli.invoke(["import", "stranger", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "--labels PATH a file with a class name a line." in shown
-    assert "--spare INTEGER clips that nobody needs. [default: 0]" in shown
+    assert "--labels PATH A file with a class name a line." in shown
+    assert "--spare INTEGER Clips that nobody needs. Default: 0." in shown
     assert cli.invoke(["import", "stranger", path]) == 0
     out, err = capsys.readouterr()
     assert (err, out) == ("nothing was left out\n", f"imported/toy: 2 classes, {_learnt():,} parameters\n")
