@@ -27,7 +27,7 @@ def show_devices(ctx: click.Context, _option: click.Parameter, asked: bool) -> N
 
     found = list_devices()
     if not found:
-        raise DeviceError("no microphone: this machine has no device that sound can be recorded from")
+        raise DeviceError("no microphone: this machine has no audio input device")
     for device in found:
         mark = "*" if device["default"] else " "
         click.echo(

@@ -111,8 +111,8 @@ def _conduct(
 ) -> RunDirectory:
     """Open the sound, train, score the test set once, and write the report."""
     recipe, times = prepared.recipe, StepTimes(prepared.machine.device)
-    stop = Stop(aloud=distributed.is_main())
-    with _reported(recipe, directory, log) as observed, stop.listening(), advising_on_memory(recipe):
+    stop = Stop(notice=distributed.is_main())
+    with _reported(recipe, directory, log) as observed, stop.handling(), advising_on_memory(recipe):
         with stages.open_sound(prepared, directory, cache, state, log) as opened:
             notify = observed(opened, state)
             trained = stages.train(opened, state, log, notify=notify, stop=stop, times=times, profile=profile)
