@@ -28,7 +28,7 @@ import soundfile
 import soundbench
 from soundbench import files
 from soundbench.inference.events import Event, EventRules, find_events
-from soundbench.inference.predictions import Heard
+from soundbench.inference.predictions import ScoredWindow
 
 RESULTS = Path(__file__).parent / "results" / "events.md"
 WITHIN = 0.5
@@ -82,8 +82,8 @@ def f1(timeline: Timeline, events: Sequence[Event]) -> float:
 
 
 def scores(classifier: soundbench.Classifier, path: Path, window: float, hop: float) -> tuple[Any, ...]:
-    heard = [one for one in classifier.flow([path], window=window, hop=hop) if isinstance(one, Heard)]
-    return np.stack([one.values for one in heard]), [one.start for one in heard], [one.end for one in heard]
+    windows = [one for one in classifier.flow([path], window=window, hop=hop) if isinstance(one, ScoredWindow)]
+    return np.stack([one.values for one in windows]), [one.start for one in windows], [one.end for one in windows]
 
 
 def best(classifier: soundbench.Classifier, path: Path, timeline: Timeline) -> tuple[float, float, EventRules]:

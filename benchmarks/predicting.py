@@ -38,7 +38,7 @@ from turns import Runner, line, machine_told, ratio, runner
 
 import soundbench
 from soundbench import audio
-from soundbench.inference.classifier import Classifier, Heard
+from soundbench.inference.classifier import Classifier, ScoredWindow
 from soundbench.inference.events import EventFinder
 from soundbench.model.importing import import_model
 
@@ -171,7 +171,7 @@ def long_file(classifier: Classifier, model: Path, paths: list[Path], folder: Pa
 
     def judged() -> Iterator[object]:
         for one in classifier.flow([sound], hop=1.5, batch=BATCH):
-            if isinstance(one, Heard):
+            if isinstance(one, ScoredWindow):
                 finder.feed(one.values[None], [one.start], [one.end])
                 yield one
         finder.finish()

@@ -89,6 +89,6 @@ def test_a_run_that_the_disk_has_no_room_for_goes_on_once_there_is_some(
             toy_run(recipe, tmp_path / "cut", say=said.append)
     monkeypatch.undo()
     monkeypatch.setenv("SOUNDBENCH_CACHE", str(tmp_path / "cache"))
-    assert said[-1].startswith("stopped; to go on: ")
+    assert said[-1].startswith("stopped; to resume: ")
     soundbench.resume(tmp_path / "cut", trust_code=True, say=said.append)
     assert weights(tmp_path / "cut") == weights(whole)

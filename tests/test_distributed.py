@@ -18,7 +18,7 @@ from soundbench.machine import settle, started_by
 from soundbench.recipe import Recipe
 from soundbench.report.run_directory import RunDirectory
 from soundbench.training import run
-from soundbench.training.environment import advising_on_memory, refuse_other_recipes, shared_threads
+from soundbench.training.environment import explaining_out_of_memory, refuse_other_recipes, shared_threads
 
 
 @pytest.fixture(autouse=True)
@@ -171,7 +171,7 @@ def test_cores_are_shared_out_by_who_had_them_last(
     for now in (2, 2, 1, 1):
         files.write_json(directory.environment, last)
         monkeypatch.setattr(distributed, "world", lambda now=now: now)
-        found.append(run._shared_out(recipe, directory).train.threads)
+        found.append(run._with_shared_threads(recipe, directory).train.threads)
         last = {"threads": found[-1], "processes": now}
     assert found == [4, 4, 8, 8]
 
@@ -179,9 +179,9 @@ def test_cores_are_shared_out_by_who_had_them_last(
 @pytest.mark.parametrize(
     ("first", "message"),
     [
-        ({"train": {"epochs": 4}}, "train.epochs is 4 in the first and 3 in process 2"),
-        ({"backbone": {"use": "conv", "channels": 8}}, "backbone.channels is 8 in the first and 4 in process 2"),
-        ({"augmentation": ["gain"]}, "augmentation[0].use is 'gain' in the first and None in process 2"),
+        ({"train": {"epochs": 4}}, "train.epochs is 4 in process 1 and 3 in process 2"),
+        ({"backbone": {"use": "conv", "channels": 8}}, "backbone.channels is 8 in process 1 and 4 in process 2"),
+        ({"augmentation": ["gain"]}, "augmentation[0].use is 'gain' in process 1 and None in process 2"),
         ({"train": {"epochs": 3, "threads": 7, "num_workers": 1, "device": "cuda"}}, None),
         ({"init": {"from": "/elsewhere/model"}}, None),
     ],
@@ -214,13 +214,13 @@ def test_memory_that_runs_out_is_reported_with_what_to_lower(only_toys: None) ->
         **NAMES, dataset="noise", backbone="conv", pooling="mean", train={"batch_size": 48, "accumulate": 2}
     )
     for spend in (lambda: torch.empty(1 << 60), lambda: bytearray(1 << 60), _out_of_gpu):
-        with pytest.raises(RunError) as caught, advising_on_memory(recipe):
+        with pytest.raises(RunError) as caught, explaining_out_of_memory(recipe):
             spend()
         assert str(caught.value) == (
             "out of memory with train.batch_size = 48 and audio.window = 3.0; lower one of them, or raise "
-            "train.accumulate (2), and a batch goes through in as many pieces"
+            "train.accumulate (2), which splits a batch into pieces"
         )
-    with pytest.raises(RuntimeError, match="another"), advising_on_memory(recipe):
+    with pytest.raises(RuntimeError, match="another"), explaining_out_of_memory(recipe):
         raise RuntimeError("another")
 
 

@@ -1,4 +1,4 @@
-"""`soundbench data`: look through the sounds of a recipe, and list those of a folder."""
+"""`soundbench data`: check the sound files of a recipe, or list those of a folder."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ from pathlib import Path
 
 import click
 
+from soundbench.cli import options
+
 
 @click.group()
 def command() -> None:
-    """Look through the sounds of a recipe, and list those of a folder."""
+    """Check the sound files of a recipe, or list those of a folder."""
 
 
-@command.command(short_help="Count what is missing, damaged, odd or twice in a recipe's sounds.")
+@command.command(short_help="Check the sound files of a recipe before a run.")
 @click.argument("recipe")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@options.set_keys
+@options.json_object
 def check(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
-    """Decode every sound of RECIPE and count what is missing, damaged, odd or twice; exit 1 if a run would fail."""
+    """Decode every sound of RECIPE; count missing, damaged, unusual and duplicate ones.
+
+    Exits with 1 if a run would fail.
+    """
     from soundbench.data.audit import audit
     from soundbench.model.assembly import make_dataset
     from soundbench.recipe import read
@@ -30,11 +35,14 @@ def check(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
         raise SystemExit(1)
 
 
-@command.command(short_help="Write a manifest of a folder of class folders.")
+@command.command(short_help="Write a manifest of a folder that has one folder per class.")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write; standard output by default.")
+@click.option("-o", "--output", type=options.PATH, metavar="FILE", help="File to write. Default: standard output.")
 def manifest(folder: Path, output: Path | None) -> None:
-    """Write a manifest (CSV: path, label, group) of the sounds in FOLDER, which holds a folder for each class."""
+    """Write a manifest, a CSV file with path, label and group, of the sounds in FOLDER.
+
+    FOLDER has one folder per class, named after the class.
+    """
     from soundbench.data.sound_files import manifest_of
     from soundbench.files import write_text
 
@@ -43,4 +51,4 @@ def manifest(folder: Path, output: Path | None) -> None:
         click.echo(text, nl=False)
         return
     write_text(output, text)
-    click.echo(f"{text.count(chr(10)) - 1} sounds listed in {output}", err=True)
+    click.echo(f"{text.count(chr(10)) - 1} sound files listed in {output}", err=True)

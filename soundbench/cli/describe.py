@@ -1,4 +1,4 @@
-"""`soundbench describe`: what a recipe would build, without data."""
+"""`soundbench describe`: a resolved recipe and its network, without data."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import json
 
 import click
 
+from soundbench.cli import options
+
 
 @click.command()
 @click.argument("recipe")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@options.set_keys
+@options.json_object
 def command(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
-    """Show the resolved RECIPE and its network: layers, shapes, parameters, multiply-adds, reach."""
+    """Show RECIPE with all defaults filled in, and its network.
+
+    Lists layers, shapes, parameters, multiply-adds and the receptive field. Reads no data.
+    """
     from soundbench.model.describing import as_text, describe
     from soundbench.recipe import read
 

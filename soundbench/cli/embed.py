@@ -1,4 +1,4 @@
-"""`soundbench embed`: what a trained network's last layer sees of sound files."""
+"""`soundbench embed`: embeddings of sound files from a trained model."""
 
 from __future__ import annotations
 
@@ -6,17 +6,30 @@ from pathlib import Path
 
 import click
 
-from soundbench.cli import sounds
+from soundbench.cli import options, sounds
 
 
 @click.command()
 @click.argument("run")
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder; call again to go on.")
 @click.option(
-    "--per", type=click.Choice(["clip", "window"]), default="clip", show_default=True, help="What a row is of."
+    "--out",
+    type=options.PATH,
+    required=True,
+    metavar="DIR",
+    help="Folder for the embeddings. Called again, the command continues there.",
 )
-@sounds.sound_options
+@click.option(
+    "--per",
+    type=click.Choice(["clip", "window"]),
+    default="clip",
+    help="Write one row per clip (the mean of its windows) or per window. Default: clip.",
+)
+@options.window
+@options.hop
+@options.batch
+@options.device()
+@options.trust_code
 def command(
     run: str,
     paths: tuple[str, ...],
@@ -28,7 +41,11 @@ def command(
     device: str,
     trust_code: bool,
 ) -> None:
-    """Write embeddings of PATHS (files, folders, globs, - for a list) by RUN: embeddings.npy and index.csv in --out."""
+    """Write embeddings of the sound files PATHS, computed by the model of RUN.
+
+    An embedding is the input of the network's last layer. RUN is a run directory or its model/ folder. PATHS are files,
+    folders and globs; - reads a list of paths from standard input. Writes embeddings.npy and index.csv to --out.
+    """
     from soundbench import distributed
     from soundbench.inference.many_files import Wanted, embed_into, model_digest
 

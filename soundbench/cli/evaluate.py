@@ -1,4 +1,4 @@
-"""`soundbench evaluate`: judge a run's test set again, or any other labelled sound, with its model."""
+"""`soundbench evaluate`: evaluate a trained model on its run's test set or on other labelled sound."""
 
 from __future__ import annotations
 
@@ -6,26 +6,33 @@ from pathlib import Path
 
 import click
 
-from soundbench.cli import memory
+from soundbench.cli import memory, options
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=options.PATH)
 @click.option(
     "--dataset",
-    metavar="RECIPE|MANIFEST|FOLDER",
-    help="A recipe, whose test set is judged, or a table or folder of sounds; by default the run's own test set.",
+    metavar="DATA",
+    help="Labelled sound: a recipe (its test set), or a manifest or a folder of class folders (all clips). Default: "
+    "the run's own test set.",
 )
-@click.option("--checkpoint", default="best", show_default=True, metavar="best|last|FILE", help="Which weights judge.")
+@click.option(
+    "--checkpoint",
+    default="best",
+    metavar="best|last|FILE",
+    help="Weights to evaluate: of the best epoch, of the last checkpoint, or of a file. Default: best.",
+)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
-    help="The report's folder; a new one in RUN/evaluations/ by default.",
+    type=options.PATH,
+    metavar="DIR",
+    help="Folder of the report, new or empty. Default: a new one in RUN/evaluations/.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--cache", type=click.Path(path_type=Path), help="Where decoded sound is kept.")
-@click.option("--no-cache", is_flag=True, help="Keep decoded sound only while it is judged.")
-@click.option("--trust-code", is_flag=True, help="Execute code that the run carries.")
+@options.device()
+@options.cache
+@options.no_cache
+@options.trust_code
 def command(
     run: Path,
     dataset: str | None,
@@ -36,9 +43,10 @@ def command(
     no_cache: bool,
     trust_code: bool,
 ) -> None:
-    """Judge labelled sound with RUN's model, and report on it; the last line printed is the report's folder.
+    """Evaluate the model of RUN on labelled sound, and write a report.
 
-    RUN may be a model folder alone, with --dataset and --out.
+    RUN is a run directory; or a model folder, with --dataset and --out. The last line printed is the folder of the
+    report.
     """
     from soundbench.inference.evaluation import evaluate
 

@@ -1,4 +1,4 @@
-"""`soundbench extract`: make a recipe's features ahead of its training."""
+"""`soundbench extract`: compute a recipe's features before training."""
 
 from __future__ import annotations
 
@@ -6,32 +6,31 @@ from pathlib import Path
 
 import click
 
-from soundbench.cli import memory
+from soundbench.cli import memory, options
 
 
 @click.command()
 @click.argument("recipe")
-@click.option(
-    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe, such as audio.hop=1.5."
-)
-@click.option("--device", help="auto, cpu, cuda or cuda:N.")
-@click.option("--cache", type=click.Path(path_type=Path), help="Where decoded sound and features are kept.")
-@click.option("--processes", type=click.IntRange(min=1), default=1, help="Share the work out among so many processes.")
+@options.set_keys
+@options.device(None)
+@options.cache
+@options.processes
 def command(recipe: str, sets: tuple[str, ...], device: str | None, cache: Path | None, processes: int) -> None:
-    """Make the features that a run of RECIPE with train.extracted = true reads; the last line printed is their folder.
+    """Compute the features of RECIPE that a run with train.extracted = true reads.
 
-    Stopped in whatever way, the same command goes on.
+    They are kept with the decoded sound; the last line printed is their folder. If the command is stopped, calling it
+    again continues.
     """
     from soundbench.cli.launch import launch
 
-    options = (recipe, sets, device, cache)
-    folder = _work(*options) if processes == 1 else launch(_work, options, processes)
+    arguments = (recipe, sets, device, cache)
+    folder = _work(*arguments) if processes == 1 else launch(_work, arguments, processes)
     if folder is not None:
         click.echo(folder)
 
 
 def _work(recipe: str, sets: tuple[str, ...], device: str | None, cache: Path | None) -> Path | None:
-    """What one process does; the folder, in the first of several."""
+    """The work of one process; returns the folder in the main process, None in the others."""
     from soundbench import distributed
     from soundbench.recipe import read
     from soundbench.training.extraction import extract
@@ -44,7 +43,7 @@ def _work(recipe: str, sets: tuple[str, ...], device: str | None, cache: Path | 
         if not distributed.is_main():
             return None
         if not resolved.train.extracted:
-            click.echo("a run reads them if told to: --set train.extracted=true", err=True)
+            click.echo("to train on these features, set train.extracted=true", err=True)
         return found.blocks.folder
     finally:
         distributed.leave()

@@ -1,4 +1,4 @@
-"""`soundbench import`: a model of another program as a model folder of soundbench."""
+"""`soundbench import`: converts a model of another program to a model folder of soundbench."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, get_args
 import attrs
 import click
 
-# How the text of an option is read; lists and the like stay text, which the importer then refuses.
+# How the text of an option is parsed; any other type stays text, which the importer then refuses.
 _TYPES: dict[Any, Any] = {
     bool: click.BOOL,
     int: click.INT,
@@ -20,7 +20,7 @@ _TYPES: dict[Any, Any] = {
 
 
 class _Importers(click.Group):
-    """A command for each importer, made of its options when it is asked for."""
+    """One command per importer, made from the importer's options when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         from soundbench.recipe.registry import Registry
@@ -38,7 +38,8 @@ class _Importers(click.Group):
             click.Option(
                 ["--out"],
                 type=click.Path(path_type=Path),
-                help="The model folder to write; by default imported/ and the model's own name.",
+                metavar="DIR",
+                help="Model folder to write. Default: imported/ and the model's name.",
             ),
             *(_option(field, docs[field.name]) for field in attrs.fields(found.component.options)),
         ]
@@ -49,22 +50,26 @@ class _Importers(click.Group):
 
         found = [(item.name, item.summary()) for item in Registry().listings("importer")]
         with formatter.section("Importers"):
-            formatter.write_dl(found or [("none", "is installed")])
+            formatter.write_dl(found or [("none", "No importer is installed.")])
 
 
 @click.command(cls=_Importers, subcommand_metavar="IMPORTER PATH [OPTIONS]")
 def command() -> None:
-    """Make a model folder of a model of another program; `infer` takes it, and so does `init.from` in a recipe."""
+    """Convert a model of another program to a model folder.
+
+    Commands such as infer and evaluate take the folder as RUN, and a recipe can start from its weights with init.from.
+    """
 
 
 def _option(field: Any, doc: str) -> click.Option:
     kinds = [kind for kind in get_args(field.type) or (field.type,) if kind is not NoneType]
     known = next((_TYPES[kind] for kind in kinds if kind in _TYPES), click.STRING)
     default = None if field.default is attrs.NOTHING else field.default
-    tail = "" if default is None else f"  [default: {default}]"
+    tail = "" if default is None else f" Default: {default}."
     required = field.default is attrs.NOTHING
+    sentence = doc[:1].upper() + doc[1:]
     return click.Option(
-        [f"--{field.name.replace('_', '-')}", field.name], type=known, required=required, help=doc + tail
+        [f"--{field.name.replace('_', '-')}", field.name], type=known, required=required, help=sentence + tail
     )
 
 

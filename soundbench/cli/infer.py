@@ -1,4 +1,4 @@
-"""`soundbench infer`: judge sound files with a trained run."""
+"""`soundbench infer`: classify sound files with a trained model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from soundbench.cli import sounds
+from soundbench.cli import options, sounds
 from soundbench.inference.formats import FORMATS, find
 
 if TYPE_CHECKING:
@@ -21,20 +21,55 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run")
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--per", type=click.Choice(["clip", "window", "event"]), help="What a row is of; a clip by default.")
-@click.option("--format", "name", type=click.Choice(list(FORMATS)), default="table", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Short for --format jsonl.")
-@click.option("--top", type=click.IntRange(1), help="How many classes to tell of; without it the best, or all carried.")
-@click.option("--threshold", type=click.FloatRange(0, 1), help="The score from which on a class is told of.")
-@click.option("--scores", is_flag=True, help="In CSV a column for each class; JSON lines have every score anyway.")
-@click.option("--off", type=click.FloatRange(0, 1), help="Where an event begins and ends; 0.8 x the threshold.")
-@click.option("--smooth", type=int, default=1, show_default=True, help="Windows that a score is averaged over; odd.")
-@click.option("--shortest", type=float, default=0.0, metavar="SECONDS", help="Events below it are dropped.")
-@click.option("--gap", type=float, default=0.0, metavar="SECONDS", help="Events of a class no further apart are one.")
-@click.option("--refractory", type=float, default=0.0, metavar="SECONDS", help="After an event, none of its class.")
-@click.option("--out", type=click.Path(path_type=Path), help="A folder for the results; call again to go on.")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="PNG", help="Draw the sound, scores and events.")
-@sounds.sound_options
+@click.option(
+    "--per",
+    type=click.Choice(["clip", "window", "event"]),
+    help="Report one row per clip (the mean of its windows), window or event. Default: clip; event for audacity and "
+    "raven labels.",
+)
+@click.option(
+    "--format",
+    "name",
+    type=click.Choice(list(FORMATS)),
+    default="table",
+    metavar="FORMAT",
+    help=f"Output format: {', '.join(FORMATS)}. Default: table.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines; the same as --format jsonl.")
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Report the N best classes, or with --threshold at most N. Default: see --threshold.",
+)
+@click.option(
+    "--threshold",
+    type=options.SCORE,
+    metavar="SCORE",
+    help="Report classes, or events, scoring at least this. Default: the model's thresholds, or the best class (0.5 "
+    "for events).",
+)
+@click.option(
+    "--scores", is_flag=True, help="In CSV, add one column per class with its score. JSON lines always have all scores."
+)
+@options.window
+@options.hop
+@options.event_rules
+@click.option(
+    "--out",
+    type=options.PATH,
+    metavar="DIR",
+    help="Folder for the results. Called again, the command continues there. Default: print them.",
+)
+@click.option(
+    "--plot",
+    type=options.PATH,
+    metavar="PNG",
+    help="Draw the spectrogram, scores and events of one sound to this file. Default: no plot.",
+)
+@options.batch
+@options.device()
+@options.trust_code
 def command(
     run: str,
     paths: tuple[str, ...],
@@ -42,29 +77,30 @@ def command(
     plot: Path | None,
     device: str,
     trust_code: bool,
-    **options: Any,
+    **asked: Any,
 ) -> None:
-    """Judge PATHS with RUN, a run directory or its model/ folder.
+    """Classify the sound files PATHS with the model of RUN.
 
-    PATHS are files, folders and globs, of sounds of any length; - reads a list of them from standard input.
+    RUN is a run directory or its model/ folder. PATHS are files, folders and globs; - reads a list of paths from
+    standard input. Sounds may have any length.
     """
     from soundbench import distributed
-    from soundbench.inference.many_files import judge_into, model_digest
+    from soundbench.inference.many_files import model_digest, score_into
 
     try:
         classifier, files = sounds.opened(run, paths, device, trust_code)
-        wanted, form = _asked(classifier, **options)
+        wanted, form = _asked(classifier, **asked)
         if out:
-            _refuse(plot is not None, "--plot draws what is printed; leave out --out")
-            errors = judge_into(out, classifier, files, wanted, form, model_digest(run), sounds.started)
+            _refuse(plot is not None, "--plot cannot be used with --out")
+            errors = score_into(out, classifier, files, wanted, form, model_digest(run), sounds.started)
         else:
             _refuse(distributed.world() > 1, "several processes need --out DIR for their results")
-            _refuse(plot is not None and len(files) > 1, f"--plot draws one sound, not {len(files)}")
+            _refuse(plot is not None and len(files) > 1, f"--plot draws a single sound, not {len(files)}")
             many = form.file_per_sound and len(files) > 1
-            _refuse(many, f"{form.name} labels are of one sound; for {len(files)} give --out DIR")
+            _refuse(many, f"{form.name} labels are one file per sound; for {len(files)} sounds use --out DIR")
             errors = _print(classifier, files, wanted, form, plot)
         sounds.finish(errors, len(files), out)
-    except BrokenPipeError:  # whoever read the rows has enough; what is still buffered goes nowhere
+    except BrokenPipeError:  # the reader of the rows has gone; drop what is still buffered
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     finally:
@@ -91,7 +127,7 @@ def _asked(
     batch: int | None,
     **rules: Any,
 ) -> tuple[Wanted, Format]:
-    """What is asked of each sound, and how it is written."""
+    """The rows that each sound gets, and their format."""
     from soundbench.inference.many_files import Wanted
 
     chosen = find("jsonl" if as_json else name)
@@ -99,26 +135,26 @@ def _asked(
     if threshold is not None:
         rules["on"] = threshold
     form = chosen(per, classifier.classes if scores else (), classifier.rate)
-    _refuse(scores and top is not None, "--scores tells every score; leave out --top")
+    _refuse(scores and top is not None, "--scores reports every class; leave out --top")
     return Wanted(per, window, hop, threshold, top, classifier.event_rules(**rules), batch), form
 
 
 def _print(
     classifier: Classifier, files: list[Path], wanted: Wanted, form: Format, plot: Path | None
 ) -> dict[str, str]:
-    """Print rows as they come, or a sound's file when it is done, and draw; the sounds without rows, and why."""
+    """Print each row or label file, and draw the plot; returns the sounds without rows, each with the reason."""
     from soundbench.inference.formats.base import Row
-    from soundbench.inference.many_files import judge_sounds
+    from soundbench.inference.many_files import score_files
     from soundbench.inference.timeline import plot_sound
 
     errors: dict[str, str] = {}
-    kept: list[Any] | None = None if plot is None else []
+    windows: list[Any] | None = None if plot is None else []
     progress = sounds.started(files)
     number = 0
-    held: list[str] = []  # lines of a sound whose file is made of all of them
+    held: list[str] = []  # the lines of a label file so far
     if not form.file_per_sound:
         click.echo(form.header(), nl=False)
-    for one in judge_sounds(classifier, files, wanted, progress, kept):
+    for one in score_files(classifier, files, wanted, progress, windows):
         progress.clear()
         if isinstance(one, Row):
             held.append(form.lines(one, number))
@@ -133,6 +169,6 @@ def _print(
             errors[str(one.path)] = one.error
             line = form.error(str(one.path), one.error)
             click.echo(line or f"{one.path}: {one.error}\n", nl=False, err=not line)
-    if plot and kept and not errors:
-        plot_sound(classifier, files[0], kept, wanted.rules, plot)
+    if plot and windows and not errors:
+        plot_sound(classifier, files[0], windows, wanted.rules, plot)
     return errors

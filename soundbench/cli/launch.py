@@ -1,7 +1,8 @@
-"""`--processes N`: a piece of work done by several processes of this machine, watched by the one that started them.
+"""`--processes N`: work done by several processes of this machine, watched by the process that started them.
 
-Each finds in its environment what `torchrun` would have put there. What ends any of them ends all, and is raised once,
-here: processes that only noticed that another was gone are not the cause. A process whose starter is gone ends, too.
+Each gets the environment variables that `torchrun` would set. If one fails, all end, and its error is raised once,
+here; errors of processes that only noticed that another had gone are not the cause. A process whose starter has gone
+ends too.
 """
 
 from __future__ import annotations
@@ -30,35 +31,35 @@ __all__ = ["launch"]
 
 T = TypeVar("T")
 
-# Seconds in which the others come to their own end once one has failed, or once a second signal has told them to.
+# Seconds that the others have to end on their own after one has failed, or after a second signal.
 _GRACE = 10.0
 _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 @attrs.define(eq=False)
 class _Process:
-    """One of the processes, and what it has said of its end."""
+    """One of the processes, and its report of how it ended."""
 
     process: SpawnProcess
     pipe: Connection
-    said: bool = False
+    reported: bool = False
     result: Any = None
     error: BaseException | None = None
 
-    def listen(self) -> bool:
-        """Whether it has ended; what it has to say of that is taken down."""
-        dead = not self.process.is_alive()  # before: what it said is then in the pipe
+    def poll(self) -> bool:
+        """Receive its report, if there is one; returns whether the process has ended."""
+        dead = not self.process.is_alive()  # checked first: its report is then in the pipe
         with contextlib.suppress(EOFError, OSError):
-            if not self.said and self.pipe.poll():
+            if not self.reported and self.pipe.poll():
                 self.result, self.error, text = pickle.loads(self.pipe.recv_bytes())
-                self.said = True
+                self.reported = True
                 if self.error is not None:
                     self.error.__cause__ = _Elsewhere(text)
         return dead
 
     @property
     def failed(self) -> bool:
-        return self.error is not None or not (self.said or self.process.is_alive())
+        return self.error is not None or not (self.reported or self.process.is_alive())
 
 
 class _Elsewhere(Exception):
@@ -69,35 +70,37 @@ class _Elsewhere(Exception):
 
 
 def launch(work: Callable[..., T], arguments: Sequence[Any], count: int) -> T:
-    """Do a piece of work in `count` processes; the first one's result.
+    """Do work in `count` processes; returns the result of the first.
 
     Args:
         work: a function of a module.
-        arguments: its own; they can be pickled.
-        count: how many processes.
+        arguments: its arguments, which can be pickled.
+        count: number of processes.
 
     Raises:
-        CallError: this process is one of several already, or the system is not made for it.
+        CallError: this process is one of several already, or the system is not supported.
         RunError: a process died.
-        BaseException: what ended a process first, and therefore all of them.
+        BaseException: the error that ended a process first, and therefore all of them.
     """
     if (starter := started_by()) is not None:
-        raise CallError(f"--processes starts processes of its own, but {starter} has started this one; leave one out")
+        raise CallError(
+            f"--processes starts processes itself, but {starter} has already started several; use only one of them"
+        )
     if not hasattr(signal, "pthread_sigmask"):
-        raise CallError("--processes is for Linux and macOS; leave it out, and one process does the work")
+        raise CallError("--processes needs Linux or macOS; leave it out to use one process")
     with _started(work, arguments, count) as processes:
         failed = _watch(processes)
     if not failed:
         result: T = processes[0].result
         return result
-    if not processes[0].said:  # the first tells the user how to go on; where it is dead, another has a note of it
+    if not processes[0].reported:  # it tells the user how to continue; if it died, another has a note of it
         for note in dict.fromkeys(note for one in failed for note in getattr(one.error, "__notes__", ())):
             print(note, file=sys.stderr)
     raise _cause(failed, processes)
 
 
 def _cause(failed: Sequence[_Process], processes: Sequence[_Process]) -> BaseException:
-    """What ended the processes: the first that did not only notice that another was gone."""
+    """The error that ended the processes: the first that is not only about another process."""
     one = next((one for one in failed if not isinstance(one.error, LostProcess)), failed[0])
     if one.error is not None:
         return one.error
@@ -107,19 +110,19 @@ def _cause(failed: Sequence[_Process], processes: Sequence[_Process]) -> BaseExc
 
 def _death(code: int) -> str:
     if code == -signal.SIGKILL:
-        return "was killed (SIGKILL), as a system does that runs out of memory"
-    return f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}, without a word"
+        return "was killed (SIGKILL), probably because the system ran out of memory"
+    return f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code} and no message"
 
 
 @contextlib.contextmanager
 def _started(work: Callable[..., Any], arguments: Sequence[Any], count: int) -> Iterator[list[_Process]]:
-    """Processes at work; none is left at the end."""
+    """Start the processes; none is left running afterwards."""
     spawn = multiprocessing.get_context("spawn")
     both = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
     both["MASTER_PORT"] = str(_free_port())
     processes: list[_Process] = []
     try:
-        # Signals wait until a process can take them: one that came while it begins would end in a traceback.
+        # Signals wait until a process can handle them: one that arrived during its start would show a traceback.
         with _blocked():
             for rank in range(count):
                 receiving, sending = spawn.Pipe(duplex=False)
@@ -137,54 +140,54 @@ def _started(work: Callable[..., Any], arguments: Sequence[Any], count: int) -> 
 
 
 def _watch(processes: Sequence[_Process]) -> list[_Process]:
-    """Wait for all to end; which of them failed, the first to do so first.
+    """Wait for all to end; returns those that failed, in the order of their failures.
 
-    Signals are passed on. What fails, or a second signal, gives the others little time.
+    Signals are passed on. After a failure, or a second signal, the others have little time to end.
     """
     failed: list[_Process] = []
     living, deadline = list(processes), float("inf")
-    with _passing_on(processes) as heard:
+    with _passing_on(processes) as received:
         while living:
-            # By the clock, too: what a dead process has started may still hold its sentinel.
+            # With a timeout: a child of a dead process may still hold its sentinel.
             ends = [one.process.sentinel for one in living]
-            wait([*ends, *(one.pipe for one in living if not one.said)], timeout=0.2)
-            living = [one for one in living if not one.listen()]
+            wait([*ends, *(one.pipe for one in living if not one.reported)], timeout=0.2)
+            living = [one for one in living if not one.poll()]
             failed += [one for one in processes if one.failed and one not in failed]
-            if deadline == float("inf") and (failed or len(heard) > 1):
+            if deadline == float("inf") and (failed or len(received) > 1):
                 deadline = time.monotonic() + _GRACE
             if time.monotonic() >= deadline:
                 break
-    if heard and not failed and living:  # they hang, and will say nothing of their end
-        raise KeyboardInterrupt if heard[-1] == signal.SIGINT else SystemExit(128 + heard[-1])
+    if received and not failed and living:  # they hang, and will not report how they ended
+        raise KeyboardInterrupt if received[-1] == signal.SIGINT else SystemExit(128 + received[-1])
     return failed
 
 
 @contextlib.contextmanager
 def _passing_on(processes: Sequence[_Process]) -> Iterator[list[int]]:
-    """While Ctrl-C and SIGTERM go to the processes, which are out of the terminal's reach; what was heard so far."""
-    heard: list[int] = []
+    """Pass Ctrl-C and SIGTERM on to the processes, which the terminal does not reach; gives the signals so far."""
+    received: list[int] = []
 
     def pass_on(number: int, _frame: Any) -> None:
-        heard.append(number)
+        received.append(number)
         for one in processes:
             _send(one.process, number)
 
     if threading.current_thread() is not threading.main_thread():
-        yield heard
+        yield received
         return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
     for number in before:
         signal.signal(number, pass_on)
     try:
-        yield heard
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _send(process: SpawnProcess, number: int) -> None:
-    """Send a process a signal; its end comes to those that load for it, too."""
+    """Send a signal to a process; SIGKILL also to the processes that load data for it."""
     if process.pid is None or process.exitcode is not None:
         return
     with contextlib.suppress(ProcessLookupError):
@@ -193,13 +196,13 @@ def _send(process: SpawnProcess, number: int) -> None:
             return
         try:
             os.killpg(process.pid, number)
-        except ProcessLookupError:  # it has not come as far as to have a group of its own
+        except ProcessLookupError:  # it has no process group of its own yet
             os.kill(process.pid, number)
 
 
 @contextlib.contextmanager
 def _blocked() -> Iterator[None]:
-    """While signals wait."""
+    """Block signals meanwhile."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
@@ -218,8 +221,8 @@ def _free_port() -> int:
 
 
 def _work(work: Callable[..., Any], arguments: Sequence[Any], environment: Mapping[str, str], pipe: Connection) -> None:
-    """Work, and tell the starter how it ended."""
-    os.setsid()  # the starter passes on what comes from the terminal: all get a signal once
+    """Do the work, and report to the starter how it ended."""
+    os.setsid()  # the starter passes on signals from the terminal, so each process gets one once
     os.environ.update(environment)
     threading.Thread(target=_end_with_the_starter, daemon=True).start()
     end: tuple[Any, BaseException | None, str]
@@ -229,21 +232,21 @@ def _work(work: Callable[..., Any], arguments: Sequence[Any], environment: Mappi
         end = work(*arguments), None, ""
     except BaseException as error:
         end = None, error, traceback.format_exc()
-    with contextlib.suppress(BrokenPipeError):  # the starter is gone
+    with contextlib.suppress(BrokenPipeError):  # the starter has gone
         pipe.send_bytes(_pickled(*end))
 
 
 def _pickled(result: Any, error: BaseException | None, text: str) -> bytes:
-    """How a process ended, in bytes that its starter can read, which has not imported what a recipe names."""
+    """How a process ended, in bytes that the starter can read without the modules that a recipe names."""
     if error is None or type(error).__module__ in ("builtins", RunError.__module__):
         with contextlib.suppress(Exception):
             data = pickle.dumps((result, error, text))
             pickle.loads(data)
             return data
-    told = RunError(f"{type(error).__name__}: {' '.join(str(error).split())} (--debug shows the traceback)")
+    plain = RunError(f"{type(error).__name__}: {' '.join(str(error).split())} (--debug shows the traceback)")
     for note in getattr(error, "__notes__", ()):
-        told.add_note(note)
-    return pickle.dumps((None, told, text))
+        plain.add_note(note)
+    return pickle.dumps((None, plain, text))
 
 
 def _terminated(number: int, _frame: Any) -> NoReturn:
@@ -251,7 +254,7 @@ def _terminated(number: int, _frame: Any) -> NoReturn:
 
 
 def _end_with_the_starter() -> None:
-    """Stop as by SIGTERM when the process that started this one is gone."""
+    """Stop as by SIGTERM when the process that started this one has gone."""
     starter = multiprocessing.parent_process()
     assert starter is not None
     wait([starter.sentinel])

@@ -1,4 +1,4 @@
-"""`soundbench list-plugins`: what a recipe can name."""
+"""`soundbench list-plugins`: the components that a recipe can name."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("kind", required=False)
 @click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
-@click.option("--check", is_flag=True, help="Import each, and name the broken ones; exit 3 if any is.")
-@click.option("--contract", is_flag=True, help="Also hold each to its kind's contract; exit 3 if a promise breaks.")
-@click.option("--thorough", is_flag=True, help="With --contract: also prove what takes long, such as torch.export.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array instead of text.")
+@click.option(
+    "--check", is_flag=True, help="Import each component and show the broken ones; exit with 3 if there are any."
+)
+@click.option(
+    "--contract", is_flag=True, help="Test each component against its kind's contract; exit with 3 if any test fails."
+)
+@click.option("--thorough", is_flag=True, help="Like --contract, with the slow tests too, such as torch.export.")
 def command(kind: str | None, name: str | None, as_json: bool, check: bool, contract: bool, thorough: bool) -> None:
-    """List the components that a recipe can name, all or those of one KIND; with a NAME, its options and docs.
+    """List the components that a recipe can name, all or those of one KIND.
 
-    Listing imports none of them. SOUNDBENCH_PLUGINS, if set, names the only distributions that are looked at.
+    With a NAME, show the options and the documentation of that component. Listing imports none of them. If the
+    environment variable SOUNDBENCH_PLUGINS is set, only the distributions that it names are used.
     """
     from soundbench.recipe.catalogue import as_table, catalogue, details
     from soundbench.recipe.registry import Registry
@@ -36,14 +41,14 @@ def command(kind: str | None, name: str | None, as_json: bool, check: bool, cont
         click.echo(json.dumps([found.to_dict()], ensure_ascii=False) if as_json else found.to_text())
         return
     entries = catalogue(registry, kind, check)
-    told = [entry.to_dict() for entry in entries]
-    click.echo(json.dumps(told, ensure_ascii=False) if as_json else as_table(entries))
+    rows = [entry.to_dict() for entry in entries]
+    click.echo(json.dumps(rows, ensure_ascii=False) if as_json else as_table(entries))
     if any(entry.error for entry in entries):
         raise SystemExit(3)
 
 
 def _contracts(registry: Registry, kind: str | None, name: str | None, as_json: bool, thorough: bool) -> int:
-    """Print what was found of each promise; the exit code."""
+    """Print the results of the contract tests; returns the exit code."""
     from soundbench.testing.installed import as_lines, chosen, examine_listing
 
     listings = chosen(registry, kind, name)

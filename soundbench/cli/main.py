@@ -1,4 +1,4 @@
-"""The command line: finds a command, calls it, and turns what is raised into one message and an exit code."""
+"""The command line: finds a command, calls it, and turns an exception into one message and an exit code."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ import click
 
 __all__ = ["COMMANDS", "invoke", "main"]
 
-# A command's module is imported when it is called: help must not wait for torch.
+# A command's module is imported only when the command is called, so that help does not wait for torch.
 COMMANDS = {
-    "run": ("soundbench.cli.run:command", "Train and judge what a recipe describes."),
-    "evaluate": ("soundbench.cli.evaluate:command", "Judge a run's test set again, or other labelled sound."),
-    "infer": ("soundbench.cli.infer:command", "Judge sound files with a trained run."),
-    "embed": ("soundbench.cli.embed:command", "Write what a trained network's last layer sees of sound files."),
-    "stream": ("soundbench.cli.stream:command", "Listen to a microphone, a file or a pipe with a trained run."),
-    "record": ("soundbench.cli.record:command", "Record sound from a microphone into WAV files."),
-    "extract": ("soundbench.cli.extract:command", "Make a recipe's features ahead of its training."),
-    "describe": ("soundbench.cli.describe:command", "Show a recipe resolved, and its network, without data."),
-    "import": ("soundbench.cli.import_model:command", "Make a model folder of a model of another program."),
-    "data": ("soundbench.cli.data:command", "Look through the sounds of a recipe; list those of a folder."),
+    "run": ("soundbench.cli.run:command", "Train and test the model that a recipe describes."),
+    "evaluate": ("soundbench.cli.evaluate:command", "Evaluate a model on its test set or on other labelled sound."),
+    "infer": ("soundbench.cli.infer:command", "Classify sound files with a trained model."),
+    "embed": ("soundbench.cli.embed:command", "Write embeddings of sound files from a trained model."),
+    "stream": ("soundbench.cli.stream:command", "Classify sound from a microphone, file or pipe as it arrives."),
+    "record": ("soundbench.cli.record:command", "Record from a microphone to WAV files."),
+    "extract": ("soundbench.cli.extract:command", "Compute a recipe's features before training."),
+    "describe": ("soundbench.cli.describe:command", "Show a recipe with its defaults, and its network."),
+    "import": ("soundbench.cli.import_model:command", "Convert a model of another program to a model folder."),
+    "data": ("soundbench.cli.data:command", "Check a recipe's sound files, or list those of a folder."),
     "list-plugins": ("soundbench.cli.list_plugins:command", "List the components that a recipe can name."),
 }
 
-# What the system refuses, and a user can mend: no space left, no permission.
+# Errors of the system that the user can fix: no space left, no permission.
 _NOT_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class _Commands(click.Group):
-    """A group of commands that are imported when they are called."""
+    """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -54,10 +54,10 @@ class _Commands(click.Group):
 
 
 @click.command(cls=_Commands, name="soundbench", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--debug", is_flag=True, help="Show the traceback of whatever goes wrong; anywhere in the call.")
+@click.option("--debug", is_flag=True, help="Show the traceback of any error. May stand anywhere in the call.")
 @click.version_option(package_name="soundbench", prog_name="soundbench", message="%(prog)s %(version)s")
 def group(debug: bool) -> None:
-    """Teach a machine to know sounds: recipes, plugins, and numbers to trust."""
+    """Train, evaluate and use sound classifiers that TOML recipes describe."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def invoke(arguments: Sequence[str]) -> int:
-    """What `main` does, with the exit code as its value."""
+    """Run the command line with these arguments; returns the exit code."""
     plain = [argument for argument in arguments if argument != "--debug"]
     try:
         code = group.main(args=plain, prog_name="soundbench", standalone_mode=False)

@@ -1,8 +1,8 @@
-"""Memory that was freed is kept for the next step, in huge pages where Linux has them, instead of going back to Linux.
+"""Keeps freed memory in the process for the next step, in huge pages where Linux has them.
 
-A step of training frees gigabytes and asks for them again. The C library gives large blocks back at once, so that every
-step waits for the kernel to clear pages anew: up to a third of the time of large networks. The price is that a process
-keeps what it took at its peak. `benchmarks/heap.py` measures both.
+A training step frees gigabytes and allocates them again. The C library returns large blocks to the kernel at once, and
+every step waits for the kernel to clear the pages again: up to a third of the time with large networks. The price is
+that a process keeps its peak memory. `benchmarks/heap.py` measures both.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any
 
 __all__ = ["keep", "keep_on_cpu"]
 
-# Of `mallopt`, in malloc.h.
+# Options of `mallopt`, from malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _HUGE = 1 << 21
 _OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
 
 
 def keep_on_cpu(device: str | None) -> None:
-    """`keep`, for a command that computes on the CPU; for the command line alone, whose process this is.
+    """Call `keep` if the command computes on the CPU; only the command line does so, since it owns the process.
 
     Args:
-        device: as `--device` or a recipe names it; None for `auto`.
+        device: the device as given by `--device` or a recipe; None for `auto`.
     """
     import torch
 
@@ -37,9 +37,9 @@ def keep_on_cpu(device: str | None) -> None:
 
 @cache
 def keep() -> bool:
-    """Keep freed memory from now on; whether this C library can: glibc's, on Linux. Takes no memory by itself.
+    """Keep freed memory from now on; returns whether the C library can (glibc on Linux). Allocates no memory itself.
 
-    An allocator that was put in its place (jemalloc, tcmalloc, by LD_PRELOAD) has ways of its own, and is left alone.
+    An allocator loaded in its place (jemalloc or tcmalloc, by LD_PRELOAD) is left unchanged.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -54,7 +54,7 @@ def keep() -> bool:
     if _rationed():
         return True
     size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    room = libc.malloc(size)  # addresses alone: the heap grows by them, and a page of it is taken when it is written to
+    room = libc.malloc(size)  # only addresses: the heap grows, and a page is allocated when it is written to
     if room:
         begin = -(-room // _HUGE) * _HUGE
         libc.madvise(begin, room + size - begin, mmap.MADV_HUGEPAGE)
@@ -67,8 +67,8 @@ def _address(function: Any) -> int | None:
 
 
 def _rationed() -> bool:
-    """Whether addresses alone are counted: by a limit of this process, or by a Linux that promises what it has only."""
-    import resource  # where there is no such module there is no glibc
+    """Whether reserved addresses count against a limit: of this process, or of a Linux without overcommit."""
+    import resource  # exists wherever glibc does
 
     limits = [resource.getrlimit(which)[0] for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
     if any(limit != resource.RLIM_INFINITY for limit in limits):

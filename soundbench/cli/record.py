@@ -1,4 +1,4 @@
-"""`soundbench record`: sound from a microphone into WAV files."""
+"""`soundbench record`: record from a microphone to WAV files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from soundbench.cli.stream import show_devices
+from soundbench.cli import options
 
 if TYPE_CHECKING:
     from soundbench.audio.recording import Take
@@ -16,17 +16,46 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="How long; without it until Ctrl-C.")
-@click.option("--rate", default=16000, show_default=True, type=click.IntRange(1000, 768000), help="Samples a second.")
-@click.option("--channels", default=1, show_default=True, type=click.IntRange(1), help="How many.")
-@click.option("--device", help="The microphone: its number or a part of its name; by default the system's.")
 @click.option(
-    "--list-devices", is_flag=True, is_eager=True, expose_value=False, callback=show_devices, help="Print them and end."
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Length of the recording. Default: record until Ctrl-C.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="The WAV file, or with several takes their folder.")
-@click.option("--label", help="Their class: files them in a folder of class folders, sounds/ or --out.")
-@click.option("--split-on-silence", "split", is_flag=True, help="A take for each sound, cut at half a second of it.")
-@click.option("--silence", type=float, default=-45.0, show_default=True, metavar="DB", help="Of full scale, at most.")
+@click.option(
+    "--rate",
+    default=16000,
+    type=click.IntRange(1000, 768000),
+    metavar="HZ",
+    help="Sample rate of the files. Default: 16000.",
+)
+@click.option(
+    "--channels", default=1, type=click.IntRange(1), metavar="N", help="Number of channels to record. Default: 1."
+)
+@options.microphone
+@options.list_devices
+@click.option(
+    "--out",
+    type=options.PATH,
+    metavar="PATH",
+    help="WAV file to write; with --label or --split-on-silence, a folder. Default: named after the time; sounds/ with "
+    "--label.",
+)
+@click.option(
+    "--label",
+    metavar="CLASS",
+    help="Class of the sound: write to a folder of this name in --out. Default: no class.",
+)
+@click.option(
+    "--split-on-silence", "split", is_flag=True, help="Write one file per sound, split at half a second of silence."
+)
+@click.option(
+    "--silence",
+    type=float,
+    default=-45.0,
+    metavar="DB",
+    help="Level below which --split-on-silence takes sound as silence, in dB of full scale. Default: -45.",
+)
 def command(
     seconds: float | None,
     rate: int,
@@ -37,7 +66,10 @@ def command(
     split: bool,
     silence: float,
 ) -> None:
-    """Record from a microphone, in 16 bits; each file is printed when it is done, with its length and peak."""
+    """Record from a microphone to 16-bit WAV files.
+
+    Each finished file is printed with its length and peak. Ctrl-C ends the recording.
+    """
     from soundbench.audio.microphone import Microphone
     from soundbench.audio.recording import places, record, refuse_label
     from soundbench.cli.meter import Meter
@@ -48,19 +80,19 @@ def command(
     microphone = Microphone(device, rate, channels, say=lambda text: click.echo(text, err=True))
     if microphone.rate != rate:
         click.echo(f"the device records at {microphone.rate} Hz; it is resampled to {rate} Hz", err=True)
-    told = _Told(Meter())
+    printer = _Printer(Meter())
     try:
-        lost = record(microphone, place, rate, seconds, silence if split else None, told.level, told.take)
+        lost = record(microphone, place, rate, seconds, silence if split else None, printer.level, printer.take)
     finally:
         microphone.close()
     if lost:
         click.echo(f"{lost:,} samples were lost", err=True)
-    if not told.takes:
-        click.echo("nothing was loud enough for a take" if split else "nothing was recorded", err=True)
+    if not printer.takes:
+        click.echo("nothing was recorded" + (": no sound was loud enough, see --silence" if split else ""), err=True)
 
 
-class _Told:
-    """Shows how loud it is, and prints takes."""
+class _Printer:
+    """Shows the level, and prints the finished files."""
 
     def __init__(self, meter: Meter) -> None:
         self._meter, self._began, self.takes = meter, time.monotonic(), 0

@@ -1,4 +1,4 @@
-"""`soundbench run`: train and judge what a recipe describes."""
+"""`soundbench run`: train and test the model that a recipe describes."""
 
 from __future__ import annotations
 
@@ -6,25 +6,38 @@ from pathlib import Path
 
 import click
 
-from soundbench.cli import memory
+from soundbench.cli import memory, options
 
 
 @click.command()
 @click.argument("recipe", required=False)
+@options.set_keys
 @click.option(
-    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe, such as train.epochs=5."
+    "--folds",
+    type=click.Choice(["all"]),
+    help="Train once per fold, test on that fold, and pool the results. Default: one run, with the recipe's split.",
 )
-@click.option("--folds", type=click.Choice(["all"]), help="Test on every fold in turn, and pool the results.")
-@click.option("--out", type=click.Path(path_type=Path), help="The run directory; a new one under runs/ by default.")
 @click.option(
-    "--resume", "resumed", type=click.Path(path_type=Path), metavar="DIR", help="Go on with a run that was stopped."
+    "--out",
+    type=options.PATH,
+    metavar="DIR",
+    help="Run directory to write, new or empty. Default: a new one in runs/.",
 )
-@click.option("--device", help="auto, cpu, cuda or cuda:N.")
-@click.option("--processes", type=click.IntRange(min=1), default=1, help="Share the work out among so many processes.")
-@click.option("--cache", type=click.Path(path_type=Path), help="Where decoded sound is kept.")
-@click.option("--no-cache", is_flag=True, help="Keep decoded sound only while the run lasts.")
-@click.option("--profile", is_flag=True, help="Look closely at a few steps: RUN/profile.txt tells what takes time.")
-@click.option("--trust-code", is_flag=True, help="Execute code that the resumed run carries.")
+@click.option(
+    "--resume",
+    "resumed",
+    type=options.PATH,
+    metavar="DIR",
+    help="Continue the stopped run in DIR. Default: start a new run of RECIPE.",
+)
+@options.device(None)
+@options.processes
+@options.cache
+@options.no_cache
+@click.option(
+    "--profile", is_flag=True, help="Profile a few training steps, and write profile.txt to the run directory."
+)
+@options.trust_code
 def command(
     recipe: str | None,
     sets: tuple[str, ...],
@@ -38,11 +51,15 @@ def command(
     trust_code: bool,
     processes: int,
 ) -> None:
-    """Train and judge RECIPE; the last line printed is the run directory."""
+    """Train and test the model that RECIPE, a TOML file, describes.
+
+    The run directory receives the model, its predictions and the report; the last line printed is its path.
+    """
     from soundbench.cli.launch import launch
 
-    options = (recipe, sets, folds, out, resumed, device, False if no_cache else (cache or True), profile, trust_code)
-    path = _work(*options) if processes == 1 else launch(_work, options, processes)
+    store = False if no_cache else (cache or True)
+    arguments = (recipe, sets, folds, out, resumed, device, store, profile, trust_code)
+    path = _work(*arguments) if processes == 1 else launch(_work, arguments, processes)
     if path is not None:
         click.echo(path)
 
@@ -58,7 +75,7 @@ def _work(
     profile: bool,
     trust_code: bool,
 ) -> Path | None:
-    """What one process does; the run directory, in the first of several."""
+    """The work of one process; returns the run directory in the main process, None in the others."""
     from soundbench import distributed
     from soundbench.errors import CallError
 
@@ -67,11 +84,13 @@ def _work(
             path = _run(recipe, sets, folds, out, device, store, profile)
         else:
             if recipe or sets or folds or out:
-                raise CallError("--resume DIR takes no recipe, --set, --folds or --out: it goes on as it was begun")
+                raise CallError(
+                    "--resume DIR takes no recipe, --set, --folds or --out: a run continues with its own recipe"
+                )
             path = _resume(resumed, device, store, profile, trust_code)
         return path if distributed.is_main() else None
     finally:
-        distributed.leave()  # a process that ends while it is still joined to others may end in an abort
+        distributed.leave()  # a process that ends while still connected to others may abort
 
 
 def _run(
@@ -89,13 +108,13 @@ def _run(
     from soundbench.training.run import device_set, run
 
     if recipe is None:
-        raise CallError("which recipe? soundbench run RECIPE, or soundbench run --resume DIR")
+        raise CallError("no recipe given; use soundbench run RECIPE, or soundbench run --resume DIR")
     resolved = read(recipe, sets=[*sets, *device_set(device)])
     memory.keep_on_cpu(resolved.train.device)
     if not folds:
         return run(resolved, out=out, cache=store, profile=profile).path
     if profile:
-        raise CallError("--profile looks at one run: leave --folds out")
+        raise CallError("--profile is for a single run: leave out --folds")
     return run_folds(resolved, out=out, cache=store).path
 
 
@@ -108,5 +127,5 @@ def _resume(directory: Path, device: str | None, store: Path | bool, profile: bo
     if not (directory / FOLDS).exists():
         return resume(directory, trust_code=trust_code, device=device, cache=store, profile=profile).path
     if profile:
-        raise CallError("--profile looks at one run: give the directory of one fold")
+        raise CallError("--profile is for a single run: give the directory of one fold")
     return resume_folds(directory, trust_code=trust_code, device=device, cache=store).path

@@ -1,10 +1,9 @@
-"""What the commands that judge sound files have in common: options, the list of files, progress."""
+"""What the commands on sound files share: loading the model and finding the files, progress, and the last lines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,24 +13,9 @@ if TYPE_CHECKING:
     from soundbench.inference.classifier import Classifier
     from soundbench.inference.progress import Progress
 
-_OPTIONS = [
-    click.option("--window", type=float, metavar="SECONDS", help="Judge by windows of that length; the model's own."),
-    click.option("--hop", type=float, metavar="SECONDS", help="Between windows; --window, or else the model's own."),
-    click.option("--batch", type=click.IntRange(1), help="Windows judged together; those of a minute, at most 32."),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
-    click.option("--trust-code", is_flag=True, help="Execute code that the run carries."),
-]
-
-
-def sound_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of every command that judges sounds."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
-
 
 def opened(run: str, paths: tuple[str, ...], device: str, trust_code: bool) -> tuple[Classifier, list[Path]]:
-    """The classifier of a run and the files to judge, the same in every process."""
+    """The classifier of a run and the files to score, the same in every process."""
     from soundbench import distributed
     from soundbench.data.sound_files import find_sounds
     from soundbench.inference.classifier import load
@@ -43,7 +27,7 @@ def opened(run: str, paths: tuple[str, ...], device: str, trust_code: bool) -> t
 
 
 def started(files: list[Path]) -> Progress:
-    """The progress of files that are yet to be judged."""
+    """The progress line for files that are yet to be scored."""
     from soundbench.inference.many_files import sizes
     from soundbench.inference.progress import Progress
 
@@ -51,14 +35,14 @@ def started(files: list[Path]) -> Progress:
 
 
 def finish(errors: dict[str, str], count: int, out: Path | None) -> None:
-    """Say where results are and how many files have none; exit 1 where there are such."""
+    """Print where the results are and how many files have none; exits with 1 if there are any."""
     from soundbench import distributed
 
     if distributed.is_main():
         if out:
             click.echo(out)
         if errors:
-            where = f"; {out / 'errors.csv'} says why" if out else ""
-            click.echo(f"{len(errors)} of {count} files could not be judged{where}", err=True)
+            where = f"; see {out / 'errors.csv'}" if out else ""
+            click.echo(f"{len(errors)} of {count} files could not be scored{where}", err=True)
     if errors:
         raise SystemExit(1)

@@ -1,4 +1,4 @@
-"""A run directory in, judgements out."""
+"""The classifier: a run directory in, predictions out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from soundbench import recipe as recipes
 from soundbench.data.batches import Grid, RawBatch, pack
 from soundbench.errors import CallError, SoundError
 from soundbench.inference.events import Event, EventFinder, EventRules
-from soundbench.inference.predictions import Ended, Heard, Prediction, WindowPrediction
+from soundbench.inference.predictions import EndOfSound, Prediction, ScoredWindow, WindowPrediction
 from soundbench.inference.stream import Item, stream
 from soundbench.machine import settle
 from soundbench.model import assembly
@@ -28,25 +28,25 @@ __all__ = ["Classifier", "load"]
 
 Values = NDArray[np.float32]
 
-# Seconds of the longest window that may be asked for.
+# The longest window allowed, in seconds.
 LONGEST = 600
-# Windows that go through the network together unless so many are asked for: of a minute, but no more than that.
+# The default batch: the windows of so many seconds of sound, but at most so many windows.
 MINUTE, BATCH = 60, 32
 
 
 def load(path: str | Path, *, device: str = "auto", trust_code: bool = False) -> Classifier:
-    """The classifier of a run directory, or of its `model/` folder copied anywhere.
+    """Load the classifier of a run directory, or of a copy of its `model/` folder.
 
-    Nothing of the process is changed: its threads, signals and memory are its owner's.
+    Process-wide settings (threads, signals, the allocator) are left unchanged.
 
     Args:
-        path: the folder.
-        device: where to judge: `auto`, `cpu`, `cuda` or `cuda:N`.
-        trust_code: whether code that the model carries (`use = "./mine.py:Net"`) may be executed.
+        path: the run directory or the model folder.
+        device: the device to compute on: `auto`, `cpu`, `cuda` or `cuda:N`.
+        trust_code: whether Python code stored with the model (`use = "./mine.py:Net"`) may be executed.
 
     Raises:
-        CallError: no such folder, or one of a run for each fold.
-        RunError: no model is in it, or one that cannot be used.
+        CallError: the folder does not exist, or holds one run per fold.
+        RunError: the folder holds no model, or one that cannot be used.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -55,7 +55,7 @@ def load(path: str | Path, *, device: str = "auto", trust_code: bool = False) ->
         folder = folder / "model"
     folds = [] if (folder / "model.toml").exists() else sorted(folder.glob("fold-*/model"))
     if folds:
-        raise CallError(f"{folder}: holds a run for each fold; give one of them, such as {folds[0].parent}")
+        raise CallError(f"{folder}: holds one run per fold; give one of them, such as {folds[0].parent}")
     tables, source = model_folder.read_model_tables(folder), str(folder / "model.toml")
     model = recipes.read_model(tables, base=folder, trust_code=trust_code, source=source)
     network, loss = assembly.make_network(model, source, folder / "assets")
@@ -70,14 +70,14 @@ def load(path: str | Path, *, device: str = "auto", trust_code: bool = False) ->
 
 
 class Classifier:
-    """Scores sounds with a trained network, in its evaluation mode; several threads may use one.
+    """Classifies sounds with a trained network in evaluation mode; several threads may share one.
 
     Args:
         scorer: the network on its device.
-        classes: their names, in the order of the logits.
-        rate: samples a second that the network hears.
+        classes: the names of the classes, in the order of the logits.
+        rate: the model's sample rate in Hz.
         grid: how a sound is cut into windows.
-        thresholds: the scores from which on a sound carries each class; None where it carries exactly one.
+        thresholds: the score at which each class is predicted, for a multi-label model; None for a single-label model.
     """
 
     def __init__(
@@ -123,19 +123,19 @@ class Classifier:
         hop: float | None = None,
         batch: int | None = None,
     ) -> Prediction | list[Prediction]:
-        """Judge one sound, or each of a list; of any length.
+        """Classify one sound, or each sound of a list; sounds may have any length.
 
         Args:
             sound: a path, the bytes of a file, an open binary file, or samples with their `rate`: an array or tensor
                 `(S,)`, or `(C, S)` with fewer channels than samples; floats in [-1, 1] or integers.
-            rate: samples a second, for samples.
-            window: seconds of a window; None for the model's own.
-            hop: seconds between the beginnings of windows; None for the window, or the model's own where that is too.
-            batch: windows that go through the network together; None for those of a minute of sound, at most 32.
+            rate: sample rate in Hz, if `sound` is samples.
+            window: length of a window in seconds; None for the model's.
+            hop: seconds between the starts of windows; None for `window`, or the model's hop if that is None too.
+            batch: number of windows scored together; None for those of one minute of sound, at most 32.
 
         Raises:
-            SoundError: a sound that cannot be read.
-            CallError: samples without a rate, or of a shape that is no sound.
+            SoundError: a sound cannot be read.
+            CallError: samples without a rate, or with a shape that is not a sound's.
         """
         sounds = sound if isinstance(sound, list) else [sound]
         means = _means(self.flow(sounds, rate, window=window, hop=hop, batch=batch))
@@ -145,10 +145,10 @@ class Classifier:
     def predict_files(
         self, paths: Sequence[Path], *, batch: int | None = None
     ) -> Iterator[tuple[Path, Prediction | SoundError]]:
-        """Judge files; memory grows neither with their number nor with their length.
+        """Classify files, in memory that grows neither with their number nor with their length.
 
         Yields:
-            Each path, in order, with its judgement, or with what is wrong with the file.
+            Each path, in order, with its prediction, or with the error if the file cannot be read.
         """
         for number, mean in _averaged(self.flow(paths, batch=batch)):
             yield paths[number], mean if isinstance(mean, SoundError) else self.prediction(mean)
@@ -162,20 +162,20 @@ class Classifier:
         hop: float | None = None,
         batch: int | None = None,
     ) -> Iterator[WindowPrediction]:
-        """Judge each window of a sound, as they come.
+        """Classify each window of a sound, one after the other.
 
         Args:
             sound: as for `predict`.
-            rate: samples a second, for samples.
-            window: seconds of a window; None for the model's own.
-            hop: seconds between the beginnings of windows; None for the window, or the model's own where that is too.
-            batch: windows that go through the network together; None for those of a minute of sound, at most 32.
+            rate: sample rate in Hz, if `sound` is samples.
+            window: length of a window in seconds; None for the model's.
+            hop: seconds between the starts of windows; None for `window`, or the model's hop if that is None too.
+            batch: number of windows scored together; None for those of one minute of sound, at most 32.
 
         Raises:
-            SoundError: it cannot be read, maybe after some windows.
+            SoundError: the sound cannot be read; possibly raised after some windows.
         """
-        for heard in _good(self.flow([sound], rate, window=window, hop=hop, batch=batch)):
-            yield self.window_prediction(heard)
+        for one in _good(self.flow([sound], rate, window=window, hop=hop, batch=batch)):
+            yield self.window_prediction(one)
 
     def events(
         self,
@@ -187,24 +187,24 @@ class Classifier:
         hop: float | None = None,
         batch: int | None = None,
     ) -> list[Event]:
-        """What sounded when, by the beginning; the more exact, the smaller window and hop.
+        """Find the events of a sound, ordered by their start; a smaller window and hop place them more precisely.
 
         Args:
             sound: as for `predict`.
-            rate: samples a second, for samples.
-            rules: what makes an event; None for `event_rules()`.
-            window: seconds of a window; None for the model's own.
-            hop: seconds between the beginnings of windows; None for the window, or the model's own where that is too.
-            batch: windows that go through the network together; None for those of a minute of sound, at most 32.
+            rate: sample rate in Hz, if `sound` is samples.
+            rules: how scores become events; None for `event_rules()`.
+            window: length of a window in seconds; None for the model's.
+            hop: seconds between the starts of windows; None for `window`, or the model's hop if that is None too.
+            batch: number of windows scored together; None for those of one minute of sound, at most 32.
         """
         finder = EventFinder(self.classes, rules or self.event_rules())
         found: list[Event] = []
-        for heard in _good(self.flow([sound], rate, window=window, hop=hop, batch=batch)):
-            found += finder.feed(heard.values[None], [heard.start], [heard.end])
+        for one in _good(self.flow([sound], rate, window=window, hop=hop, batch=batch)):
+            found += finder.feed(one.values[None], [one.start], [one.end])
         return sorted(found + finder.finish(), key=lambda event: event.start)
 
     def event_rules(self, **options: Any) -> EventRules:
-        """Rules whose `on` is each class's threshold where the model has them; 0.5 for one with a class a sound."""
+        """Event rules with the model's thresholds as `on`, or 0.5 for a single-label model; `options` override them."""
         return EventRules(**({} if self.thresholds is None else {"on": self.thresholds}) | options)
 
     def stream(
@@ -217,26 +217,26 @@ class Classifier:
         gate: float | None = None,
         rules: EventRules | None = None,
     ) -> Iterator[Item]:
-        """Judge sound as it comes: windows, and events as they begin and end.
+        """Classify sound as it arrives: its windows, and events as they begin and end.
 
         Args:
-            blocks: samples `(S,)` each, any number of them.
-            rate: samples a second; None for the classifier's own.
-            window: seconds of a window; None for the model's own.
-            hop: seconds between the beginnings of windows; None for the window, or the model's own where that is too.
-            gate: dB of full scale; quieter windows are not judged, and nothing sounds in them. None judges all.
-            rules: what makes an event; None for `event_rules()`.
+            blocks: samples, `(S,)` each, with any S.
+            rate: their sample rate in Hz; None for the model's.
+            window: length of a window in seconds; None for the model's.
+            hop: seconds between the starts of windows; None for `window`, or the model's hop if that is None too.
+            gate: dB of full scale; windows quieter than this are not scored, and hold no event. None scores all.
+            rules: how scores become events; None for `event_rules()`.
         """
         return stream(self, blocks, rate, window=window, hop=hop, gate=gate, rules=rules)
 
     def grid_of(self, window: float | None, hop: float | None) -> Grid:
-        """How a sound is cut with windows of so many seconds, and so many between them; None as for `windows`."""
+        """How a sound is cut into windows of `window` seconds, `hop` seconds apart; None as in `predict`."""
         grid = self.grid
         if window is not None:
             least = shortest_samples(self.network)
             if not least <= window * self.rate <= LONGEST * self.rate:
                 raise CallError(
-                    f"window must be from {least / self.rate:.3g} s, the shortest that the network takes, "
+                    f"window must be from {least / self.rate:.3g} s, the shortest input of the network, "
                     f"to {LONGEST} s, is {window:g}"
                 )
             grid = attrs.evolve(grid, window=round(window * self.rate), hop=round(window * self.rate))
@@ -251,14 +251,16 @@ class Classifier:
         hop: float | None = None,
         batch: int | None = None,
     ) -> Values:
-        """What the network's last layer sees, the mean of a sound's windows: `(D,)`, or `(N, D)` of a list of N.
+        """The embedding of a sound, `(D,)`, or of each sound of a list of N, `(N, D)`: the mean over its windows.
+
+        The embedding of a window is the input of the network's last layer.
 
         Args:
             sound: as for `predict`.
-            rate: samples a second, for samples.
-            window: seconds of a window; None for the model's own.
-            hop: seconds between the beginnings of windows; None for the window, or the model's own where that is too.
-            batch: windows that go through the network together; None for those of a minute of sound, at most 32.
+            rate: sample rate in Hz, if `sound` is samples.
+            window: length of a window in seconds; None for the model's.
+            hop: seconds between the starts of windows; None for `window`, or the model's hop if that is None too.
+            batch: number of windows scored together; None for those of one minute of sound, at most 32.
         """
         sounds = sound if isinstance(sound, list) else [sound]
         means = _means(self.flow(sounds, rate, window=window, hop=hop, batch=batch, compute=self.scorer.embeddings))
@@ -273,21 +275,21 @@ class Classifier:
         hop: float | None = None,
         batch: int | None = None,
         compute: Callable[[RawBatch], Values] | None = None,
-    ) -> Iterator[Heard | Ended]:
-        """The windows of sound after sound, a batch at a time, and the end of each sound.
+    ) -> Iterator[ScoredWindow | EndOfSound]:
+        """Score the windows of several sounds in batches; each sound's windows are followed by its `EndOfSound`.
 
         Args:
-            sounds: as for `predict`; read when their turn comes.
-            rate: samples a second, for samples.
-            window: seconds of a window; None for the model's own.
-            hop: seconds between the beginnings of windows; None for the window, or the model's own where that is too.
-            batch: windows that go through the network together, of one sound or of several; None as for `predict`.
-            compute: what is wanted of them: the scorer's `scores` or `embeddings`.
+            sounds: as for `predict`; each is read only when its turn comes.
+            rate: sample rate in Hz, if the sounds are samples.
+            window: length of a window in seconds; None for the model's.
+            hop: seconds between the starts of windows; None for `window`, or the model's hop if that is None too.
+            batch: number of windows scored together, from one sound or several; None as in `predict`.
+            compute: what to compute for them: the scorer's `scores` or `embeddings`; None for `scores`.
         """
         grid = self.grid_of(window, hop)
         compute = compute or self.scorer.scores
         batch = batch or min(max(MINUTE * self.rate // grid.window, 1), BATCH)
-        waiting: list[tuple[int, Window] | Ended] = []
+        waiting: list[tuple[int, Window] | EndOfSound] = []
         count = 0
         for number, sound in enumerate(sounds):
             last, error = 0, None
@@ -300,65 +302,67 @@ class Classifier:
                         waiting, count = [], 0
             except SoundError as wrong:
                 error = wrong
-            waiting.append(Ended(number, last / self.rate, error))
+            waiting.append(EndOfSound(number, last / self.rate, error))
             if not count or len(waiting) > 4 * batch:
                 yield from self._through(waiting, compute)
                 waiting, count = [], 0
         yield from self._through(waiting, compute)
 
     def _through(
-        self, waiting: list[tuple[int, Window] | Ended], compute: Callable[[RawBatch], Values]
-    ) -> Iterator[Heard | Ended]:
-        """What is waiting, its windows gone through the network together."""
-        heard = [window for window in waiting if not isinstance(window, Ended)]
-        if heard:
-            rows, scales = [window.samples for _, window in heard], [window.scale for _, window in heard]
-            values = iter(compute(pack(rows, scales, list(range(len(heard))), len(self.classes))))
+        self, waiting: list[tuple[int, Window] | EndOfSound], compute: Callable[[RawBatch], Values]
+    ) -> Iterator[ScoredWindow | EndOfSound]:
+        """Score the waiting windows together, and yield them with the ends of sounds, in order."""
+        cuts = [cut for cut in waiting if not isinstance(cut, EndOfSound)]
+        if cuts:
+            rows, scales = [window.samples for _, window in cuts], [window.scale for _, window in cuts]
+            values = iter(compute(pack(rows, scales, list(range(len(cuts))), len(self.classes))))
         for one in waiting:
-            if isinstance(one, Ended):
+            if isinstance(one, EndOfSound):
                 yield one
             else:
                 start, stop = one[1].start, one[1].start + len(one[1].samples)
-                yield Heard(one[0], start / self.rate, stop / self.rate, next(values))
+                yield ScoredWindow(one[0], start / self.rate, stop / self.rate, next(values))
 
-    def window_prediction(self, window: Heard) -> WindowPrediction:
-        """A window's scores as a judgement."""
-        judged = self.prediction(window.values)
-        return WindowPrediction(judged.label, judged.score, judged.scores, judged.labels, window.start, window.end)
+    def window_prediction(self, window: ScoredWindow) -> WindowPrediction:
+        """The prediction for a scored window."""
+        found = self.prediction(window.values)
+        return WindowPrediction(found.label, found.score, found.scores, found.labels, window.start, window.end)
 
     def prediction(self, scores: Values) -> Prediction:
-        """Scores `(K,)` as a judgement."""
+        """The prediction for the scores `(K,)` of a sound or window."""
         ranked = np.argsort(-scores, kind="stable")
         named = {self.classes[code]: float(scores[code]) for code in ranked}
-        carried = ranked[:1] if self.thresholds is None else ranked[scores[ranked] >= np.array(self.thresholds)[ranked]]
-        labels = tuple(self.classes[code] for code in carried)
+        passed = ranked[:1] if self.thresholds is None else ranked[scores[ranked] >= np.array(self.thresholds)[ranked]]
+        labels = tuple(self.classes[code] for code in passed)
         return Prediction(self.classes[ranked[0]], float(scores[ranked[0]]), named, labels)
 
 
 def _samples(hop: float, rate: int) -> int:
     if not 1 <= hop * rate < 1 << 40:
-        raise CallError(f"hop must be seconds, at least one sample of {rate} a second, is {hop}")
+        raise CallError(
+            f"hop must be a number of seconds, at least one sample ({1 / rate:g} s at {rate} Hz), is {hop:g}"
+        )
     return round(hop * rate)
 
 
-def _good(flow: Iterable[Heard | Ended]) -> Iterator[Heard]:
+def _good(flow: Iterable[ScoredWindow | EndOfSound]) -> Iterator[ScoredWindow]:
     """The windows of one sound.
 
     Raises:
-        SoundError: what was wrong with it.
+        SoundError: the sound cannot be read.
     """
     for one in flow:
-        if isinstance(one, Heard):
+        if isinstance(one, ScoredWindow):
             yield one
         elif one.error:
             raise one.error
 
 
-def _means(flow: Iterable[Heard | Ended]) -> list[Values]:
+def _means(flow: Iterable[ScoredWindow | EndOfSound]) -> list[Values]:
     """The mean of each sound's windows.
 
     Raises:
-        SoundError: what was wrong with one.
+        SoundError: a sound cannot be read.
     """
     found: list[Values] = []
     for _, mean in _averaged(flow):
@@ -368,11 +372,11 @@ def _means(flow: Iterable[Heard | Ended]) -> list[Values]:
     return found
 
 
-def _averaged(flow: Iterable[Heard | Ended]) -> Iterator[tuple[int, Values | SoundError]]:
-    """The mean of each sound's windows, or what is wrong with it."""
+def _averaged(flow: Iterable[ScoredWindow | EndOfSound]) -> Iterator[tuple[int, Values | SoundError]]:
+    """The mean of each sound's windows, or the error that it has."""
     mean = WindowMean()
     for one in flow:
-        if isinstance(one, Heard):
+        if isinstance(one, ScoredWindow):
             mean.add(one.values)
         else:
             yield one.sound, one.error or mean.take()

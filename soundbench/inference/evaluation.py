@@ -1,4 +1,4 @@
-"""A run's model judged once more: on its own test set, or on any other labelled sound."""
+"""Evaluation of a trained model on its run's test set, or on any other labelled sound."""
 
 from __future__ import annotations
 
@@ -34,27 +34,30 @@ from soundbench.training.log import Log, Say, to_stderr
 __all__ = ["evaluate"]
 
 EVALUATIONS = "evaluations"
-"""The folder inside a run directory that evaluations go to."""
+"""The folder of a run directory that evaluations are written to."""
 
 Rows = NDArray[np.int64]
 
+# What the protocol says was evaluated where no split chose the clips.
+ALL_CLIPS = "all clips of the dataset"
+
 
 @attrs.frozen
-class _Sound:
-    """What is to be judged.
+class _TestSet:
+    """The clips to evaluate.
 
     Attributes:
-        name: what the evaluation is called after.
-        told: which clips these are, for the protocol.
-        recipe: whose dataset, split and `on_error` count.
-        dataset: made.
-        table: its clips, under the model's classes.
-        rows: those to judge.
-        part: the part of each clip where it is the run's own data, `(N,)`.
+        name: the name of the evaluation.
+        evaluated: which clips these are, for the protocol.
+        recipe: the recipe whose dataset, split and `audio.on_error` apply.
+        dataset: the dataset.
+        table: its clips, with the model's classes.
+        rows: the rows of the clips to evaluate.
+        part: the part of each clip, `(N,)`, if this is the run's own data.
     """
 
     name: str
-    told: str
+    evaluated: str
     recipe: Recipe
     dataset: Dataset
     table: ClipTable
@@ -73,25 +76,25 @@ def evaluate(
     cache: Path | bool = True,
     say: Say = to_stderr,
 ) -> RunDirectory:
-    """Judge labelled sound with a run's model, and write a report of it as a run's.
+    """Evaluate a run's model on labelled sound, and write a report like that of a run.
 
     Args:
-        run: the run directory; or a model folder alone, which needs `dataset` and `out`.
-        dataset: a recipe, whose test set is judged; a manifest or a folder of class folders, all of which is judged;
-            None for the run's own test set.
+        run: the run directory; or only a model folder, which needs `dataset` and `out`.
+        dataset: a recipe, to evaluate on its test set; a manifest or a folder of class folders, to evaluate on all of
+            its clips; None for the run's own test set.
         checkpoint: `best`, `last`, or a file of the run's `checkpoints/`.
-        out: the folder for the report; by default a new one under the run's `evaluations/`.
-        device: where to judge: `auto`, `cpu`, `cuda` or `cuda:N`.
-        trust_code: whether code that the run carries (`use = "./mine.py:Net"`) may be executed.
-        cache: the folder of decoded sound; True for the user's own, False for one that goes afterwards.
-        say: what is told of the work; by default lines on standard error.
+        out: the folder of the report; None for a new one in the run's `evaluations/`.
+        device: the device to compute on: `auto`, `cpu`, `cuda` or `cuda:N`.
+        trust_code: whether Python code stored with the run (`use = "./mine.py:Net"`) may be executed.
+        cache: the folder of decoded sound; True for the user's own, False for a temporary one.
+        say: called with each line of the log; prints to standard error by default.
 
     Returns:
         The folder, with `report.md`, `report.json`, `predictions.csv`, `confusion.csv` and figures in it.
 
     Raises:
-        CallError: labels that the model does not know, a dataset that is not there, or none for a model alone.
-        SoundbenchError: a run, checkpoint or sound that cannot be used.
+        CallError: labels that are not among the model's classes, a missing dataset, or no dataset for a model alone.
+        SoundbenchError: a run, checkpoint or sound cannot be used.
     """
     began, log = time.monotonic(), Log(say)
     directory = _opened(Path(run), dataset is not None, out is not None)
@@ -106,14 +109,14 @@ def evaluate(
     with sound_store(sound.table, sound.dataset, recipe.audio, cache, log, on_error) as store:
         rows = sound.rows[store.lengths[sound.rows] > 0]
         if not len(rows):
-            raise DataError("no clip is left to judge: none can be read")
+            raise DataError("no clip is left to evaluate: none can be read")
         if sound.part is not None:
             _refuse_changed(directory, fingerprint(sound.table, sound.part, store.lengths))
-        judged = score_clips(classifier.scorer, store, sound.table, rows, classifier.grid, recipe.train.batch_size)
+        scored = score_clips(classifier.scorer, store, sound.table, rows, classifier.grid, recipe.train.batch_size)
         found = {
-            "name": f"{recipe.name}, judged on {sound.name}",
+            "name": f"{recipe.name}, evaluated on {sound.name}",
             "protocol": _protocol(directory, recipe, sound, checkpoint, notes),
-            **_figures(directory, recipe, sound.table, judged, classifier.thresholds),
+            **_figures(directory, recipe, sound.table, scored, classifier.thresholds),
             "skipped": skipped(sound.table, store),
             "device": str(classifier.scorer.machine.device),
             "precision": "fp32",
@@ -123,7 +126,7 @@ def evaluate(
     if directory.report_json.exists():
         own = files.read_json(directory.report_json)
         found["own"] = {name: own[name] for name in ("metrics", "clips", "groups")}
-    run_directory.write_predictions(folder, sound.table, judged.index, judged.scores)
+    run_directory.write_predictions(folder, sound.table, scored.index, scored.scores)
     pages.write(folder, found)
     log(pages.summary(found))
     return folder
@@ -133,30 +136,30 @@ def evaluate(
 
 
 def _opened(path: Path, dataset: bool, out: bool) -> RunDirectory:
-    """The run; or a model folder alone, as a run directory that lacks all but its path."""
+    """The run directory; of a model folder alone, one that has nothing but its path."""
     if not (path / "model.toml").exists():
         return RunDirectory.open(path)
     if not dataset:
-        raise CallError(f"{path}: a model alone has no test set of its own: give labelled sound with --dataset")
+        raise CallError(f"{path}: a model folder has no test set: give labelled sound with --dataset")
     if not out:
-        raise CallError(f"{path}: a model alone has no place for reports: give a folder with --out")
+        raise CallError(f"{path}: a model folder has no place for reports: give a folder with --out")
     return RunDirectory(path)
 
 
 def _recipe(run: RunDirectory, dataset: str | Path | Recipe | None, classifier: Classifier, trust_code: bool) -> Recipe:
-    """The run's recipe; of a model alone, one that hears the sound as the model does."""
+    """The run's recipe; for a model folder alone, a recipe that processes sound as the model does."""
     if run.recipe.exists() or dataset is None:
         return recipes.read(run.recipe, trust_code=trust_code)
     source = str(run.path / "model.toml")
     tables = model_folder.read_model_tables(run.path)
     model = recipes.read_model(tables, base=run.path, trust_code=trust_code, source=source)
-    heard = {name: getattr(model, name) for name in ("audio", "featurizer", "backbone", "pooling", "head", "loss")}
+    same = {name: getattr(model, name) for name in ("audio", "featurizer", "backbone", "pooling", "head", "loss")}
     spec = _given(dataset).dataset if _is_recipe(dataset) else _dataset_spec(Path(str(dataset)), classifier)
-    return Recipe(name=run.path.resolve().name, source=source, dataset=spec, **heard)
+    return Recipe(name=run.path.resolve().name, source=source, dataset=spec, **same)
 
 
 def _fill(classifier: Classifier, run: RunDirectory, checkpoint: str | Path, say: Say) -> list[str]:
-    """Fill the network with a checkpoint's weights; the best ones are there already. Gives notes for the protocol."""
+    """Load a checkpoint's weights into the network, which already has the best ones; returns notes for the protocol."""
     if checkpoint == "best":
         return []
     state = checkpoints.latest(run.checkpoints, say) if checkpoint == "last" else checkpoints.load(Path(checkpoint))
@@ -167,43 +170,42 @@ def _fill(classifier: Classifier, run: RunDirectory, checkpoint: str | Path, say
     except RuntimeError as error:
         text = " ".join(str(error).split())
         raise RunError(f"{checkpoint}: the checkpoint does not fit the run's model: {text}") from None
-    chosen = [f"the checkpoint after step {state['step']}, which validation did not choose"]
+    chosen = [f"the checkpoint after step {state['step']}, not the one that validation selected"]
     if classifier.thresholds is not None:
-        chosen.append("thresholds are those of the best epoch")
+        chosen.append("the thresholds are those of the best epoch")
     return chosen
 
 
 # The sound ------------------------------------------------------------------------------------------------------------
 
 
-def _own(recipe: Recipe, classifier: Classifier) -> _Sound:
+def _own(recipe: Recipe, classifier: Classifier) -> _TestSet:
     """The run's own test set."""
     dataset = assembly.make_dataset(recipe)
     table = ClipTable.of(dataset)
     if table.classes != classifier.classes:
         raise RunError(f"{recipe.source}: the classes of the data have changed since the run began")
     cut = split(table, recipe.split, recipe.train.seed, recipe.source)
-    told = "the run's own test set, once more"
-    return _Sound("own-test-set", told, recipe, dataset, table, cut.rows("test"), cut.part)
+    return _TestSet("own-test-set", "the run's own test set", recipe, dataset, table, cut.rows("test"), cut.part)
 
 
-def _other(given: str | Path | Recipe, own: Recipe, classifier: Classifier) -> _Sound:
-    """The test set of a recipe, or all clips of a manifest or folder, under the model's classes."""
+def _other(given: str | Path | Recipe, own: Recipe, classifier: Classifier) -> _TestSet:
+    """The test set of a recipe, or all clips of a manifest or folder, with the model's classes."""
     if _is_recipe(given):
         recipe = _given(given)
-        name, told = recipe.name, "the test set of the recipe's split"
+        name, evaluated = recipe.name, "the test set of the recipe's split"
         dataset = assembly.make_dataset(recipe)
         table = ClipTable.of(dataset)
         rows = split(table, recipe.split, recipe.train.seed, recipe.source).rows("test")
     else:
         path = Path(str(given))
         recipe = own.with_tables(dataset=_dataset_spec(path, classifier), source=str(path))
-        name, told = path.stem, "every clip"
+        name, evaluated = path.stem, ALL_CLIPS
         dataset = assembly.make_dataset(recipe)
         table = ClipTable.of(dataset)
         rows = np.arange(len(table))
     chosen = ClipTable.of(_Chosen(classifier, table, rows))
-    return _Sound(name, told, recipe, dataset, chosen, np.arange(len(chosen)))
+    return _TestSet(name, evaluated, recipe, dataset, chosen, np.arange(len(chosen)))
 
 
 def _is_recipe(given: str | Path | Recipe) -> bool:
@@ -222,23 +224,23 @@ def _dataset_spec(path: Path, classifier: Classifier) -> ComponentSpec:
 
 
 class _Chosen:
-    """Some clips of a table, under a model's classes.
+    """Some clips of a table, as a dataset with a model's classes.
 
     Raises:
-        CallError: a label that the model does not know, or several labels for a model of one.
+        CallError: labels that are not among the model's classes, or a multi-label dataset for a single-label model.
     """
 
     def __init__(self, classifier: Classifier, table: ClipTable, rows: Rows) -> None:
         self.classes, self.multilabel = classifier.classes, classifier.thresholds is not None
         self.table, self.rows = table, rows
         if table.multilabel and not self.multilabel:
-            raise CallError("the dataset is multilabel, but the model gives each sound one class")
+            raise CallError("the dataset is multi-label, but the model predicts a single class per sound")
         counts = zip(table.classes, table.class_counts(rows).tolist(), strict=True)
         unknown = [f"{name!r} ({count})" for name, count in counts if count and name not in self.classes]
         if unknown:
             raise CallError(
-                f"labels that the model does not know, with their clips: {', '.join(unknown)}; "
-                f"it knows: {', '.join(self.classes)}"
+                f"labels that are not among the model's classes, with their number of clips: {', '.join(unknown)}; "
+                f"its classes: {', '.join(self.classes)}"
             )
 
     def clips(self) -> Iterator[Clip]:
@@ -248,8 +250,8 @@ class _Chosen:
 def _refuse_changed(run: RunDirectory, data: str) -> None:
     if files.read_json(run.environment)["data"] != data:
         raise RunError(
-            f"{run.path}: the data has changed since the run began, and with it the test set; "
-            f"--dataset {run.recipe} judges what it is now"
+            f"{run.path}: the data, and with it the test set, has changed since the run began; "
+            f"use --dataset {run.recipe} to evaluate on the data as it is now"
         )
 
 
@@ -257,12 +259,12 @@ def _refuse_changed(run: RunDirectory, data: str) -> None:
 
 
 def _figures(
-    run: RunDirectory, recipe: Recipe, table: ClipTable, judged: ClipScores, thresholds: Sequence[float] | None
+    run: RunDirectory, recipe: Recipe, table: ClipTable, scored: ClipScores, thresholds: Sequence[float] | None
 ) -> dict[str, Any]:
-    """What is said of the scored clips; of one label a clip, also the counts that the baseline is made of."""
-    rows, prior = judged.index, _prior(run, table) if thresholds is None else None
+    """The results for the scored clips; with one label per clip, also the class counts behind the baseline."""
+    rows, prior = scored.index, _prior(run, table) if thresholds is None else None
     figures = assess(
-        judged.scores,
+        scored.scores,
         table.targets(rows),
         table.group_codes[rows],
         table.classes,
@@ -274,34 +276,34 @@ def _figures(
 
 
 def _prior(run: RunDirectory, table: ClipTable) -> list[int] | None:
-    """How many training clips of the run each class has.
+    """The number of training clips of each class in the run.
 
-    None of a model alone: its baseline is the commonest class of the clips themselves, which no guess can beat.
+    None for a model folder alone: its baseline is the commonest class of the evaluated clips, the best constant guess.
     """
     trained = [row["labels"] for row in _learnt(run) if row["part"] == "train"]
     return [trained.count(name) for name in table.classes] if trained else None
 
 
 def _protocol(
-    run: RunDirectory, recipe: Recipe, sound: _Sound, checkpoint: str | Path, notes: list[str]
+    run: RunDirectory, recipe: Recipe, sound: _TestSet, checkpoint: str | Path, notes: list[str]
 ) -> dict[str, Any]:
-    """What the figures are comparable within."""
+    """The protocol: results are comparable only within the same one."""
     own = sound.part is not None
     if not own:
-        notes = ["this is another protocol than the run's own: its numbers are of other sound", *notes]
+        notes = ["this protocol differs from the run's own: the results are for other sound", *notes]
         learnt = {row["path"] for row in _learnt(run)}
         known = sum(path in learnt for path in sound.table.paths)
         if not run.clips.exists():
-            notes.append("what the model was trained on is not known")
+            notes.append("it is not known what the model was trained on")
         elif known and _named_alike(sound.dataset, recipe):
-            notes.append(f"{known} of the clips are of files that the run was trained or validated on")
+            notes.append(f"{known} of the clips come from files that the run was trained or validated on")
     tables = recipe.tables()
     return {
         "model": str(run.path),
         "checkpoint": str(checkpoint),
-        "judged": sound.told,
+        "evaluated": sound.evaluated,
         "dataset": sound.recipe.tables()["dataset"],
-        **({"split": sound.recipe.tables()["split"]} if sound.told != "every clip" else {}),
+        **({"split": sound.recipe.tables()["split"]} if sound.evaluated != ALL_CLIPS else {}),
         **({} if own or not run.clips.exists() else {"trained_on": tables["dataset"]}),
         "classes": len(sound.table.classes),
         "seed": recipe.train.seed,
@@ -311,14 +313,14 @@ def _protocol(
 
 
 def _learnt(run: RunDirectory) -> list[dict[str, str]]:
-    """The clips that a run was trained and validated on; none are known of a model alone."""
+    """The clips that a run was trained and validated on; none for a model folder alone."""
     if not run.clips.exists():
         return []
     return [row for row in files.read_rows(run.clips) if row["part"] in ("train", "validation")]
 
 
 def _named_alike(dataset: Dataset, recipe: Recipe) -> bool:
-    """Whether equal paths are the same sound as in a run's data: where they are no files, only its own dataset says."""
+    """Whether equal paths mean the same sound as in the run's data: without files, only with the same dataset."""
     if not hasattr(dataset, "read"):
         return True
     ours, theirs = (getattr(one, "fingerprint", None) for one in (assembly.make_dataset(recipe), dataset))
@@ -326,7 +328,7 @@ def _named_alike(dataset: Dataset, recipe: Recipe) -> bool:
 
 
 def _command(run: RunDirectory, dataset: str | Path | Recipe | None, checkpoint: str | Path, trust: bool) -> str:
-    """What gives these numbers again."""
+    """The command that reproduces the evaluation."""
     words = ["soundbench", "evaluate", str(run.path)]
     words += ["--dataset", dataset.source if isinstance(dataset, Recipe) else str(dataset)] if dataset else []
     words += ["--checkpoint", str(checkpoint)] if checkpoint != "best" else []

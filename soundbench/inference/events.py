@@ -1,14 +1,14 @@
-"""Scores of windows become events: what sounded, from when to when.
+"""Events from the scores of windows: which class sounded, from when to when.
 
-A window speaks for the time around its middle: two that follow each other share the time where they overlap at the
-midpoint of their middles, the first speaks from its beginning on and the last until its end. Windows that do not touch
-leave a hole, in which nothing sounds.
+A window's scores apply to the time around its middle: the time that two consecutive windows share is divided at the
+midpoint between their middles; the first window applies from its start, the last until its end. Between windows that do
+not touch there is a hole, which belongs to no event.
 
-An event is a stretch in which a class's score stays at or above its off threshold and somewhere reaches its on
-threshold: it begins where the score rose, not where it was sure.
+An event is a stretch in which a class's score stays at or above its off threshold and reaches its on threshold at least
+once. It begins where the score rose above the off threshold.
 
-Files and streams take the same way: `find_events` feeds an `EventFinder` everything at once, a stream window by window,
-and how windows are cut into blocks changes nothing. What is kept in memory does not grow with time.
+Files and streams give the same events: `find_events` feeds an `EventFinder` all windows at once, a stream feeds it one
+window after the other, and how windows are grouped into calls changes nothing. Memory does not grow with time.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ __all__ = ["Event", "EventFinder", "EventRules", "find_events"]
 
 PerClass = float | tuple[float, ...]
 
-# Below its on threshold by this factor an event still goes on, unless an off threshold is given.
+# The default off threshold, as a factor of the on threshold.
 RELEASE = 0.8
-# Seconds by which windows that touch may miss each other, by rounding.
+# Windows that are at most so many seconds apart touch; covers rounding.
 TOUCH = 1e-6
 
 
 @attrs.frozen
 class Event:
-    """Something that sounded.
+    """A stretch of time in which a class sounds.
 
     Attributes:
-        label: its class.
-        start: seconds.
-        end: seconds.
-        score: the highest (smoothed) score of its windows.
+        label: the class.
+        start: seconds from the beginning of the sound.
+        end: seconds from the beginning of the sound.
+        score: the highest (smoothed) score among its windows.
     """
 
     label: str
@@ -59,15 +59,16 @@ def _as_tuple(value: Any) -> Any:
 
 @attrs.frozen
 class EventRules:
-    """What makes an event.
+    """How scores become events.
 
     Attributes:
-        on: the score that one reaches; one for all classes, or one each.
-        off: the score below which it ends, and from which on it began; None for 0.8 of `on`.
-        smooth: how many windows a score is averaged over, itself in the middle; odd. An event is known later by half.
-        shortest: seconds; shorter ones are dropped, after joining.
-        gap: seconds; two of one class that are no further apart are one.
-        refractory: seconds after an event's end in which no other of its class begins; one for all, or one each.
+        on: the score that an event must reach; one for all classes, or one per class.
+        off: the score at which an event begins and below which it ends; None for 0.8 x `on`.
+        smooth: the number of windows that scores are averaged over, centred; odd. Delays events by half of them.
+        shortest: seconds; shorter events are dropped, after joining.
+        gap: seconds; events of one class that are no further apart are joined.
+        refractory: seconds after an event's end in which no other event of its class begins; one for all classes, or
+            one per class.
     """
 
     on: PerClass = attrs.field(default=0.5, converter=_as_tuple)
@@ -91,28 +92,28 @@ class EventRules:
 def find_events(
     scores: ArrayLike, starts: ArrayLike, ends: ArrayLike, classes: Sequence[str], rules: EventRules
 ) -> list[Event]:
-    """The events of a whole sound, by their beginning.
+    """The events of a whole sound, ordered by their start.
 
     Args:
-        scores: of each window and class, `(N, K)`.
-        starts: seconds, `(N,)`, ascending.
-        ends: seconds, `(N,)`.
+        scores: `(N, K)`, of N windows and K classes.
+        starts: start of each window in seconds, `(N,)`, ascending.
+        ends: end of each window in seconds, `(N,)`.
         classes: the K names.
-        rules: what makes an event.
+        rules: how scores become events.
 
     Raises:
-        CallError: shapes that do not fit each other, or windows that are not in order.
+        CallError: the shapes do not fit each other, or the windows are not in order.
     """
     finder = EventFinder(classes, rules)
     return sorted([*finder.feed(scores, starts, ends), *finder.finish()], key=lambda event: event.start)
 
 
 class EventFinder:
-    """Finds the events of windows that come little by little.
+    """Finds events in windows that arrive one after the other.
 
     Args:
         classes: the K names.
-        rules: what makes an event.
+        rules: how scores become events.
     """
 
     def __init__(self, classes: Sequence[str], rules: EventRules) -> None:
@@ -121,24 +122,24 @@ class EventFinder:
         self._on_from = _each("on", rules.on, count)
         self._off_below = RELEASE * self._on_from if rules.off is None else _each("off", rules.off, count)
         self._refractory = _each("refractory", rules.refractory, count)
-        self._heard: list[tuple[NDArray[np.float64], float, float]] = []  # windows that smoothing still needs
-        self._smoothed = 0  # how many of them have been
-        self._fed: tuple[float, float] | None = None  # the window that came last
-        self._last: tuple[float, float] | None = None  # the window that was looked at last
-        self._sounds = np.zeros(count, bool)  # in that window
-        self._warm = np.zeros(count, bool)  # whether the score is from `off` on in that window
+        self._windows: list[tuple[NDArray[np.float64], float, float]] = []  # those that smoothing still needs
+        self._smoothed = 0  # how many of them are smoothed already
+        self._fed: tuple[float, float] | None = None  # the window that arrived last
+        self._last: tuple[float, float] | None = None  # the window that was processed last
+        self._sounds = np.zeros(count, bool)  # whether an event of the class goes on in that window
+        self._warm = np.zeros(count, bool)  # whether the score is at least `off` in that window
         self._rose = np.zeros(count)  # and since when
-        self._pending = np.zeros(count, bool)  # whether start, end and peak are those of an event not yet told
+        self._pending = np.zeros(count, bool)  # whether start, end and peak are of an event not yet returned
         self._start, self._end, self._peak = np.zeros(count), np.zeros(count), np.zeros(count)
         self._free_from = np.full(count, -np.inf)
 
     def feed(self, scores: ArrayLike, starts: ArrayLike, ends: ArrayLike) -> list[Event]:
-        """The events that these windows, which follow those before, make certain and complete.
+        """Add windows that follow the earlier ones; returns the events that are complete with them.
 
         Args:
-            scores: of each window and class, `(N, K)`.
-            starts: seconds, `(N,)`.
-            ends: seconds, `(N,)`.
+            scores: `(N, K)`, of N windows and K classes.
+            starts: start of each window in seconds, `(N,)`.
+            ends: end of each window in seconds, `(N,)`.
         """
         rows = np.asarray(scores, np.float64)
         edges = np.asarray(starts, np.float64), np.asarray(ends, np.float64)
@@ -149,25 +150,25 @@ class EventFinder:
         found: list[Event] = []
         for row, start, end in zip(rows, *edges, strict=True):
             if self._fed and start + end <= sum(self._fed):
-                raise CallError(f"windows must be in order: one from {start:g} s follows one from {self._fed[0]:g} s")
+                raise CallError(f"windows must be in order: one at {start:g} s follows one at {self._fed[0]:g} s")
             self._fed = float(start), float(end)
-            self._heard.append((row, *self._fed))
-            if len(self._heard) - self._smoothed > self.rules.smooth // 2:
+            self._windows.append((row, *self._fed))
+            if len(self._windows) - self._smoothed > self.rules.smooth // 2:
                 found += self._smooth()
         return found
 
     def finish(self) -> list[Event]:
-        """The events that are left, when no window follows."""
+        """The remaining events, when no window follows."""
         found: list[Event] = []
-        while self._smoothed < len(self._heard):
+        while self._smoothed < len(self._windows):
             found += self._smooth()
         if self._last is not None:
             self._end[self._sounds] = self._last[1]
             self._sounds[:] = False
-        return found + self._tell(self._pending.copy())
+        return found + self._complete(self._pending.copy())
 
     def under_way(self) -> list[Event]:
-        """The events that have begun, will be told when they end, and sound now; each as far as it is certain."""
+        """The events that go on now and are certain to be returned when they end; each with its end so far."""
         if self._last is None:
             return []
         middle = sum(self._last) / 2
@@ -175,18 +176,18 @@ class EventFinder:
         return [self._event(number, middle) for number in np.flatnonzero(self._sounds & certain).tolist()]
 
     def _smooth(self) -> list[Event]:
-        """Look at the next window, whose neighbours are all there."""
+        """Smooth the next window, whose neighbours have all arrived, and process it."""
         half = self.rules.smooth // 2
-        around = self._heard[max(self._smoothed - half, 0) : self._smoothed + half + 1]
-        _, start, end = self._heard[self._smoothed]
+        around = self._windows[max(self._smoothed - half, 0) : self._smoothed + half + 1]
+        _, start, end = self._windows[self._smoothed]
         row = np.mean([scores for scores, _, _ in around], axis=0)
-        done = max(self._smoothed + 1 - half, 0)  # what no later window has in its neighbourhood
-        del self._heard[:done]
+        done = max(self._smoothed + 1 - half, 0)  # windows that no later one is averaged with
+        del self._windows[:done]
         self._smoothed += 1 - done
-        return self._look(row, start, end)
+        return self._process(row, start, end)
 
-    def _look(self, row: NDArray[np.float64], start: float, end: float) -> list[Event]:
-        """Move on to a window: what ends with it, goes on or begins."""
+    def _process(self, row: NDArray[np.float64], start: float, end: float) -> list[Event]:
+        """Begin, continue and end events with the next window; returns the complete ones."""
         if self._last is None:
             edge = start
         elif start > self._last[1] + TOUCH:
@@ -203,7 +204,7 @@ class EventFinder:
         sounds = warm & (self._sounds | (row >= self._on_from))
         quiet = self._rose - self._end
         far = np.where(warm, quiet > self.rules.gap, quiet >= self.rules.gap)
-        found = self._tell(self._pending & ~(warm & self._sounds) & far)
+        found = self._complete(self._pending & ~(warm & self._sounds) & far)
         new = sounds & ~self._sounds & ~self._pending
         self._start[new], self._peak[new] = self._rose[new], 0.0
         self._pending |= sounds
@@ -211,8 +212,8 @@ class EventFinder:
         self._sounds = sounds
         return found
 
-    def _tell(self, done: NDArray[np.bool_]) -> list[Event]:
-        """The events of the classes that are `done` and keep to the rules."""
+    def _complete(self, done: NDArray[np.bool_]) -> list[Event]:
+        """The pending events of the classes in `done` that meet the rules."""
         found: list[Event] = []
         for number in np.flatnonzero(done).tolist():
             event = self._event(number, self._end[number])
@@ -227,7 +228,7 @@ class EventFinder:
 
 
 def _each(name: str, value: PerClass, count: int) -> NDArray[np.float64]:
-    """One number a class."""
+    """One number per class, `(K,)`."""
     if isinstance(value, tuple) and len(value) != count:
-        raise CallError(f"{name}: {len(value)} numbers for {count} classes; give one for all, or one each")
+        raise CallError(f"{name}: {len(value)} numbers for {count} classes; give one for all classes, or one per class")
     return np.broadcast_to(np.asarray(value, np.float64), (count,)).copy()

@@ -1,10 +1,10 @@
-r"""What was done of many files, so that a second call goes on where the first was stopped, however it was.
+r"""A journal of the files that are done, so that a second call continues where the first was stopped, even by a kill.
 
-    parts/0.rows     what the process of rank 0 found, file after file
-    parts/0.jsonl    a line for each file that is done: its path, and where its rows begin and end in 0.rows
-    settings.json    what was asked for; another question needs another folder
+    parts/0.rows     the rows that the process of rank 0 wrote, file after file
+    parts/0.jsonl    one line per file that is done: its path, and where its rows begin and end in 0.rows
+    settings.json    the settings of the work; other settings need another folder
 
-Rows reach the disk before the line that says so: what a kill leaves behind a line's end is cut at the next start.
+Rows reach the disk before their line in the journal: the next start cuts off rows that have no line, and a torn line.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ from soundbench.errors import CallError, RunError
 __all__ = ["Journal", "check_settings", "read", "rows"]
 
 PARTS, SETTINGS = "parts", "settings.json"
-# Seconds of work that a power cut may lose.
+# The most seconds of work that a power cut may lose.
 PATIENCE = 1.0
 
 Record = dict[str, Any]
 
 
 def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write what is asked for into the folder, or see that it is what was.
+    """Write the settings into a new folder, or check that they are those that the folder was begun with.
 
     Raises:
-        CallError: the folder is of another question, or holds something else.
+        CallError: the folder was begun with other settings, or holds something else.
     """
     asked = json.loads(json.dumps(settings))
     if (folder / SETTINGS).exists():
         before = files.read_json(folder / SETTINGS)
         differ = [key for key in asked | before if asked.get(key) != before.get(key)]
         if differ:
-            told = ", ".join(f"{key} {before.get(key)!r}, now {asked.get(key)!r}" for key in differ)
-            raise CallError(f"{folder}: was begun with {told}; give another --out, or ask for the same")
+            changed = ", ".join(f"{key} {before.get(key)!r}, now {asked.get(key)!r}" for key in differ)
+            raise CallError(f"{folder}: was begun with {changed}; use another --out, or the same settings")
         return
     if folder.is_dir() and any(folder.iterdir()):
-        raise CallError(f"{folder}: is not empty, and no such work was begun in it; give another --out")
+        raise CallError(f"{folder}: is not empty and holds no results to continue; use another --out")
     files.write_json(folder / SETTINGS, settings)
 
 
 def read(folder: Path) -> dict[str, Record]:
-    """The last line of each path in the journals of all processes; with the name of the part that holds its rows."""
+    """The record of each path from the journals of all processes, with the name of the part that holds its rows."""
     found: dict[str, Record] = {}
     for path in sorted((folder / PARTS).glob("*.jsonl")):
         for record in _lines(path):
@@ -67,16 +67,16 @@ def rows(folder: Path, record: Record) -> bytes:
         file.seek(record["begin"])
         data = file.read(record["end"] - record["begin"])
     if len(data) < record["end"] - record["begin"]:
-        raise RunError(f"{file.name}: is shorter than its journal says; remove {folder} and begin again")
+        raise RunError(f"{file.name}: is shorter than its journal says; delete {folder} and start again")
     return data
 
 
 class Journal:
-    """The journal and the rows of one process, to be added to.
+    """The journal and the rows of one process, opened for appending.
 
     Args:
-        folder: of the work.
-        rank: the number of the process.
+        folder: the folder of the results.
+        rank: the rank of the process.
     """
 
     def __init__(self, folder: Path, rank: int) -> None:
@@ -92,7 +92,7 @@ class Journal:
             try:
                 self._lock.acquire(timeout=0)
             except filelock.Timeout:
-                raise RunError(f"{self.folder}: another process is at work in it") from None
+                raise RunError(f"{self.folder}: another process is writing to it") from None
             journal = Path(f"{self._stem}.jsonl")
             records = list(_lines(journal))
             self._journal = _opened(journal, _whole(journal))
@@ -101,12 +101,12 @@ class Journal:
         return self
 
     def write(self, data: bytes) -> None:
-        """More rows of the file at hand."""
+        """Add rows of the current file."""
         with files.explain_os_errors(self.folder):
             self._rows.write(data)
 
     def done(self, path: str, error: str | None = None, **more: Any) -> None:
-        """The file at hand is done; where it has an error its rows count for nothing."""
+        """Mark the current file as done; with an error, its rows are ignored."""
         end = self._rows.tell()
         place = {"begin": end if error else self._begin, "end": end}
         self._waiting.append(json.dumps({"path": path, **place, "error": error, **more}) + "\n")
@@ -115,7 +115,7 @@ class Journal:
             self.sync()
 
     def sync(self) -> None:
-        """Bring what is done to the disk."""
+        """Write everything that is done to the disk."""
         with files.explain_os_errors(self.folder):
             for file, text in ((self._rows, ""), (self._journal, "".join(self._waiting))):
                 file.write(text.encode())
@@ -128,7 +128,7 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if not isinstance(error, RunError):  # else the disk is full, or gone
+            if not isinstance(error, RunError):  # otherwise the disk is full or gone
                 self.sync()
         finally:
             for file in (self._rows, self._journal):
@@ -138,7 +138,7 @@ class Journal:
 
 
 def _opened(path: Path, end: int) -> BinaryIO:
-    """A file to add to at `end`, which what lies behind is cut off at."""
+    """A file cut off at `end`, and opened to append to it."""
     file = open(path, "ab")  # noqa: SIM115 (closed by the journal)
     file.truncate(end)
     file.seek(end)
@@ -146,7 +146,7 @@ def _opened(path: Path, end: int) -> BinaryIO:
 
 
 def _whole(path: Path) -> int:
-    """Bytes of the whole lines of a journal."""
+    """The number of bytes of a journal's complete lines."""
     data = path.read_bytes() if path.exists() else b""
     return data.rstrip(b"\0").rfind(b"\n") + 1
 
@@ -158,4 +158,4 @@ def _lines(path: Path) -> Iterator[Record]:
         try:
             yield json.loads(line)
         except ValueError:
-            raise RunError(f"{path}: damaged: line {number} is no record") from None
+            raise RunError(f"{path}: damaged: line {number} is not a record") from None

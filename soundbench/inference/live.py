@@ -1,4 +1,4 @@
-"""Listening: the sound of a source is judged as it comes, told, kept and acted on, until it ends or is stopped."""
+"""Live classification: reads a source until it ends or is stopped; reports, saves and acts on its events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from soundbench.audio.capture import Source
 from soundbench.audio.levels import level_of
 from soundbench.errors import CallError, SoundError
 from soundbench.inference.events import Event
-from soundbench.inference.stream import Begun, Item, Stream, hear_file
+from soundbench.inference.stream import Begun, Item, Stream, stream_file
 from soundbench.messages import nearest
 from soundbench.signals import stoppable
 
@@ -32,32 +32,32 @@ __all__ = ["KEPT", "Keeper", "Starter", "listen", "sound_of", "summary"]
 
 Samples = NDArray[np.float32]
 
-# Seconds that a stream keeps for what is recorded of events; and of them, those before and after an event.
+# Seconds of sound that a stream keeps for saving events; and the seconds saved before and after an event.
 KEPT, AROUND = 60.0, 1.0
-# Seconds after which a stop is noticed, at the latest, where no sound comes.
+# The most seconds until a stop is noticed while no sound arrives.
 WAIT = 0.2
 
 
 def listen(
     stream: Stream,
     source: Source | Path,
-    tell: Callable[[Item], None],
-    meter: Callable[[float], None],
+    on_item: Callable[[Item], None],
+    on_level: Callable[[float], None],
     keeper: Keeper | None = None,
     starter: Starter | None = None,
 ) -> None:
-    """Judge what a source brings, until it ends or Ctrl-C is pressed.
+    """Classify the sound of a source until it ends or Ctrl-C is pressed.
 
     Args:
-        stream: judges.
-        source: brings sound: a device or a pipe, or a file.
-        tell: is told of each window and event.
-        meter: is told how loud it is.
-        keeper: keeps the sound of events.
+        stream: scores the sound.
+        source: a device, a pipe, or the path of a file.
+        on_item: called with each window and event.
+        on_level: called with the level of each block, in dB of full scale; not for files.
+        keeper: saves the sound of events.
         starter: starts programs at events.
 
     Raises:
-        SoundError: the sound cannot be read further; what came before is told.
+        SoundError: the sound cannot be read any further; raised after the items before it.
     """
     whole = isinstance(source, Path)
     error: SoundError | None = None
@@ -65,7 +65,7 @@ def listen(
 
         def act(items: Iterator[Item]) -> None:
             for item in items:
-                tell(item)
+                on_item(item)
                 if starter and isinstance(item, Begun):
                     starter.start(item.event)
                 if keeper and isinstance(item, Event):
@@ -76,14 +76,14 @@ def listen(
 
         try:
             if isinstance(source, Path):
-                act(hear_file(stream, source))
+                act(stream_file(stream, source))
             else:
                 while not stop.asked and (blocks := source.take(WAIT)) is not None:
                     for block in blocks:
                         mono = block.samples.mean(axis=1)
-                        stream.hear(mono, block.at, block.lost)
-                        meter(level_of(mono))
-                    act(stream.judge())
+                        stream.push(mono, block.at, block.lost)
+                        on_level(level_of(mono))
+                    act(stream.score())
                     if keeper:
                         keeper.write(stream.seconds)
         except SoundError as wrong:
@@ -96,17 +96,17 @@ def listen(
 
 
 class Starter:
-    """Starts a program at the beginning of each event of a class, without a shell.
+    """Starts a program, without a shell, at the beginning of each event of a class.
 
-    The event is in the program's environment: `SOUNDBENCH_LABEL`, `SOUNDBENCH_SCORE`, and in seconds
-    `SOUNDBENCH_START` and `SOUNDBENCH_END`, the latter as far as it is known. What it prints goes to standard error.
+    The program's environment describes the event: `SOUNDBENCH_LABEL`, `SOUNDBENCH_SCORE`, and in seconds
+    `SOUNDBENCH_START` and `SOUNDBENCH_END`, the end so far. Its output goes to standard error.
 
     Args:
-        commands: a class and a command line each.
-        classes: that there are.
+        commands: pairs of a class and a command line.
+        classes: the model's classes.
 
     Raises:
-        CallError: a class that there is not, or a program that is not there.
+        CallError: an unknown class, or a program that cannot be found.
     """
 
     def __init__(self, commands: Sequence[tuple[str, str]], classes: Sequence[str]) -> None:
@@ -115,7 +115,7 @@ class Starter:
         for label, line in commands:
             if label not in classes:
                 hint = nearest(label, classes) or ";"
-                raise CallError(f"--on: the model knows no class {label!r}{hint} known: {', '.join(classes)}")
+                raise CallError(f"--on: the model has no class {label!r}{hint} known: {', '.join(classes)}")
             try:
                 words = shlex.split(line)
             except ValueError as error:
@@ -125,41 +125,43 @@ class Starter:
             self._commands.setdefault(label, []).append(words)
 
     def start(self, event: Event) -> None:
-        """Start what is to be started at an event."""
+        """Start the programs of the event's class."""
         self._running = [one for one in self._running if one.poll() is None]
-        told = {f"SOUNDBENCH_{name.upper()}": str(value) for name, value in event.to_dict().items()}
+        variables = {f"SOUNDBENCH_{name.upper()}": str(value) for name, value in event.to_dict().items()}
         for words in self._commands.get(event.label, []):
             try:
                 self._running.append(
-                    subprocess.Popen(words, env=os.environ | told, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno())
+                    subprocess.Popen(
+                        words, env=os.environ | variables, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno()
+                    )
                 )
             except OSError as error:
                 print(f"--on {event.label}: {words[0]}: {error.strerror}", file=sys.stderr)
 
 
 class Keeper:
-    """Keeps the sound of each event, from a second before it to a second after it, in a folder of class folders.
+    """Saves the sound of each event, from a second before it to a second after it, in a folder per class.
 
-    Of an event longer than a minute its end is kept.
+    Of an event longer than a minute only its end is saved.
 
     Args:
-        folder: for the class folders.
-        sound: gives the sound between two times, in seconds, at `rate`.
-        rate: samples a second.
+        folder: the folder of the class folders.
+        sound: returns the sound between two times, in seconds, at `rate`.
+        rate: sample rate in Hz.
     """
 
     def __init__(self, folder: Path, sound: Callable[[float, float], Samples], rate: int) -> None:
-        with files.explain_os_errors(folder):  # what cannot be is told now, not at the first event
+        with files.explain_os_errors(folder):  # fails now, not at the first event
             folder.mkdir(parents=True, exist_ok=True)
         self.folder, self._sound, self._rate = folder, sound, rate
         self._due: list[Event] = []
 
     def add(self, event: Event) -> None:
-        """An event is over."""
+        """Add an event that has ended."""
         self._due.append(event)
 
     def write(self, seconds: float) -> None:
-        """Write the events whose second after is there, when so much of the sound is."""
+        """Write the events whose second after has arrived, given the seconds of sound so far."""
         for event in [event for event in self._due if event.end + AROUND <= seconds]:
             self._due.remove(event)
             samples = self._sound(max(event.start - AROUND, 0), event.end + AROUND)
@@ -168,7 +170,7 @@ class Keeper:
             files.write_bytes(self._place(event), file.getvalue())
 
     def _place(self, event: Event) -> Path:
-        """A file that is not there yet."""
+        """A path that does not exist yet."""
         label = re.sub(r'[\x00-\x1f/\\:*?"<>|]', "_", event.label).strip(". ") or "_"
         name = f"{datetime.now():%Y%m%d-%H%M%S}-{event.start:.2f}s"
         numbers = ("" if number == 1 else f"-{number}" for number in range(1, 1 << 30))
@@ -176,15 +178,15 @@ class Keeper:
 
 
 def sound_of(path: Path, rate: int) -> Callable[[float, float], Samples]:
-    """What gives a file's sound between two times."""
+    """A function that returns a file's sound between two times, at `rate`."""
     return lambda start, end: audio.load(path, rate, start, end)
 
 
 def summary(figures: Mapping[str, Any]) -> str:
-    """How a stream did, in a line."""
+    """The figures of a stream, in one line."""
     return (
-        f"{figures['seconds']:.1f} s of sound, {figures['windows']:,} windows judged, {figures['gated']:,} too quiet, "
-        f"{figures['events']:,} events, {figures['dropped']:,} samples dropped; from a window's last sample to its "
-        f"scores {1000 * figures['latency_p50']:.0f} ms (p50), {1000 * figures['latency_p95']:.0f} ms (p95); "
-        f"{figures['core']:.2f} of a core"
+        f"{figures['seconds']:.1f} s of sound, {figures['windows']:,} windows scored, {figures['gated']:,} too quiet, "
+        f"{figures['events']:,} events, {figures['dropped']:,} samples dropped; latency "
+        f"{1000 * figures['latency_p50']:.0f} ms (p50), {1000 * figures['latency_p95']:.0f} ms (p95) from a window's "
+        f"last sample to its scores; {figures['core']:.2f} cores used"
     )

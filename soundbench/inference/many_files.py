@@ -1,7 +1,7 @@
-"""Many sound files in, rows out: of each sound, its windows or its events; printed, or kept in a folder with a journal.
+"""Many sound files in, rows out: one per sound, window or event; printed, or kept in a folder with a journal.
 
-With a folder, a call that was stopped goes on where it was, files that could not be judged are tried again, and the
-processes of a `torchrun` start share the files out among themselves.
+With a folder, a call that was stopped continues where it was, files that could not be scored are tried again, and the
+processes that `torchrun` starts divide the files among themselves.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from soundbench.inference.classifier import Classifier
 from soundbench.inference.events import EventFinder, EventRules
 from soundbench.inference.formats.base import Format, Row
 from soundbench.inference.journal import Journal
-from soundbench.inference.predictions import Ended, Heard
+from soundbench.inference.predictions import EndOfSound, ScoredWindow
 from soundbench.inference.progress import Progress
 from soundbench.model.scoring import WindowMean
 
-__all__ = ["Done", "Wanted", "embed_into", "judge_into", "judge_sounds", "model_digest", "sizes"]
+__all__ = ["Done", "Wanted", "embed_into", "score_into", "score_files", "model_digest", "sizes"]
 
-# Bytes from which on a file's progress is told while it is judged.
+# Files of at least so many bytes show progress while they are scored.
 LARGE = 1 << 24
 
 
 @attrs.frozen
 class Wanted:
-    """What is asked of each sound.
+    """Which rows each sound gets.
 
     Attributes:
-        per: what a row is of: `clip`, `window` or `event`.
-        window: seconds of a window; None for the model's own.
-        hop: seconds between windows; None for the window, or the model's own where that is too.
-        threshold: the score from which on a class is shown; None for the model's thresholds, or the best class.
-        top: how many classes to show and to tell the scores of; None for those that pass, and all scores.
-        rules: what makes an event.
-        batch: windows judged together; None for those of a minute of sound, at most 32.
+        per: what a row describes: `clip`, `window` or `event`.
+        window: length of a window in seconds; None for the model's.
+        hop: seconds between the starts of windows; None for `window`, or the model's hop if that is None too.
+        threshold: report classes scoring at least this; None for the model's thresholds, or the best class.
+        top: the number of classes to report, with their scores; None for those that pass, and the scores of all.
+        rules: how scores become events.
+        batch: number of windows scored together; None for those of one minute of sound, at most 32.
     """
 
     per: str = "clip"
@@ -58,12 +58,12 @@ class Wanted:
 
 @attrs.frozen
 class Done:
-    """A sound is done.
+    """The end of a sound's rows.
 
     Attributes:
         path: the sound.
-        seconds: how much of it was judged.
-        error: why it could not be; then rows of it that came before count for nothing.
+        seconds: how much of it was scored.
+        error: why it could not be read to its end, and its rows must be ignored; None if it could.
     """
 
     path: Path
@@ -71,30 +71,31 @@ class Done:
     error: str | None
 
 
-def judge_sounds(
+def score_files(
     classifier: Classifier,
     paths: Sequence[Path],
     wanted: Wanted,
     progress: Progress | None = None,
-    kept: list[Heard] | None = None,
+    windows: list[ScoredWindow] | None = None,
 ) -> Iterator[Row | Done]:
-    """The rows of each sound, in order, each followed by its `Done`.
+    """Score files: the rows of each sound, in order, followed by its `Done`.
 
     Args:
-        classifier: judges.
-        paths: the sounds.
-        wanted: of each.
-        progress: is told.
-        kept: gets every window too.
+        classifier: scores the windows.
+        paths: the files.
+        wanted: which rows each gets.
+        progress: updated as files are scored.
+        windows: every scored window is appended to it.
     """
     finder = EventFinder(classifier.classes, wanted.rules)
     found: list[Row] = []
     mean = WindowMean()
-    for one in _told(classifier.flow(paths, window=wanted.window, hop=wanted.hop, batch=wanted.batch), paths, progress):
+    flow = classifier.flow(paths, window=wanted.window, hop=wanted.hop, batch=wanted.batch)
+    for one in _with_progress(flow, paths, progress):
         path = str(paths[one.sound])
-        if isinstance(one, Heard):
-            if kept is not None:
-                kept.append(one)
+        if isinstance(one, ScoredWindow):
+            if windows is not None:
+                windows.append(one)
             if wanted.per == "clip":
                 mean.add(one.values)
             elif wanted.per == "window":
@@ -121,15 +122,15 @@ def _row(
     wanted: Wanted,
     span: tuple[float, float] | tuple[None, None],
 ) -> Row:
-    judged = classifier.prediction(scores)
-    shown = list(judged.labels)
+    found = classifier.prediction(scores)
+    shown = list(found.labels)
     if wanted.threshold is not None:
-        shown = [label for label, score in judged.scores.items() if score >= wanted.threshold]
+        shown = [label for label, score in found.scores.items() if score >= wanted.threshold]
     elif wanted.top is not None:
-        shown = list(judged.scores)
-    told = list(judged.scores.items())[: wanted.top]
-    labels = {label: judged.scores[label] for label in shown[: wanted.top]}
-    return Row(path, judged.label, judged.score, labels, dict(told), *span)
+        shown = list(found.scores)
+    best = list(found.scores.items())[: wanted.top]
+    labels = {label: found.scores[label] for label in shown[: wanted.top]}
+    return Row(path, found.label, found.score, labels, dict(best), *span)
 
 
 def _event(path: str, label: str, score: float, start: float, end: float) -> Row:
@@ -137,7 +138,7 @@ def _event(path: str, label: str, score: float, start: float, end: float) -> Row
 
 
 def sizes(paths: Sequence[Path]) -> list[int]:
-    """Of each file the bytes, 0 where it is not there."""
+    """The size of each file in bytes; 0 for a missing file."""
     found = []
     for path in paths:
         try:
@@ -147,8 +148,10 @@ def sizes(paths: Sequence[Path]) -> list[int]:
     return found
 
 
-def _told(flow: Iterator[Heard | Ended], paths: Sequence[Path], progress: Progress | None) -> Iterator[Heard | Ended]:
-    """The flow, and the progress told of it: by the bytes of files, and within large ones by the time."""
+def _with_progress(
+    flow: Iterator[ScoredWindow | EndOfSound], paths: Sequence[Path], progress: Progress | None
+) -> Iterator[ScoredWindow | EndOfSound]:
+    """The flow, while its progress is shown: by the sizes of files, and within large ones by time."""
     if progress is None:
         yield from flow
         return
@@ -158,10 +161,10 @@ def _told(flow: Iterator[Heard | Ended], paths: Sequence[Path], progress: Progre
             number = one.sound
             (size,) = sizes(paths[number : number + 1])
             lasts = _lasts(paths[number]) if size > LARGE else 0.0
-        if isinstance(one, Ended):
+        if isinstance(one, EndOfSound):
             progress.finish(size, 0.0 if one.error else one.seconds)
         elif lasts:
-            progress.tell(size * min(one.end / lasts, 1.0), one.end)
+            progress.report(size * min(one.end / lasts, 1.0), one.end)
         yield one
     progress.close()
 
@@ -176,7 +179,7 @@ def _lasts(path: Path) -> float:
 # Into a folder --------------------------------------------------------------------------------------------------------
 
 
-def judge_into(
+def score_into(
     folder: Path,
     classifier: Classifier,
     paths: Sequence[Path],
@@ -185,25 +188,25 @@ def judge_into(
     model: str,
     progress: Callable[[list[Path]], Progress],
 ) -> dict[str, str]:
-    """Judge into a folder what is not judged there yet, and make the results of it.
+    """Score the files that a folder has no rows of yet, and write the results of all.
 
     Args:
-        folder: for them: `results.*`, or a file for each sound below `labels/`, and `errors.csv`.
-        classifier: judges.
-        paths: the sounds.
-        wanted: of each.
-        form: of the rows.
-        model: what tells this model from others.
-        progress: makes one for the files that are left.
+        folder: receives `results.*`, or a file per sound in `labels/`, and `errors.csv`.
+        classifier: scores the windows.
+        paths: the files.
+        wanted: which rows each gets.
+        form: the format of the rows.
+        model: the digest of the model; see `model_digest`.
+        progress: makes the progress line for the remaining files.
 
     Returns:
-        The sounds that could not be judged, and why.
+        The paths that could not be scored, each with the reason.
     """
     settings = {"work": "infer", "model": model, "format": form.name, "columns": len(form.classes)}
 
     def work(out: Journal, left: list[Path]) -> None:
         number = 0
-        for one in judge_sounds(classifier, left, wanted, progress(left)):
+        for one in score_files(classifier, left, wanted, progress(left)):
             if isinstance(one, Row):
                 out.write(_encoded(form.lines(one, number)))
                 number += 1
@@ -233,18 +236,18 @@ def embed_into(
     model: str,
     progress: Callable[[list[Path]], Progress],
 ) -> dict[str, str]:
-    """Write what the last layer sees into a folder: `embeddings.npy`, `(N, D)`, and `index.csv`, a row for each row.
+    """Write embeddings into a folder: `embeddings.npy`, `(N, D)`, and `index.csv`, which describes its N rows.
 
     Args:
-        folder: for them.
-        classifier: makes them.
-        paths: the sounds.
-        wanted: of each: a row a clip, the mean of its windows, or a row a window.
-        model: what tells this model from others.
-        progress: makes one for the files that are left.
+        folder: receives them.
+        classifier: computes them.
+        paths: the files.
+        wanted: one row per clip, the mean of its windows, or one row per window.
+        model: the digest of the model; see `model_digest`.
+        progress: makes the progress line for the remaining files.
 
     Returns:
-        The sounds that could not be read, and why.
+        The paths that could not be read, each with the reason.
     """
     settings = {"work": "embed", "model": model, "per": wanted.per, "window": wanted.window, "hop": wanted.hop}
 
@@ -253,8 +256,8 @@ def embed_into(
         mean = WindowMean()
         compute = classifier.scorer.embeddings
         flow = classifier.flow(left, window=wanted.window, hop=wanted.hop, batch=wanted.batch, compute=compute)
-        for one in _told(flow, left, progress(left)):
-            if isinstance(one, Heard):
+        for one in _with_progress(flow, left, progress(left)):
+            if isinstance(one, ScoredWindow):
                 spans.append((one.start, one.end))
                 mean.add(one.values)
                 if wanted.per == "window":
@@ -289,7 +292,7 @@ def _into(
     work: Callable[[Journal, list[Path]], None],
     merge: Callable[[list[journal.Record]], None],
 ) -> dict[str, str]:
-    """Do the work that is left, shared out among the processes; the first of them makes the results of it."""
+    """Do the remaining work, divided among the processes; the main process then writes the results."""
 
     def undone() -> list[Path]:
         journal.check_settings(folder, settings)
@@ -310,7 +313,7 @@ def _into(
 
 
 def _labels(folder: Path, path: str, suffix: str) -> Path:
-    """Where the file of a sound is written: below `labels/`, as the sound lies below the working directory or /."""
+    """The label file of a sound: its path below `labels/` is the sound's path, with `..` written as `__`."""
     parts = ["__" if part == ".." else part for part in Path(path).parts if part != Path(path).anchor]
     return (folder / "labels").joinpath(*parts[:-1], parts[-1] + suffix)
 
@@ -320,7 +323,7 @@ def _encoded(text: str) -> bytes:
 
 
 def model_digest(run: str | Path) -> str:
-    """What tells the model of a run from others."""
+    """A digest of a run's model: its description and its weights."""
     folder = Path(run) / "model" if (Path(run) / "model" / "model.toml").exists() else Path(run)
     digest = hashlib.blake2b(digest_size=8)
     for name in ("model.toml", "weights.safetensors"):

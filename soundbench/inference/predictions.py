@@ -1,4 +1,4 @@
-"""What a classifier says: of a sound, of a window of it; and what goes by while sounds are judged."""
+"""What a classifier returns: the prediction for a sound or a window, and the stream of scored windows behind it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 
 from soundbench.errors import SoundError
 
-__all__ = ["Ended", "Heard", "Prediction", "WindowPrediction"]
+__all__ = ["EndOfSound", "ScoredWindow", "Prediction", "WindowPrediction"]
 
 Values = NDArray[np.float32]
 
 
 @attrs.frozen
 class Prediction:
-    """The judgement of one sound.
+    """The prediction for one sound.
 
     Attributes:
         label: the class with the highest score.
         score: its score, in [0, 1].
         scores: every class and its score, highest first.
-        labels: the classes that the sound is said to carry, highest first: of a multilabel model those whose score
-            reaches their threshold, maybe none; else `label` alone.
+        labels: the predicted classes, highest score first: for a multi-label model those that reach their threshold,
+            possibly none; otherwise only `label`.
     """
 
     label: str
@@ -40,11 +40,11 @@ class Prediction:
 
 @attrs.frozen
 class WindowPrediction(Prediction):
-    """The judgement of one window of a sound.
+    """The prediction for one window of a sound.
 
     Attributes:
-        start: where it begins, in seconds.
-        end: where it ends.
+        start: seconds from the beginning of the sound.
+        end: seconds from the beginning of the sound.
     """
 
     start: float
@@ -56,13 +56,13 @@ class WindowPrediction(Prediction):
 
 
 @attrs.frozen(eq=False)
-class Heard:
-    """A window that went through the network.
+class ScoredWindow:
+    """A window and what the network gave for it.
 
     Attributes:
-        sound: which sound it is of, by its place among those given.
-        start: where it begins, in seconds.
-        end: where it ends.
+        sound: the index of its sound in the list of sounds.
+        start: seconds from the beginning of the sound.
+        end: seconds from the beginning of the sound.
         values: its scores `(K,)`, or its embedding.
     """
 
@@ -73,13 +73,13 @@ class Heard:
 
 
 @attrs.frozen(eq=False)
-class Ended:
+class EndOfSound:
     """The end of a sound, after its windows.
 
     Attributes:
-        sound: which one.
-        seconds: how much of it was judged.
-        error: what is wrong with it; then its windows count for nothing.
+        sound: the index of the sound in the list of sounds.
+        seconds: how much of it was scored.
+        error: why it could not be read to its end, and its windows must be ignored; None if it could.
     """
 
     sound: int

@@ -1,4 +1,4 @@
-"""What moves on standard error while sound is worked on: how far it is, and how loud."""
+"""A progress line on standard error while sound files are processed."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from soundbench.terminal import PATIENCE, StatusLine, Throttle, clock, on_termin
 
 __all__ = ["Progress"]
 
-# Seconds between two lines on a terminal: of progress, and of a level.
-PAUSE, METER_PAUSE = 0.2, 0.1
-# The bar of a level: its characters, and the decibels at its beginning; full scale is at its end.
-WIDTH, LOWEST = 24, -60.0
+# Seconds between two updates on a terminal.
+PAUSE = 0.2
 
 
 @attrs.define
 class Progress:
-    """Tells how far sounds are judged, by their sizes.
+    """Shows how many files are done, and estimates the time left from their sizes.
 
     Attributes:
-        files: how many sounds there are.
-        work: their sizes together, in bytes or whatever else is in proportion to the time that they take.
-        done: how many are.
-        worked: of `work`.
-        seconds: of sound.
+        files: number of files.
+        work: their total size, in bytes or another unit that is proportional to the time that they take.
+        done: number of files done.
+        worked: their size, in the unit of `work`.
+        seconds: their duration in seconds.
     """
 
     files: int
@@ -36,37 +34,37 @@ class Progress:
     _began: float = attrs.field(factory=lambda: time.monotonic())
     _throttle: Throttle = attrs.field(factory=Throttle, init=False)
     _line: StatusLine = attrs.field(factory=StatusLine, init=False)
-    _told: bool = attrs.field(default=False, init=False)
+    _shown: bool = attrs.field(default=False, init=False)
 
     def finish(self, work: float, seconds: float) -> None:
-        """A sound is done."""
+        """Count a file as done."""
         self.done, self.worked, self.seconds = self.done + 1, self.worked + work, self.seconds + seconds
-        self.tell()
+        self.report()
 
-    def tell(self, work: float = 0.0, seconds: float = 0.0) -> None:
-        """Say how far it is, if that was not said just now; with so much of a sound that is not yet done."""
+    def report(self, work: float = 0.0, seconds: float = 0.0) -> None:
+        """Show the progress, unless it was shown just now; `work` and `seconds` are of a file not yet done."""
         if self._throttle.due(PAUSE if on_terminal() else PATIENCE):
-            self._told = True
+            self._shown = True
             self._line.show(self.line(work, seconds))
 
     def clear(self) -> None:
-        """Take the line off the terminal, for another."""
+        """Erase the line from the terminal, so that another can be printed."""
         self._line.erase()
 
     def close(self) -> None:
-        """Say how long it took, where it was long enough to be told of."""
+        """Show the time taken, if any progress was shown."""
         self.clear()
-        if self._told and self.done:
+        if self._shown and self.done:
             self._line.say(self.line())
 
     def line(self, work: float = 0.0, seconds: float = 0.0) -> str:
-        """How far it is, in words."""
+        """The progress as text."""
         took = max(time.monotonic() - self._began, 1e-3)
-        heard, worked = self.seconds + seconds, self.worked + work
+        processed, worked = self.seconds + seconds, self.worked + work
         parts = [
             f"{self.done:,} of {self.files:,} files",
-            f"{clock(heard)} of sound",
-            f"{heard / took:,.1f} x real time",
+            f"{clock(processed)} of sound",
+            f"{processed / took:,.1f} x real time",
         ]
         if self.done == self.files:
             parts.append(f"{clock(took)} taken")

@@ -1,4 +1,4 @@
-"""A sound as a picture: its spectrogram, the scores of its windows over time, its events."""
+"""A picture of a sound: its spectrogram, the scores of its windows over time, and its events."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from numpy.typing import NDArray
 from soundbench import audio, files
 from soundbench.inference.classifier import Classifier
 from soundbench.inference.events import Event, EventRules, find_events
-from soundbench.inference.predictions import Heard
+from soundbench.inference.predictions import ScoredWindow
 from soundbench.report.figures import drawing, shown
 
 __all__ = ["plot_sound", "spectrogram", "timeline_png"]
 
-# Samples of a frame, and columns of the picture at most (and half of that at least, where there are as many frames).
+# Samples per frame, and the most columns of the picture (long sounds have at least half as many).
 FRAME, COLUMNS = 512, 2000
-# Classes that are drawn: those with the highest scores.
+# How many classes are drawn: those with the highest scores.
 SHOWN = 10
-# Decibels below the loudest that are still told apart.
+# Range of the colours, in dB below the loudest.
 RANGE = 80
 
 
 def spectrogram(blocks: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """The power of a sound in dB, `(F, T)`, in at most `COLUMNS` columns whatever its length."""
+    """The power of a sound in dB, `(F, T)`, with T at most `COLUMNS`, whatever the length of the sound."""
     window = np.hanning(FRAME).astype(np.float32)
     left = np.empty(0, np.float32)
     columns = np.empty((0, FRAME // 2 + 1))
@@ -63,14 +63,17 @@ def timeline_png(
     """Draw a sound.
 
     Args:
-        power: `(F, T)`, dB.
-        rate: samples a second.
-        seconds: how long it lasts.
-        times: the middle of each window, `(N,)`.
-        scores: of each window and class, `(N, K)`.
+        power: its spectrogram in dB, `(F, T)`.
+        rate: sample rate in Hz.
+        seconds: its duration.
+        times: the middle of each window in seconds, `(N,)`.
+        scores: `(N, K)`, of N windows and K classes.
         classes: the K names.
-        events: what was found.
-        title: of the picture.
+        events: its events.
+        title: the title of the picture.
+
+    Returns:
+        The picture, a PNG.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -78,10 +81,10 @@ def timeline_png(
     names = [shown(name) for name in classes]
     best = sorted(np.argsort(-scores.max(axis=0), kind="stable")[:SHOWN].tolist())
     colours = {classes[code]: f"C{place}" for place, code in enumerate(best)}
-    heard = list(dict.fromkeys(event.label for event in events))
+    labels = list(dict.fromkeys(event.label for event in events))
     with drawing("".join(names) + title + "score kHz 0123456789.") as legible:
         called = dict(zip(classes, names if legible else map(str, range(1, len(names) + 1)), strict=True))
-        ratios = [3, 3, 0.5 + 0.3 * len(heard)]
+        ratios = [3, 3, 0.5 + 0.3 * len(labels)]
         figure = Figure(figsize=(12, sum(ratios)), layout="constrained")
         canvas = FigureCanvasAgg(figure)
         top, middle, bottom = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": ratios})
@@ -99,22 +102,24 @@ def timeline_png(
             text.set_parse_math(False)
         for event in events:
             colour = colours.get(event.label, "black")
-            bottom.barh(heard.index(event.label), event.end - event.start, left=event.start, color=colour)
-        bottom.set(xlabel="s", xlim=(0, seconds), ylim=(max(len(heard), 1) - 0.4, -0.6))
-        bottom.set_yticks(range(len(heard)), [called[label] for label in heard], parse_math=False)
+            bottom.barh(labels.index(event.label), event.end - event.start, left=event.start, color=colour)
+        bottom.set(xlabel="s", xlim=(0, seconds), ylim=(max(len(labels), 1) - 0.4, -0.6))
+        bottom.set_yticks(range(len(labels)), [called[label] for label in labels], parse_math=False)
         picture = io.BytesIO()
         canvas.print_figure(picture, format="png", dpi=110)
     return picture.getvalue()
 
 
-def plot_sound(classifier: Classifier, path: Path, windows: Sequence[Heard], rules: EventRules, out: Path) -> None:
-    """Draw a sound whose windows were judged: its spectrogram, scores over time, events.
+def plot_sound(
+    classifier: Classifier, path: Path, windows: Sequence[ScoredWindow], rules: EventRules, out: Path
+) -> None:
+    """Draw a sound whose windows were scored: its spectrogram, its scores over time, and its events.
 
     Args:
-        classifier: judged them.
+        classifier: the classifier that scored them.
         path: the sound.
-        windows: of it.
-        rules: what makes an event.
+        windows: all of its windows.
+        rules: how scores become events.
         out: the PNG to write.
     """
     starts, ends = (np.array([getattr(window, name) for window in windows]) for name in ("start", "end"))

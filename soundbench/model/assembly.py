@@ -1,7 +1,7 @@
-"""The only place that makes components and fits them to each other.
+"""The only place that creates components and connects them.
 
-Every `ValueError` of a constructor is gathered under its table's path, and one silent batch is sent through the chain,
-so that two parts whose shapes disagree are named before any sound is read.
+Every `ValueError` of a constructor is collected under its table's path, and a silent batch is sent through the network,
+so that two components whose shapes do not match are named before any sound is read.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ __all__ = [
 
 Placed = list[tuple[str, Augmentation]]
 
-# So many classes are assumed for as long as it takes to find a recipe's other mistakes.
+# The number of classes that is assumed while looking for a recipe's other mistakes.
 _ASSUMED = 10
 
 
 @attrs.frozen
 class Assembly:
-    """What a recipe names, made.
+    """The components of a recipe.
 
     Attributes:
         dataset: it has read nothing yet but the names of its classes.
-        classes: how many there are.
-        network: featurizer to head.
-        loss: with the scores of its logits.
+        classes: how many classes there are.
+        network: from featurizer to head.
+        loss: it also turns logits into scores.
         on_waveform: augmentations of waveforms, each with its place in the recipe.
-        on_features: augmentations of features, likewise.
+        on_features: augmentations of features, each with its place in the recipe.
     """
 
     dataset: Dataset
@@ -64,13 +64,13 @@ class Assembly:
     on_features: Placed
 
     def prepare(self, recipe: Recipe) -> None:
-        """Have the augmentations that need files read them.
+        """Let the augmentations that need files read them.
 
         Args:
-            recipe: that this was made of.
+            recipe: the recipe that names these components.
 
         Raises:
-            DataError: what is not there or cannot be used, and which augmentation wants it.
+            DataError: a file does not exist or cannot be used; the message names the augmentation.
         """
         modules: dict[str, Any] = dict([*self.on_waveform, *self.on_features])
         for number, spec in enumerate(recipe.augmentation):
@@ -84,7 +84,7 @@ class Assembly:
 
 
 def make_component(problems: list[Problem], key: str, spec: ComponentSpec, *supplied: Any) -> Any:
-    """The component; None when its constructor refused its options, which is written down under its key."""
+    """Create a component; None if its constructor refuses its options, which is added to `problems` under `key`."""
     component = spec.component
     try:
         return component.obj(*supplied, **spec.options)
@@ -96,12 +96,12 @@ def make_component(problems: list[Problem], key: str, spec: ComponentSpec, *supp
         raise import_failure(f"{spec.kind} {spec.use!r}", error, component.obj.__module__) from error
     except Exception as error:
         whose = f"{spec.kind} {spec.use!r} of {component.distribution or component.source}"
-        raise BrokenPlugin(f"{key}: making {whose} raised {type(error).__name__}: {error}") from error
+        raise BrokenPlugin(f"{key}: creating {whose} raised {type(error).__name__}: {error}") from error
     return None
 
 
 def make_dataset(recipe: Recipe) -> Dataset:
-    """The dataset of a recipe alone. It reads nothing yet.
+    """Create only the dataset of a recipe. It reads nothing yet.
 
     Raises:
         RecipeError: an option is out of range.
@@ -114,15 +114,15 @@ def make_dataset(recipe: Recipe) -> Dataset:
 
 
 def assemble(recipe: Recipe, assumed: int | None = None) -> Assembly:
-    """Everything of a recipe that learns or is learnt from, seeded by `train.seed`.
+    """Create dataset, network, loss and augmentations of a recipe, seeded by `train.seed`.
 
     Args:
         recipe: resolved.
-        assumed: how many classes to assume where the dataset cannot name its own, for want of its files.
+        assumed: the number of classes to assume if the dataset cannot name them because its files do not exist.
 
     Raises:
-        RecipeError: options out of range, all of them at once; or two parts whose shapes disagree.
-        DataError: the dataset cannot name its classes, and nothing is assumed.
+        RecipeError: options out of range, all of them at once; or two components whose shapes do not match.
+        DataError: the dataset cannot name its classes, and `assumed` is None.
     """
     problems: list[Problem] = []
     torch.manual_seed(recipe.train.seed)
@@ -149,7 +149,7 @@ def assemble(recipe: Recipe, assumed: int | None = None) -> Assembly:
 
 
 def _classes(problems: list[Problem], dataset: Dataset | None, assumed: int) -> tuple[int, DataError | None]:
-    """How many classes there are, or are assumed to be, and why that is not known."""
+    """How many classes there are; or the assumed number, and the error that says why they are not known."""
     if dataset is None:
         return assumed, None
     try:
@@ -157,18 +157,18 @@ def _classes(problems: list[Problem], dataset: Dataset | None, assumed: int) -> 
     except DataError as error:
         return assumed, error
     if len(classes) == 1 and not dataset.multilabel:
-        text = f"has one class alone, {show(classes[0])}, and nothing to tell it from; two are needed"
+        text = f"has only one class, {show(classes[0])}; at least two are needed"
         problems.append(Problem("dataset", text))
     return len(classes), None
 
 
 def make_network(model: Model, source: str, assets: Path | None = None) -> tuple[Network, Loss]:
-    """The network and loss that a `model.toml` describes, not yet filled with weights.
+    """Create the network and loss that a `model.toml` describes, with weights not loaded yet.
 
     Args:
-        model: read from there.
-        source: how messages call it.
-        assets: the folder of what the featurizer wrote when the model was saved.
+        model: the content of `model.toml`.
+        source: its name in messages.
+        assets: the folder of files that the featurizer wrote when the model was saved.
     """
     problems: list[Problem] = []
     if assets is not None and hasattr(model.featurizer.component.obj, "from_assets"):
@@ -182,7 +182,7 @@ def make_network(model: Model, source: str, assets: Path | None = None) -> tuple
 
 
 def _network(problems: list[Problem], of: Recipe | Model, classes: int) -> tuple[Network | None, Loss | None]:
-    """The network and its loss; a part is only tried when those before it could be made."""
+    """The network and its loss; a component is only created if those before it could be."""
     loss = make_component(problems, "loss", of.loss, classes)
     featurizer = make_component(problems, "featurizer", of.featurizer, of.audio.rate)
     if featurizer is None:
@@ -198,7 +198,7 @@ def _network(problems: list[Problem], of: Recipe | Model, classes: int) -> tuple
 
 
 def _probe(of: Recipe, network: Network, classes: int, source: str) -> None:
-    """Send one silent batch through, and name the two parts whose shapes disagree."""
+    """Send a silent batch through the network; name the two components whose shapes do not match."""
     samples = of.audio.window_samples
     lengths = torch.tensor([samples, max(1, samples // 2)])
     data = torch.zeros(2, samples)
@@ -217,19 +217,19 @@ def _probe(of: Recipe, network: Network, classes: int, source: str) -> None:
                 out = stage(data) if key == "head" else stage(data, lengths)
         except Exception as error:
             text = " ".join(str(error).split())
-            problem = Problem(key, f"{name} cannot take what {before} gives, {tuple(data.shape)}: {text}")
+            problem = Problem(key, f"{name} cannot process the output of {before}, {tuple(data.shape)}: {text}")
             raise RecipeError(source, [problem]) from error
         data, lengths = out if isinstance(out, tuple) else (out, lengths)
         if data.shape[1] != wanted:
-            said = {"featurizer": "bands", "backbone": "channels", "pooling": "features", "head": "classes"}[key]
-            problem = Problem(key, f"{name} says {wanted} {said}, but gives {data.shape[1]}: {tuple(data.shape)}")
+            size = {"featurizer": "bands", "backbone": "channels", "pooling": "features", "head": "classes"}[key]
+            problem = Problem(key, f"{name} declares {wanted} {size}, but gives {data.shape[1]}: {tuple(data.shape)}")
             raise RecipeError(source, [problem])
         before = name
     network.train()
 
 
 def _try_optimizer(problems: list[Problem], recipe: Recipe) -> None:
-    """Make optimizer and scheduler once for a parameter of no consequence, to hear what they refuse."""
+    """Create optimizer and scheduler for a dummy parameter, to find options that they refuse."""
     toy = [{"params": [nn.Parameter(torch.zeros(2, 2))]}]
     optimizer = make_component(problems, "optimizer", recipe.optimizer, toy)
     if optimizer is not None:
@@ -237,7 +237,7 @@ def _try_optimizer(problems: list[Problem], recipe: Recipe) -> None:
 
 
 def _name_parts(problems: list[Problem], recipe: Recipe, network: Network | None) -> None:
-    """Check the names of parts of the network, and that something is left to train."""
+    """Check the names of the network's parts in `freeze` and `rates`, and that something is left to train."""
     if network is None:
         return
     train = recipe.train
@@ -252,11 +252,11 @@ def _name_parts(problems: list[Problem], recipe: Recipe, network: Network | None
 
 
 def _refuse_bypassed(problems: list[Problem], recipe: Recipe, network: Network | None) -> None:
-    """Refuse what features made ahead would pass by: augmentations of waveforms, and a featurizer that learns."""
-    remedy = "or make features as they are needed, with train.extracted = false"
+    """Refuse what extracted features do not allow: augmentations of waveforms, and a featurizer that is trained."""
+    remedy = "or compute features during training, with train.extracted = false"
     for number, spec in enumerate(recipe.augmentation):
         if spec.component.obj.on == "waveform":  # type: ignore[attr-defined]
-            text = f"{spec.use!r} changes waveforms, which features made ahead cannot follow; leave it out, {remedy}"
+            text = f"{spec.use!r} changes waveforms, but features are extracted before training; remove it, {remedy}"
             problems.append(Problem(f"augmentation[{number}]", text))
     parameters = network.named_parameters() if network is not None else ()
     trained = [name for name, parameter in parameters if parameter.requires_grad and name.startswith("featurizer.")]
@@ -270,7 +270,7 @@ def _refuse_bypassed(problems: list[Problem], recipe: Recipe, network: Network |
 
 
 def make_optimizer(recipe: Recipe, groups: Sequence[dict[str, Any]]) -> Optimizer:
-    """The optimizer over ready groups."""
+    """Create the optimizer for parameter groups."""
     optimizer: Optimizer = recipe.optimizer.component.obj(groups, **recipe.optimizer.options)
     return optimizer
 
@@ -278,7 +278,7 @@ def make_optimizer(recipe: Recipe, groups: Sequence[dict[str, Any]]) -> Optimize
 def make_scheduler(
     recipe: Recipe, optimizer: Optimizer, steps: int, steps_per_epoch: int
 ) -> tuple[LRScheduler, Literal["step", "epoch"]]:
-    """The scheduler, and whether it is stepped after each step or each epoch."""
+    """Create the scheduler; also gives whether it is stepped after each step or each epoch."""
     function = recipe.scheduler.component.obj
     scheduler = function(optimizer, steps, steps_per_epoch, **recipe.scheduler.options)
     return scheduler, getattr(scheduler, "every", getattr(function, "every", "step"))

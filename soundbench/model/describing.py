@@ -1,4 +1,4 @@
-"""A recipe in, what it would build out: without data."""
+"""Describe the network of a recipe, without its data."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from soundbench.recipe import Recipe
 
 __all__ = ["as_text", "describe"]
 
-CLASSES = 10  # where the dataset cannot name its classes, for want of its files
+CLASSES = 10  # assumed if the dataset cannot name its classes because its files do not exist
 
 
 def describe(recipe: Recipe) -> dict[str, Any]:
-    """The network of a recipe: its layers, size, cost and reach.
+    """The network of a recipe: its layers, size, cost and receptive field.
 
     Returns:
-        `name`, `recipe` (resolved tables), `classes` (a count), `classes_known` (False where the data is not there and
-        10 were assumed), `window_seconds`, `parameters`, `macs` of one window, `receptive_field` (`frames`, or None for
+        `name`, `recipe` (resolved tables), `classes` (a count), `classes_known` (False if the data does not exist and
+        10 are assumed), `window_seconds`, `parameters`, `macs` of one window, `receptive_field` (`frames`, or None for
         the whole clip), `shortest_input` (`samples` and `seconds`), and `layers`, each with `name`, `type`, `shape`,
         `parameters` and `macs`.
 
@@ -51,7 +51,7 @@ def describe(recipe: Recipe) -> dict[str, Any]:
 
 
 def as_text(found: dict[str, Any], resolved: str) -> str:
-    """What `describe` found, for a person; `resolved` is the recipe's TOML."""
+    """The result of `describe` as text; `resolved` is the recipe as TOML."""
     rows = [("layer", "type", "shape", "parameters", "multiply-adds")]
     for layer in found["layers"]:
         indent = "  " * layer["name"].count(".")
@@ -63,7 +63,7 @@ def as_text(found: dict[str, Any], resolved: str) -> str:
         for cells in (list(enumerate(zip(row, widths, strict=True))) for row in rows)
     ]
     reach = found["receptive_field"]
-    assumed = "" if found["classes_known"] else " (assumed: the data is not there to name them)"
+    assumed = "" if found["classes_known"] else " (assumed: the data was not found)"
     return "\n".join(
         [
             resolved.rstrip(),

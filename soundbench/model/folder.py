@@ -1,4 +1,4 @@
-"""The model folder on disk, `model.toml` and `weights.safetensors`: written whole, read without executing anything."""
+"""The model folder, `model.toml` and `weights.safetensors`: written as a whole, read without executing any code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["load_weights", "read_model_tables", "save_model"]
 
 
 def save_model(folder: Path, tables: Mapping[str, Any], network: nn.Module) -> None:
-    """Write `model.toml` and `weights.safetensors`: all that judging needs."""
+    """Write `model.toml` and `weights.safetensors`: all that scoring needs."""
     folder.mkdir(parents=True, exist_ok=True)
     files.refuse_full(folder / "weights.safetensors", sum(tensor.nbytes for tensor in network.state_dict().values()))
     with files.atomic(folder / "weights.safetensors") as part:
@@ -28,10 +28,10 @@ def save_model(folder: Path, tables: Mapping[str, Any], network: nn.Module) -> N
 
 
 def read_model_tables(folder: Path) -> dict[str, Any]:
-    """What `model.toml` says.
+    """The content of `model.toml`.
 
     Raises:
-        RunError: it is not there, or no TOML.
+        RunError: it does not exist, or is not TOML.
     """
     path = folder / "model.toml"
     try:
@@ -43,14 +43,14 @@ def read_model_tables(folder: Path) -> dict[str, Any]:
 
 
 def load_weights(folder: Path, network: nn.Module, classes: int) -> None:
-    """Fill a network with the weights of a model folder.
+    """Load the weights of a model folder into a network.
 
     Raises:
         RunError: the weights are missing, damaged, or do not fit the network that `model.toml` describes.
     """
     path = folder / "weights.safetensors"
     try:
-        path.open("rb").close()  # safetensors calls a file missing that may not be read
+        path.open("rb").close()  # safetensors reports a file without read permission as missing
         weights = safetensors.torch.load_file(path)
     except FileNotFoundError:
         raise RunError(f"{folder}: no model here: weights.safetensors is missing") from None
@@ -58,14 +58,14 @@ def load_weights(folder: Path, network: nn.Module, classes: int) -> None:
         raise RunError(f"{path}: damaged: {error}") from None
     last = weights.get("head.classify.weight")
     if last is not None and len(last) != classes:
-        raise RunError(f"{folder}: model.toml names {classes} classes, but the weights are of {len(last)}")
+        raise RunError(f"{folder}: model.toml names {classes} classes, but the weights have {len(last)}")
     wanted = network.state_dict()
     others = [name for name in weights if name in wanted and weights[name].shape != wanted[name].shape]
     if others:
         name, more = others[0], len(others) - 1
         raise RunError(
             f"{path}: the weights do not fit model.toml: {name} has the shape {tuple(weights[name].shape)}, "
-            f"model.toml makes it {tuple(wanted[name].shape)}; {more} more differ"
+            f"not {tuple(wanted[name].shape)}; {more} more differ"
         )
     missing, unknown = safetensors.torch.load_model(network, path, strict=False)
     if missing or unknown:

@@ -1,7 +1,7 @@
-"""A model of another program in, a model folder out, as if a run had made it.
+"""Import a model of another program: write a model folder, as a run does.
 
-What the other program's files say is an importer's to read. Here the network that it describes is made, filled with its
-tensors to the last one, and written down.
+An importer reads the other program's files. Here the network that it describes is created, filled with all of its
+tensors, and saved.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from soundbench.model.network import Network
 from soundbench.recipe.registry import Component, Registry
 from soundbench.recipe.structuring import problems_of
 
-__all__ = ["Done", "import_model"]
+__all__ = ["ImportResult", "import_model"]
 
-# How far a constant that a model brings may be from the network's own, relative to the largest of it: other programs
-# computed theirs in float32 too.
+# How far a model's constant may be from the network's, relative to its largest value: other programs compute theirs in
+# float32, too.
 _NEAR = 1e-4
 
-# Batch norm's count of its steps is written by training alone; old programs do not keep it.
+# Batch norm's count of its steps is used in training only; old programs do not save it.
 _COUNTER = "num_batches_tracked"
 
 
 @attrs.frozen
-class Done:
-    """What an import made.
+class ImportResult:
+    """The result of an import.
 
     Attributes:
-        folder: the model folder; `soundbench infer` and `load` take it.
-        classes: how many.
-        parameters: numbers that were learnt.
-        notes: what the importer has to say.
+        folder: the model folder, for `soundbench infer` and `load`.
+        classes: how many classes the model has.
+        parameters: how many learnt numbers it has.
+        notes: notes of the importer.
     """
 
     folder: Path
@@ -57,28 +57,28 @@ def import_model(
     out: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
     registry: Registry | None = None,
-) -> Done:
-    """Make a model folder of another program's model.
+) -> ImportResult:
+    """Make a model folder from another program's model.
 
     Args:
-        use: the importer, by its name.
+        use: the name of the importer.
         path: the other program's file or folder.
-        out: the folder to write, new or empty; `imported/` and the model's own name if left out.
-        options: of the importer.
-        registry: where components are found; None for what is installed.
+        out: the folder to write, new or empty; by default `imported/` and the model's name.
+        options: the importer's options.
+        registry: where components are found; None for those that are installed.
 
     Raises:
-        CallError: no such path, or an option that is wrong or missing.
-        RunError: a model that cannot be used, or whose tensors are not those of the network; or no place for it.
+        CallError: the path does not exist, or an option is wrong or missing.
+        RunError: the model cannot be used, its tensors are not those of the network, or the folder cannot be written.
         PluginError: the importer, or a component that it names, cannot be used.
     """
     registry = registry or Registry()
     component = registry.get("importer", use)
     path = Path(path)
     if not path.exists():
-        raise CallError(f"{path}: there is no such file or folder")
+        raise CallError(f"{path}: no such file or folder")
     imported = _read(component, path, options or {})
-    model = recipes.read_model(imported.tables, registry=registry, source=f"{path}, as {use} reads it")
+    model = recipes.read_model(imported.tables, registry=registry, source=f"{path}, read by {use}")
     network, _ = assembly.make_network(model, str(path))
     _compare(path, network, imported.constants)
     fill(path, network, imported.weights)
@@ -87,11 +87,11 @@ def import_model(
         folder, recipes.model_tables(model, model.classes, model.multilabel, model.thresholds), network
     )
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return Done(folder, len(model.classes), parameters, imported.notes)
+    return ImportResult(folder, len(model.classes), parameters, imported.notes)
 
 
 def _read(component: Component, path: Path, options: Mapping[str, Any]) -> Imported:
-    """What the importer makes of the path."""
+    """Read the path with the importer."""
     source = f"import {component.name}"
     values, problems = component.structure(options, "")
     if problems:
@@ -112,46 +112,46 @@ def _read(component: Component, path: Path, options: Mapping[str, Any]) -> Impor
 
 
 def _compare(path: Path, network: Network, constants: Mapping[str, Tensor]) -> None:
-    """Refuse a model whose constants are not those that the network makes itself."""
+    """Refuse a model whose constants are not those that the network computes itself."""
     own = dict(network.named_buffers())
     for name, given in constants.items():
         if name not in own:
-            raise RunError(f"{path}: the network has no constant {name} to compare with the model's")
+            raise RunError(f"{path}: the network has no constant {name}, which the model has")
         here = own[name].detach()
         if here.shape != given.shape:
             raise RunError(f"{path}: {name} has the shape {tuple(given.shape)}, the network's is {tuple(here.shape)}")
         apart = float((here - given).abs().max() / here.abs().max().clamp(min=torch.finfo(here.dtype).tiny))
         if not apart <= _NEAR:
-            raise RunError(f"{path}: {name} is not what the network has: {apart:.2g} of its largest value apart")
+            raise RunError(f"{path}: {name} differs from the network's by {apart:.2g} of its largest value")
 
 
 def fill(path: Path, network: Network, weights: Mapping[str, Tensor]) -> None:
-    """Fill a network with tensors, each of it with one of them and none left over.
+    """Fill each of a network's tensors with the one of the same name; none may be left over.
 
-    A convolution over one frame and a matrix are the same numbers: ones at the end of a shape are of no account.
+    Ones at the end of a shape do not count: a matrix and a convolution over one frame have the same numbers.
 
     Raises:
-        RunError: naming all that are missing, left over, or of another shape.
+        RunError: tensors are missing, left over, or of another shape; the message names them.
     """
     own = network.state_dict()
     shared = [name for name in own if name in weights]
     wrong = [
-        f"{name} has the shape {tuple(weights[name].shape)}, the network wants {tuple(own[name].shape)}"
+        f"{name} has the shape {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
         for name in shared
         if _shape(weights[name]) != _shape(own[name])
     ]
     missing = [name for name in own if name not in weights and not name.endswith(_COUNTER)]
     over = [name for name in weights if name not in own]
-    told = [
+    mismatches = [
         *([f"{len(missing)} missing: {_few(missing)}"] if missing else []),
         *([f"{len(over)} left over: {_few(over)}"] if over else []),
         *([f"{len(wrong)} of another shape: {_few(wrong)}"] if wrong else []),
     ]
-    if told:
-        raise RunError(f"{path}: its tensors are not those of the network: {'; '.join(told)}")
+    if mismatches:
+        raise RunError(f"{path}: its tensors are not those of the network: {'; '.join(mismatches)}")
     infinite = [name for name in shared if not bool(torch.isfinite(weights[name]).all())]
     if infinite:
-        raise RunError(f"{path}: holds NaN or infinity in {_few(infinite)}")
+        raise RunError(f"{path}: NaN or infinity in {_few(infinite)}")
     network.load_state_dict({name: weights[name].reshape(own[name].shape) for name in shared}, strict=False)
 
 
@@ -168,7 +168,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _new(folder: Path) -> Path:
-    """A folder that is new or empty."""
+    """Create a folder, or use an empty one."""
     with explain_os_errors(folder):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RunPlaceError(f"{folder}: exists and is not empty; give another folder with --out")

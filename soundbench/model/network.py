@@ -1,4 +1,4 @@
-"""Featurizer, backbone, pooling and head composed into one module, and what can be said of it without data."""
+"""Featurizer, backbone, pooling and head composed into one module, and a summary of it without data."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["Head", "Layer", "Network", "Summary", "summarize"]
 
 
 class Head(nn.Module):
-    """From one vector a row to logits: an embedding layer, if asked for, and the classifier.
+    """From one vector per row to logits: an optional embedding layer, and the classifier.
 
     Shape: `(B, D)` to `(B, K)`.
 
     Args:
-        features: D, the width of the pooling's vectors.
+        features: D, the size of the pooled vectors.
         classes: K.
-        embedding: width of the embedding layer; 0 classifies the pooled vector itself.
+        embedding: size of the embedding layer; 0 classifies the pooled vector itself.
         norm_before: batch norm on the pooled vector.
         bias: whether the embedding layer has a bias.
         norm_after: batch norm on the embedding: `none`, `plain` (without scale and shift) or `affine`.
@@ -87,10 +87,10 @@ class Network(nn.Module):
         self.head = head
 
     def features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Features `(B, F, T)` and lengths in frames; rows of equal length at a time where the featurizer asks for it.
+        """Features `(B, F, T)` and lengths in frames.
 
-        A featurizer that says `ragged = False` cannot mask (a group norm over time, say), so that padding would leak
-        into its frames. Features that were made ahead, `(B, F, T)`, are given back.
+        A featurizer with `ragged = False` cannot mask padding (it may have a group norm over time) and gets rows of
+        equal length at a time. Features that were extracted before, `(B, F, T)`, are returned as they are.
         """
         if waveform.dim() == 3:
             return waveform, lengths
@@ -116,7 +116,7 @@ class Network(nn.Module):
         return logits
 
     def embed(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """What the classifier sees, `(B, D)`: the head's embedding, or the pooled vector where it has none."""
+        """The input of the classifier, `(B, D)`: the head's embedding, or the pooled vector if there is none."""
         frames, lengths = self.backbone(*self.features(waveform, lengths))
         vectors: Tensor = self.head.get_submodule("embed")(self.pooling(frames, lengths))
         return vectors
@@ -128,14 +128,14 @@ class Network(nn.Module):
 
 @attrs.frozen
 class Layer:
-    """One layer of a network as it ran.
+    """One layer of a network, after a forward pass of one row.
 
     Attributes:
         name: its path in the network.
         type: the class of the module.
-        shape: of what came out of it, with one row.
-        parameters: of its own and of what is inside it.
-        macs: multiply-adds of one row.
+        shape: the shape of its output.
+        parameters: trainable numbers, including those of the layers inside it.
+        macs: multiply-adds.
     """
 
     name: str
@@ -147,15 +147,15 @@ class Layer:
 
 @attrs.frozen
 class Summary:
-    """What can be said of a network without data.
+    """A summary of a network, made without data.
 
     Attributes:
-        layers: down to the third level, in the order in which they ran.
+        layers: down to the third level, in the order of the forward pass.
         parameters: trainable numbers.
         macs: multiply-adds of one window, convolutions and matrix products counted (the Fourier transform is not).
         receptive_frames: how many feature frames one frame of the backbone's output depends on; None for all of them.
-        shortest_samples: the shortest row that no part extends with silence.
-        window_samples: the window that shapes and multiply-adds are of.
+        shortest_samples: the shortest input, in samples, that is not extended with silence.
+        window_samples: samples in the window that shapes and multiply-adds are for.
     """
 
     layers: tuple[Layer, ...]
@@ -167,7 +167,7 @@ class Summary:
 
 
 def summarize(network: Network, window: int) -> Summary:
-    """Run one silent window of `window` samples through the network and write down what happened."""
+    """Run one silent window of `window` samples through the network and record its layers."""
     shapes: dict[str, tuple[int, ...]] = {}
     handles = []
     for name, module in network.named_modules():
@@ -198,12 +198,12 @@ def summarize(network: Network, window: int) -> Summary:
 
 
 def _count(module: nn.Module) -> int:
-    """Trainable numbers of a module."""
+    """How many trainable numbers a module has."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
 def _open(shapes: dict[str, tuple[int, ...]], name: str) -> Callable[..., None]:
-    """A hook that gives a module its place before those inside it."""
+    """A hook that lists a module before the modules inside it."""
 
     def hook(*_: Any) -> None:
         shapes.setdefault(name, ())
@@ -212,7 +212,7 @@ def _open(shapes: dict[str, tuple[int, ...]], name: str) -> Callable[..., None]:
 
 
 def _note(shapes: dict[str, tuple[int, ...]], name: str) -> Callable[..., None]:
-    """A hook that keeps the shape of the first tensor that comes out of a module."""
+    """A hook that records the shape of a module's output, or of the first tensor in it."""
 
     def hook(_module: nn.Module, _args: Any, output: Any) -> None:
         first = output[0] if isinstance(output, tuple) else output
@@ -223,7 +223,7 @@ def _note(shapes: dict[str, tuple[int, ...]], name: str) -> Callable[..., None]:
 
 
 def receptive_frames(backbone: Backbone, bands: int, frames: int = 512) -> int | None:
-    """How many input frames one output frame of a backbone depends on; None where it is all of them.
+    """How many input frames one output frame of a backbone depends on; None for all of them.
 
     Measured by the gradient of the middle output frame with respect to `frames` frames of noise. Networks with a
     context of the whole clip (squeeze-excitation, CAM++'s masks) depend on all.
@@ -246,7 +246,7 @@ def receptive_frames(backbone: Backbone, bands: int, frames: int = 512) -> int |
 
 
 def shortest_samples(network: Network) -> int:
-    """The shortest row, in samples, that neither featurizer nor backbone extends, by their optional `shortest`."""
+    """The shortest input, in samples, that neither featurizer nor backbone extends, by their optional `shortest`."""
     own = int(getattr(network.featurizer, "shortest", 1))
     wanted = int(getattr(network.backbone, "shortest", 1))
     device = next(network.parameters()).device

@@ -1,7 +1,7 @@
-"""Scoring sound with a network: validation, test, predict, infer, embed and stream all go through it.
+"""Scoring sound with a network, for validation, test, predict, infer, embed and stream.
 
-A clip's scores are the mean of its windows' scores. Scoring is in float32 whatever a run was trained in, so that a
-score depends on the clip and not on the batch that it was in.
+A clip's scores are the mean of its windows' scores. Scoring is in float32 whatever the precision of training, so that a
+score depends on the clip and not on its batch.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class WindowMean:
         self.windows += 1
 
     def take(self) -> Values:
-        """The mean of the windows since the last clip, `(D,)`; what follows is the next clip's."""
+        """The mean of the windows since the last clip, `(D,)`; the next window begins another clip."""
         mean = np.asarray(self._sum / self.windows, np.float32)
         self.clear()
         return mean
@@ -60,9 +60,9 @@ class ClipScores:
     """The scores of clips.
 
     Attributes:
-        index: which row of the clip table each is, ascending, `(N,)`.
-        scores: of each class, `(N, K)` float32.
-        losses: of each clip, `(N,)` float32; meaningless where the clips have no labels.
+        index: the row of each clip in the clip table, ascending, `(N,)`.
+        scores: the score of each class, `(N, K)` float32.
+        losses: the loss of each clip, `(N,)` float32; meaningless for clips without labels.
     """
 
     index: NDArray[np.int64]
@@ -78,7 +78,7 @@ class Scorer:
         network: on the machine's device, in evaluation mode.
         loss: turns logits into scores.
         machine: the device.
-        level: dB of RMS that each window is brought to, or `off`.
+        level: RMS level in dB that each window is scaled to, or `off`.
     """
 
     network: Network
@@ -93,14 +93,14 @@ class Scorer:
         return found
 
     def embeddings(self, raw: RawBatch) -> Values:
-        """What the last layer takes of each window of a batch, `(B, D)`."""
+        """The embedding of each window of a batch, `(B, D)`: the input of the last layer."""
         with torch.inference_mode(), self.machine.exact():
             batch = on_device(raw, self.machine.device, self.level)
             found: Values = self.network.embed(batch.data, batch.lengths).float().cpu().numpy()
         return found
 
     def scores_and_losses(self, raw: RawBatch) -> tuple[NDArray[np.int64], Values, Values]:
-        """Of each window of a batch the row of the clip table, the scores and the loss: `(B,)`, `(B, K)`, `(B,)`."""
+        """For each window of a batch, its row in the clip table, scores and loss: `(B,)`, `(B, K)`, `(B,)`."""
         with torch.inference_mode():
             batch, logits = self._logits(raw)
             found = batch.index, self.loss.scores(logits), self.loss(logits, batch.target)
@@ -114,7 +114,7 @@ class Scorer:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """While the network is in evaluation mode; afterwards it is in the mode that it was in."""
+        """Put the network into evaluation mode, and back into its former mode afterwards."""
         training = self.network.training
         self.network.eval()
         try:
@@ -124,15 +124,15 @@ class Scorer:
 
 
 def make_evaluator(scorer: Scorer) -> Engine:
-    """An engine whose output of each batch is `Scorer.scores_and_losses`.
+    """An engine whose output for each batch is `Scorer.scores_and_losses`.
 
-    It is for one run: a second one would stop after as many batches as the first had.
+    It can be run once: a second time it would stop after as many batches as the first time.
     """
     return Engine(lambda _engine, raw: scorer.scores_and_losses(raw))
 
 
 class _Clips:
-    """The clips of an evaluator, filled in as their last window comes; the windows of a clip follow each other."""
+    """The scores of an evaluator's clips, each added after its last window; the windows of a clip are consecutive."""
 
     def __init__(self, count: int, classes: int) -> None:
         self.index = np.empty(count, np.int64)
@@ -150,13 +150,13 @@ class _Clips:
             self._mean.add(window)
 
     def finish(self) -> None:
-        """The clip at hand is complete."""
+        """Add the scores of the current clip, which is complete."""
         self.values[self._done] = self._mean.take()
         self._done += 1
 
 
 def score_batches(scorer: Scorer, batches: Iterable[RawBatch], clips: int, classes: int) -> ClipScores:
-    """Score the windows of `clips` clips in this process, those of a clip one after the other."""
+    """Score the windows of `clips` clips in this process; the windows of a clip must be consecutive."""
     found = _Clips(clips, classes)
     evaluator = make_evaluator(scorer)
     evaluator.add_event_handler(Events.ITERATION_COMPLETED, found.add)
@@ -175,7 +175,7 @@ def score_clips(
     batch: int,
     workers: int = 0,
 ) -> ClipScores:
-    """Score clips by sound or features, shared out among the processes; each gets the whole, every clip once."""
+    """Score clips, from sound or features; the processes share the work, and each gets the scores of all clips."""
     own = rows[distributed.rank() :: distributed.world()]
     mine = None
     if len(own):

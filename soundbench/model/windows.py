@@ -1,7 +1,8 @@
-"""A sound, whatever form it comes in, as the windows that it is judged by; a long one little by little.
+"""Cut a sound, in whatever form, into the windows that are scored; a long one is read block by block.
 
-Samples are rounded to 16 bits as a store's are: a sound of up to a minute by its own peak, as in a store, so that it is
-judged here as it was there; each window of a longer one by the window's peak, since the sound's is not known in time.
+Samples are rounded to 16 bits, as in a store. A sound of up to a minute is scaled by its own peak, as in a store, so
+that scores are the same; each window of a longer sound is scaled by its own peak, since that of the sound is not known
+yet.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ __all__ = ["Sound", "Window", "cut_windows", "read_blocks", "rereadable"]
 Sound = str | Path | bytes | BinaryIO | NDArray[Any] | torch.Tensor
 Samples = NDArray[np.float32]
 
-# Seconds up to which a sound is held in memory as a whole.
+# The longest sound, in seconds, that is held in memory as a whole.
 WHOLE = 60
 
 
 class Window(NamedTuple):
-    """A window: where it begins in the sound, in samples that the network hears; 16-bit samples and their scale."""
+    """A window: where it begins in the sound, in samples at the model's rate; 16-bit samples and their scale."""
 
     start: int
     samples: NDArray[np.int16]
@@ -39,24 +40,24 @@ class Window(NamedTuple):
 
 
 def read_blocks(sound: Sound, rate: int | None, target: int) -> Iterator[Samples]:
-    """The sound at the rate `target` and in one channel, in blocks; samples in memory are one block.
+    """The sound at the sample rate `target` and with one channel, in blocks; samples in memory are one block.
 
     Raises:
-        SoundError: it cannot be read, maybe after some blocks.
-        CallError: samples without a rate, or of a shape that is no sound.
+        SoundError: it cannot be read, possibly after some blocks.
+        CallError: samples without a sample rate, or with a shape that is not allowed.
     """
     if isinstance(sound, np.ndarray | torch.Tensor):
         yield audio.resample(_mono(sound), _checked(rate), target)
         return
     try:
         yield from audio.blocks(sound, target)
-    except OSError as error:  # gone, or no longer to be read, while it was
+    except OSError as error:  # deleted or no longer readable, while it was being read
         name = os.fspath(sound) if isinstance(sound, str | os.PathLike) else "<file>"
         raise SoundError(name, f"cannot be read: {error.strerror or error}") from None
 
 
 def rereadable(sound: Sound) -> Sound:
-    """The sound in a form that can be heard more than once."""
+    """The sound in a form that can be read more than once."""
     if hasattr(sound, "read") and not getattr(sound, "seekable", lambda: False)():
         data: bytes = sound.read()
         return data
@@ -64,7 +65,7 @@ def rereadable(sound: Sound) -> Sound:
 
 
 def cut_windows(sound: Sound, rate: int | None, target: int, grid: Grid) -> Iterator[Window]:
-    """The windows of the judging grid: at k · hop while a whole one fits, and one that ends at the end."""
+    """The windows to score: at k · hop while a whole one fits, and one that ends at the end."""
     sound = rereadable(sound)
     blocks = read_blocks(sound, rate, target)
     first: list[Samples] = []
@@ -96,7 +97,7 @@ def _of_whole(samples: Samples, rate: int, grid: Grid) -> Iterator[Window]:
 
 def _cut(blocks: Iterable[Samples], grid: Grid) -> Iterator[tuple[int, Samples]]:
     """`window_grid` of a sound in blocks: where each window begins, and its samples."""
-    held, at, start, last = np.empty(0, np.float32), 0, 0, -1  # held begins at sample `at`; the next window at `start`
+    held, at, start, last = np.empty(0, np.float32), 0, 0, -1  # held begins at sample `at`, the next window at `start`
     for block in blocks:
         held = np.concatenate([held, block])
         total = at + len(held)
@@ -111,7 +112,7 @@ def _cut(blocks: Iterable[Samples], grid: Grid) -> Iterator[tuple[int, Samples]]
 
 
 def _between(blocks: Iterable[Samples], begin: int, end: int | None) -> Iterator[Samples]:
-    """What of the blocks lies from sample `begin` to `end`."""
+    """The samples of the blocks from `begin` to `end`."""
     at = 0
     for block in blocks:
         part = block[max(begin - at, 0) : None if end is None else max(end - at, 0)]
@@ -129,9 +130,9 @@ def _join(parts: Iterable[Samples]) -> Samples:
 
 def _checked(rate: int | None) -> int:
     if rate is None:
-        raise CallError("samples need their rate: predict(samples, rate=16000)")
+        raise CallError("samples need a sample rate: predict(samples, rate=16000)")
     if not rate > 0:
-        raise CallError(f"rate: {rate} is no rate; it is samples a second")
+        raise CallError(f"rate must be a sample rate in Hz, above 0, is {rate}")
     return rate
 
 
@@ -139,7 +140,7 @@ def _mono(sound: NDArray[Any] | torch.Tensor) -> NDArray[np.float32]:
     """Samples `(S,)` or `(C, S)`, floats or integers, as one channel of floats."""
     samples = sound.detach().cpu().numpy() if isinstance(sound, torch.Tensor) else sound
     if samples.ndim not in {1, 2} or 0 in samples.shape:
-        raise CallError(f"samples of shape {samples.shape} are no sound; give (samples,) or (channels, samples)")
+        raise CallError(f"samples of shape {samples.shape} are not sound; give (samples,) or (channels, samples)")
     if samples.ndim == 2 and samples.shape[0] > samples.shape[1]:
         raise CallError(
             f"samples of shape {samples.shape}: more channels than samples; give (channels, samples), channels first"
@@ -149,8 +150,8 @@ def _mono(sound: NDArray[Any] | torch.Tensor) -> NDArray[np.float32]:
         middle = 0 if info.min < 0 else (info.max + 1) // 2
         samples = (samples.astype(np.float64) - middle) / (info.max - middle + 1)
     if not np.issubdtype(samples.dtype, np.floating):
-        raise CallError(f"samples of type {samples.dtype} are no sound; give floats in [-1, 1] or integers")
+        raise CallError(f"samples of type {samples.dtype} are not sound; give floats in [-1, 1] or integers")
     if not np.isfinite(samples).all():
-        raise CallError("samples hold NaN or infinity")
+        raise CallError("samples contain NaN or infinity")
     mixed = samples.mean(axis=0) if samples.ndim == 2 else samples
     return np.ascontiguousarray(mixed, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Scores and targets to all that a report says of them: metrics with intervals, a baseline, classes, confusion."""
+"""From scores and targets to the numbers of a report: metrics with intervals, baseline, classes, confusion."""
 
 from __future__ import annotations
 
@@ -29,29 +29,30 @@ def assess(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """All that is said of scored clips, of one label each or of several, in plain Python types and without NaN.
+    """All numbers of a report, for clips with one label or several, in plain Python types and without NaN.
 
     Args:
-        scores: `(N, K)`, higher is more likely; one that is NaN counts as the lowest of all.
-        targets: `(N, K)`, more than zero for the classes that a clip carries.
-        groups: `(N,)` integers, equal where clips share a group.
+        scores: `(N, K)`, higher is more likely; NaN counts as the lowest score.
+        targets: `(N, K)`, greater than zero for the labels of a clip.
+        groups: `(N,)` integers, equal for clips of the same group.
         classes: the K class names.
-        prior: `(K,)`, how many training clips each class has, for the baseline of one label a clip; None for the
-            counts of these clips.
-        thresholds: of several labels a clip, `(K,)` or `(N, K)`: a clip is predicted to carry a class whose score
-            reaches it. None for one label a clip: the class with the highest score, the first of equals.
-        resamples: how many resamples an interval is made of; 0 for no intervals. Of several labels, fewer are drawn of
-            very many clips and classes.
+        prior: `(K,)`, how many training clips each class has, for the baseline where a clip has one label; None to
+            count these clips instead.
+        thresholds: `(K,)` or `(N, K)`, where a clip has several labels: a class is predicted if its score reaches the
+            threshold. None where a clip has one label: the class with the highest score is predicted, the first of
+            equals.
+        resamples: how many resamples an interval is computed from; 0 for no intervals. Where a clip has several labels,
+            fewer are drawn if clips and classes are many.
         seed: of the resamples.
 
     Returns:
-        `metrics`: those of `report.metrics` that are meant for such clips, each with `value`, `low` and `high`
-        (None for one group only); `baseline`; `per_class`, `classes`, `classes_without_clips`, `clips`, `groups`,
-        `interval` (how it was made), `clips_without_finite_scores`; of one label `confusion` (rows are the truth), of
+        `metrics`: those of `report.metrics` for such clips, each with `value`, `low` and `high` (None if there is only
+        one group); `baseline`; `per_class`, `classes`, `classes_without_clips`, `clips`, `groups`, `interval` (how it
+        was computed), `clips_without_finite_scores`; with one label a clip `confusion` (rows are true classes), with
         several `multilabel` (true).
 
     Raises:
-        DataError: there is no clip, or of one label a clip without it.
+        DataError: there are no clips, or a clip has no label where it needs one.
     """
     scores, targets, groups = np.asarray(scores), np.asarray(targets), np.asarray(groups)
     if scores.shape != targets.shape or scores.shape != (groups.size, len(classes)):
@@ -59,7 +60,7 @@ def assess(
             f"scores {scores.shape}, targets {targets.shape}, groups {groups.shape}, {len(classes)} classes"
         )
     if not groups.size:
-        raise DataError("no clip is left to evaluate")
+        raise DataError("there are no clips to evaluate")
     distinct, group = np.unique(groups, return_inverse=True)
     clips: Clips = (
         OneLabel(scores, targets > 0, prior) if thresholds is None else SeveralLabels(scores, targets > 0, thresholds)
@@ -89,10 +90,10 @@ def assess(
 
 
 def pooled(folds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Each metric across folds: `mean`, `spread` (the sample's standard deviation; None for one fold), `values`.
+    """Each metric across folds: `mean`, `spread` (the sample standard deviation; None for one fold), `values`.
 
     Args:
-        folds: what `assess` gave for each fold, or mappings with its `metrics`.
+        folds: the result of `assess` for each fold, or mappings with its `metrics`.
     """
     result = {}
     for name in folds[0]["metrics"] if folds else ():
@@ -103,31 +104,31 @@ def pooled(folds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 class Clips(Protocol):
-    """Scored clips, of one label each (`one_label.py`) or of several (`several_labels.py`)."""
+    """Scored clips, with one label each (`one_label.py`) or several (`several_labels.py`)."""
 
     metrics: Sequence[Metric]
 
     def affordable(self, resamples: int) -> int:
-        """How many resamples can be drawn in some seconds, up to those that are wanted."""
+        """How many resamples can be drawn in a few seconds, at most `resamples`."""
 
     def sample(self, weights: Weights) -> Any:
         """The clips under some weightings: a `Sample`."""
 
     def baseline(self, classes: Sequence[str], sample: Any, resampled: Any | None) -> dict[str, Any]:
-        """What can be had without listening, given the clips themselves and their resamples."""
+        """The metrics of predictions that ignore the sound, on the clips and on their resamples."""
 
     def per_class(self) -> list[dict[str, Any]]:
-        """What is said of each class beside its precision, recall and F1."""
+        """Further numbers for each class, beside precision, recall and F1."""
 
     def confusion(self) -> dict[str, Any]:
-        """`confusion`, where a clip is predicted to be of one class."""
+        """`confusion`, where one class is predicted for each clip."""
 
 
 def _per_class(classes: Sequence[str], sample: Sample, own: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A row a class, in class order, with what is its own.
+    """A row for each class, in class order, with the further numbers `own`.
 
-    A class with clips that is never predicted has precision 0. Of a class without clips, recall and F1 are None, and
-    so is precision where it is never predicted.
+    A class with clips that is never predicted has precision 0. For a class without clips, recall and F1 are None, and
+    so is precision if it is never predicted.
     """
     counts = (one[0].tolist() for one in (sample.right, sample.predicted, sample.true))
     return [

@@ -1,7 +1,7 @@
-"""A confusion matrix as a picture, its labels legible in any script.
+"""A confusion matrix as a picture, with labels that are legible in any script.
 
-matplotlib is imported where it is used: what draws nothing does not wait for it. Its state of the process (pyplot, a
-user's styles and settings) is neither used nor changed.
+matplotlib is imported where it is used, so that nothing else waits for it. Its global state (pyplot, a user's styles
+and settings) is neither used nor changed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["confusion_png", "drawing", "families", "shown"]
 
-# What is tried for glyphs before whatever else is installed: first what matplotlib brings, then wide ones.
+# Fonts that are tried before the other installed ones: first matplotlib's own, then those with many scripts.
 _PREFERRED = (
     "DejaVu Sans",
     "Noto Sans",
@@ -42,7 +42,7 @@ _PREFERRED = (
     "Symbola",
     "Segoe UI Symbol",
 )
-# Last Resort draws a box for every character, colour fonts draw nothing, the others give codes other meanings.
+# Last Resort draws a box for every character, colour fonts draw nothing, the others use codes in another way.
 _USELESS = (
     "Last Resort",
     "Color Emoji",
@@ -62,14 +62,14 @@ _DOTS_PER_INCH = 150
 
 
 def confusion_png(matrix: Sequence[Sequence[int]] | np.ndarray, classes: Sequence[str]) -> tuple[bytes, bool]:
-    """Draw a confusion matrix; rows are the truth, colours their shares, counts are written up to 30 classes.
+    """Draw a confusion matrix; rows are true classes, colours are shares of the row, up to 30 classes show counts.
 
     Args:
         matrix: `(K, K)` counts.
         classes: the K class names.
 
     Returns:
-        The PNG, and whether the axes hold the numbers 1 to K because no installed font has the glyphs of every name.
+        The PNG, and whether the axes show the numbers 1 to K because no installed font has the glyphs of every name.
 
     Raises:
         ImportError: matplotlib cannot be used.
@@ -94,7 +94,7 @@ def confusion_png(matrix: Sequence[Sequence[int]] | np.ndarray, classes: Sequenc
 
 @contextmanager
 def drawing(text: str) -> Iterator[bool]:
-    """While a picture is drawn: matplotlib's own style, and fonts for `text`; whether there are any for all of it."""
+    """Draw with matplotlib's default style and fonts for `text`; gives whether there are fonts for all of it."""
     import matplotlib.style
 
     with matplotlib.style.context("default"), _quiet():
@@ -104,9 +104,9 @@ def drawing(text: str) -> Iterator[bool]:
 
 
 def families(text: str) -> list[str] | None:
-    """Font families that have every glyph of `text` between them, the fewest that a look through them in order finds.
+    """Font families that together have every glyph of `text`, found by going through the families in order.
 
-    None where a glyph is in none of them, or stands in a script that this matplotlib cannot shape.
+    None if no family has a glyph, or this matplotlib cannot shape its script.
     """
     missing = {ord(character) for character in text if not character.isspace()}
     if not _shapes() and any(_needs_shaping(chr(code)) for code in missing):
@@ -142,19 +142,19 @@ def _draw(axes: Axes, counts: np.ndarray, labels: Sequence[str]) -> None:
 
 
 def _cell(classes: int) -> float:
-    """The side of a cell in inches: room for a count, then for a label, then whatever a large sheet leaves."""
+    """The side of a cell in inches: enough for a count, for a label, or with many classes, as small as must be."""
     if classes <= _COUNTS_UP_TO:
         return 0.42
     return max(min(0.2, 20 / classes), 0.06)
 
 
 def _letters(classes: int) -> float:
-    """The size of the labels, in points, that a cell has room for."""
+    """The size of the labels, in points, that fits a cell."""
     return min(9.0, _cell(classes) * 72 * 0.8)
 
 
 def shown(name: str) -> str:
-    """A label on one line, cut where it is long; variation selectors, which few fonts have, say nothing here."""
+    """A label on one line, shortened if it is long, without variation selectors, which few fonts have."""
     kept = "".join(c for c in " ".join(name.split()) if not 0xFE00 <= ord(c) <= 0xFE0F)
     kept = kept.encode("utf-8", errors="backslashreplace").decode()
     return kept if len(kept) <= _LONGEST else kept[: _LONGEST - 1] + "…"
@@ -169,7 +169,7 @@ def _shapes() -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the font manager's log: that a family has no normal weight is no news to who reads a report."""
+    """Silence the font manager's log: users need not know which family has no normal weight."""
     log = logging.getLogger("matplotlib.font_manager")
     before = log.level
     log.setLevel(logging.ERROR)
@@ -180,12 +180,12 @@ def _quiet() -> Iterator[None]:
 
 
 def _needs_shaping(character: str) -> bool:
-    """Whether a character is illegible when it is drawn by itself, after the one before it."""
+    """Whether a character is illegible unless its text is shaped."""
     return unicodedata.bidirectional(character) in ("R", "AL") or unicodedata.category(character) in ("Mn", "Mc")
 
 
 def _installed() -> Iterator[str]:
-    """The families to look through, in order."""
+    """The families to try, in order."""
     from matplotlib import font_manager
 
     _add_new_fonts()
@@ -197,7 +197,7 @@ def _installed() -> Iterator[str]:
 
 @cache
 def _glyphs(family: str) -> frozenset[int]:
-    """The characters that a family can draw; none where its file cannot be used."""
+    """The characters that a family can draw; none if its file cannot be used."""
     from matplotlib import font_manager
     from matplotlib.ft2font import FT2Font
 
@@ -211,11 +211,11 @@ def _glyphs(family: str) -> frozenset[int]:
 
 @cache
 def _add_new_fonts() -> None:
-    """Tell matplotlib of the fonts that were installed since it wrote its list of them."""
+    """Add the fonts that were installed since matplotlib wrote its list of fonts."""
     from matplotlib import font_manager
 
     known = {font.fname for font in font_manager.fontManager.ttflist}
     for path in font_manager.findSystemFonts():
         if path not in known:
-            with suppress(Exception):  # a font file that it cannot read is one it does not use
+            with suppress(Exception):  # an unreadable font file is not used
                 font_manager.fontManager.addfont(path)

@@ -1,7 +1,7 @@
-"""Scored clips of one label each, counted for the metrics.
+"""Scored clips with one label each, counted for the metrics.
 
-Every metric of theirs but those that ask for the scores is a function of a few counts a class, and counts add up over
-groups: one resample is a weighted sum of the groups' counts, and no clip is looked at twice.
+Every metric that does not need the scores is a function of a few counts for each class. Counts add up over groups, so
+that a resample is a weighted sum of the groups' counts, and each clip is counted once.
 """
 
 from __future__ import annotations
@@ -28,15 +28,14 @@ Codes = NDArray[np.int64]
 
 
 class OneLabel:
-    """N clips of one label each.
+    """N clips with one label each.
 
-    The predicted class is the one with the highest score, the first of equals; a score that is NaN counts as the lowest
-    of all.
+    The predicted class is the one with the highest score, the first of equals; NaN counts as the lowest score.
 
     Args:
         scores: `(N, K)`.
-        carried: `(N, K)`, whether each clip carries each class; of several the first counts.
-        prior: `(K,)`, how many training clips each class has; without it the clips themselves are counted.
+        carried: `(N, K)`, whether each clip has each label; of several the first counts.
+        prior: `(K,)`, how many training clips each class has; None to count these clips instead.
 
     Raises:
         DataError: a clip without a label.
@@ -44,7 +43,7 @@ class OneLabel:
 
     def __init__(self, scores: NDArray[Any], carried: NDArray[np.bool_], prior: npt.ArrayLike | None) -> None:
         if not carried.any(axis=1).all():
-            raise DataError(f"{int((~carried.any(axis=1)).sum())} of the clips to evaluate carry no label")
+            raise DataError(f"{int((~carried.any(axis=1)).sum())} of the clips to evaluate have no label")
         self.classes = scores.shape[1]
         self.metrics: Sequence[Metric] = [one for one in metrics.ONE_LABEL if self.classes >= one.min_classes]
         self.prior = prior
@@ -55,7 +54,7 @@ class OneLabel:
         self.among_top = self._before() < TOP
 
     def _before(self) -> Codes:
-        """How many classes come before each clip's own when they are ranked by its scores, `(N,)`."""
+        """How many classes rank before each clip's true class, by its scores, `(N,)`."""
         own = np.take_along_axis(self.scores, self.label[:, None], axis=1)
         earlier = np.arange(self.classes)[None, :] < self.label[:, None]
         before: Codes = ((self.scores > own) | ((self.scores == own) & earlier)).sum(axis=1)
@@ -81,7 +80,7 @@ class OneLabel:
         )
 
     def _counts(self, unit: Codes, units: int, rows: Codes) -> Floats:
-        """Counts of each unit, `(units, 3K + 1)`: right, predicted and true a class, then labels among the first three.
+        """Counts of each unit, `(units, 3K + 1)`: right, predicted and true by class, then true classes in the top 3.
 
         Args:
             unit: the unit that each of `rows` belongs to.
@@ -102,30 +101,30 @@ class OneLabel:
     def baseline(
         self, classes: Sequence[str], sample: OneLabelSample, resampled: OneLabelSample | None
     ) -> dict[str, Any]:
-        """What always predicting the commonest class gets; `of` says whose where it is not that of training."""
+        """The metrics of always predicting the most common class; `of` says where, unless in the training clips."""
         prior = np.bincount(self.label, minlength=self.classes) if self.prior is None else np.asarray(self.prior)
-        commonest = int(np.argmax(prior))
-        always = _always(commonest, sample), None if resampled is None else _always(commonest, resampled)
+        most_common = int(np.argmax(prior))
+        always = _always(most_common, sample), None if resampled is None else _always(most_common, resampled)
         return {
             "name": "class prior",
-            "class": str(classes[commonest]),
+            "class": str(classes[most_common]),
             "accuracy": ACCURACY.figure(*always),
             "macro_f1": MACRO_F1.figure(*always),
             **({"of": "these clips"} if self.prior is None else {}),
         }
 
     def per_class(self) -> list[dict[str, Any]]:
-        """What is said of each class beside its precision, recall and F1: nothing."""
+        """Further numbers for each class, beside precision, recall and F1: none."""
         return [{} for _ in range(self.classes)]
 
     def confusion(self) -> dict[str, Any]:
-        """How often clips of each class (row) are predicted to be of each (column), K x K."""
+        """How many clips of each true class (row) are predicted to be of each class (column), K x K."""
         size = self.classes
         counts = np.bincount(self.label * size + self.predicted, minlength=size * size).reshape(size, size)
         return {"confusion": counts.tolist()}
 
 
 def _always(code: int, sample: OneLabelSample) -> OneLabelSample:
-    """The sample where every clip is predicted to be of one class."""
+    """The sample if one class were predicted for every clip."""
     only = np.arange(sample.true.shape[1]) == code
     return attrs.evolve(sample, right=sample.true * only, predicted=sample.clips[:, None] * only)

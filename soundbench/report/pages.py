@@ -1,6 +1,6 @@
-"""A run's results on disk: a report for people, one for programs, the confusion matrix as table and picture.
+"""The report on disk: `report.md` for people, `report.json` for programs, the confusion matrix as table and picture.
 
-What the numbers mean is in `docs/report.md`. `report.json` is written last: where it is, the rest is there.
+`docs/report.md` explains the numbers. `report.json` is written last: if it exists, the rest is complete.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _SKIPPED_SHOWN = 50
 
 
 def write(run: RunDirectory, report: Mapping[str, Any]) -> None:
-    """Write `report.md` and `report.json`, and of one class a clip `confusion.csv` and `figures/confusion.png`.
+    """Write `report.md` and `report.json`, and for one label a clip `confusion.csv` and `figures/confusion.png`.
 
     Args:
         run: the directory, of one run or of all folds.
-        report: what `assessment.assess` gives, with `name`, `protocol` (a mapping; its `notes` a list), `parts` (clips
-            a part), `folds` (a list of mappings with `metrics`), `across_folds` (of `assessment.pooled`), `skipped`
-            (`count`, and `clips` with `path` and `reason`), `device`, `precision` and `seconds` where known; of an
-            evaluation also `command` (what gives it again) and `own` (the run's own `metrics`, `clips` and `groups`).
-            Whatever else is there goes into `report.json`.
+        report: the result of `assessment.assess`, with `name`, `protocol` (a mapping; its `notes` a list), `parts`
+            (clips in each part), `folds` (a list of mappings with `metrics`), `across_folds` (of `assessment.pooled`),
+            `skipped` (`count`, and `clips` with `path` and `reason`), `device`, `precision` and `seconds` if known; for
+            an evaluation also `command` (which repeats it) and `own` (`metrics`, `clips` and `groups` of the run's own
+            test set). Any other keys are copied to `report.json`.
 
     Raises:
         RunError: a file cannot be written.
@@ -57,7 +57,7 @@ def summary(report: Mapping[str, Any]) -> str:
     lines = [(metric_of(name).title, _with_interval(name, figure)) for name, figure in metrics.items()]
     lines[0] = (
         lines[0][0],
-        f"{lines[0][1]}, of {_count(report['clips'], 'clip')} of {_count(report['groups'], 'group')}",
+        f"{lines[0][1]}, on {_count(report['clips'], 'clip')} from {_count(report['groups'], 'group')}",
     )
     if "class" in baseline:
         always = f"always {baseline['class']!r}: {_percent(baseline['accuracy']['value'])}"
@@ -71,15 +71,15 @@ def summary(report: Mapping[str, Any]) -> str:
         lines.append(("folds", _across(*next(iter(across.items())))))
     if own := report.get("own"):
         name, figure = next(iter(own["metrics"].items()))
-        lines.append(("the run's own", f"{metric_of(name).title} {_with_interval(name, figure)}"))
+        lines.append(("run's test set", f"{metric_of(name).title} {_with_interval(name, figure)}"))
     if broken := report.get("clips_without_finite_scores"):
-        lines.append(("WARNING", f"{_count(broken, 'clip')} got scores that are no finite numbers"))
+        lines.append(("WARNING", f"{_count(broken, 'clip')} got scores that are not finite"))
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
 
 
 def _left_out(report: Mapping[str, Any]) -> Iterator[str]:
-    """What did not take part."""
+    """How many clips were left out, and why."""
     purged = report.get("protocol", {}).get("purged")
     if purged is not None:
         yield f"{purged} purged"
@@ -89,23 +89,23 @@ def _left_out(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _picture(run: RunDirectory, report: Mapping[str, Any]) -> list[str]:
-    """Draw the figure; what the page says of it. A report without its figure is a report all the same."""
+    """Draw the figure; the lines of the page about it. If drawing fails, the report has no figure."""
     classes = report["classes"]
     try:
         png, numbered = figures.confusion_png(report["confusion"], classes)
         files.write_bytes(run.confusion_png, png)
     except SoundbenchError:
         raise
-    except Exception as error:  # whatever a drawing library raises, the numbers are worth more than the picture
-        return [f"The figure is missing: matplotlib cannot be used ({type(error).__name__}: {_cell(str(error))})."]
-    text = [f"![Confusion matrix, rows are truth]({run.confusion_png.relative_to(run.path).as_posix()})"]
+    except Exception as error:  # no error of a drawing library may cost the report
+        return [f"There is no figure: matplotlib cannot be used ({type(error).__name__}: {_cell(str(error))})."]
+    text = [f"![Confusion matrix; rows are true classes]({run.confusion_png.relative_to(run.path).as_posix()})"]
     if numbered:
         legend = [f"{number}\t{' '.join(name.split())}" for number, name in enumerate(classes, 1)]
         files.write_text(run.confusion_labels, "\n".join(legend) + "\n")
         where = run.confusion_labels.relative_to(run.path).as_posix()
         text += [
             "",
-            f"No installed font has the letters of every class: the axes hold numbers, explained in `{where}`.",
+            f"No installed font has the characters of every class name. The axes show numbers, listed in `{where}`.",
         ]
     return text
 
@@ -126,9 +126,9 @@ def _page(run: RunDirectory, report: Mapping[str, Any], picture: Sequence[str]) 
 
 
 def _confusion(report: Mapping[str, Any], picture: Sequence[str]) -> Iterator[str]:
-    """Which class was taken for which."""
+    """Which classes were predicted for clips of each class."""
     yield from ("", "## Confusion", "")
-    yield from ("Rows are the truth, columns the predicted class; all of it in `confusion.csv`.", "")
+    yield from ("Rows are true classes, columns are predicted classes. `confusion.csv` has the complete matrix.", "")
     if len(report["classes"]) <= _MATRIX_UP_TO:
         head = ["truth \\ predicted", *report["classes"]]
         rows = zip(report["classes"], report["confusion"], strict=True)
@@ -137,23 +137,23 @@ def _confusion(report: Mapping[str, Any], picture: Sequence[str]) -> Iterator[st
 
 
 def _headline(report: Mapping[str, Any]) -> str:
-    """The number, its interval, what it was measured on, and what hears nothing gets."""
+    """The main metric with its interval, what it was measured on, and the baseline that ignores the sound."""
     metrics, baseline = report["metrics"], report["baseline"]
-    measured = f"{_count(report['clips'], 'test clip')} of {_count(report['groups'], 'group')}"
+    measured = f"{_count(report['clips'], 'test clip')} from {_count(report['groups'], 'group')}"
     macro_f1 = _with_interval("macro_f1", metrics["macro_f1"])
     if report.get("multilabel"):
         precision = _with_interval("mean_average_precision", metrics["mean_average_precision"])
         common = _percent(baseline["mean_average_precision"]["value"])
         return f"**mAP {precision}**, macro-F1 {macro_f1}, on {measured}. One score for all gives an mAP of {common}."
     return (
-        f"**Accuracy {_with_interval('accuracy', metrics['accuracy'])}**, macro-F1 {macro_f1}, on {measured}. "
-        f"Always answering {_cell(baseline['class'])}, the commonest class of {baseline.get('of', 'training')}, "
+        f"**Accuracy {_with_interval('accuracy', metrics['accuracy'])}**, macro-F1 {macro_f1}, on {measured}. Always "
+        f"predicting {_cell(baseline['class'])}, the most common class of {baseline.get('of', 'the training clips')}, "
         f"gives {_percent(baseline['accuracy']['value'])}."
     )
 
 
 def _metrics(report: Mapping[str, Any]) -> Iterator[str]:
-    """Every metric, and the notes that its interval needs."""
+    """A table of all metrics, and notes on their intervals."""
     baseline, level = report["baseline"], f"{LEVEL:.0%} interval"
     rows = []
     for name, figure in report["metrics"].items():
@@ -163,37 +163,37 @@ def _metrics(report: Mapping[str, Any]) -> Iterator[str]:
     yield from _table(["metric", "value", level, "baseline"], rows)
     first, groups = next(iter(report["metrics"].values())), report["groups"]
     if first["low"] is None:
-        yield from ("", "There is no interval: it is made by resampling groups, and this test set is of one group.")
+        yield from ("", "There is no interval: it is computed by resampling groups, and this test set has only one.")
     elif first["value"] in (0.0, 1.0) and not report.get("multilabel"):
-        of = "wrong" if first["value"] else "right"
+        how = "incorrectly" if first["value"] else "correctly"
         yield ""
-        yield f"No clip was judged {of}, so resampling finds an interval without width. By the rule of three,"
-        yield f"with {groups} groups, up to about {_percent(min(1.0, 3 / groups))} of further groups may be."
+        yield f"No clip was classified {how}, so the interval from resampling has no width. By the rule of three,"
+        yield f"with {groups} groups, up to about {_percent(min(1.0, 3 / groups))} of new groups may be."
     if report["classes_without_clips"]:
         names = ", ".join(_cell(name) for name in report["classes_without_clips"])
-        yield from ("", f"Without a test clip, and so left out of means over classes: {names}.")
+        yield from ("", f"Classes without a test clip, left out of means over classes: {names}.")
     if broken := report.get("clips_without_finite_scores"):
         yield from (
             "",
-            f"**{_count(broken, 'clip')} got scores that are no finite numbers.** The training has diverged.",
+            f"**{_count(broken, 'clip')} got scores that are not finite.** The training has diverged.",
         )
 
 
 def _beside(report: Mapping[str, Any]) -> Iterator[str]:
-    """The numbers of the run whose model was judged, beside what it was judged on here."""
+    """An evaluation's metrics beside those of the run's own test set."""
     if own := report.get("own"):
-        yield from ("", "## Beside the run's own test set", "")
+        yield from ("", "## Compared with the run's own test set", "")
         rows = [
             [metric_of(name).title, _with_interval(name, figure), _with_interval(name, own["metrics"][name])]
             for name, figure in report["metrics"].items()
             if name in own["metrics"]  # an older run may lack it
         ]
         rows += [[name, report[name], own[name]] for name in ("clips", "groups")]
-        yield from _table(["", "here", "the run's own"], rows)
+        yield from _table(["", "here", "run's own test set"], rows)
 
 
 def _folds(report: Mapping[str, Any]) -> Iterator[str]:
-    """A row a fold, where there are several; the headline pools their clips."""
+    """A row for each fold, if there are several; the headline pools their clips."""
     folds = report.get("folds", [])
     if len(folds) < 2:
         return
@@ -201,7 +201,7 @@ def _folds(report: Mapping[str, Any]) -> Iterator[str]:
         "",
         "## Folds",
         "",
-        "Each fold's network judges its own test clips; the numbers above pool all clips.",
+        "Each fold has its own network and test clips. The numbers above pool the test clips of all folds.",
         "",
     )
     names = list(folds[0]["metrics"])
@@ -216,7 +216,7 @@ def _folds(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _protocol(report: Mapping[str, Any]) -> Iterator[str]:
-    """What the numbers are comparable within."""
+    """The protocol: numbers are comparable only if it is the same."""
     protocol = report.get("protocol", {})
     yield from ("", "## Protocol", "")
     rows = [pair for pair in _flat(protocol) if pair[0] != "notes"]
@@ -232,7 +232,7 @@ def _protocol(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _classes(report: Mapping[str, Any]) -> Iterator[str]:
-    """A row a class."""
+    """A row for each class."""
     yield from ("", "## Classes", "")
     several = bool(report.get("multilabel"))
     rows = []
@@ -245,23 +245,23 @@ def _classes(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _skipped(report: Mapping[str, Any]) -> Iterator[str]:
-    """What could not be read."""
+    """Clips that could not be read."""
     skipped = report.get("skipped") or {}
     if not skipped.get("count"):
         return
     clips = skipped.get("clips", [])
-    yield from ("", "## Skipped", "", f"{_count(skipped['count'], 'clip')} could not be read and took no part.", "")
+    yield from ("", "## Skipped", "", f"{_count(skipped['count'], 'clip')} could not be read and were left out.", "")
     yield from (f"- {_cell(clip['path'])}: {_cell(clip['reason'])}" for clip in clips[:_SKIPPED_SHOWN])
     if len(clips) > _SKIPPED_SHOWN:
         yield f"- and {len(clips) - _SKIPPED_SHOWN} more, listed in `report.json`"
 
 
 def _again(run: RunDirectory, report: Mapping[str, Any]) -> Iterator[str]:
-    """How to get these numbers again."""
+    """How to reproduce these numbers."""
     folds = " --folds all" if len(report.get("folds", [])) > 1 else ""
-    yield from ("", "## Again", "")
+    yield from ("", "## Reproduce", "")
     if "command" not in report:
-        yield from ("`recipe.toml` holds every setting, written out; in this directory:", "")
+        yield from ("`recipe.toml` holds every setting. Run this in the run directory:", "")
     yield from ("```sh", report.get("command", f"soundbench run recipe.toml{folds}"), "```")
     method = report.get("interval")
     if method:
@@ -270,7 +270,7 @@ def _again(run: RunDirectory, report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _flat(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested tables as pairs of dotted key and value."""
+    """Nested tables, as pairs of dotted key and value."""
     for key, value in table.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{path}{key}.")
@@ -291,7 +291,7 @@ def _text(value: object) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
+    """Text on one line, escaped so that Markdown shows it as it is."""
     escaped = re.sub(r"[\\`*|~<>\[\]]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(text.split()))
     return f"\\{escaped}" if escaped.startswith(("#", "-", "+")) and escaped != "-" else escaped
 
@@ -326,7 +326,7 @@ def _across(name: str, figure: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Types that JSON has; what is no number is None."""
+    """The value in types that JSON has; NaN and infinity become None."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):

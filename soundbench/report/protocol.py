@@ -1,4 +1,4 @@
-"""What a report says beside its figures: the protocol that they are comparable within, and the clips left out."""
+"""What a report says beside its metrics: the protocol, within which they are comparable, and unreadable clips."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def protocol(
         recipe: resolved.
         table: the clips.
         cut: how they were split.
-        parts: the rows of train, validation and test that could be read.
-        best_epoch: the epoch that was judged.
+        parts: the readable rows of train, validation and test.
+        best_epoch: the epoch whose network was tested.
     """
     tables = recipe.tables()
     validated = bool(len(parts["validation"]))
     notes = []
     if recipe.split.crossing == "allow" and cut.crossing_groups:
-        notes.append(f"{cut.crossing_groups} groups cross between parts, as the recipe allows")
+        notes.append(f"{cut.crossing_groups} groups have clips on both sides of the split, as the recipe allows")
     if not validated:
-        notes.append("no validation set: the last epoch was judged")
+        notes.append("no validation set: the last epoch was tested")
     if cut.classes_without_train:
         notes.append("classes without a training clip: " + ", ".join(cut.classes_without_train))
     if cut.classes_without_test:

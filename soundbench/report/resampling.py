@@ -1,9 +1,9 @@
-"""The bootstrap over groups: what R resamples of the groups make of sums over N clips.
+"""The bootstrap over groups: sums over N clips, under R resamples of their groups.
 
-Clips of one recording get like scores, so they are no independent evidence. An interval therefore resamples groups, not
-clips: the percentile bootstrap of Efron and Tibshirani (An Introduction to the Bootstrap, 1993, chapter 13) with the
-group as its unit (Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8). A clip weighs as
-often as its group was drawn, and sums over clips are weighted sums of the groups' own sums.
+Clips of one recording get similar scores, so they are not independent evidence. An interval therefore resamples groups,
+not clips: the percentile bootstrap of Efron and Tibshirani (An Introduction to the Bootstrap, 1993, chapter 13) with
+the group as its unit (Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8). The weight of a
+clip is how often its group was drawn, and sums over clips are weighted sums of the groups' sums.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Count = Callable[[Codes, int, Codes], Floats]
 
 LEVEL = 0.95
 
-# Kinds of group, and weights of clips or groups, that are in memory at a time.
+# The most kinds of group, and the most weights of clips or groups, in memory at a time.
 _KINDS = 1024
 _WEIGHTS = 4_000_000
 
@@ -32,13 +32,13 @@ class Weights(Protocol):
     """R weightings of N clips."""
 
     def of_clips(self) -> Iterator[Floats]:
-        """What each clip weighs, `(r, N)` for some weightings at a time, R in all."""
+        """The weight of each clip, `(r, N)` for some weightings at a time, R in all."""
 
     def sums(self, values: NDArray[np.generic]) -> Floats:
         """Weighted sums over the clips of each column of `(N, M)`, under each weighting: `(R, M)`."""
 
     def counts(self, outcome: Codes, columns: int, count: Count) -> Floats:
-        """Counts under each weighting, `(R, M)`, where a clip's outcome alone says in which columns it counts.
+        """Counts under each weighting, `(R, M)`, where a clip's outcome alone decides in which columns it counts.
 
         Args:
             outcome: `(N,)` codes.
@@ -50,7 +50,7 @@ class Weights(Protocol):
 
 @attrs.frozen
 class Once:
-    """The one weighting in which each clip weighs one."""
+    """A single weighting: each clip has weight 1."""
 
     clips: int
 
@@ -70,10 +70,10 @@ class Once:
 
 @attrs.frozen
 class Resamples:
-    """Resamples of groups: a clip weighs as often as its group was drawn.
+    """Resamples of groups: the weight of a clip is how often its group was drawn.
 
-    The same draws come at every call, and memory does not grow with their number. `of_clips` and `sums` draw alike, so
-    that metrics may use both; `counts` draws in its own way, which is quicker.
+    The draws are the same at every call, and memory does not grow with their number. `of_clips` and `sums` use the same
+    draws, so that metrics may use both; `counts` uses other ones, which are quicker.
 
     Attributes:
         group: `(N,)`, the codes of the clips' groups, from 0 without a gap.
@@ -98,8 +98,8 @@ class Resamples:
     def counts(self, outcome: Codes, columns: int, count: Count) -> Floats:
         """See `Weights`.
 
-        Groups with the same counts are drawn as one that is as many times as likely: where every clip is its own group,
-        thousands of them are a handful of kinds. Kinds go through block by block, each given its share of the draws, so
+        Groups with the same counts are of one kind and are drawn together: where every clip is its own group, thousands
+        of groups are a handful of kinds. Kinds are drawn block by block, each block with its share of the draws, so
         that memory does not grow with the groups.
         """
         random = np.random.default_rng(self.seed)
@@ -130,16 +130,16 @@ class Resamples:
 
 
 def percentiles(drawn: Floats) -> tuple[float, float]:
-    """The ends of the interval that holds the middle `LEVEL` of a metric's values under each resample."""
+    """The bounds of the middle `LEVEL` of a metric's values under the resamples."""
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
 def _kinds(outcome: Codes, group: Codes, groups: int, random: np.random.Generator) -> tuple[Codes, Codes]:
-    """Which kind of group each clip stands for, and how many groups are of each kind.
+    """The kind that each clip represents, `(N,)`, and the number of groups of each kind.
 
-    Groups are of one kind where they hold the same outcomes equally often. A kind is known by the sum of random 64-bit
-    numbers, one an outcome, modulo 2**64. Clips of all but one group of a kind stand for nothing: -1.
+    Groups are of one kind if they have the same outcomes equally often. A kind is identified by the sum of random
+    64-bit numbers, one for each outcome, modulo 2**64. One group represents each kind; clips of the others have -1.
     """
     _, outcome = np.unique(outcome, return_inverse=True)
     numbers = random.integers(0, 2**64, size=int(outcome.max()) + 1, dtype=np.uint64)

@@ -1,4 +1,4 @@
-"""The run directory: every name inside it, how it is made and found, and its tables of clips and predictions.
+"""The run directory: every name inside it, how it is created and opened, and its tables of clips and predictions.
 
 How files are written and read, so that nothing finished is lost, is in `soundbench/files.py`.
 """
@@ -46,10 +46,10 @@ class _Place:
 
 @attrs.frozen
 class RunDirectory:
-    """A run directory, which need not exist; `create`, `new` and `open` see to that.
+    """A run directory, which need not exist; `create` and `new` make one, `open` checks that it exists.
 
     Attributes:
-        path: the folder. Everything else is a path inside it.
+        path: the folder. All other attributes are paths inside it.
     """
 
     path: Path = attrs.field(converter=Path)
@@ -76,27 +76,27 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path | str) -> RunDirectory:
-        """Make a run directory where there is nothing, or an empty folder.
+        """Create a run directory, as a new folder or in an empty one.
 
         Raises:
-            RunError: there is something, or nothing can be written there.
+            RunError: the path is a file or a folder that is not empty, or cannot be written to.
         """
         run = cls(path)
         with explain_os_errors(run.path):
             if run.path.exists() and not run.path.is_dir():
-                raise RunPlaceError(f"{run.path}: this is a file; a run needs a new folder or an empty one")
+                raise RunPlaceError(f"{run.path}: is a file; a run needs a new folder or an empty one")
             run.path.mkdir(parents=True, exist_ok=True)
             if any(run.path.iterdir()):
-                resume = f", or continue this run with --resume {run.path}" if run.recipe.exists() else ""
+                resume = f", or resume this run with --resume {run.path}" if run.recipe.exists() else ""
                 raise RunPlaceError(f"{run.path}: exists and is not empty; give another folder with --out{resume}")
-            probe = run.path / ".probe"  # what may be written is known only by writing
+            probe = run.path / ".probe"  # only writing shows whether writing is possible
             probe.write_bytes(b"\n")
             probe.unlink()
         return run
 
     @classmethod
     def new(cls, folder: Path | str, recipe_name: str, now: datetime | None = None) -> RunDirectory:
-        """Make a run directory in `folder` under a name of its own, also beside others that are made at this moment."""
+        """Create a run directory in `folder` under a name that is not in use, even if others do so at the same time."""
         while True:
             path = Path(folder) / default_name(recipe_name, now or datetime.now(), Path(folder))
             with explain_os_errors(path):
@@ -112,17 +112,17 @@ class RunDirectory:
 
         Args:
             path: the folder.
-            needed: further names that must be inside, such as `model/model.toml`.
+            needed: further files that must be inside, such as `model/model.toml`.
 
         Raises:
-            RunError: it is no run directory, or something needed is missing; the message says what.
+            RunError: it is not a run directory, or something needed is missing; the message says what.
         """
         run = cls(path)
         with explain_os_errors(run.path):
             if not run.path.exists():
-                raise RunPlaceError(f"{run.path}: there is no such run directory")
+                raise RunPlaceError(f"{run.path}: no such run directory")
             if not run.path.is_dir():
-                raise RunPlaceError(f"{run.path}: not a run directory but a file")
+                raise RunPlaceError(f"{run.path}: is a file, not a run directory")
             if not run.recipe.exists():
                 inside = [run.path / name for name in sorted(p.parent.name for p in run.path.glob("*/recipe.toml"))]
                 hint = f"; did you mean {inside[-1]}?" if inside else ""
@@ -139,7 +139,7 @@ class RunDirectory:
 
 
 def default_name(recipe_name: str, now: datetime, folder: Path | None = None) -> str:
-    """A run directory's name, such as `urbansound_campplus-20261122-101500`; `-2` and so on where `folder` has it."""
+    """A run directory's name, such as `urbansound_campplus-20261122-101500`, with `-2` and so on if `folder` has it."""
     name = f"{_safe(recipe_name)}-{now:%Y%m%d-%H%M%S}"
     count, free = 1, name
     while folder is not None and (folder / free).exists():
@@ -149,13 +149,13 @@ def default_name(recipe_name: str, now: datetime, folder: Path | None = None) ->
 
 
 def log(run: RunDirectory, text: str, now: datetime | None = None) -> None:
-    """Append text to `log.txt` with the time before it."""
+    """Append text to `log.txt`, after the time."""
     time = (now or datetime.now().astimezone()).isoformat(timespec="seconds")
     append_line(run.log, f"{time} {text}")
 
 
 def cut_history(run: RunDirectory, epoch: int) -> None:
-    """Drop the rows of `history.csv` after an epoch: training goes on from there."""
+    """Drop the rows of `history.csv` after an epoch, from which training continues."""
     columns, rows = read_table(run.history)
     if columns:
         at = columns.index("epoch")
@@ -163,19 +163,19 @@ def cut_history(run: RunDirectory, epoch: int) -> None:
 
 
 def write_clips(run: RunDirectory, table: ClipTable, parts: Iterable[str]) -> None:
-    """Write `clips.csv`: every clip of the table, with the part that it belongs to."""
+    """Write `clips.csv`: every clip of the table and its part."""
     clips = ((part, table.clip(row)) for row, part in enumerate(parts))
     write_rows(run.clips, _CLIP_COLUMNS, ((part, *_place(clip), _join(clip.labels)) for part, clip in clips))
 
 
 def write_predictions(run: RunDirectory, table: ClipTable, rows: np.ndarray, scores: np.ndarray) -> None:
-    """Write `predictions.csv`. Scores have as many digits as bring them back as they were, in their own precision.
+    """Write `predictions.csv`. Scores have enough digits to be read back exactly, in their own precision.
 
     Args:
-        run: where.
+        run: the run directory.
         table: the clips.
-        rows: `(N,)`, which of them were judged.
-        scores: `(N, K)`, of these.
+        rows: `(N,)`, the rows of the clips that were scored.
+        scores: `(N, K)`, their scores.
     """
 
     def cells() -> Iterator[Sequence[object]]:
@@ -189,12 +189,12 @@ def write_predictions(run: RunDirectory, table: ClipTable, rows: np.ndarray, sco
 
 @attrs.frozen
 class Predictions:
-    """What `predictions.csv` holds.
+    """The content of `predictions.csv`.
 
     Attributes:
         classes: the K class names, in the order of the scores.
-        clips: the N clips; their folds are text, their groups written out.
-        predicted: the class that each was given.
+        clips: the N clips; folds are text, and every clip has a group.
+        predicted: the predicted class of each clip.
         scores: `(N, K)` float64.
     """
 
@@ -205,7 +205,7 @@ class Predictions:
 
     @property
     def targets(self) -> np.ndarray:
-        """Which classes each clip carries, `(N, K)` float32 of 0 and 1."""
+        """The labels of each clip, `(N, K)` float32 of 0 and 1."""
         codes = {name: code for code, name in enumerate(self.classes)}
         targets = np.zeros((len(self.clips), len(self.classes)), np.float32)
         for row, clip in enumerate(self.clips):
@@ -214,7 +214,7 @@ class Predictions:
 
     @property
     def groups(self) -> list[str]:
-        """Each clip's group, by the name that it has in every run on the same data."""
+        """The name of each clip's group, which is the same in every run on the same data."""
         return [clip.path if clip.group is None else clip.group for clip in self.clips]
 
 
@@ -222,7 +222,7 @@ def read_predictions(run: RunDirectory) -> Predictions:
     """Read `predictions.csv`.
 
     Raises:
-        RunError: it is missing, or damaged.
+        RunError: it is missing or damaged.
     """
     columns, rows = read_table(run.predictions)
     head = len(_PREDICTION_COLUMNS)
@@ -247,13 +247,13 @@ def _clip(row: Sequence[str], classes: Sequence[str]) -> Clip:
 
 
 def _place(clip: Clip) -> tuple[object, ...]:
-    """The cells that say which stretch of which sound a clip is; its group written out."""
+    """The cells for path, start, stop, fold and group; a clip without a group gets its path as one."""
     group = clip.path if clip.group is None else clip.group
     return clip.path, float(clip.start), None if clip.stop is None else float(clip.stop), clip.fold, group
 
 
 def _join(labels: Sequence[str]) -> str:
-    """Labels in one cell: one as it is, several between bars, with their own bars and backslashes escaped."""
+    """Labels in one cell: a single one as it is, several separated by `|`, with `|` and backslashes escaped."""
     if len(labels) == 1:
         return labels[0]
     return "|".join(re.sub(r"([\\|])", r"\\\1", label) for label in labels)
@@ -272,5 +272,5 @@ def _split(cell: str, classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def _safe(name: str) -> str:
-    """A name that is a file's on any system: other characters become `-`."""
+    """A valid file name on any system: other characters become `-`."""
     return re.sub(r"[^\w.-]+", "-", name).strip(".-")[:80] or "run"

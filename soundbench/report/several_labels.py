@@ -1,4 +1,4 @@
-"""Scored clips of any number of labels each, counted for the metrics."""
+"""Scored clips with any number of labels each, counted for the metrics."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from soundbench.report.resampling import Weights
 
 __all__ = ["SeveralLabels"]
 
-# What is resampled at most, in clips times classes times resamples: some seconds of work.
+# The most that is resampled, as clips times classes times resamples: a few seconds of work.
 _WORK = 2_000_000_000
 
 
 class SeveralLabels:
-    """N clips of any number of labels each.
+    """N clips with any number of labels each.
 
     Args:
-        scores: `(N, K)`; one that is NaN counts as the lowest of all.
-        carried: `(N, K)`, whether each clip carries each class.
-        thresholds: `(K,)` or `(N, K)`: a clip is predicted to carry a class whose score reaches it.
+        scores: `(N, K)`; NaN counts as the lowest score.
+        carried: `(N, K)`, whether each clip has each label.
+        thresholds: `(K,)` or `(N, K)`: a class is predicted if its score reaches the threshold.
     """
 
     def __init__(self, scores: npt.NDArray[Any], carried: npt.NDArray[np.bool_], thresholds: npt.ArrayLike) -> None:
@@ -35,7 +35,7 @@ class SeveralLabels:
         self.predicted = self.scores >= self.thresholds
 
     def affordable(self, resamples: int) -> int:
-        """How many resamples can be drawn: fewer of very many clips and classes."""
+        """How many resamples can be drawn: fewer if clips and classes are many."""
         return min(resamples, max(100, _WORK // self.truth.size))
 
     def sample(self, weights: Weights) -> Sample:
@@ -47,13 +47,13 @@ class SeveralLabels:
         )
 
     def baseline(self, classes: Sequence[str], sample: Sample, resampled: Sample | None) -> dict[str, Any]:
-        """What one score for all gets: an average precision that is the class's share of the clips."""
+        """The metrics of the same score for every clip: average precision is then the class's share of the clips."""
         support = self.truth.sum(axis=0)
         common = float(support.sum() / max(np.count_nonzero(support), 1) / len(self.truth))
         return {"name": "one score for all", "mean_average_precision": {"value": common}}
 
     def per_class(self) -> list[dict[str, Any]]:
-        """What is said of each class beside its precision, recall and F1."""
+        """Further numbers for each class, beside precision, recall and F1."""
         once = np.ones((1, len(self.truth)))
         table = []
         for code, (scores, truth) in enumerate(zip(self.scores.T, self.truth.T, strict=True)):
@@ -63,5 +63,5 @@ class SeveralLabels:
         return table
 
     def confusion(self) -> dict[str, Any]:
-        """Nothing: a clip is not predicted to be of one class or the other."""
+        """Nothing: a clip may have several labels."""
         return {}

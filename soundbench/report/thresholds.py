@@ -1,4 +1,4 @@
-"""Thresholds of classes that clips carry several of, chosen on validation clips."""
+"""A threshold for each class where clips have several labels, chosen on validation clips."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def choose_thresholds(scores: npt.ArrayLike, targets: npt.ArrayLike) -> Floats:
     """For each class the threshold with the best F1 `(K,)`, half-way to the next lower score; 0.5 without a positive.
 
     Args:
-        scores: `(N, K)`, of clips that are not the test set's; one that is NaN counts as 0.
-        targets: `(N, K)`, more than zero for the classes that a clip carries.
+        scores: `(N, K)`, of clips that are not in the test set; NaN counts as 0.
+        targets: `(N, K)`, greater than zero for the labels of a clip.
     """
     known = np.nan_to_num(np.asarray(scores, float), nan=0.0)
     return np.array([_best(own, true) for own, true in zip(known.T, np.asarray(targets).T > 0, strict=True)])

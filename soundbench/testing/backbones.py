@@ -12,17 +12,17 @@ from soundbench.recipe import Head
 from soundbench.recipe.structuring import structure
 from soundbench.testing import modules
 from soundbench.testing.cases import Case
-from soundbench.testing.findings import Broken, Checks, Moot
 from soundbench.testing.modules import Probe, call, counts, finite
+from soundbench.testing.results import Broken, Checks, NotApplicable
 
 __all__ = ["CHECKS"]
 
-BANDS = (16, 17, 23, 64, 129, 768)  # and 80, which the rest is proved with
+BANDS = (16, 17, 23, 64, 129, 768)  # and 80, which all other checks use
 FRAMES = (*range(1, 11), 12, 16, 17, 23, 31, 33)
 
 
 def probe(case: Case) -> Probe:
-    """Fed with noise of 80 bands."""
+    """Its input is noise of 80 bands."""
     if "probe" not in case.memory:
         case.memory["probe"] = Probe(case, 80, lambda rows, size: torch.randn(rows, 80, size), 96, (96, 67, 33, 1))
     made: Probe = case.memory["probe"]
@@ -32,33 +32,33 @@ def probe(case: Case) -> Probe:
 def shapes(case: Case) -> str:
     """`(B, F, T)` to `(B, C, T')`, where C is `channels`, and lengths."""
     module = probe(case).module
-    shape = _judged("96 frames of 80 bands", module, *probe(case).batch())
+    shape = _output_shape("96 frames of 80 bands", module, *probe(case).batch())
     return f"(4, 80, 96) to {shape}"
 
 
-def _judged(what: str, module: torch.nn.Module, data: Tensor, lengths: Tensor) -> tuple[int, ...]:
-    """The shape of what a backbone gives, if it is right."""
+def _output_shape(what: str, module: torch.nn.Module, data: Tensor, lengths: Tensor) -> tuple[int, ...]:
+    """The shape of a backbone's output, after checking it."""
     with torch.no_grad():
         out, ends = call(module, data, lengths)
     channels = getattr(module, "channels", None)
     if out.dim() != 3 or out.shape[:2] != (len(data), channels):
-        raise Broken(f"{what}: gives {tuple(out.shape)}, where channels says ({len(data)}, {channels}, T)")
-    finite(f"{what}: what it gives", out)
+        raise Broken(f"{what}: returns {tuple(out.shape)}, but channels says ({len(data)}, {channels}, T)")
+    finite(f"{what}: the output", out)
     counts(what, ends, out)
     return tuple(out.shape)
 
 
 def any_length(case: Case) -> str:
-    """Any number of frames from one."""
+    """Any number of frames from 1."""
     for frames in FRAMES:
-        _tried(f"{frames} frames", probe(case).module, torch.randn(2, 80, frames))
+        _run(f"{frames} frames", probe(case).module, torch.randn(2, 80, frames))
     return f"1 to {FRAMES[-1]} frames"
 
 
-def _tried(what: str, module: torch.nn.Module, data: Tensor) -> None:
+def _run(what: str, module: torch.nn.Module, data: Tensor) -> None:
     frames = data.shape[-1]
     try:
-        _judged(what, module, data, torch.tensor([frames, (frames + 1) // 2]))
+        _output_shape(what, module, data, torch.tensor([frames, (frames + 1) // 2]))
     except Broken:
         raise
     except Exception as error:
@@ -72,19 +72,19 @@ def any_bands(case: Case) -> str:
             module = case.make(bands).eval()
         except Exception as error:
             raise Broken(f"{bands} bands: raised {type(error).__name__}: {error}") from error
-        _tried(f"{bands} bands", module, torch.randn(2, bands, 20))
+        _run(f"{bands} bands", module, torch.randn(2, bands, 20))
     return ", ".join(map(str, sorted((80, *BANDS))))
 
 
 def defaults(case: Case) -> str:
-    """Its own pooling and head are such tables."""
+    """`default_pooling` and `default_head` are valid tables."""
     obj = case.component.obj
     pooling, head = getattr(obj, "default_pooling", None), getattr(obj, "default_head", None)
     if pooling is None and head is None:
-        raise Moot("neither default_pooling nor default_head: a recipe gets the core's")
+        raise NotApplicable("it sets neither default_pooling nor default_head; recipes get the defaults of soundbench")
     if pooling is not None:
         if not isinstance(pooling, Mapping) or not isinstance(pooling.get("use"), str):
-            raise Broken(f"default_pooling must be a table with use, is {pooling!r}")
+            raise Broken(f"default_pooling must be a table with the key use, is {pooling!r}")
         options = {name: value for name, value in pooling.items() if name != "use"}
         try:
             _, problems = case.registry.get("pooling", pooling["use"]).structure(options, "default_pooling")

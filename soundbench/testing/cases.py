@@ -1,4 +1,4 @@
-"""What a component is made with while it is proved."""
+"""A component under check, and the options that it is made with."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import numpy as np
 import torch
 
 from soundbench.recipe.registry import Component, Registry
-from soundbench.testing.findings import Broken
+from soundbench.testing.results import Broken
 
 __all__ = ["RATE", "Case", "global_states", "is_path"]
 
 RATE = 16000
-"""Samples a second of every sound here."""
+"""Sample rate of all test signals, in Hz."""
 
 
 def is_path(kind: Any) -> bool:
-    """Whether an option's type names a path, a list of paths, or perhaps a path."""
+    """Whether an option's type is a path, an optional path or a list of paths."""
     return kind is Path or any(is_path(part) for part in get_args(kind))
 
 
 def global_states() -> dict[str, object]:
-    """The states of chance that all code of a process shares."""
+    """The random states that all code of a process shares."""
     numpy = repr(np.random.get_state(legacy=False))
     return {"torch": torch.get_rng_state().tolist(), "random": random.getstate(), "NumPy": numpy}
 
@@ -38,12 +38,12 @@ class Case:
     """A component, and what to make it with.
 
     Attributes:
-        component: loaded.
-        folder: an empty folder of its own.
-        given: options, where the caller gave some.
-        thorough: whether to prove what takes long too.
-        registry: where what it names is found.
-        memory: what one promise leaves for the next.
+        component: the loaded component.
+        folder: an empty folder for its files.
+        given: the caller's options, if any.
+        thorough: whether to run the slow checks too.
+        registry: where components that it names are found.
+        memory: values that one check keeps for the next.
     """
 
     component: Component
@@ -55,39 +55,39 @@ class Case:
 
     @property
     def fields(self) -> tuple[attrs.Attribute[Any], ...]:
-        """Its options: names, types, defaults."""
+        """Its options, with names, types and defaults."""
         return tuple(attrs.fields(self.component.options))
 
     @property
-    def exemplified(self) -> bool:
-        """Whether what its options name was written by its own `example`."""
+    def has_example(self) -> bool:
+        """Whether its own `example` writes the files that its options name."""
         return self.given is None and hasattr(self.component.obj, "example")
 
     @property
-    def nowhere(self) -> Path:
-        """A place at which nothing is."""
+    def missing_path(self) -> Path:
+        """A path that does not exist."""
         return self.folder / "nowhere" / "there"
 
     @cached_property
     def options(self) -> dict[str, Any]:
-        """What to make it with, checked as a recipe's table is.
+        """The options to make it with, checked like a recipe's table.
 
         Raises:
-            Broken: it cannot be made with defaults alone and gives no example, or its example is wrong.
+            Broken: it cannot be made with its defaults and has no example, or its example is wrong.
         """
         if self.given is not None:
             table = dict(self.given)
-        elif self.exemplified:
+        elif self.has_example:
             folder = self.folder / "example"
             folder.mkdir()
             table = dict(self.component.obj.example(folder))  # type: ignore[attr-defined]
         elif self.component.kind == "dataset":
-            table = {field.name: self.missing(field.type) for field in self.paths}
+            table = {field.name: self.missing_value(field.type) for field in self.paths}
         else:
             table = {}
         needed = [field.name for field in self.fields if field.default is attrs.NOTHING and field.name not in table]
         if needed:
-            raise Broken(f"it cannot be made without {', '.join(needed)}: offer example(folder), see docs/plugins.md")
+            raise Broken(f"it cannot be made without {', '.join(needed)}: add example(folder), see docs/plugins.md")
         options, problems = self.component.structure(table, "")
         if problems:
             raise Broken("; ".join(str(problem).lstrip(".") for problem in problems))
@@ -95,21 +95,21 @@ class Case:
 
     @property
     def paths(self) -> tuple[attrs.Attribute[Any], ...]:
-        """The options that name data, always or by default."""
+        """The options that name data and are not None by default."""
         return tuple(field for field in self.fields if is_path(field.type) and field.default is not None)
 
-    def missing(self, kind: Any) -> Any:
-        """A value for an option that names a path: nothing is there."""
-        return [self.nowhere] if get_origin(kind) is list else self.nowhere
+    def missing_value(self, kind: Any) -> Any:
+        """A value for an option that names a path: one that does not exist."""
+        return [self.missing_path] if get_origin(kind) is list else self.missing_path
 
-    def bereft(self) -> dict[str, Any]:
-        """Changes to the options, so that no data is there; what the example wrote is taken away for good."""
-        if self.exemplified:
+    def without_data(self) -> dict[str, Any]:
+        """Changes to the options so that the data is missing; files that the example wrote are deleted."""
+        if self.has_example:
             shutil.rmtree(self.folder / "example")
             return {}
-        return {field.name: self.missing(field.type) for field in self.paths}
+        return {field.name: self.missing_value(field.type) for field in self.paths}
 
     def make(self, *supplied: Any, seed: int = 0, **changed: Any) -> Any:
-        """The component, its weights drawn from a seed."""
+        """The component, with weights drawn from a seed."""
         torch.manual_seed(seed)
         return self.component.obj(*supplied, **self.options | changed)

@@ -1,4 +1,4 @@
-"""One component held to the contract of its kind: how it is made, and what is then asked of it."""
+"""Check one component against the contract of its kind."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from soundbench.testing.cases import Case
 from soundbench.testing.datasets import CHECKS as DATASET
 from soundbench.testing.declared import CHECKS as DECLARED
 from soundbench.testing.featurizers import CHECKS as FEATURIZER
-from soundbench.testing.findings import Checks, ContractError, Finding, Report, prove
 from soundbench.testing.importers import CHECKS as IMPORTER
 from soundbench.testing.losses import CHECKS as LOSS
 from soundbench.testing.observers import CHECKS as OBSERVER
 from soundbench.testing.optimizers import CHECKS as OPTIMIZER
 from soundbench.testing.poolings import CHECKS as POOLING
+from soundbench.testing.results import Checks, ContractError, Report, Result, run_checks
 from soundbench.testing.schedulers import CHECKS as SCHEDULER
 
 __all__ = ["check_component", "examine", "examine_loaded"]
@@ -53,21 +53,21 @@ def check_component(
     options: Mapping[str, Any] | None = None,
     thorough: bool = False,
 ) -> Report:
-    """Hold a component to every promise of its kind's contract.
+    """Check every promise of a component's contract.
 
     Args:
         kind: one of `soundbench.contracts.KINDS`.
-        component: the class or function, or what a recipe's `use` would say.
-        options: what to make it with, as a recipe would give it; without it, what its `example` gives, or its defaults.
-        thorough: also prove what takes long: `torch.export` with any batch and length; a dataset's order in other
+        component: the class or function, or its name as in a recipe's `use`.
+        options: options to make it with, as in a recipe. By default those of its `example`, or its defaults.
+        thorough: also run the slow checks: `torch.export` with any batch and length; a dataset's order in other
             processes.
 
     Returns:
-        What was found, every promise kept or not applicable.
+        The results; every promise is kept or not applicable.
 
     Raises:
         ContractError: promises are broken; it lists all of them, with the numbers.
-        PluginError: there is no such component, or what it needs is not installed.
+        PluginError: there is no such component, or a package that it needs is not installed.
     """
     report = examine(kind, component, options=options, thorough=thorough)
     if report.broken:
@@ -82,10 +82,10 @@ def examine(
     options: Mapping[str, Any] | None = None,
     thorough: bool = False,
 ) -> Report:
-    """What `check_component` found, broken promises and all; the arguments are the same.
+    """Like `check_component`, but return the results when promises are broken too.
 
     Raises:
-        PluginError: there is no such component, or what it needs is not installed.
+        PluginError: there is no such component, or a package that it needs is not installed.
     """
     check_kind(kind)
     try:
@@ -93,26 +93,26 @@ def examine(
         found = registry.get(kind, component)
     except BrokenPlugin as error:
         name = component if isinstance(component, str) else getattr(component, "__qualname__", repr(component))
-        return Report(kind, name, (Finding("signature", "broken", str(error)),), 0.0)
+        return Report(kind, name, (Result("signature", "broken", str(error)),), 0.0)
     return examine_loaded(found, registry, options=options, thorough=thorough)
 
 
 def examine_loaded(
     component: Component, registry: Registry, *, options: Mapping[str, Any] | None = None, thorough: bool = False
 ) -> Report:
-    """What was found of a component that the registry has loaded, its signature with it."""
+    """The results for a component that the registry has already loaded."""
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="soundbench-") as folder, _global_chance_kept():
+    with tempfile.TemporaryDirectory(prefix="soundbench-") as folder, _global_random_states_kept():
         case = Case(component, Path(folder).resolve(), options, thorough, registry)
-        findings = [Finding("signature", "ok", ""), *prove(DECLARED, case)]
-        if findings[-1].state != "broken":  # it could be made
-            findings += prove(CHECKS[component.kind], case)
-    return Report(component.kind, component.name, tuple(findings), time.perf_counter() - began)
+        results = [Result("signature", "ok", ""), *run_checks(DECLARED, case)]
+        if results[-1].state != "broken":  # it could be made
+            results += run_checks(CHECKS[component.kind], case)
+    return Report(component.kind, component.name, tuple(results), time.perf_counter() - began)
 
 
 @contextmanager
-def _global_chance_kept() -> Iterator[None]:
-    """Leave the global states of chance as they were: a check in somebody's tests must not change the others."""
+def _global_random_states_kept() -> Iterator[None]:
+    """Restore the global random states: a check in a test suite must not change other tests."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield

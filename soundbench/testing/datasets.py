@@ -1,7 +1,7 @@
 """What a dataset promises.
 
-What its `example` wrote is proved with sounds overwritten, with folders listed backwards, and at last with everything
-taken away; the data of a user is never touched.
+Files that its `example` wrote are checked with sound files overwritten, with folders listed in reverse order, and at
+last deleted; the data of a user is never changed.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from soundbench.data.clips import ClipTable
 from soundbench.errors import DataError, MissingDataError
 from soundbench.recipe.structuring import plain
 from soundbench.testing.cases import Case
-from soundbench.testing.findings import Broken, Checks, Moot
-from soundbench.testing.watching import Watch
+from soundbench.testing.file_access import FileAccess
+from soundbench.testing.results import Broken, Checks, NotApplicable
 
 __all__ = ["CHECKS"]
 
-MOST = 20  # clips that are read
+MOST = 20  # clips whose sound is read
 
 
 def table(case: Case) -> ClipTable:
-    """Its clips, where its data is there.
+    """Its clips.
 
     Raises:
-        Moot: nothing is there, and it brings no example.
+        NotApplicable: it has no example, and its data is not available.
     """
     if "table" not in case.memory:
-        if case.given is None and not case.exemplified and case.paths:
-            raise Moot("it offers no example(folder), so there is no data to prove it on")
+        if case.given is None and not case.has_example and case.paths:
+            raise NotApplicable("it has no example(folder), so there is no data to check it with")
         case.memory["table"] = ClipTable.of(case.make())
     found: ClipTable = case.memory["table"]
     return found
@@ -51,26 +51,26 @@ def _clips(case: Case) -> list[Clip]:
     clips = list(case.make().clips())
     for clip in clips:
         if not isinstance(clip, Clip):
-            raise Broken(f"clips() gives a {type(clip).__name__}, not a Clip")
+            raise Broken(f"clips() yields a {type(clip).__name__}, not a Clip")
     return clips
 
 
 def labels(case: Case) -> str:
-    """Class names, each once, and clips whose labels are among them; times that can be."""
+    """Unique class names, clips whose labels are among them, and valid times."""
     try:
         found = table(case)
     except MissingDataError:
         raise
     except DataError as error:
         raise Broken(str(error)) from error
-    strange = [name for name in found.classes if not isinstance(name, str) or not name]
-    if strange:
-        raise Broken(f"a class name is text, not {strange[0]!r}")
+    invalid = [name for name in found.classes if not isinstance(name, str) or not name]
+    if invalid:
+        raise Broken(f"class names must be non-empty text, not {invalid[0]!r}")
     return f"{len(found)} clips of {len(found.classes)} classes"
 
 
 def fields(case: Case) -> str:
-    """Paths, folds and groups of the right types; `multilabel` true or false."""
+    """Paths, folds and groups of the right types; `multilabel` is a bool."""
     table(case)
     multilabel = getattr(case.make(), "multilabel", False)
     if not isinstance(multilabel, bool):
@@ -90,16 +90,16 @@ def fields(case: Case) -> str:
 
 
 def order(case: Case) -> str:
-    """The same clips in the same order, whenever it is asked, and however the machine lists its folders."""
+    """The same clips in the same order in every call, whatever the order in which folders are listed."""
     table(case)
     dataset = case.make()
     classes, first = list(dataset.classes), _clips(case)
-    _same("asked again, ", first, list(dataset.clips()))
-    _same("asked a second time, ", first, list(dataset.clips()))
+    _same("in another instance, ", first, list(dataset.clips()))
+    _same("in a second call, ", first, list(dataset.clips()))
     for reverse in (False, True):
         with _listed(reverse):
             other = case.make()
-            when = f"where folders are listed {'backwards' if reverse else 'forwards'}, "
+            when = f"with folders listed in {'reverse' if reverse else 'alphabetical'} order, "
             if list(other.classes) != classes:
                 raise Broken(f"{when}classes are {list(other.classes)}, not {classes}")
             _same(when, first, list(other.clips()))
@@ -116,7 +116,7 @@ def _same(when: str, one: list[Clip], other: list[Clip]) -> None:
 
 @contextmanager
 def _listed(reverse: bool) -> Iterator[None]:
-    """A machine whose file system lists folders by name, or the other way round; a real one does as it likes."""
+    """List folders in alphabetical or reverse order; a real file system guarantees neither."""
     listdir, scandir = os.listdir, os.scandir
 
     class Entries(AbstractContextManager["Entries"]):
@@ -144,15 +144,15 @@ def _listed(reverse: bool) -> Iterator[None]:
 
 
 def processes(case: Case) -> str:
-    """The same order in every process: a set of texts has another in each."""
+    """The same order in every process: the order of a set of strings differs between processes."""
     table(case)
     if not case.thorough:
-        raise Moot("tried where asked for: thorough")
+        raise NotApplicable("checked only with --thorough (thorough=True)")
     component = case.component
     if "<locals>" in component.name:
-        raise Moot("another process cannot find it")
+        raise NotApplicable("it is defined inside a function, so another process cannot import it")
     options = json.dumps({name: plain(value) for name, value in case.options.items()})
-    told = []
+    outputs = []
     for seed in ("1", "2"):
         done = subprocess.run(
             [sys.executable, "-c", _PROCESS, component.name, options],
@@ -161,12 +161,12 @@ def processes(case: Case) -> str:
             text=True,
         )
         if done.returncode:
-            raise Broken(f"in a process of its own it fails: {done.stderr.strip().splitlines()[-1]}")
-        told.append(done.stdout.splitlines())
-    for one, other in zip_longest(*told, fillvalue="nothing"):
+            raise Broken(f"in another process it fails: {done.stderr.strip().splitlines()[-1]}")
+        outputs.append(done.stdout.splitlines())
+    for one, other in zip_longest(*outputs, fillvalue="nothing"):
         if one != other:
-            raise Broken(f"two processes give {one} and {other} at one place")
-    return f"{len(told[0])} classes and clips in two processes"
+            raise Broken(f"the order differs between processes: {one} and {other} at the same position")
+    return f"{len(outputs[0])} classes and clips in two processes"
 
 
 _PROCESS = """
@@ -179,27 +179,27 @@ print(*dataset.classes, *dataset.clips(), sep="\\n")
 """
 
 
-def silent(case: Case) -> str:
-    """`clips()` reads no sound: it opens none, and gives the same where the sounds are damaged."""
+def no_sound_read(case: Case) -> str:
+    """`clips()` opens no sound file, and yields the same clips when sound files are damaged."""
     table(case)
     before = _clips(case)
-    with Watch() as watch:
+    with FileAccess() as access:
         _clips(case)
-    opened = [path for path in watch.read if path.suffix.lower() in SUFFIXES]
+    opened = [path for path in access.read if path.suffix.lower() in SUFFIXES]
     if opened:
-        raise Broken(f"clips() opens {opened[0].name}")
-    if not case.exemplified:
+        raise Broken(f"clips() must read no sound, but opens {opened[0].name}")
+    if not case.has_example:
         return "opens none"
     sounds = [path for path in (case.folder / "example").rglob("*") if path.suffix.lower() in SUFFIXES]
     kept = {path: path.read_bytes() for path in sounds}
     for path, data in kept.items():
         path.write_bytes(b"\x5a" * len(data))
     try:
-        _same("with damaged sounds, ", before, _clips(case))
+        _same("with damaged sound files, ", before, _clips(case))
     except Broken:
         raise
     except Exception as error:
-        raise Broken(f"with damaged sounds, clips() raised {type(error).__name__}: {error}") from error
+        raise Broken(f"with damaged sound files, clips() raised {type(error).__name__}: {error}") from error
     finally:
         for path, data in kept.items():
             path.write_bytes(data)
@@ -207,47 +207,47 @@ def silent(case: Case) -> str:
 
 
 def sounds(case: Case) -> str:
-    """Every clip's sound is there: a file, or what `read` gives, the same twice."""
+    """Every clip has sound: an existing file, or what `read` returns, the same in every call."""
     table(case)
     dataset, clips = case.make(), _clips(case)
     read: Callable[[Clip], tuple[Any, Any]] | None = getattr(dataset, "read", None)
     if read is None:
         missing = [clip.path for clip in clips if not Path(clip.path).is_file()]
         if missing:
-            raise Broken(f"{len(missing)} of {len(clips)} clips name no file: {missing[0]}")
+            raise Broken(f"{len(missing)} of {len(clips)} clips name a file that does not exist: {missing[0]}")
         return "files"
     if not isinstance(getattr(dataset, "fingerprint", None), str):
-        raise Broken("it reads sound itself, and so needs fingerprint, a text that changes whenever the sound would")
+        raise Broken("a dataset with read() needs fingerprint, a text that changes whenever its sound changes")
     for clip in clips[:MOST]:
         samples, rate = read(clip)
         if not isinstance(samples, np.ndarray) or samples.dtype != np.float32 or samples.ndim != 1 or not samples.size:
-            told = f"{samples.dtype} {samples.shape}" if isinstance(samples, np.ndarray) else type(samples).__name__
-            raise Broken(f"read({clip.path}) must give float32 (S,), gives {told}")
+            found = f"{samples.dtype} {samples.shape}" if isinstance(samples, np.ndarray) else type(samples).__name__
+            raise Broken(f"read({clip.path}) must return float32 (S,), returns {found}")
         if not np.isfinite(samples).all() or np.abs(samples).max() > 1.0:
-            raise Broken(f"read({clip.path}) gives samples up to {np.abs(samples).max():.3g} (allowed -1 to 1)")
+            raise Broken(f"read({clip.path}) returns samples up to {np.abs(samples).max():.3g} (allowed -1 to 1)")
         if not isinstance(rate, int) or rate < 1:
-            raise Broken(f"read({clip.path}) gives a rate of {rate!r}")
+            raise Broken(f"read({clip.path}) returns a sample rate of {rate!r}")
         if not np.array_equal(samples, read(clip)[0]):
-            raise Broken(f"read({clip.path}) gives other samples when asked again")
+            raise Broken(f"read({clip.path}) returns different samples when called again")
     return f"read {min(len(clips), MOST)} of {len(clips)}"
 
 
 def missing(case: Case) -> str:
-    """It is made without its data; what is missing is named by `classes` or `clips()`, in a `MissingDataError`."""
+    """The constructor needs no data; `classes` or `clips()` names what is missing, in a `MissingDataError`."""
     if not case.paths:
-        raise Moot("it needs no files")
-    changed = case.bereft()  # last of all
+        raise NotApplicable("it reads no files")
+    changed = case.without_data()  # this check is the last
     try:
         dataset = case.make(**changed)
     except DataError as error:
-        raise Broken(f"the constructor looks for data, and a recipe cannot be described without: {error}") from error
+        raise Broken(f"the constructor must not look for data: a recipe is described without it: {error}") from error
     try:
         classes, count = list(dataset.classes), len(list(dataset.clips()))
     except MissingDataError as error:
         if str(case.folder) not in str(error):
-            raise Broken(f"MissingDataError names no path: {error}") from error
+            raise Broken(f"MissingDataError must name the missing path, says: {error}") from error
         return str(error).replace(str(case.folder), "...")
-    raise Broken(f"with nothing there it gives {len(classes)} classes and {count} clips, no MissingDataError")
+    raise Broken(f"without its data it must raise MissingDataError, but has {len(classes)} classes and {count} clips")
 
 
 CHECKS: Checks = {
@@ -255,7 +255,7 @@ CHECKS: Checks = {
     "folds and groups": fields,
     "order": order,
     "processes": processes,
-    "no sound read": silent,
+    "no sound read": no_sound_read,
     "sounds": sounds,
     "missing": missing,
 }

@@ -11,18 +11,18 @@ from torch import nn
 from soundbench.contracts import RunInfo
 from soundbench.recipe.source_code import argument_docs
 from soundbench.testing.cases import RATE, Case
-from soundbench.testing.findings import Broken, Checks, Moot
+from soundbench.testing.results import Broken, Checks, NotApplicable
 
 __all__ = ["CHECKS", "run_info", "supplied"]
 
 
 def supplied(case: Case) -> tuple[Any, ...]:
-    """What the framework would supply: ordinary values."""
+    """The positional arguments that the framework supplies, with ordinary values."""
     kind = case.component.kind
     if kind == "observer":
         return (run_info(case),)
     if kind == "importer":
-        return (case.nowhere,)
+        return (case.missing_path,)
     groups = [{"params": [nn.Parameter(torch.ones(2, 2))]}]
     values: dict[str, tuple[Any, ...]] = {
         "dataset": (),
@@ -38,7 +38,7 @@ def supplied(case: Case) -> tuple[Any, ...]:
 
 
 def run_info(case: Case, start_step: int = 0) -> RunInfo:
-    """A run of two epochs of ten steps, in a directory of its own."""
+    """A run of two epochs of ten steps, in an empty directory."""
     directory = case.folder / "run"
     directory.mkdir(exist_ok=True)
     recipe = {"dataset": {"use": "none"}, "train": {"epochs": 2, "batch_size": 8, "seed": 1}}
@@ -58,18 +58,18 @@ def documented(case: Case) -> str:
     """Every option is explained."""
     names = [field.name for field in case.fields]
     if not names:
-        raise Moot("it has no options")
+        raise NotApplicable("it has no options")
     docs = argument_docs(case.component.obj.__doc__)
-    silent = [name for name in names if not docs.get(name)]
-    if silent:
-        raise Broken(f"the docstring's Args: section says nothing of {', '.join(silent)}")
+    missing = [name for name in names if not docs.get(name)]
+    if missing:
+        raise Broken(f"the docstring's Args: section does not explain {', '.join(missing)}")
     return f"{len(names)} documented"
 
 
 def made(case: Case) -> str:
-    """It can be made, and refuses none of its own defaults."""
+    """It can be made, and accepts its own defaults."""
     if case.component.kind == "importer":
-        raise Moot("it makes nothing without a model")
+        raise NotApplicable("an importer needs a model to import")
     try:
         case.memory["made"] = case.make(*supplied(case))
     except ValueError as error:

@@ -7,8 +7,8 @@ import torch
 from soundbench import masks
 from soundbench.testing import modules
 from soundbench.testing.cases import RATE, Case
-from soundbench.testing.findings import Broken, Checks, Moot
 from soundbench.testing.modules import Probe, call, counts, finite
+from soundbench.testing.results import Broken, Checks, NotApplicable
 
 __all__ = ["CHECKS"]
 
@@ -17,7 +17,7 @@ SIZE = 4000
 
 
 def probe(case: Case) -> Probe:
-    """Fed with a quarter of a second of noise; with rows of one length where it says `ragged = False`."""
+    """Its input is a quarter of a second of noise; rows of equal length if it sets `ragged = False`."""
     if "probe" not in case.memory:
         lengths = (SIZE, 2501, 400, 1) if getattr(case.memory["made"], "ragged", True) else (SIZE,) * 4
         case.memory["probe"] = Probe(case, RATE, lambda rows, size: 0.1 * torch.randn(rows, size), SIZE, lengths)
@@ -26,25 +26,25 @@ def probe(case: Case) -> Probe:
 
 
 def shapes(case: Case) -> str:
-    """`(B, S)` to `(B, F, T)`, where F is `bands`, and lengths; zero beyond them."""
+    """`(B, S)` to `(B, F, T)` and lengths, where F is `bands`; zero beyond the lengths."""
     module = probe(case).module
     data, lengths = probe(case).batch()
     with torch.no_grad():
         out, ends = call(module, data, lengths)
     bands = getattr(module, "bands", None)
     if out.dim() != 3 or out.shape[:2] != (len(data), bands):
-        raise Broken(f"gives {tuple(out.shape)}, where bands says ({len(data)}, {bands}, T)")
-    finite("what it gives", out)
-    ends = counts("a batch", ends, out)
+        raise Broken(f"returns {tuple(out.shape)}, but bands says ({len(data)}, {bands}, T)")
+    finite("the output", out)
+    ends = counts("the output", ends, out)
     beyond = (out - masks.apply(out, ends)).abs().amax(dim=(1, 2))
     if beyond.any():
         row = int(beyond.argmax())
-        raise Broken(f"row {row} of {int(ends[row])} frames is not zero beyond them, but up to {beyond[row]:.1e}")
+        raise Broken(f"row {row} with {int(ends[row])} frames is not zero beyond its length: up to {beyond[row]:.1e}")
     return f"{tuple(data.shape)} to {tuple(out.shape)}"
 
 
 def any_length(case: Case) -> str:
-    """Any number of samples from one, of noise and of digital silence, gives at least one finite frame."""
+    """Any number of samples from 1, of noise or of digital silence, gives at least one frame of finite values."""
     module = probe(case).module
     for samples in SAMPLES:
         for name, data in (("noise", 0.1 * torch.randn(1, samples)), ("silence", torch.zeros(1, samples))):
@@ -55,7 +55,7 @@ def any_length(case: Case) -> str:
             except Exception as error:
                 text = " ".join(str(error).split())
                 raise Broken(f"{what}: raised {type(error).__name__}: {text}") from error
-            finite(f"{what}: what it gives", out)
+            finite(f"{what}: the output", out)
             counts(what, ends, out)
     return f"1 to {SAMPLES[-1]} samples"
 
@@ -64,7 +64,7 @@ def assets(case: Case) -> str:
     """`assets(folder)` writes into the folder."""
     write = getattr(probe(case).module, "assets", None)
     if write is None:
-        raise Moot("it carries nothing along")
+        raise NotApplicable("it has no assets()")
     folder = case.folder / "assets"
     folder.mkdir()
     write(folder)

@@ -1,4 +1,4 @@
-"""Everything that is installed, held to its contract: a report a component, in the order of the catalogue."""
+"""Check all installed components: one report each, in the order of the catalogue."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from soundbench.errors import PluginError
 from soundbench.recipe.catalogue import as_columns, check_kind
 from soundbench.recipe.registry import Listing, Registry
 from soundbench.testing.checking import examine_loaded
-from soundbench.testing.findings import Finding, Report
+from soundbench.testing.results import Report, Result
 
 __all__ = ["as_lines", "chosen", "examine_listing"]
 
 
 def chosen(registry: Registry, kind: str | None = None, name: str | None = None) -> list[Listing]:
-    """What is installed of a kind, or of all; the one of a name where it is given.
+    """The installed components of a kind, or of all kinds; only the one named `name`, if given.
 
     Raises:
         CallError: there is no such kind.
-        PluginError: nothing has that name, or what has it cannot be used.
+        PluginError: no component has that name, or it cannot be used.
     """
     check_kind(kind)
     if kind is None or name is None:
@@ -32,21 +32,21 @@ def chosen(registry: Registry, kind: str | None = None, name: str | None = None)
 
 
 def examine_listing(registry: Registry, listing: Listing, thorough: bool = False) -> Report:
-    """The report of one installed component; that it can be used at all is its first promise.
+    """The report of one installed component; its first promise is that it can be used.
 
     Args:
-        registry: where it, and what it names, is found.
-        listing: which.
-        thorough: also prove what takes long.
+        registry: where it and the components that it names are found.
+        listing: the component.
+        thorough: also run the slow checks.
     """
     try:
         return examine_loaded(registry.load(listing), registry, thorough=thorough)
     except PluginError as error:
-        return Report(listing.kind, listing.name, (Finding("usable", "broken", str(error)),), 0.0)
+        return Report(listing.kind, listing.name, (Result("usable", "broken", str(error)),), 0.0)
 
 
 def as_lines(listings: Sequence[Listing], reports: Iterable[Report]) -> Iterator[str]:
-    """A table for people, each line as soon as there is its report; below it what is broken, and how long it took."""
+    """A table with one line for each report as it arrives; below it the broken promises and the time taken."""
     heads = [(item.kind, item.name, item.distribution, item.version) for item in listings]
     head, *rows = as_columns([("KIND", "NAME", "DISTRIBUTION", "VERSION", "."), *((*row, ".") for row in heads)])
     yield f"{head[:-1]}SECONDS  CONTRACT"
@@ -56,7 +56,7 @@ def as_lines(listings: Sequence[Listing], reports: Iterable[Report]) -> Iterator
         yield f"{row[:-1]}{report.seconds:7.1f}  {_verdict(report)}"
     yield ""
     for report in done:
-        yield from (f"{report.kind} {report.name}: {finding}" for finding in report.broken)
+        yield from (f"{report.kind} {report.name}: {result}" for result in report.broken)
     if any(report.broken for report in done):
         yield ""
     count, seconds = sum(bool(report.broken) for report in done), sum(report.seconds for report in done)
@@ -65,8 +65,8 @@ def as_lines(listings: Sequence[Listing], reports: Iterable[Report]) -> Iterator
 
 
 def _verdict(report: Report) -> str:
-    """What a line says of a component; a promise that nothing was proved of is not passed over."""
+    """The last cell of a component's line; promises that do not apply are counted too."""
     if report.broken:
-        return "broken: " + ", ".join(finding.promise for finding in report.broken)
-    moot = sum(finding.state == "not applicable" for finding in report.findings)
-    return f"ok, {len(report.findings) - moot} promises" + (f" ({moot} not applicable)" if moot else "")
+        return "broken: " + ", ".join(result.promise for result in report.broken)
+    skipped = sum(result.state == "not applicable" for result in report.results)
+    return f"ok, {len(report.results) - skipped} promises" + (f" ({skipped} not applicable)" if skipped else "")

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from soundbench.testing.cases import Case
-from soundbench.testing.findings import Broken, Checks
-from soundbench.testing.modules import compare, finite
+from soundbench.testing.modules import NEAR, compare, finite
+from soundbench.testing.results import Broken, Checks
 
 __all__ = ["CHECKS"]
 
@@ -18,7 +18,7 @@ ROWS = 6
 
 
 def losses(case: Case) -> Iterator[tuple[int, nn.Module, Tensor, dict[str, Tensor]]]:
-    """For some numbers of classes: the loss, ordinary logits, and targets by what they are like."""
+    """For several numbers of classes: the loss, ordinary logits, and hard and soft targets."""
     for classes in CLASSES:
         module = case.make(classes).eval()
         torch.manual_seed(1)
@@ -31,26 +31,26 @@ def losses(case: Case) -> Iterator[tuple[int, nn.Module, Tensor, dict[str, Tenso
 
 
 def classifier(case: Case) -> str:
-    """Which last layer it asks for."""
+    """The last layer that it asks for."""
     return str(getattr(case.component.obj, "classifier", None))
 
 
 def last_layer(case: Case) -> str:
-    """`classifier` is one of two words."""
+    """`classifier` is "linear" or "cosine"."""
     if classifier(case) not in ("linear", "cosine"):
         raise Broken(f'classifier must be "linear" or "cosine", is {getattr(case.component.obj, "classifier", None)!r}')
     return classifier(case)
 
 
 def shapes(case: Case) -> str:
-    """One finite loss a row, of hard and of soft targets."""
+    """One finite loss per row, for hard and soft targets."""
     for classes, module, logits, targets in losses(case):
         for name, target in targets.items():
             out = module(logits, target)
             if out.shape != (ROWS,):
-                raise Broken(f"{name} targets of {classes} classes: gives {tuple(out.shape)}, not ({ROWS},)")
+                raise Broken(f"{name} targets of {classes} classes: returns {tuple(out.shape)}, not ({ROWS},)")
             finite(f"{name} targets of {classes} classes: the loss", out)
-    return "one a row, of hard and soft targets"
+    return "one per row, for hard and soft targets"
 
 
 def alone(case: Case) -> str:
@@ -61,57 +61,56 @@ def alone(case: Case) -> str:
             together = module(logits, target)
             for row in range(ROWS):
                 one = module(logits[row : row + 1], target[row : row + 1])
-                worst = max(
-                    worst, compare(f"row {row} alone differs from itself in a batch", one, together[row : row + 1])
-                )
-    return f"at most {worst:.0e}"
+                what = f"row {row} alone differs from the same row in a batch"
+                worst = max(worst, compare(what, one, together[row : row + 1]))
+    return f"differs by at most {worst:.0e} (allowed {NEAR:.0e})"
 
 
 def large(case: Case) -> str:
-    """Loss and gradient are finite where the logits are as large as they get."""
+    """Loss and gradient are finite for very large logits."""
     sizes = (1.0,) if classifier(case) == "cosine" else (1e2, 1e4)
     for _, module, logits, targets in losses(case):
         for size in sizes:
             for name, target in targets.items():
                 extreme = (size * logits.sign()).requires_grad_()
                 out = module(extreme, target)
-                finite(f"of {name} targets and logits of {size:g} the loss", out)
+                finite(f"for {name} targets and logits of {size:g}, the loss", out)
                 (gradient,) = torch.autograd.grad(out.sum(), extreme)
-                finite(f"of {name} targets and logits of {size:g} the gradient", gradient)
+                finite(f"for {name} targets and logits of {size:g}, the gradient", gradient)
     return f"logits up to {sizes[-1]:g}"
 
 
 def gradient(case: Case) -> str:
-    """Logits get a finite gradient, and not zeros everywhere."""
+    """Logits get a finite gradient that is not zero everywhere."""
     for _, module, logits, targets in losses(case):
         for name, target in targets.items():
             data = logits.clone().requires_grad_()
             (found,) = torch.autograd.grad(module(data, target).sum(), data)
-            finite(f"the gradient of {name} targets", found)
+            finite(f"for {name} targets, the gradient", found)
             if not found.any():
-                raise Broken(f"the gradient of {name} targets is zero in all {ROWS} rows")
+                raise Broken(f"for {name} targets, the gradient is zero in all {ROWS} rows")
     return "finite"
 
 
 def scores(case: Case) -> str:
-    """Scores in [0, 1], `(B, K)`, of any logits."""
+    """Scores in [0, 1], `(B, K)`, for any logits."""
     sizes = (1.0,) if classifier(case) == "cosine" else (1.0, 1e4)
     for classes, module, logits, _ in losses(case):
         for size in sizes:
             out = module.scores(size * logits)  # type: ignore[operator]
             if out.shape != (ROWS, classes):
-                raise Broken(f"scores gives {tuple(out.shape)}, not ({ROWS}, {classes})")
-            finite(f"of logits of {size:g} the scores", out)
+                raise Broken(f"scores returns {tuple(out.shape)}, not ({ROWS}, {classes})")
+            finite(f"for logits of {size:g}, the scores array", out)
             if out.min() < 0 or out.max() > 1:
                 raise Broken(f"scores are from {out.min():.3g} to {out.max():.3g} (allowed 0 to 1)")
     return "in [0, 1]"
 
 
-def nothing_learnt(case: Case) -> str:
-    """It has no parameters: they would not be in the optimizer."""
+def no_parameters(case: Case) -> str:
+    """It has no parameters: the optimizer would not train them."""
     names = [name for name, _ in case.memory["made"].named_parameters()]
     if names:
-        raise Broken(f"it has parameters, which nothing trains: {', '.join(names[:4])}")
+        raise Broken(f"a loss must have no parameters, since none of them would be trained; has {', '.join(names[:4])}")
     return "none"
 
 
@@ -122,5 +121,5 @@ CHECKS: Checks = {
     "large logits": large,
     "gradients": gradient,
     "scores": scores,
-    "parameters": nothing_learnt,
+    "parameters": no_parameters,
 }

@@ -1,7 +1,7 @@
-"""What featurizers, backbones and poolings promise alike: lengths, padding, gradients, seeds, bf16, states, export.
+"""What featurizers, backbones and poolings promise: lengths, padding, gradients, seeds, bf16, states, export.
 
-A row of `size` samples or frames that is judged "alone" is compared with itself padded by garbage, and within a batch.
-Weights are moved off their first values before, since a bias of zero hides padding that was not masked.
+The output for a row alone is compared with the output for the same row padded with noise, and in a batch. Weights are
+moved from their initial values first, since a bias of zero hides padding that was not masked.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from torch.nn import functional as F
 
 from soundbench import masks
 from soundbench.testing.cases import Case
-from soundbench.testing.findings import Broken, Moot
+from soundbench.testing.results import Broken, NotApplicable
 
 __all__ = [
-    "Outcome",
+    "NEAR",
+    "Output",
     "Probe",
     "bf16",
     "compare",
@@ -33,24 +34,24 @@ __all__ = [
     "states",
 ]
 
-Outcome = tuple[Tensor, Tensor | None]
+Output = tuple[Tensor, Tensor | None]
 
-NEAR = 1e-4  # of the largest value
-COSINE = 0.95  # of bf16 with float32
-BEYOND = 9  # positions of garbage after the longest row
+NEAR = 1e-4  # allowed difference, as a share of the largest value
+COSINE = 0.95  # least cosine similarity of bf16 and float32
+BEYOND = 9  # positions of noise after the longest row
 
 
 @attrs.define(slots=False)
 class Probe:
-    """How a module of a kind is made and fed.
+    """How a module of a kind is made, and its input.
 
     Attributes:
-        case: the component.
-        supplied: what the framework gives its constructor.
+        case: the component under check.
+        supplied: the constructor's positional argument.
         noise: `(rows, size)` to data `(rows, ..., size)`, from torch's global state.
         size: an ordinary length.
-        lengths: of an ordinary batch, the longest first.
-        differing: the tensors that were not the same when it was made again from the same seed.
+        lengths: lengths of an ordinary batch, the longest first.
+        differing: tensors that differ between two modules made with the same seed.
     """
 
     case: Case
@@ -61,13 +62,13 @@ class Probe:
     differing: list[str] = attrs.field(factory=list, init=False)
 
     def make(self, seed: int = 0) -> nn.Module:
-        """A new one, in evaluation."""
+        """A new module, in evaluation mode."""
         module: nn.Module = self.case.make(self.supplied, seed=seed)
         return module.eval()
 
     @cached_property
     def module(self) -> nn.Module:
-        """One that has lived: statistics moved by two batches, and no vector of weights as it began."""
+        """A module as after some training: running statistics of two batches, all vectors of weights changed."""
         module = self.make()
         first, second = self.case.memory["made"].state_dict(), module.state_dict()
         self.differing = [name for name in first if not torch.equal(first[name], second[name])]
@@ -87,14 +88,14 @@ class Probe:
         lengths = torch.tensor(self.lengths)
         return masks.apply(self.noise(len(lengths), self.lengths[0]), lengths), lengths
 
-    def judge(self, module: nn.Module | None = None) -> Outcome:
-        """What comes of the ordinary batch, without gradients."""
+    def evaluate(self, module: nn.Module | None = None) -> Output:
+        """The output for the ordinary batch, without gradients."""
         with torch.no_grad():
             return call(self.module if module is None else module, *self.batch())
 
 
-def call(module: nn.Module, data: Tensor, lengths: Tensor) -> Outcome:
-    """What a module gives, and the lengths of it where it gives any."""
+def call(module: nn.Module, data: Tensor, lengths: Tensor) -> Output:
+    """A module's output, and its lengths if it returns any."""
     out = module(data, lengths)
     return out if isinstance(out, tuple) else (out, None)
 
@@ -102,23 +103,23 @@ def call(module: nn.Module, data: Tensor, lengths: Tensor) -> Outcome:
 def finite(what: str, out: Tensor) -> None:
     """Refuse NaN and infinity."""
     if not out.isfinite().all():
-        raise Broken(f"{what} has {int((~out.isfinite()).sum())} values of {out.numel()} that are not finite")
+        raise Broken(f"{what} has {int((~out.isfinite()).sum())} of {out.numel()} values that are not finite")
 
 
 def counts(what: str, lengths: Tensor | None, out: Tensor) -> Tensor:
-    """Refuse lengths that cannot be: one whole number a row, from 1 to the size of what they are of."""
+    """Refuse invalid lengths: they must be one whole number per row, from 1 to the size of `out`."""
     if not isinstance(lengths, Tensor) or lengths.shape != out.shape[:1] or lengths.dtype != torch.int64:
-        told = f"{tuple(lengths.shape)} {lengths.dtype}" if isinstance(lengths, Tensor) else repr(lengths)
-        raise Broken(f"{what}: lengths must be ({out.shape[0]},) int64, are {told}")
+        found = f"{tuple(lengths.shape)} {lengths.dtype}" if isinstance(lengths, Tensor) else repr(lengths)
+        raise Broken(f"{what}: lengths must be ({out.shape[0]},) int64, are {found}")
     if lengths.min() < 1 or lengths.max() > out.shape[-1]:
         raise Broken(f"{what}: lengths must be from 1 to {out.shape[-1]}, are {lengths.tolist()}")
     return lengths
 
 
 def compare(what: str, one: Tensor, other: Tensor, near: float = NEAR) -> float:
-    """How far two tensors are apart, as a share of the largest value; refused beyond `near`."""
+    """The largest difference of two tensors, as a share of the largest value; refused above `near`."""
     if one.shape != other.shape:
-        raise Broken(f"{what}: {tuple(one.shape)} and {tuple(other.shape)}")
+        raise Broken(f"{what}: shapes are {tuple(one.shape)} and {tuple(other.shape)}")
     finite(what, one)
     apart = float((one - other).abs().max() / one.abs().max().clamp(min=1e-12)) if one.numel() else 0.0
     if not apart <= near:
@@ -127,7 +128,7 @@ def compare(what: str, one: Tensor, other: Tensor, near: float = NEAR) -> float:
 
 
 def padding(probe: Probe) -> str:
-    """A row is the same alone, padded by garbage, and in a batch of others."""
+    """A row gives the same output alone, padded with noise, and in a batch."""
     data, lengths = probe.batch()
     ragged = len(set(probe.lengths)) > 1
     if ragged:
@@ -142,32 +143,33 @@ def padding(probe: Probe) -> str:
             name = f"row {row} of length {length}, alone,"
             if ragged:
                 padded = call(probe.module, data[row : row + 1], size)
-                worst = max(worst, _same_row(f"{name} differs from itself padded", (alone, end), padded))
+                worst = max(worst, _same_row(f"{name} differs from the same row with padding", (alone, end), padded))
             inside = together[row : row + 1], None if ends is None else ends[row : row + 1]
-            worst = max(worst, _same_row(f"{name} differs from itself in a batch", (alone, end), inside))
-    return f"at most {worst:.0e} of {NEAR:.0e}" + ("" if ragged else ", rows of equal length (ragged = False)")
+            worst = max(worst, _same_row(f"{name} differs from the same row in a batch", (alone, end), inside))
+    rows = "" if ragged else ", rows of equal length (ragged = False)"
+    return f"differs by at most {worst:.0e} (allowed {NEAR:.0e}){rows}"
 
 
 def _like(data: Tensor) -> tuple[int, ...]:
     return data.shape[0], *[1] * (data.dim() - 2), data.shape[-1]
 
 
-def _same_row(what: str, alone: Outcome, other: Outcome) -> float:
-    """Compare two outcomes of one row, within its length."""
+def _same_row(what: str, alone: Output, other: Output) -> float:
+    """Compare two outputs for one row, within its length."""
     if alone[1] is None or other[1] is None:
         return compare(what, alone[0], other[0])
     if alone[1].tolist() != other[1].tolist():
-        raise Broken(f"{what}: lengths {alone[1].tolist()} and {other[1].tolist()}")
+        raise Broken(f"{what}: lengths are {alone[1].tolist()} and {other[1].tolist()}")
     end = int(alone[1])
     return compare(what, alone[0][..., :end], other[0][..., :end])
 
 
 def gradients(probe: Probe) -> str:
-    """After an ordinary batch every trained parameter has a finite gradient that is not zero."""
+    """Every trainable parameter gets a finite gradient that is not zero."""
     module = probe.module
     trained = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
     if not trained:
-        raise Moot("it trains nothing")
+        raise NotApplicable("it has no trainable parameters")
     module.train().zero_grad(set_to_none=True)
     out, ends = call(module, *probe.batch())
     weights = torch.randn_like(out)
@@ -176,16 +178,18 @@ def gradients(probe: Probe) -> str:
     found = {name: weight.grad for name, weight in trained.items()}
     module.zero_grad(set_to_none=True)
     wrong = {
-        "get none": [name for name, grad in found.items() if grad is None],
-        "get one that is not finite": [
+        "get no gradient": [name for name, grad in found.items() if grad is None],
+        "get a gradient that is not finite": [
             name for name, grad in found.items() if grad is not None and not bool(grad.isfinite().all())
         ],
-        "get zeros": [name for name, grad in found.items() if grad is not None and not bool(grad.any())],
+        "get a gradient of zeros": [name for name, grad in found.items() if grad is not None and not bool(grad.any())],
     }
-    told = [f"{len(names)} of {len(found)} {words}: {_some(names)}" for words, names in wrong.items() if names]
-    if told:
-        raise Broken("; ".join(told))
-    return f"reach {len(found)} parameters"
+    faults = [
+        f"{len(names)} of {len(found)} parameters {fault}: {_some(names)}" for fault, names in wrong.items() if names
+    ]
+    if faults:
+        raise Broken("; ".join(faults))
+    return f"reach all {len(found)} parameters"
 
 
 def _some(names: list[str]) -> str:
@@ -193,11 +197,11 @@ def _some(names: list[str]) -> str:
 
 
 def seeds(probe: Probe) -> str:
-    """One seed, one module, one outcome: made twice, judged twice, trained twice."""
+    """The same seed gives the same weights and the same outputs, in evaluation and in training mode."""
     module, outs = probe.module, list[Tensor]()
     if probe.differing:
-        raise Broken(f"made twice under one seed, {len(probe.differing)} tensors differ: {_some(probe.differing)}")
-    _equal("judged twice, a batch differs", probe.judge()[0], probe.judge()[0])
+        raise Broken(f"made twice with the same seed, {len(probe.differing)} tensors differ: {_some(probe.differing)}")
+    _equal("in evaluation mode, a batch computed twice differs", probe.evaluate()[0], probe.evaluate()[0])
     module.train()
     for _ in range(2):
         data, lengths = probe.batch()
@@ -205,8 +209,8 @@ def seeds(probe: Probe) -> str:
         with torch.no_grad():
             outs.append(call(module, data, lengths)[0])
     module.eval()
-    _equal("in training, under one seed, a batch differs", *outs)
-    return "made, judged and trained alike"
+    _equal("in training mode with the same seed, a batch computed twice differs", *outs)
+    return "same weights, same outputs"
 
 
 def _equal(what: str, one: Tensor, other: Tensor) -> None:
@@ -215,42 +219,42 @@ def _equal(what: str, one: Tensor, other: Tensor) -> None:
 
 
 def bf16(probe: Probe) -> str:
-    """Under autocast it is finite, and near to float32."""
-    plain, ends = probe.judge()
+    """Under autocast the output is finite and close to float32."""
+    plain, ends = probe.evaluate()
     with torch.autocast("cpu", torch.bfloat16):
-        half, half_ends = probe.judge()
-    finite("under bf16 autocast it", half)
+        half, half_ends = probe.evaluate()
+    finite("under bf16 autocast, the output", half)
     if ends is not None and half_ends is not None:
         if ends.tolist() != half_ends.tolist():
             raise Broken(f"lengths are {half_ends.tolist()} under bf16 autocast, {ends.tolist()} without")
         plain, half = masks.apply(plain, ends), masks.apply(half, ends)
     cosine = float(F.cosine_similarity(plain.double().flatten(), half.double().flatten(), dim=0))
     if cosine < COSINE:
-        raise Broken(f"under bf16 autocast its cosine with float32 is {cosine:.3f} (at least {COSINE})")
+        raise Broken(f"the cosine of the bf16 and float32 outputs is {cosine:.3f} (must be at least {COSINE})")
     return f"cosine {cosine:.4f}"
 
 
 def states(probe: Probe) -> str:
-    """Its state_dict, loaded by one made from another seed, gives the same outcome."""
+    """Its state_dict, loaded into a module made with another seed, gives the same output."""
     state = probe.module.state_dict()
-    strange = [name for name, value in state.items() if not isinstance(value, Tensor)]
-    if strange:
-        raise Broken(f"state_dict holds what is no tensor: {_some(strange)}")
+    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if others:
+        raise Broken(f"state_dict must contain only tensors, but has {_some(others)}")
     other = probe.make(seed=1)
     try:
         other.load_state_dict(state)
     except RuntimeError as error:
         raise Broken(f"its state_dict does not load: {' '.join(str(error).split())}") from None
-    compare("one that has loaded its state_dict differs", probe.judge()[0], probe.judge(other)[0], 1e-6)
+    compare("a new module with its state_dict differs", probe.evaluate()[0], probe.evaluate(other)[0], 1e-6)
     return f"{len(state)} tensors"
 
 
 def export(probe: Probe) -> str:
-    """`torch.export`, with any batch and length, gives what the module gives."""
+    """The program of `torch.export`, with any batch and length, computes what the module computes."""
     if not probe.case.thorough:
-        raise Moot("tried where asked for: thorough")
+        raise NotApplicable("checked only with --thorough (thorough=True)")
     if len(set(probe.lengths)) == 1:
-        raise Moot("rows must be of equal length (ragged = False)")
+        raise NotApplicable("rows must be of equal length (ragged = False)")
     data, lengths = probe.batch()
     dynamic = torch.export.Dim.DYNAMIC
     sizes: tuple[dict[int, Any], ...] = ({0: dynamic, data.dim() - 1: dynamic}, {0: dynamic})
@@ -264,5 +268,5 @@ def export(probe: Probe) -> str:
         for row in range(rows):
             one = here[0][row : row + 1], None if here[1] is None else here[1][row : row + 1]
             other = there[0][row : row + 1], None if there[1] is None else there[1][row : row + 1]
-            worst = max(worst, _same_row(f"exported, given {rows} rows of {size}, row {row} differs", one, other))
-    return f"any batch and length, at most {worst:.0e} of {NEAR:.0e}"
+            worst = max(worst, _same_row(f"exported, with {rows} rows of length {size}, row {row} differs", one, other))
+    return f"any batch and length, differs by at most {worst:.0e} (allowed {NEAR:.0e})"

@@ -1,4 +1,4 @@
-"""What an observer promises: it hears every hook, writes inside the run directory alone, and changes nothing."""
+"""What an observer promises: its hooks never raise, and it writes only inside the run directory."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from soundbench.contracts import Hooks, hookimpl
 from soundbench.errors import BrokenPlugin
 from soundbench.testing.cases import Case, global_states
 from soundbench.testing.declared import run_info
-from soundbench.testing.findings import Broken, Checks
-from soundbench.testing.watching import Watch
+from soundbench.testing.file_access import FileAccess
+from soundbench.testing.results import Broken, Checks
 from soundbench.training.observers import Observers
 
 __all__ = ["CHECKS"]
@@ -21,12 +21,18 @@ __all__ = ["CHECKS"]
 Call = tuple[str, dict[str, Any]]
 
 
-def story(directory: Path, first: int = 0, fails: bool = False) -> Iterator[Call]:
-    """What a run of two epochs of ten steps tells, from a step on; it may end with an error."""
+def hook_calls(directory: Path, first: int = 0, fails: bool = False) -> Iterator[Call]:
+    """The hook calls of a run of two epochs of ten steps, after step `first`; it may end with an error."""
     yield "run_started", {}
     for step in range(first + 1, 21):
-        told = {"epoch": 1 + (step - 1) // 10, "step": step, "loss": 2.0 / step, "rate": 1e-3, "clips_per_second": 99.0}
-        yield "progressed", told
+        arguments = {
+            "epoch": 1 + (step - 1) // 10,
+            "step": step,
+            "loss": 2.0 / step,
+            "rate": 1e-3,
+            "clips_per_second": 99.0,
+        }
+        yield "progressed", arguments
         if step % 10 == 0:
             row = {"epoch": float(step // 10), "step": float(step), "train_loss": 0.5, "rate": 1e-3}
             row |= {"clips_per_second": 99.0, "seconds": 3.0, "validation_loss": 0.6}
@@ -45,7 +51,7 @@ def _report() -> Mapping[str, Any]:
 
 
 class _Faulty:
-    """An observer that raises whatever it is told."""
+    """An observer whose hooks raise."""
 
     @hookimpl
     def run_started(self) -> None:
@@ -56,75 +62,75 @@ class _Faulty:
         raise OSError("no space left")
 
 
-def hears(case: Case) -> str:
-    """It implements hooks, and none that does not exist."""
+def hooks(case: Case) -> str:
+    """It implements at least one hook, and none that does not exist."""
     observer = case.memory["made"]
     observers = Observers(lambda text: None)
     try:
         observers.add("it", observer)
     except BrokenPlugin as error:
         raise Broken(str(error)) from error
-    heard = [hook for hook in vars(Hooks) if hook in _implemented(observers, observer)]
-    if not heard:
-        raise Broken("it listens to nothing: no method is marked with hookimpl")
-    return ", ".join(heard)
+    found = [hook for hook in vars(Hooks) if hook in _implemented(observers, observer)]
+    if not found:
+        raise Broken("no method is marked with hookimpl")
+    return ", ".join(found)
 
 
 def _implemented(observers: Observers, observer: object) -> set[str]:
     return {caller.name for caller in observers.manager.get_hookcallers(observer) or []}
 
 
-def told(case: Case) -> str:
-    """No hook raises: in a whole run, in one that fails, and in one that goes on from a checkpoint."""
+def no_errors(case: Case) -> str:
+    """No hook raises: in a whole run, in one that resumes from a checkpoint, and in one that fails."""
     for name, first, fails in (("a run", 0, False), ("a resumed run", 10, False), ("a failing run", 0, True)):
         with _quiet():
-            _tell(case, name, first, fails)
-    return "a run, a resumed one, a failing one"
+            _notify(case, name, first, fails)
+    return "in a run, a resumed run and a failing run"
 
 
-def _tell(case: Case, name: str, first: int, fails: bool) -> None:
-    said = list[str]()
-    observers = Observers(said.append)
+def _notify(case: Case, name: str, first: int, fails: bool) -> None:
+    log = list[str]()
+    observers = Observers(log.append)
     observers.add("faulty", _Faulty())
     observers.add("it", case.make(run_info(case, first)))
     before = global_states()
-    for hook, arguments in story(case.folder / "run", first, fails):
-        observers.tell(hook, **arguments)
+    for hook, arguments in hook_calls(case.folder / "run", first, fails):
+        observers.notify(hook, **arguments)
     after = global_states()
     case.memory["touched"] = [name for name in before if before[name] != after[name]]
-    own = [text for text in said if "'it'" in text]
+    own = [text for text in log if "'it'" in text]
     if own:
         raise Broken(f"in {name}, {own[0]}")
     if not observers.manager.has_plugin("it"):
-        raise Broken(f"in {name} another observer's error took it along")
+        raise Broken(f"in {name}, it was dropped after an error of another observer")
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Nothing on the terminal, whatever an observer prints."""
+    """Discard what an observer prints."""
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         yield
 
 
-def inside(case: Case) -> str:
-    """It writes inside its run directory alone."""
+def files(case: Case) -> str:
+    """It writes only inside its run directory."""
     run = case.folder / "run"
-    with Watch() as watch:
-        told(case)
-    outside = [path for path in watch.written if not path.is_relative_to(run)]
+    with FileAccess() as access:
+        no_errors(case)
+    outside = [path for path in access.written if not path.is_relative_to(run)]
     if outside:
-        raise Broken(f"it writes to {outside[0]}, outside of the run directory {run}")
-    names = sorted({str(path.relative_to(run)) for path in watch.written if path != run})
+        raise Broken(f"it writes to {outside[0]}, outside the run directory {run}")
+    names = sorted({str(path.relative_to(run)) for path in access.written if path != run})
     return f"wrote {', '.join(names)}" if names else "wrote nothing"
 
 
-def changes_nothing(case: Case) -> str:
-    """It draws nothing from the global states of chance, which the run's steps draw from."""
-    told(case)
+def untouched(case: Case) -> str:
+    """It does not draw from the global random states, which the run's steps use."""
+    no_errors(case)
     touched = case.memory["touched"]
     if touched:
-        raise Broken(f"it changes the global state of {' and '.join(touched)}")
-    return "no global state"
+        raise Broken(f"it changes the global random state of {' and '.join(touched)}")
+    return "not used"
 
 
-CHECKS: Checks = {"hooks": hears, "told": told, "inside": inside, "global chance": changes_nothing}
+CHECKS: Checks = {"hooks": hooks, "no errors": no_errors, "files": files, "global random state": untouched}

@@ -1,4 +1,4 @@
-"""Training state on disk: checkpoints, written whole, read without executing anything."""
+"""Checkpoints: the training state on disk, written as a whole, and read without executing any code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def save(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
     """Write the training state after `step` steps; the file appears whole.
 
     Raises:
-        RunError: it does not fit on the disk, or cannot be written.
+        RunError: there is no room for it on the disk, or it cannot be written.
     """
     path = path_of(folder, step)
     files.refuse_full(path, _size(state))
@@ -42,7 +42,7 @@ def save(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
 
 
 def _size(state: Any) -> int:
-    """Bytes of the tensors in nested mappings and sequences."""
+    """How many bytes the tensors in nested mappings and sequences have."""
     if isinstance(state, torch.Tensor):
         return state.numel() * state.element_size()
     items = state.values() if isinstance(state, Mapping) else state if isinstance(state, list | tuple) else ()
@@ -53,7 +53,7 @@ def load(path: Path) -> dict[str, Any]:
     """The training state of one checkpoint, on the CPU.
 
     Raises:
-        RunError: the file is not there, damaged, or no checkpoint.
+        RunError: the file does not exist, is damaged, or is not a checkpoint.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -62,12 +62,12 @@ def load(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
         raise RunError(f"{path}: the checkpoint is damaged and cannot be read") from error
     if not isinstance(state, dict) or "network" not in state:
-        raise RunError(f"{path}: this is no checkpoint of soundbench")
+        raise RunError(f"{path}: not a checkpoint of soundbench")
     return state
 
 
 def latest(folder: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
-    """The newest training state that can be read; damaged ones are said and passed over.
+    """The newest training state that can be read, or None; damaged ones are logged and skipped.
 
     Raises:
         RunError: there are checkpoints, and all of them are damaged.
@@ -77,16 +77,16 @@ def latest(folder: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
         try:
             return load(path)
         except RunError as error:
-            say(f"{error}; going back to the one before")
+            say(f"{error}; trying the one before")
     if paths:
-        raise RunError(f"{folder}: every checkpoint is damaged; start the run anew")
+        raise RunError(f"{folder}: every checkpoint is damaged; start a new run")
     return None
 
 
 def keep_best(path: Path) -> None:
     """Make `best.pt` the same file as `path`."""
     best = path.with_name("best.pt")
-    if best.exists() and best.samefile(path):  # to rename a link onto another of the same file does nothing
+    if best.exists() and best.samefile(path):  # renaming a hard link onto another one of the same file does nothing
         return
     with files.atomic(best) as part:
         part.unlink(missing_ok=True)
@@ -97,7 +97,7 @@ def keep_best(path: Path) -> None:
 
 
 def prune(folder: Path, keep: int, last: Path) -> None:
-    """Keep `last` and the `keep - 1` checkpoints before it; those after it are damaged ones that were passed over."""
+    """Keep `last` and the `keep - 1` checkpoints before it; those after it are damaged ones that were skipped."""
     paths = sorted(folder.glob("step-*.pt"))
     end = paths.index(last) + 1
     for path in (*paths[: max(0, end - keep)], *paths[end:]):

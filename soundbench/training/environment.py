@@ -1,4 +1,4 @@
-"""What a run is made with: `auto` settled, what cannot be trained refused, `environment.json` and the clip table."""
+"""Before training: settle `auto`, refuse what cannot be trained, write `environment.json` and `clips.csv`."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from soundbench.report.run_directory import RunDirectory
 __all__ = [
     "agreed_fingerprint",
     "describe_environment",
-    "note_data",
-    "advising_on_memory",
-    "refuse_one_of_all",
-    "refuse_small_batches",
+    "explaining_out_of_memory",
+    "record_data",
     "refuse_other_recipes",
+    "refuse_single_label_loss",
+    "refuse_small_batches",
     "settle_recipe",
     "shared_threads",
 ]
@@ -42,7 +42,7 @@ _PACKAGES = ("soundbench", "torch", "numpy", "pytorch-ignite", "soundfile", "sox
 
 
 def settle_recipe(recipe: Recipe) -> tuple[Machine, Recipe]:
-    """The machine as this process uses it, and the recipe with what `auto` turned out to mean.
+    """The machine as this process uses it, and the recipe with each `auto` replaced by what it means here.
 
     Raises:
         CallError: a device or a precision that the machine does not have.
@@ -59,41 +59,41 @@ def settle_recipe(recipe: Recipe) -> tuple[Machine, Recipe]:
         getattr(recipe.backbone.component.obj, "channels_last", True),
     )
     machine.use()
-    # Without a number, each process takes its own.
+    # A device without a number stays so: each process uses its own.
     device = train.device if ":" in train.device else machine.device.type
     settled = {"device": device, **{name: getattr(machine, name) for name in _SETTLED}}
     return machine, recipe.with_tables(train=attrs.evolve(train, **settled))
 
 
 def shared_threads(threads: int, before: int) -> int:
-    """A process's threads where a run that was made by `before` processes of so many goes on, maybe by another number.
+    """The threads of each process of a resumed run, whose `before` processes had `threads` each.
 
-    What several machines had is no more than this one's cores.
+    The total stays, shared among the processes that there are now, up to this machine's cores for each.
     """
     now = distributed.world()
     return threads if now == before else max(1, min(threads * before // now, cores()))
 
 
 def refuse_other_recipes(recipe: Recipe) -> None:
-    """Several processes run one recipe; what each machine has its own of may differ: paths, threads, workers.
+    """Refuse processes that run different recipes; what depends on the machine may differ: paths, threads, workers.
 
     Raises:
         CallError: another process's recipe differs from the first one's.
     """
     own = _flat(recipe.tables())
     first = distributed.broadcast(own)
-    differing = [key for key in {**first, **own} if first.get(key) != own.get(key) and key not in _MACHINE_S]
+    differing = [key for key in {**first, **own} if first.get(key) != own.get(key) and key not in _OF_MACHINE]
     differing = [key for key in differing if not (_is_path(first.get(key)) and _is_path(own.get(key)))]
-    said = [(key, first.get(key), own.get(key)) for key in differing[:1]]
-    for rank, found in enumerate(distributed.gather(said)):
+    example = [(key, first.get(key), own.get(key)) for key in differing[:1]]
+    for rank, found in enumerate(distributed.gather(example)):
         for key, theirs, other in found:
             raise CallError(
-                f"the processes do not run the same recipe: {key} is {theirs!r} in the first and {other!r} in "
-                f"process {rank + 1}"
+                f"the processes do not run the same recipe: {key} is {theirs!r} in process 1 and {other!r} in process "
+                f"{rank + 1}"
             )
 
 
-_MACHINE_S = ("train.device", "train.threads", "train.num_workers", "train.precision", "train.channels_last")
+_OF_MACHINE = ("train.device", "train.threads", "train.num_workers", "train.precision", "train.channels_last")
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:
@@ -137,18 +137,18 @@ def describe_environment(recipe: Recipe, machine: Machine, data: str) -> dict[st
 
 
 def agreed_fingerprint(table: ClipTable, parts: NDArray[np.int8], lengths: NDArray[np.int64]) -> str:
-    """The fingerprint of data that all processes see alike.
+    """The fingerprint of the data, which must be the same in all processes.
 
     Raises:
-        DataError: another process sees other data.
+        DataError: another process has different data.
     """
     data = fingerprint(table, parts, lengths)
     if any(other != data for other in distributed.gather(data)):
-        raise DataError("the processes do not see the same data: their clip tables differ")
+        raise DataError("the processes do not have the same data: their clip tables differ")
     return data
 
 
-def note_data(
+def record_data(
     directory: RunDirectory,
     recipe: Recipe,
     machine: Machine,
@@ -156,18 +156,18 @@ def note_data(
     cut: SplitResult,
     lengths: NDArray[np.int64],
 ) -> None:
-    """Write down what a run is made with and which clips there are; on a resume they must be the same as before.
+    """Write `environment.json` and `clips.csv`; on a resume the data must be the same as before.
 
     Args:
-        directory: of the run.
+        directory: the run directory.
         recipe: resolved.
         machine: the device and how it is used.
         table: the clips.
-        cut: which part each is in.
-        lengths: the samples of each, `(N,)`; 0 where it cannot be read.
+        cut: which part each clip is in.
+        lengths: how many samples each clip has, `(N,)`; 0 where it cannot be read.
 
     Raises:
-        DataError: another process sees other data.
+        DataError: another process has different data.
         RunError: the data has changed since the run began.
     """
     data = agreed_fingerprint(table, cut.part, lengths)
@@ -175,7 +175,7 @@ def note_data(
     def write() -> None:
         path = directory.environment
         if path.exists() and files.read_json(path)["data"] != data:
-            raise RunError(f"{directory.path}: the data has changed since the run began; start it anew")
+            raise RunError(f"{directory.path}: the data has changed since the run began; start a new run")
         files.write_json(path, describe_environment(recipe, machine, data))
         names = np.array(PARTS, dtype=object)[cut.part]
         names[lengths == 0] = "unreadable"
@@ -192,7 +192,7 @@ def _version(package: str) -> str | None:
 
 
 def _processor() -> str:
-    """The processor's name, as the system gives it."""
+    """The name of the processor."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
@@ -200,25 +200,25 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def refuse_one_of_all(recipe: Recipe, made: Assembly, table: ClipTable) -> None:
-    """Several classes a clip need scores that do not share out one.
+def refuse_single_label_loss(recipe: Recipe, made: Assembly, table: ClipTable) -> None:
+    """Refuse a loss for one class a clip, whose scores add up to 1, on a multi-label dataset.
 
     Raises:
-        RecipeError: the loss tells one class from the others.
+        RecipeError: the dataset is multi-label and the loss is not.
     """
     if table.multilabel and not getattr(made.loss, "multilabel", False):
         text = (
-            f"{recipe.loss.use!r} tells one class from the others, but the dataset is multilabel; "
-            f'loss = "{MULTILABEL_LOSS}" scores each class on its own'
+            f"{recipe.loss.use!r} is for one class a clip, but the dataset is multi-label; "
+            f'use loss = "{MULTILABEL_LOSS}", which scores each class independently'
         )
         raise RecipeError(recipe.source, [Problem("loss", text)])
 
 
 def refuse_small_batches(recipe: Recipe, plan: Order) -> None:
-    """Batch norm needs two rows in every piece that goes through the network.
+    """Refuse steps with pieces of fewer than two clips, which batch norm cannot train on.
 
     Raises:
-        RecipeError: a step has fewer.
+        RecipeError: a step has such a piece.
     """
     pieces = plan.world * recipe.train.accumulate
     smallest = min(plan.size(step) for step in range(plan.steps))
@@ -227,18 +227,18 @@ def refuse_small_batches(recipe: Recipe, plan: Order) -> None:
         shared = f" ({recipe.train.accumulate} in each of {plan.world} processes)" if plan.world > 1 else ""
         fewer = "processes" if plan.world > 1 and recipe.train.accumulate == 1 else "pieces"
         text = (
-            f"a step of {clips}{shared} leaves some with fewer than 2, "
-            f"which batch norm cannot train on; give more clips, a larger batch, or fewer {fewer}"
+            f"a step of {clips}{shared} has pieces of fewer than 2 clips, "
+            f"which batch norm cannot train on; use more clips, a larger batch size, or fewer {fewer}"
         )
         raise RecipeError(recipe.source, [Problem("train.batch_size", text)])
 
 
 @contextmanager
-def advising_on_memory(recipe: Recipe) -> Iterator[None]:
-    """Say what would take less, where memory runs out.
+def explaining_out_of_memory(recipe: Recipe) -> Iterator[None]:
+    """Say which settings need less memory when it runs out.
 
     Raises:
-        RunError: it did.
+        RunError: out of memory.
     """
     try:
         yield
@@ -249,5 +249,5 @@ def advising_on_memory(recipe: Recipe) -> Iterator[None]:
         train = recipe.train
         raise RunError(
             f"out of memory with train.batch_size = {train.batch_size} and audio.window = {recipe.audio.window}; lower "
-            f"one of them, or raise train.accumulate ({train.accumulate}), and a batch goes through in as many pieces"
+            f"one of them, or raise train.accumulate ({train.accumulate}), which splits a batch into pieces"
         ) from error

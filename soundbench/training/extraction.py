@@ -1,8 +1,8 @@
-"""Features of every window of a recipe's sounds, made ahead of training by its featurizer, each once.
+"""Features of every window of a recipe's sounds, computed once, before training, by its featurizer.
 
-What they depend on is what their folder is called after: the samples, the grid of windows, the level, the featurizer
-with its options, code and weights. They are made in float32, a block at a time and always in the same batches, so that
-processes which share them out come to the same bytes. A block that is there is not made again.
+The name of their folder is a digest of all that they depend on: the samples, the grid of windows, the level, the
+featurizer with its options, code and weights. They are computed in float32, block by block and always in the same
+batches, so that the bytes are the same however many processes share the work. A block that exists is not made again.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ from soundbench.training.log import Log, Say, to_stderr
 __all__ = ["extract", "features_of"]
 
 FORMAT = 1
-# Windows that go through the featurizer together.
+# Windows in a batch of the featurizer.
 BATCH = 16
 
 
 def extract(recipe: Recipe, *, cache: Path | None = None, say: Say = to_stderr) -> Features:
-    """Make the features that a run of a recipe with `train.extracted` reads; those that are there stay.
+    """Compute the features that a run with `train.extracted` reads; those that exist are kept.
 
     Args:
-        recipe: whatever its `train.extracted` says.
-        cache: the folder of decoded sound and of features; None for the user's own.
-        say: what is told of the work; by default lines on standard error.
+        recipe: the recipe; its own `train.extracted` does not matter.
+        cache: the folder of decoded sound and of features; None for the user's cache.
+        say: receives each line of progress; by default, lines are printed to standard error.
 
     Raises:
-        CallError: the processes have different recipes, or features of this one cannot be made ahead.
+        CallError: the processes have different recipes, or features cannot be extracted for this recipe.
         SoundbenchError: unusable data, or a failure while working.
     """
     distributed.join(recipe.train.device)
@@ -81,15 +81,15 @@ def features_of(
     say: Say,
     weights: Mapping[str, torch.Tensor] | None = None,
 ) -> Features:
-    """The features of a store's sounds, in a folder beside it; made where they are not there.
+    """The features of a store's sounds, in a folder beside it; missing ones are computed.
 
     Args:
         recipe: resolved.
         network: its network; the featurizer is moved to the device.
         machine: the device.
         store: the sounds.
-        say: is told how it goes.
-        weights: a checkpoint's, of the network.
+        say: receives each line of progress.
+        weights: the network's weights in a checkpoint, on a resume.
     """
     if weights is not None:
         _fill(network, weights)
@@ -102,16 +102,16 @@ def features_of(
         _write_identity(blocks.folder, about)
     _make_missing(blocks, maker, say)
     firsts = np.searchsorted(maker.rows, np.arange(len(maker.sounds)))
-    found = Features(blocks, store.sounds, store.lengths, firsts, maker.window, maker.hop)
-    say(f"features: {blocks.windows:,} windows in {blocks.folder}, {megabytes(found.size_bytes)}")
-    return found
+    features = Features(blocks, store.sounds, store.lengths, firsts, maker.window, maker.hop)
+    say(f"features: {blocks.windows:,} windows in {blocks.folder}, {megabytes(features.size_bytes)}")
+    return features
 
 
 # What they depend on --------------------------------------------------------------------------------------------------
 
 
 def _fill(network: Network, weights: Mapping[str, torch.Tensor]) -> None:
-    """Give the featurizer its weights of a checkpoint: those that `[init]` took may be there no more."""
+    """Load the featurizer's weights from a checkpoint: the file that `[init]` names may no longer exist."""
     own = {name.removeprefix("featurizer."): one for name, one in weights.items() if name.startswith("featurizer.")}
     try:
         network.get_submodule("featurizer").load_state_dict(own)
@@ -120,7 +120,7 @@ def _fill(network: Network, weights: Mapping[str, torch.Tensor]) -> None:
 
 
 def _identity(recipe: Recipe, network: Network, store: Store) -> dict[str, Any]:
-    """All that features depend on: the same of a run that is resumed, whose code lies elsewhere."""
+    """All that features depend on. It is the same for a resumed run, whose code is in another place."""
     spec, component = recipe.featurizer, recipe.featurizer.component
     file = getattr(sys.modules.get(component.obj.__module__), "__file__", None)
     return {
@@ -142,7 +142,7 @@ def _identity(recipe: Recipe, network: Network, store: Store) -> dict[str, Any]:
 
 
 def _write_identity(folder: Path, about: Mapping[str, Any]) -> None:
-    """Write down what a folder's name is a digest of; of commands that are at it at once, one does."""
+    """Write what the folder's name is a digest of; of several commands at once, one does."""
     place = folder / "features.toml"
     if not place.exists():
         with filelock.FileLock(folder.with_name(f"{folder.name.removeprefix('features-')}.lock")):
@@ -150,7 +150,7 @@ def _write_identity(folder: Path, about: Mapping[str, Any]) -> None:
 
 
 def _digest(module: nn.Module) -> str:
-    """Of the weights, whatever device they are on."""
+    """A digest of the weights, whatever device they are on."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in module.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -163,17 +163,17 @@ def _digest(module: nn.Module) -> str:
 
 @attrs.frozen
 class _Maker:
-    """What makes the features of windows.
+    """Computes the features of windows.
 
     Attributes:
-        network: on the device; its featurizer is what counts.
+        network: on the device; only its featurizer is used.
         machine: the device.
-        level: dB of RMS that each window is brought to, or `off`.
+        level: RMS level in dB that each window is scaled to, or `off`.
         sounds: a row for each sound.
         rows: the sound of each window, ascending, `(W,)`.
-        starts: where each window begins in it, `(W,)`.
-        window: samples of a window.
-        hop: samples between two.
+        starts: the sample of the sound at which each window begins, `(W,)`.
+        window: samples in a window.
+        hop: samples from one window to the next.
     """
 
     network: Network
@@ -187,7 +187,7 @@ class _Maker:
 
     @classmethod
     def of(cls, recipe: Recipe, network: Network, machine: Machine, store: Store) -> _Maker:
-        """For every window of the judging grid of the sounds that can be read."""
+        """For every window, as scoring cuts them, of the sounds that can be read."""
         audio, sounds = recipe.audio, store.each_sound()
         window, hop = audio.window_samples, audio.hop_samples
         readable = np.flatnonzero(sounds.lengths)
@@ -205,7 +205,7 @@ class _Maker:
                 yield row[:count]
 
     def counts(self, part: slice) -> NDArray[np.int64]:
-        """The samples of windows."""
+        """How many samples windows have."""
         counts: NDArray[np.int64] = self.sounds.lengths[self.rows[part]] - self.starts[part]
         return np.minimum(counts, self.window)
 
@@ -222,7 +222,7 @@ class _Maker:
         return features.float().transpose(1, 2).cpu().numpy(), frames.tolist()
 
     def expected_bytes(self, windows: NDArray[np.int64]) -> int:
-        """About what the features of windows take, by what those of a whole one do."""
+        """About how many bytes the features of windows have, estimated from a full window."""
         whole, frames = self.features(
             np.zeros((1, self.window), np.int16), np.ones(1, np.float32), np.array([self.window])
         )
@@ -231,7 +231,7 @@ class _Maker:
 
 
 def _make_missing(blocks: Blocks, maker: _Maker, say: Say) -> None:
-    """Make the blocks that are not there, or damaged, all processes together."""
+    """Make the blocks that are missing or damaged, all processes together."""
     missing = _look(blocks, say)
     if missing:
         network, training = maker.network, maker.network.training
@@ -245,7 +245,7 @@ def _make_missing(blocks: Blocks, maker: _Maker, say: Say) -> None:
 
 
 def _look(blocks: Blocks, say: Say) -> list[int]:
-    """The blocks that have to be made; each process of a machine looks at its share of what is on its disk."""
+    """The blocks that have to be made; the processes of a machine share the checking of its disk."""
     mine = range(distributed.local_rank(), len(blocks), distributed.local_world())
     looked = {number: blocks.wrong(number) for number in mine}
     wrong = {number: why for part in distributed.gather(looked) for number, why in part.items() if why is not None}
@@ -256,20 +256,20 @@ def _look(blocks: Blocks, say: Say) -> list[int]:
 
 
 def _announce(blocks: Blocks, maker: _Maker, missing: list[int], say: Say) -> None:
-    """Say what is going to be made, unless it does not fit on the disk."""
+    """Log what is going to be made; refuse if there is no room for it on the disk."""
     windows = np.concatenate([np.array(blocks.span(number)) for number in missing])
     needed, free = maker.expected_bytes(windows), files.room(blocks.folder)
     if needed > free:
         raise DataError(
-            f"{blocks.folder}: {megabytes(free)} are free and the features need about {megabytes(needed)} here; "
-            "free as much, or set SOUNDBENCH_CACHE or --cache to another folder"
+            f"{blocks.folder}: the features need about {megabytes(needed)}, but only {megabytes(free)} are free; "
+            "free some space, or set SOUNDBENCH_CACHE or --cache to another folder"
         )
-    have = f", {blocks.windows - len(windows):,} are there" * (len(windows) < blocks.windows)
-    say(f"features: making those of {len(windows):,} windows{have}: about {megabytes(needed)} in {blocks.folder}")
+    have = f" ({blocks.windows - len(windows):,} exist)" * (len(windows) < blocks.windows)
+    say(f"features: extracting {len(windows):,} windows{have}: about {megabytes(needed)} in {blocks.folder}")
 
 
 def _make_all(blocks: Blocks, maker: _Maker, missing: list[int], say: Say) -> None:
-    """Make blocks; those that another process is at come last, in case it does not finish them."""
+    """Make blocks; those that another process is making come last, in case it does not finish them."""
     rank, world = distributed.rank(), distributed.world()
     began, throttle = time.monotonic(), Throttle()
     turn = sorted(missing, key=lambda number: (number - rank) % world)
@@ -286,7 +286,7 @@ def _make_all(blocks: Blocks, maker: _Maker, missing: list[int], say: Say) -> No
 
 
 def _make(blocks: Blocks, maker: _Maker, number: int, wait: bool) -> bool:
-    """Make a block unless it is there; False if another process is at it and that is not to be waited for."""
+    """Make a block unless it exists; False if another process is making it and `wait` is False."""
     with blocks.locked(number, wait) as mine:
         if mine and blocks.wrong(number) is not None:
             blocks.write(number, maker.of_span(blocks.span(number)))

@@ -1,4 +1,4 @@
-"""`--folds all`: a run for each fold of the dataset, and one report pooled over them."""
+"""`--folds all`: a run for each fold of the dataset, and one report that pools their test clips."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from soundbench.training.run import device_set, new_directory, resume, run
 __all__ = ["FOLDS", "resume_folds", "run_folds"]
 
 FOLDS = "folds.json"
-"""The file that says that a directory holds a run for each fold, and which."""
+"""The file that marks a directory with a run for each fold, and lists the folds."""
 
 
 def run_folds(
     recipe: Recipe, *, out: Path | None = None, cache: Path | bool = True, say: Say = to_stderr
 ) -> RunDirectory:
-    """Train and judge once for each fold, with that fold as the test set; `fold-01/`, ... and a report beside them.
+    """Train and test once for each fold, with that fold as the test set; `fold-01/`, ... and a report beside them.
 
     Raises:
         RecipeError: the dataset has fewer than two folds, or validation is a list of folds.
@@ -45,7 +45,7 @@ def run_folds(
         problems.append(Problem("dataset", f"--folds all needs a dataset with folds; this one has {len(folds)}"))
     if isinstance(recipe.split.validation, list):
         problems.append(
-            Problem("split.validation", "--folds all tests on every fold; give validation as a share, such as 0.1")
+            Problem("split.validation", "--folds all tests on every fold; give a share of the clips, such as 0.1")
         )
     if problems:
         raise RecipeError(recipe.source, problems)
@@ -53,12 +53,12 @@ def run_folds(
 
     def write() -> None:
         recipes.write_code(recipe, directory.model / "code")
-        # Before the recipe, which makes a run directory of it: without this it would be resumed as one plain run.
+        # Written before recipe.toml, or a directory without it would be resumed as a single run.
         files.write_json(directory.path / FOLDS, {"folds": folds})
         files.write_text(directory.recipe, recipes.relocated(recipe, "./model/code").to_toml())
 
     distributed.from_main(write)
-    return _each(recipe, directory, folds, say, trust_code=True, cache=cache)
+    return _run_each(recipe, directory, folds, say, trust_code=True, cache=cache)
 
 
 def resume_folds(
@@ -69,27 +69,27 @@ def resume_folds(
     cache: Path | bool = True,
     say: Say = to_stderr,
 ) -> RunDirectory:
-    """Go on with `run_folds`: finished folds stand, the one that was cut off resumes, the others follow."""
+    """Resume `run_folds`: finished folds are kept, the interrupted one is resumed, and the others follow."""
     recipe = recipes.read(directory / "recipe.toml", device_set(device), trust_code=trust_code)
     distributed.join(recipe.train.device)
     folds = distributed.from_main(lambda: files.read_json(directory / FOLDS)["folds"])
-    return _each(recipe, RunDirectory(directory), folds, say, trust_code=trust_code, device=device, cache=cache)
+    return _run_each(recipe, RunDirectory(directory), folds, say, trust_code=trust_code, device=device, cache=cache)
 
 
-def _each(
+def _run_each(
     recipe: Recipe, directory: RunDirectory, folds: Sequence[Fold], say: Say, *, cache: Path | bool, **resuming: Any
 ) -> RunDirectory:
-    """A run for each fold, and the report over all; `resuming` is how a fold that was begun is taken up."""
+    """A run for each fold, and the report over all; `resuming` holds the options of `resume`."""
     finished = []
     for number, fold in enumerate(folds, start=1):
         own = directory.fold(fold)
         if distributed.is_main():
             say(f"fold {fold}: {number} of {len(folds)}")
         try:
-            _one(recipe, own, fold, say, cache=cache, **resuming)
+            _run_fold(recipe, own, fold, say, cache=cache, **resuming)
         except BaseException as error:
             if own.recipe.exists():
-                note = f"or with the other folds too: {resume_line(recipe, directory)}"
+                note = f"to resume with the other folds, too: {resume_line(recipe, directory)}"
                 error.add_note(note)
                 if distributed.is_main():
                     say(note)
@@ -97,27 +97,27 @@ def _each(
         finished.append(own)
 
     def pool() -> None:
-        found = _pool(recipe, finished, folds)
-        pages.write(directory, found)
-        say(pages.summary(found))
+        report = _pool(recipe, finished, folds)
+        pages.write(directory, report)
+        say(pages.summary(report))
 
     distributed.from_main(pool)
     return directory
 
 
-def _one(recipe: Recipe, own: RunDirectory, fold: Fold, say: Say, *, cache: Path | bool, **resuming: Any) -> None:
-    """The run of one fold, from its beginning or from where it was cut off."""
+def _run_fold(recipe: Recipe, own: RunDirectory, fold: Fold, say: Say, *, cache: Path | bool, **resuming: Any) -> None:
+    """The run of one fold, from its beginning or resumed."""
     if distributed.from_main(own.environment.exists):
         resume(own.path, cache=cache, say=say, **resuming)
         return
-    # Not begun, or cut off before anything was learnt.
+    # Not begun, or interrupted before training.
     distributed.from_main(lambda: shutil.rmtree(own.path, ignore_errors=True))
     one = recipe.with_tables(split=attrs.evolve(recipe.split, test=[fold]))
     run(one, out=own.path, cache=cache, say=say)
 
 
 def _pool(recipe: Recipe, runs: Sequence[RunDirectory], folds: Sequence[Fold]) -> dict[str, Any]:
-    """The report over all folds: every clip counts once, and groups are told apart by their names."""
+    """The report over all folds: every clip counts once, and groups of the same name are one group."""
     reports = [files.read_json(one.report_json) for one in runs]
     predictions = [run_directory.read_predictions(one) for one in runs]
     classes = predictions[0].classes
@@ -155,7 +155,7 @@ def _pool(recipe: Recipe, runs: Sequence[RunDirectory], folds: Sequence[Fold]) -
 
 
 def _thresholds(reports: Sequence[dict[str, Any]], clips: Sequence[int]) -> NDArray[np.float64] | None:
-    """The thresholds of each clip's own fold, `(N, K)`; None of one label a clip."""
+    """The thresholds of each clip's own fold, `(N, K)`; None where a clip has one label."""
     if not reports[0].get("multilabel"):
         return None
     return np.repeat([[row["threshold"] for row in one["per_class"]] for one in reports], clips, axis=0)

@@ -1,4 +1,4 @@
-"""The log of a run: lines for the user and for `log.txt`, and how to go on with a run."""
+"""The log of a run: lines for the user and for `log.txt`, and the command that resumes a run."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Say = Callable[[str], None]
 
 
 def to_stderr(line: str) -> None:
-    """Print a line of progress, apart from a command's result."""
+    """Print a line of progress to standard error, apart from a command's result."""
     print(line, file=sys.stderr, flush=True)
 
 
 def resume_line(recipe: Recipe, directory: RunDirectory) -> str:
-    """The command that goes on with a run."""
+    """The command that resumes a run."""
     trust = " --trust-code" if local_files(recipe) else ""
     return f"soundbench run --resume {shlex.quote(str(directory.path))}{trust}"
 
 
 class Log:
-    """Gives lines to the user and, as soon as there is one, to the run's `log.txt`; those before are kept for it."""
+    """Shows lines to the user and writes them to the run's `log.txt`; until that exists, it keeps them."""
 
     def __init__(self, say: Say) -> None:
         self.say = say
@@ -36,7 +36,7 @@ class Log:
         self.kept: list[str] = []
 
     def __call__(self, line: str) -> None:
-        """Log a line; only the main process does."""
+        """Log a line, in the main process only."""
         if not distributed.is_main():
             return
         self.say(line)
@@ -47,6 +47,6 @@ class Log:
             self.kept.clear()
 
     def open(self, directory: RunDirectory) -> None:
-        """Begin to write to the log of a run."""
+        """Begin to write to the `log.txt` of a run."""
         self.directory = directory
         self(f"run: {directory.path}")

@@ -1,4 +1,4 @@
-"""Training from the first step or a checkpoint to the last: epochs, checkpoints, the best network, patience."""
+"""The training loop, from the first step or a checkpoint to the last: epochs, checkpoints, the best epoch, patience."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from soundbench.training.step import Rules, TrainSetup, make_trainer
 
 __all__ = ["Validation", "train"]
 
-# Several processes agree every so many steps on whether to stop: to agree costs them a message each.
+# Several processes agree on whether to stop every this many steps: it costs each of them a message.
 _AGREE = 8
 
 
 @attrs.frozen
 class Validation:
-    """How well an epoch's network did.
+    """The result of validating an epoch's network.
 
     Attributes:
-        score: the higher one is the better one.
-        row: for the history.
-        thresholds: of each class, chosen on validation; none where a clip has one label.
+        score: higher is better.
+        row: columns for the history.
+        thresholds: one for each class, chosen on the validation set; empty where a clip has one label.
     """
 
     score: float
@@ -43,7 +43,7 @@ class Validation:
 
 @attrs.define
 class _Progress:
-    """What a checkpoint keeps of a run besides the states of the network, its optimizer and their like."""
+    """What a checkpoint holds beside the states of network, optimizer, scheduler and scaler."""
 
     loss: float = 0.0
     clips: int = 0
@@ -54,7 +54,7 @@ class _Progress:
 
 @attrs.define
 class _Loop:
-    """One training: its engine, and what its handlers share."""
+    """One training: what the handlers of its engine share."""
 
     setup: TrainSetup
     rules: Rules
@@ -80,7 +80,7 @@ class _Loop:
         if time.monotonic() - self.shown >= 0.2:
             self._report(engine)
         if step + 1 == self.setup.plan.steps:
-            return  # the end of the epoch saves, once it is validated
+            return  # the end of the epoch saves, after validation
         every, iteration = self.rules.checkpoint_steps, engine.state.iteration
         asked = self._asked(iteration)
         if asked or (every and iteration % every == 0):
@@ -91,20 +91,20 @@ class _Loop:
             self.stop.obey(asked)
 
     def epoch_started(self, engine: Engine) -> None:
-        """Hold the processes to the same steps: one that has fewer would leave the others waiting."""
+        """Refuse processes with different numbers of steps: those with more would wait for the others for ever."""
         steps = distributed.gather((self.setup.plan.steps, engine.state.iteration))
         if len(set(steps)) > 1:
             each = ", ".join(f"{count} from step {first + 1}" for count, first in steps)
             raise RunError(f"the processes do not agree on the steps of epoch {engine.state.epoch}: {each}")
 
     def _asked(self, step: int) -> int:
-        """The signal that asked any of the processes to stop; 0 for none."""
+        """The signal that asked any of the processes to stop; 0 if there was none."""
         if distributed.world() > 1 and step % _AGREE and step % self.setup.plan.steps:
             return 0
         return max(distributed.gather(self.stop.signal))
 
     def _report(self, engine: Engine) -> None:
-        """Let observers know how it goes; not each step, for a hook costs microseconds and a GPU would have to wait."""
+        """Notify observers of progress; not at each step, since reading the loss makes a GPU wait."""
         before = self.progress.loss
         self._collect(engine.state.iteration)
         self.shown_loss += self.progress.loss - before
@@ -114,13 +114,13 @@ class _Loop:
             epoch=engine.state.epoch,
             step=engine.state.iteration,
             loss=self.shown_loss / max(self.shown_clips, 1),
-            rate=self.rate(),
+            rate=self.learning_rate(),
             clips_per_second=self.shown_clips / max(now - self.shown, 1e-9),
         )
         self.shown, self.shown_clips, self.shown_loss = now, 0, 0.0
 
     def _collect(self, step: int) -> None:
-        """Move the losses of the last steps from the device into the epoch's sum."""
+        """Add the losses of the last steps, which are still on the device, to the epoch's sum."""
         if self.pending:
             losses = torch.stack(self.pending)
             self.pending.clear()
@@ -135,12 +135,12 @@ class _Loop:
         self.progress.seconds += now - self.clock
         self.clock = now
 
-    def rate(self) -> float:
-        """Of the first group."""
+    def learning_rate(self) -> float:
+        """The learning rate of the first parameter group."""
         return float(self.setup.optimizer.param_groups[0]["lr"])
 
     def epoch_completed(self, engine: Engine) -> None:
-        rate = self.rate()
+        rate = self.learning_rate()
         if self.setup.every == "epoch":
             self.setup.scheduler.step()
         self._collect(engine.state.iteration)
@@ -161,7 +161,7 @@ class _Loop:
         self.shown_clips, self.shown_loss = 0, 0.0
 
     def _select(self, engine: Engine, row: dict[str, float]) -> None:
-        """Validate, keep the best, write the epoch down, and stop when nothing has become better for long."""
+        """Validate, keep the best network, write the epoch's row and checkpoint, and stop when patience runs out."""
         progress = self.progress
         validation = self.validate()
         row |= validation.row if validation else {}
@@ -184,7 +184,7 @@ class _Loop:
         return bool(self.rules.patience) and epoch - self.progress.best_epoch >= self.rules.patience
 
     def save(self, engine: Engine, best: bool = False) -> None:
-        """Write a checkpoint. It holds the losses of all processes; a resume gives them to the main one."""
+        """Write a checkpoint. It holds the sum of all processes' losses; on a resume the main process gets it."""
         loss = sum(distributed.gather(self.progress.loss))
         distributed.from_main(lambda: self._write(engine.state.iteration, loss, best))
 
@@ -208,12 +208,12 @@ class _Loop:
 
 
 def restore(loop: _Loop, engine: Engine, state: Mapping[str, Any]) -> None:
-    """Bring everything to where a checkpoint was written."""
+    """Restore the state of a checkpoint."""
     setup = loop.setup
     if state["steps_per_epoch"] != setup.plan.steps:
         raise RunError(
-            f"the checkpoint has {state['steps_per_epoch']} steps an epoch and the data now gives {setup.plan.steps}; "
-            "resume with the data and the batch that the run was started with"
+            f"the checkpoint has {state['steps_per_epoch']} steps per epoch and there are now {setup.plan.steps}; "
+            "resume with the data and the batch size that the run was started with"
         )
     try:
         setup.network.load_state_dict(state["network"])
@@ -227,7 +227,7 @@ def restore(loop: _Loop, engine: Engine, state: Mapping[str, Any]) -> None:
     loop.progress = _Progress(**state["progress"])
     if not distributed.is_main():
         loop.progress.loss = 0.0
-    elif state["step"] == loop.progress.best_epoch * setup.plan.steps:  # a kill may have come before it was said so
+    elif state["step"] == loop.progress.best_epoch * setup.plan.steps:  # a kill may have come before keep_best
         checkpoints.keep_best(checkpoints.path_of(loop.folder, state["step"]))
     distributed.barrier()
     engine.load_state_dict(
@@ -250,21 +250,21 @@ def train(
     times: StepTimes | None = None,
     watch: Callable[[Engine], None] = lambda trainer: None,
 ) -> int:
-    """Train to the end, from a checkpoint's state where one is given; the epoch of the best network.
+    """Train to the end, from the start or from a checkpoint; returns the best epoch.
 
     Args:
         setup: what to train.
-        rules: how.
-        batches: gives the batches from a step of the whole run to its end.
-        folder: where checkpoints go.
-        validate: scores the validation set; None where there is none, and then the last epoch is the best.
+        rules: how to train.
+        batches: gives the batches from a step, counted over the whole run, to the end of training.
+        folder: where checkpoints are written.
+        validate: scores the validation set; gives None if there is none, and then the last epoch is the best.
         notify: calls a hook of the observers with its arguments.
-        on_better: takes the validation of a network that is better than before, after the history is written.
-        on_epoch: takes an epoch's row of the history.
-        state: a checkpoint's.
-        stop: is listening to what signals ask for; they are obeyed when a checkpoint is written.
-        times: where the time goes.
-        watch: is given the trainer before it runs.
+        on_better: called with the validation of a network that is the best so far, after `on_epoch`.
+        on_epoch: called with an epoch's row of the history.
+        state: the checkpoint to resume from, or None.
+        stop: says whether a signal has asked the run to stop; it does so once a checkpoint is written.
+        times: collects the times of the steps.
+        watch: called with the trainer before it runs.
     """
     stop, times = stop or Stop(), times or StepTimes(setup.machine.device)
     trainer = make_trainer(setup, rules, times)

@@ -1,4 +1,4 @@
-"""The observers of one run: a pluggy manager made for it, that no observer can harm."""
+"""The observers of one run: they are notified of what happens, and an observer that fails does not end the run."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Observers", "make_observers"]
 
 
 class Observers:
-    """Tells observers what happens; one that raises is told on the log and dropped.
+    """Notifies observers of what happens; one that raises is logged and dropped.
 
     Args:
-        say: what a message for the log is given to.
+        say: receives messages for the log.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -40,19 +40,19 @@ class Observers:
             text = " ".join(str(error).split())
             raise BrokenPlugin(f"observer {name!r} ({type(observer).__module__}): {text}") from error
 
-    def tell(self, hook: str, **arguments: Any) -> None:
-        """Call a hook of every observer."""
+    def notify(self, hook: str, **arguments: Any) -> None:
+        """Call a hook of every observer with its arguments."""
         for name, observer in list(self.manager.list_name_plugin()):
             others = [other for other in self.manager.get_plugins() if other is not observer]
             try:
                 self.manager.subset_hook_caller(hook, others)(**arguments)
-            except Exception as error:  # an observer is somebody else's code: whatever it raises must not end the run
+            except Exception as error:  # an observer is third-party code: no error of its may end the run
                 self.manager.unregister(name=name)
                 self.say(f"observer {name!r} is dropped: {hook} raised {type(error).__name__}: {error}")
 
 
 def make_observers(recipe: Recipe, info: RunInfo, say: Callable[[str], None]) -> Observers:
-    """The run's observers, attached.
+    """Create the observers of a run and attach them.
 
     Raises:
         RecipeError: an option is out of range.

@@ -1,8 +1,8 @@
 """Where the time of training steps goes: the phases of every step; with `--profile`, layers and operations of a few.
 
-The phases cost a few readings of a clock a step. On a GPU the readings are events in its own stream, read when the
-losses are: nothing waits for them. What is then called waiting for data is the time in which the GPU had nothing to do
-because of it.
+The phases cost a few readings of the clock for each step. On a GPU the readings are events in its stream, which are
+read together with the losses, so that nothing waits for them. "Waiting for data" is then the time for which the GPU was
+idle because of it.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ PHASES = {
     "backward": "backward",
     "update": "optimizer",
 }
-"""The phases of a step, in their order, and what they are called."""
+"""The phases of a step, in order, with the names that are shown."""
 
-# From which share on a phase of a step is worth a word.
+# The share of a step from which advice is given: for waiting for data, and for other phases.
 WAITING, LARGE = 0.05, 0.25
 
 
@@ -42,7 +42,7 @@ class StepTimes:
     """Seconds of each phase of the steps so far.
 
     Args:
-        device: that computes.
+        device: the device that trains.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -53,7 +53,7 @@ class StepTimes:
         self._pending: list[tuple[str, Any]] = []
 
     def start(self) -> None:
-        """A step begins: what was between it and the one before does not count."""
+        """A step begins; the time since the step before does not count."""
         self.steps += 1
         if self._events:
             self._record("")
@@ -75,7 +75,7 @@ class StepTimes:
         self._pending.append((phase, event))
 
     def collect(self) -> None:
-        """Read what was recorded; the device has been waited for."""
+        """Read what was recorded; the device must have finished the steps."""
         for (_, before), (phase, after) in zip(self._pending, self._pending[1:], strict=False):
             if phase:
                 self.seconds[phase] += before.elapsed_time(after) / 1000
@@ -83,40 +83,44 @@ class StepTimes:
 
     @property
     def shares(self) -> dict[str, float]:
-        """The share of each phase."""
+        """The share of each phase in all time."""
         whole = sum(self.seconds.values())
         return {phase: seconds / whole if whole else 0.0 for phase, seconds in self.seconds.items()}
 
     def line(self) -> str:
-        """In one line: `time of a step: 1% waiting for data, ...`."""
+        """A line for the log: `time of a step: 1% waiting for data, ...`."""
         named = ", ".join(f"{share:.0%} {PHASES[phase]}" for phase, share in self.shares.items())
         whole = 1000 * sum(self.seconds.values()) / max(self.steps, 1)
         return f"time of a step: {named}; {whole:.4g} ms in all, mean of {self.steps}"
 
 
 def advice(shares: Mapping[str, float], workers: int) -> list[str]:
-    """What would make steps faster, as far as the shares show.
+    """What would make steps faster, by the shares of their phases.
 
     Args:
-        shares: of each phase of a step.
+        shares: the share of each phase of a step.
         workers: `train.num_workers`.
     """
     found = []
     if shares["data"] >= WAITING:
-        remedy = "more train.num_workers, or a faster disk under the cache" if workers else "train.num_workers = 1 or 2"
+        remedy = (
+            "raise train.num_workers, or put the cache on a faster disk"
+            if workers
+            else "set train.num_workers to 1 or 2"
+        )
         found.append(f"steps wait for data ({shares['data']:.0%}): {remedy}")
     if shares["augment"] >= LARGE:
-        found.append(f"augmentations take {shares['augment']:.0%}: fewer of them, or with a smaller chance")
+        found.append(f"augmentations take {shares['augment']:.0%}: use fewer, or apply them less often")
     if shares["update"] >= LARGE:
-        found.append(f"the optimizer takes {shares['update']:.0%}: a larger train.batch_size")
+        found.append(f"the optimizer takes {shares['update']:.0%}: raise train.batch_size")
     return found
 
 
 # Layers and operations of a few steps ---------------------------------------------------------------------------------
 
-# Steps that are let pass before, since the first ones are slower, and steps that are looked at.
+# Steps that are skipped, since the first ones are slower, and steps that are profiled.
 WARM, STEPS = 3, 5
-# Rows of a table.
+# The most rows that a table has.
 SHOWN = 20
 
 _LAYER = "layer: "
@@ -126,12 +130,12 @@ class Profile:
     """Profiles a few steps of a trainer and writes a page about them.
 
     Args:
-        network: whose layers are told apart.
-        device: that it is on.
-        times: of the trainer's steps.
+        network: the network, whose layers are listed.
+        device: the device that it is on.
+        times: the times of the trainer's steps.
         workers: `train.num_workers`, for advice.
-        path: the page.
-        say: is told where it is.
+        path: the file to write.
+        say: receives a line that says where the file is.
     """
 
     def __init__(
@@ -148,18 +152,18 @@ class Profile:
         self.types = {name: type(module).__name__ for name, module in network.named_modules()}
         self.first = self.last = 0
         self.hooks: list[Any] = []
-        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or torch tells the user of each start and stop
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or torch prints a line at each start and stop
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.cuda else [])]
         self.profiler = profile(activities=activities)
 
     def attach(self, engine: Engine) -> None:
-        """Watch a trainer that is about to run."""
-        engine.add_event_handler(Events.STARTED, self._plan)
+        """Profile a trainer that is about to run."""
+        engine.add_event_handler(Events.STARTED, self._choose_steps)
         engine.add_event_handler(Events.ITERATION_STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._end)
 
-    def _plan(self, engine: Engine) -> None:
-        """Choose the steps: after the first ones, as far as there are so many, and of one epoch: between is judging."""
+    def _choose_steps(self, engine: Engine) -> None:
+        """Choose steps after the first few, if there are enough, and in one epoch: between epochs is validation."""
         done, epoch = engine.state.iteration, engine.state.epoch_length
         whole = epoch * engine.state.max_epochs
         self.first = done + 1 + max(0, min(WARM, whole - done - STEPS))
@@ -194,7 +198,7 @@ class Profile:
         }
         forward = sum(whole for name, (whole, _) in taken.items() if "." not in name) or 1.0
         yield f"Steps {self.first} to {self.last} of training on {'a GPU' if self.cuda else 'the CPU'}, profiled."
-        yield "Profiling slows small operations down. Milliseconds and calls are those of one step."
+        yield "Profiling slows small operations down. Milliseconds and calls are per step."
         parts = [(name, *found) for name, found in taken.items() if "." not in name]
         yield from ("", "Forward, by part", *_ranked(("part", "calls", "ms", "of forward"), parts, forward))
         own = _without_parts(taken)
@@ -203,15 +207,17 @@ class Profile:
             before = kinds.get(self.types[name], (0.0, 0.0))
             kinds[self.types[name]] = (before[0] + spent, before[1] + calls)
         head = ("calls", "ms", "of forward")
-        told = "without the layers inside it"
+        scope = "each without the layers inside it"
         rows = [(kind, *found) for kind, found in kinds.items()]
-        yield from ("", f"Forward, by type of layer, each {told}", *_ranked(("type", *head), rows, forward))
+        yield from ("", f"Forward, by type of layer, {scope}", *_ranked(("type", *head), rows, forward))
         rows = [(f"{name} ({self.types[name]})", *found) for name, found in own.items()]
-        yield from ("", f"Forward, by layer, each {told}", *_ranked(("layer", *head), rows, forward))
+        yield from ("", f"Forward, by layer, {scope}", *_ranked(("layer", *head), rows, forward))
         yield from ("", "Forward, backward and optimizer, by operation", *self._operations(averages, steps))
         yield from ("", self.times.line(), "")
         helps = advice(self.times.shares, self.workers)
-        yield "What would help: " + ("; ".join(helps) if helps else "a faster network: nothing else takes much.")
+        yield "To train faster: " + (
+            "; ".join(helps) if helps else "use a faster network; nothing else takes much time."
+        )
 
     def _operations(self, averages: Any, steps: int) -> Iterator[str]:
         own = [
@@ -222,16 +228,16 @@ class Profile:
         return _ranked(("operation", "calls", "ms", "of a step"), own, sum(spent for _, spent, _ in own) or 1.0)
 
     def _total(self, event: Any) -> float:
-        """Microseconds of an event and all within it."""
+        """Microseconds of an event, including what is inside it."""
         return float(event.device_time_total if self.cuda else event.cpu_time_total)
 
     def _own(self, event: Any) -> float:
-        """Microseconds of an event without what is within it."""
+        """Microseconds of an event, without what is inside it."""
         return float(event.self_device_time_total if self.cuda else event.self_cpu_time_total)
 
 
 def _marked(network: nn.Module) -> Iterator[Any]:
-    """Give each layer of a network a name in the profile; the hooks."""
+    """Name each layer of a network in the profile; gives the hooks that do so."""
     for name, module in network.named_modules():
         if name:
             yield from _mark(name, module)
@@ -252,7 +258,7 @@ def _mark(name: str, module: nn.Module) -> Iterator[Any]:
 
 
 def _without_parts(taken: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    """The time of each layer less that of the layers called within it."""
+    """The time of each layer, less that of the layers inside it."""
     own = dict(taken)
     for name, (spent, _) in taken.items():
         above = name.rpartition(".")[0]

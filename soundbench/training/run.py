@@ -1,4 +1,4 @@
-"""A run from recipe to report: one stage after the other, in the order of the sound's way; and going on with one."""
+"""A run from recipe to report, one stage after the other; and resuming one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from soundbench.recipe import Recipe
 from soundbench.report.run_directory import RunDirectory
 from soundbench.signals import Stop
 from soundbench.training import checkpoints, stages
-from soundbench.training.environment import advising_on_memory, shared_threads
+from soundbench.training.environment import explaining_out_of_memory, shared_threads
 from soundbench.training.log import Log, Say, resume_line, to_stderr
 from soundbench.training.observers import make_observers
 from soundbench.training.profiling import StepTimes, advice
@@ -28,7 +28,7 @@ __all__ = ["device_set", "new_directory", "resume", "run"]
 
 
 def new_directory(out: Path | None, name: str) -> RunDirectory:
-    """A new run directory: `out`, or one under `runs/` called after the recipe. The main process makes it for all."""
+    """Create the run directory `out`, or one under `runs/` named after the recipe; the main process does so."""
     return distributed.from_main(lambda: RunDirectory.create(out) if out else RunDirectory.new(Path("runs"), name))
 
 
@@ -40,14 +40,14 @@ def run(
     profile: bool = False,
     say: Say = to_stderr,
 ) -> RunDirectory:
-    """Train and evaluate what a recipe describes.
+    """Train and test what a recipe describes.
 
     Args:
-        recipe: as `soundbench.Recipe` or `recipe.read` give it.
-        out: the run directory, which must be empty or not be there; by default a new one under `runs/`.
-        cache: the folder of decoded sound; True for the user's own, False for one that goes with the run.
-        profile: whether to look closely at a few steps; `profile.txt` then says what takes their time.
-        say: is given each line of progress; by default they go to standard error.
+        recipe: made by `soundbench.Recipe` or read by `soundbench.read_recipe`.
+        out: the run directory, which must be empty or not exist; by default a new one under `runs/`.
+        cache: the folder of decoded sound; True for the user's cache, False for a temporary one.
+        profile: whether to profile a few steps; `profile.txt` then shows where their time goes.
+        say: receives each line of progress; by default, lines are printed to standard error.
 
     Raises:
         SoundbenchError: a mistake in the recipe, unusable data, or a failure while working.
@@ -59,7 +59,7 @@ def run(
     directory = new_directory(out, prepared.recipe.name)
     log.open(directory)
     distributed.from_main(lambda: _write_recipe(prepared.recipe, directory))
-    return _conduct(prepared, directory, None, log, cache=cache, profile=profile, began=began)
+    return _execute(prepared, directory, None, log, cache=cache, profile=profile, began=began)
 
 
 def resume(
@@ -71,18 +71,18 @@ def resume(
     profile: bool = False,
     say: Say = to_stderr,
 ) -> RunDirectory:
-    """Go on with a run where its last checkpoint was written, as if nothing had stopped it.
+    """Continue a run from its last checkpoint, as if nothing had stopped it.
 
     Args:
         directory: the run directory.
-        trust_code: whether code that the run carries (`use = "./mine.py:Net"`) may be executed.
-        device: another one than the run was begun on; None for the same.
+        trust_code: whether code in the run directory (`use = "./mine.py:Net"`) may be executed.
+        device: the device to use instead of the one that the run began on; None for the same.
         cache: as in `run`.
         profile: as in `run`.
         say: as in `run`.
 
     Raises:
-        RunError: no run directory, changed data, or checkpoints that cannot be read.
+        RunError: there is no such run directory, its data has changed, or no checkpoint can be read.
     """
     began, log = time.monotonic(), Log(say)
     found = RunDirectory.open(directory)
@@ -91,15 +91,15 @@ def resume(
     if distributed.from_main(found.report_json.exists):
         log(f"{found.path}: this run is finished; nothing to resume")
         return found
-    prepared = stages.prepare(_shared_out(recipe, found))
+    prepared = stages.prepare(_with_shared_threads(recipe, found))
     log.open(found)
     state = distributed.from_main(lambda: checkpoints.latest(found.checkpoints, log))
     if state is None:
         initialize(prepared.recipe, prepared.made.network, log)
-    return _conduct(prepared, found, state, log, cache=cache, profile=profile, began=began)
+    return _execute(prepared, found, state, log, cache=cache, profile=profile, began=began)
 
 
-def _conduct(
+def _execute(
     prepared: Prepared,
     directory: RunDirectory,
     state: Mapping[str, Any] | None,
@@ -112,9 +112,9 @@ def _conduct(
     """Open the sound, train, score the test set once, and write the report."""
     recipe, times = prepared.recipe, StepTimes(prepared.machine.device)
     stop = Stop(notice=distributed.is_main())
-    with _reported(recipe, directory, log) as observed, stop.handling(), advising_on_memory(recipe):
+    with _observers(recipe, directory, log) as attach, stop.handling(), explaining_out_of_memory(recipe):
         with stages.open_sound(prepared, directory, cache, state, log) as opened:
-            notify = observed(opened, state)
+            notify = attach(opened, state)
             trained = stages.train(opened, state, log, notify=notify, stop=stop, times=times, profile=profile)
             scored = stages.score_test(trained)
             report = stages.write_report(scored, began, log)
@@ -125,34 +125,34 @@ def _conduct(
 
 
 @contextmanager
-def _reported(
+def _observers(
     recipe: Recipe, directory: RunDirectory, log: Log
 ) -> Iterator[Callable[[Opened, Mapping[str, Any] | None], stages.Notify]]:
-    """Let observers know how a run goes, once it is opened; where it fails, say how to go on, too."""
+    """Attach the observers once the run is opened; if it fails, notify them and say how to resume."""
     notify: stages.Notify = _notify_nobody
 
-    def observed(opened: Opened, state: Mapping[str, Any] | None) -> stages.Notify:
+    def attach(opened: Opened, state: Mapping[str, Any] | None) -> stages.Notify:
         nonlocal notify
         if distributed.is_main():
-            notify = make_observers(recipe, _info(opened, state), log).tell
+            notify = make_observers(recipe, _run_info(opened, state), log).notify
         notify("run_started")
         return notify
 
     try:
-        yield observed
+        yield attach
     except BaseException as error:
         notify("run_failed", error=error)
-        note = f"stopped; to go on: {resume_line(recipe, directory)}"
-        error.add_note(note)  # for who has started several processes: the one that says it may be dead
+        note = f"stopped; to resume: {resume_line(recipe, directory)}"
+        error.add_note(note)  # each process shows it: the one that writes the log may be dead
         log(note)
         raise
 
 
 def _notify_nobody(_hook: str, **_arguments: Any) -> None:
-    """Observers live in the main process alone."""
+    """Only the main process has observers."""
 
 
-def _info(opened: Opened, state: Mapping[str, Any] | None) -> RunInfo:
+def _run_info(opened: Opened, state: Mapping[str, Any] | None) -> RunInfo:
     prepared = opened.prepared
     clips = {name: len(rows) for name, rows in opened.parts.items()}
     return RunInfo(
@@ -168,15 +168,15 @@ def _info(opened: Opened, state: Mapping[str, Any] | None) -> RunInfo:
 
 
 def _write_recipe(recipe: Recipe, directory: RunDirectory) -> None:
-    """Write down what is run, before any sound is read."""
+    """Write the recipe, before any sound is read."""
     recipes.write_code(recipe, directory.model / "code")
     files.write_text(directory.recipe, recipes.relocated(recipe, "./model/code").to_toml())
 
 
-def _shared_out(recipe: Recipe, directory: RunDirectory) -> Recipe:
-    """The recipe of a run that goes on, its threads shared out anew where the number of processes is another one.
+def _with_shared_threads(recipe: Recipe, directory: RunDirectory) -> Recipe:
+    """The recipe of a resumed run, its threads shared among the processes that there are now.
 
-    Both as the run had them last: what the recipe says is of those that began it.
+    The numbers to start from are in `environment.json`: those in the recipe are from the first start.
     """
     path = directory.environment
     last = distributed.from_main(lambda: files.read_json(path) if path.exists() else None)
@@ -187,5 +187,5 @@ def _shared_out(recipe: Recipe, directory: RunDirectory) -> Recipe:
 
 
 def device_set(device: str | None) -> list[str]:
-    """What `--device` is short for: the settings that a recipe is read with."""
+    """The settings that `--device` stands for."""
     return [] if device is None else [f'train.device="{device}"']

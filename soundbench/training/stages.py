@@ -1,14 +1,15 @@
-"""The stages of a run, each a value made from the one before: prepared, opened, trained, scored; then its report.
+"""The stages of a run: `Prepared`, `Opened`, `Trained` and `Scored`, each made from the one before; then the report.
 
-What belongs between two of them, such as calibration between training and test, is a function from one to the next in a
-file of its own, called in `run.py`.
+A step between two stages, such as calibration between training and test, is a function from one to the next in a file
+of its own, called in `run.py`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from soundbench import distributed, files
 from soundbench import recipe as recipes
-from soundbench.data.batches import Grid, RawBatch, training_batches
+from soundbench.data.batches import Grid, training_batches
 from soundbench.data.clips import ClipTable
 from soundbench.data.features import Features
 from soundbench.data.order import Order, class_weights, members
@@ -31,6 +32,7 @@ from soundbench.machine import Machine
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
 from soundbench.model.assembly import Assembly
+from soundbench.model.network import Network
 from soundbench.model.scoring import ClipScores, Scorer, score_clips
 from soundbench.recipe import Recipe
 from soundbench.report import pages, run_directory
@@ -41,16 +43,16 @@ from soundbench.report.thresholds import choose_thresholds
 from soundbench.signals import Stop
 from soundbench.training import checkpoints, loop
 from soundbench.training.environment import (
-    note_data,
-    refuse_one_of_all,
+    record_data,
     refuse_other_recipes,
+    refuse_single_label_loss,
     refuse_small_batches,
     settle_recipe,
 )
 from soundbench.training.extraction import features_of
 from soundbench.training.log import Log
 from soundbench.training.profiling import Profile, StepTimes
-from soundbench.training.step import Rules, TrainSetup, make_setup
+from soundbench.training.step import Rules, make_setup
 
 __all__ = ["Opened", "Prepared", "Scored", "Trained", "open_sound", "prepare", "score_test", "train", "write_report"]
 
@@ -66,7 +68,7 @@ PARTS = ("train", "validation", "test")
 
 @attrs.frozen(eq=False)
 class Prepared:
-    """All that is known before any sound is read.
+    """A run before any sound is read.
 
     Attributes:
         recipe: resolved, `auto` settled.
@@ -74,7 +76,7 @@ class Prepared:
         made: the recipe's components.
         table: the clips.
         cut: which part each clip is in.
-        class_weights: of each class in the loss, `(K,)`.
+        class_weights: the weight of each class in the loss, `(K,)`.
     """
 
     recipe: Recipe
@@ -90,18 +92,18 @@ class Prepared:
         return Grid(self.recipe.audio.window_samples, self.recipe.audio.hop_samples)
 
     def plan(self, rows: Rows) -> Order:
-        """Which of the clips to train on each step shows."""
-        return _plan(self.recipe, self.table, rows)
+        """Which clips each step trains on, of the training clips `rows`."""
+        train = self.recipe.train
+        classes = members(self.table, rows) if train.sampler == "balanced" else None
+        return Order(rows, train.batch_size, train.seed, distributed.rank(), distributed.world(), classes)
 
-
-def _plan(recipe: Recipe, table: ClipTable, rows: Rows) -> Order:
-    train = recipe.train
-    classes = members(table, rows) if train.sampler == "balanced" else None
-    return Order(rows, train.batch_size, train.seed, distributed.rank(), distributed.world(), classes)
+    def scorer(self, network: Network) -> Scorer:
+        """A network of this run, ready to score."""
+        return Scorer(network, self.made.loss, self.machine, self.recipe.audio.level)
 
 
 def prepare(recipe: Recipe) -> Prepared:
-    """Make what a recipe names, and refuse what cannot be trained.
+    """Create a recipe's components and split its clips; refuse what cannot be trained.
 
     Raises:
         SoundbenchError: a mistake in the recipe, or data that cannot be used.
@@ -110,13 +112,14 @@ def prepare(recipe: Recipe) -> Prepared:
     refuse_other_recipes(recipe)
     made = assembly.assemble(recipe)
     table = ClipTable.of(made.dataset)
-    refuse_one_of_all(recipe, made, table)
+    refuse_single_label_loss(recipe, made, table)
     cut = split(table, recipe.split, recipe.train.seed, recipe.source)
     rows = cut.rows("train")
-    refuse_small_batches(recipe, _plan(recipe, table, rows))
     weights = class_weights(recipe.train.class_weights, table, rows, recipe.source)
+    prepared = Prepared(recipe, machine, made, table, cut, weights)
+    refuse_small_batches(recipe, prepared.plan(rows))
     made.prepare(recipe)
-    return Prepared(recipe, machine, made, table, cut, weights)
+    return prepared
 
 
 # Opened ---------------------------------------------------------------------------------------------------------------
@@ -124,14 +127,14 @@ def prepare(recipe: Recipe) -> Prepared:
 
 @attrs.frozen(eq=False)
 class Opened:
-    """A run whose sound is there.
+    """A run with its sound decoded.
 
     Attributes:
-        prepared: what came before.
-        directory: of the run.
+        prepared: the stage before.
+        directory: the run directory.
         store: the decoded sound.
-        source: what batches are made of: the store, or features made ahead.
-        parts: the rows of `train`, `validation` and `test` that could be read.
+        source: what batches are made from: the store, or features made ahead.
+        parts: the readable rows of `train`, `validation` and `test`.
     """
 
     prepared: Prepared
@@ -140,22 +143,46 @@ class Opened:
     source: Store | Features
     parts: Mapping[str, Rows]
 
+    @property
+    def prior(self) -> NDArray[np.int64]:
+        """How many training clips each class has, `(K,)`."""
+        return self.prepared.table.class_counts(self.parts["train"])
+
+    def score(self, scorer: Scorer, part: str) -> ClipScores:
+        """Score the clips of a part; every process gets all scores."""
+        table, grid, train = self.prepared.table, self.prepared.grid, self.prepared.recipe.train
+        return score_clips(scorer, self.source, table, self.parts[part], grid, train.batch_size, train.num_workers)
+
+    def assess(self, scored: ClipScores, thresholds: Sequence[float], resamples: int) -> dict[str, Any]:
+        """All metrics of scored clips."""
+        table, rows = self.prepared.table, scored.index
+        return assess(
+            scored.scores,
+            table.targets(rows),
+            table.group_codes[rows],
+            table.classes,
+            prior=self.prior,
+            thresholds=(thresholds or [0.5] * len(table.classes)) if table.multilabel else None,
+            resamples=resamples,
+            seed=self.prepared.recipe.train.seed,
+        )
+
 
 @contextmanager
 def open_sound(
     prepared: Prepared, directory: RunDirectory, cache: Path | bool, state: Mapping[str, Any] | None, log: Log
 ) -> Iterator[Opened]:
-    """Decode what is not decoded yet, leave unreadable clips out, and write the clip table.
+    """Decode what is not decoded yet, leave out unreadable clips, and write `environment.json` and `clips.csv`.
 
     Args:
         prepared: the run.
-        directory: its directory.
-        cache: the folder of decoded sound; True for the user's own, False for one that goes with the run.
-        state: a checkpoint's, where the run goes on.
-        log: of the run.
+        directory: the run directory.
+        cache: the folder of decoded sound; True for the user's cache, False for a temporary one.
+        state: the checkpoint to resume from, or None.
+        log: the run's log.
 
     Raises:
-        DataError: sound that cannot be read.
+        DataError: sound that cannot be read, or none left to train or test on.
         RunError: the data has changed since the run began.
     """
     recipe, cut = prepared.recipe, prepared.cut
@@ -165,7 +192,7 @@ def open_sound(
         for name in ("train", "test"):
             if not len(parts[name]):
                 raise DataError(f"no clip is left to {name} on: none of {len(cut.rows(name))} can be read")
-        note_data(directory, recipe, prepared.machine, prepared.table, cut, store.lengths)
+        record_data(directory, recipe, prepared.machine, prepared.table, cut, store.lengths)
         counts = ", ".join(f"{len(rows)} {name}" for name, rows in parts.items())
         log(f"clips: {counts}, {len(cut.rows('purged'))} purged, {len(store.errors)} unreadable")
         source: Store | Features = store
@@ -180,13 +207,13 @@ def open_sound(
 
 @attrs.frozen(eq=False)
 class Trained:
-    """A run whose best network is found.
+    """A trained run.
 
     Attributes:
-        opened: what came before.
-        scorer: the best network, ready to score.
-        thresholds: of each class, chosen on validation; none where a clip has one label.
-        best_epoch: that the network is of.
+        opened: the stage before.
+        scorer: the network of the best epoch, ready to score.
+        thresholds: one for each class, chosen on the validation set; empty where a clip has one label.
+        best_epoch: the epoch whose network was kept.
     """
 
     opened: Opened
@@ -205,94 +232,79 @@ def train(
     times: StepTimes,
     profile: bool = False,
 ) -> Trained:
-    """Train to the end, from a checkpoint's state where one is given, and take the best network.
+    """Train to the end, from the start or from a checkpoint, and keep the network of the best epoch.
 
     Args:
         opened: the run.
-        state: a checkpoint's, or None.
-        log: of the run.
+        state: the checkpoint to resume from, or None.
+        log: the run's log.
         notify: calls a hook of the observers with its arguments.
-        stop: is listening to what signals ask for.
-        times: where the time of steps goes.
-        profile: whether to look closely at a few steps; of several processes, at the main one's.
+        stop: says whether a signal has asked the run to stop.
+        times: collects the times of the steps.
+        profile: whether to profile a few steps; with several processes, those of the main one.
     """
     prepared, directory = opened.prepared, opened.directory
     recipe, plan = prepared.recipe, prepared.plan(opened.parts["train"])
-    refuse_small_batches(recipe, plan)  # again: some clips may not have been readable
+    refuse_small_batches(recipe, plan)  # again: there are fewer clips where some could not be read
     setup = make_setup(recipe, prepared.made, prepared.machine, plan, prepared.class_weights)
-    rules = Rules(level=recipe.audio.level, **{name: getattr(recipe.train, name) for name in _RULES})
-    done = int(state["step"]) // plan.steps if state else 0
-    distributed.from_main(lambda: run_directory.cut_history(directory, done))
+    rules, workers = Rules.of(recipe), recipe.train.num_workers
+    done = int(state["step"]) if state else 0
+    distributed.from_main(lambda: run_directory.cut_history(directory, done // plan.steps))
     if state:
-        log(f"resumed after step {state['step']} of {rules.epochs * plan.steps}")
+        log(f"resumed after step {done} of {rules.epochs * plan.steps}")
 
-    def batches(step: int) -> Iterable[RawBatch]:
-        window, workers = prepared.grid.window, recipe.train.num_workers
-        return training_batches(opened.source, prepared.table, plan, window, rules.epochs, step, workers)
+    window = prepared.grid.window
+    batches = partial(training_batches, opened.source, prepared.table, plan, window, rules.epochs, workers=workers)
 
     def watch(trainer: Engine) -> None:
         if profile and distributed.is_main():
             network, device = prepared.made.network, prepared.machine.device
-            Profile(network, device, times, recipe.train.num_workers, directory.profile, log).attach(trainer)
+            Profile(network, device, times, workers, directory.profile, log).attach(trainer)
 
     best_epoch = loop.train(
         setup,
         rules,
         batches,
         directory.checkpoints,
-        validate=lambda: _validate(opened, setup),
+        validate=lambda: _validate(opened, setup.evaluated),
         notify=notify,
-        on_better=lambda validation: _save_model(opened, setup, validation.thresholds if validation else ()),
+        on_better=lambda validation: _save_model(opened, setup.evaluated, validation.thresholds if validation else ()),
         on_epoch=lambda row: distributed.from_main(lambda: files.append_row(directory.history, row)),
         state=state,
         stop=stop,
         times=times,
         watch=watch,
     )
-    weights, thresholds = distributed.from_main(lambda: _best(opened, setup, log))
+    weights, thresholds = distributed.from_main(lambda: _read_best(opened, setup.evaluated, log))
     setup.evaluated.load_state_dict(weights)
     if state is not None:
-        # A kill between model and checkpoint leaves the model of an epoch that is trained again after a resume, on a
-        # GPU not to the same bits: the best checkpoint's is written anew.
-        _save_model(opened, setup, thresholds)
-    return Trained(opened, _scorer(prepared, setup), thresholds, best_epoch)
+        # After a kill between saving the model and its checkpoint, the model folder holds an epoch that was trained
+        # again on resuming, on a GPU not to the same bits. The model of the best checkpoint replaces it.
+        _save_model(opened, setup.evaluated, thresholds)
+    return Trained(opened, prepared.scorer(setup.evaluated), thresholds, best_epoch)
 
 
-_RULES = ("epochs", "seed", "accumulate", "max_grad_norm", "patience", "keep", "checkpoint_steps")
+def _validate(opened: Opened, network: Network) -> loop.Validation | None:
+    """Score the validation set, if there is one; its mean loss decides which epoch is the best.
 
-
-def _scorer(prepared: Prepared, setup: TrainSetup) -> Scorer:
-    return Scorer(setup.evaluated, prepared.made.loss, prepared.machine, prepared.recipe.audio.level)
-
-
-def _score(opened: Opened, scorer: Scorer, part: str) -> ClipScores:
-    """The scores of a part's clips; every process gets the whole."""
-    prepared, train = opened.prepared, opened.prepared.recipe.train
-    rows = opened.parts[part]
-    return score_clips(scorer, opened.source, prepared.table, rows, prepared.grid, train.batch_size, train.num_workers)
-
-
-def _validate(opened: Opened, setup: TrainSetup) -> loop.Validation | None:
-    """The loss on the validation set decides which epoch is the best.
-
-    A validation set is often a hundred clips of a dozen recordings, of which accuracy says little: an early network
-    that predicts the commonest class for most of them can look best. The loss is a proper score and varies less.
+    A validation set often has a hundred clips of a dozen recordings, and accuracy on so few is noisy: an early network
+    that predicts the most common class for most of them can look best. The loss is a proper score and varies less.
     """
     if not len(opened.parts["validation"]):
         return None
     table = opened.prepared.table
-    found = _score(opened, _scorer(opened.prepared, setup), "validation")
+    scored = opened.score(opened.prepared.scorer(network), "validation")
     thresholds: Sequence[float] = ()
     if table.multilabel:
-        thresholds = choose_thresholds(found.scores, table.targets(found.index)).tolist()
-    metrics = _assess(opened, found, thresholds, resamples=0)["metrics"]
-    loss = float(found.losses.mean(dtype=np.float64))
+        thresholds = choose_thresholds(scored.scores, table.targets(scored.index)).tolist()
+    metrics = opened.assess(scored, thresholds, resamples=0)["metrics"]
     first = "mean_average_precision" if table.multilabel else "accuracy"
-    named = {f"validation_{name}": metrics[name]["value"] for name in (first, "macro_f1")}
-    return loop.Validation(-loss, {"validation_loss": loss, **named}, thresholds)
+    loss = float(scored.losses.mean(dtype=np.float64))
+    row = {"validation_loss": loss, **{f"validation_{name}": metrics[name]["value"] for name in (first, "macro_f1")}}
+    return loop.Validation(-loss, row, thresholds)
 
 
-def _save_model(opened: Opened, setup: TrainSetup, thresholds: Sequence[float]) -> None:
+def _save_model(opened: Opened, network: Network, thresholds: Sequence[float]) -> None:
     """Write the model folder."""
     prepared, directory = opened.prepared, opened.directory
     table = prepared.table
@@ -300,7 +312,7 @@ def _save_model(opened: Opened, setup: TrainSetup, thresholds: Sequence[float]) 
     def write() -> None:
         recipe = recipes.relocated(prepared.recipe, "./code")
         tables = recipes.model_tables(recipe, table.classes, table.multilabel, thresholds)
-        model_folder.save_model(directory.model, tables, setup.evaluated)
+        model_folder.save_model(directory.model, tables, network)
         assets = getattr(prepared.made.network.featurizer, "assets", None)
         if assets is not None:
             directory.assets.mkdir(exist_ok=True)
@@ -309,14 +321,14 @@ def _save_model(opened: Opened, setup: TrainSetup, thresholds: Sequence[float]) 
     distributed.from_main(write)
 
 
-def _best(opened: Opened, setup: TrainSetup, log: Log) -> tuple[Mapping[str, Any], Sequence[float]]:
-    """The best network's weights and thresholds; the others' machines may have no run directory."""
-    directory, network = opened.directory, setup.evaluated
+def _read_best(opened: Opened, network: Network, log: Log) -> tuple[Mapping[str, Any], Sequence[float]]:
+    """The weights and thresholds of the best epoch, read by the main process: others may not see the run directory."""
+    directory = opened.directory
     thresholds = model_folder.read_model_tables(directory.model).get("thresholds", ())
     try:
         best = checkpoints.load(directory.checkpoints / "best.pt")
     except RunError as error:
-        log(f"{error}; the weights in {directory.model} are evaluated instead")
+        log(f"{error}; using the weights in {directory.model} instead")
         model_folder.load_weights(directory.model, network, len(opened.prepared.table.classes))
         return {name: value.cpu() for name, value in network.state_dict().items()}, thresholds
     return best["average"] or best["network"], thresholds
@@ -327,10 +339,10 @@ def _best(opened: Opened, setup: TrainSetup, log: Log) -> tuple[Mapping[str, Any
 
 @attrs.frozen(eq=False)
 class Scored:
-    """A run whose test set is scored.
+    """A run with its test set scored.
 
     Attributes:
-        trained: what came before.
+        trained: the stage before.
         test: the scores of the test clips.
     """
 
@@ -339,29 +351,29 @@ class Scored:
 
 
 def score_test(trained: Trained) -> Scored:
-    """Score the test set; a run does so once."""
-    return Scored(trained, _score(trained.opened, trained.scorer, "test"))
+    """Score the test set; this happens once in a run."""
+    return Scored(trained, trained.opened.score(trained.scorer, "test"))
 
 
 def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
-    """Write the predictions and the report of a run.
+    """Write the predictions and the report of a run; the content of `report.json`.
 
     Args:
         scored: the run.
-        began: when, by `time.monotonic`.
-        log: of the run.
+        began: when it began, by `time.monotonic`.
+        log: the run's log.
     """
     trained, opened = scored.trained, scored.trained.opened
     prepared, directory = opened.prepared, opened.directory
     recipe, table, machine = prepared.recipe, prepared.table, prepared.machine
     as_written = recipes.relocated(recipe, "./model/code")
-    figures = _assess(opened, scored.test, trained.thresholds, RESAMPLES)
-    found = {
+    figures = opened.assess(scored.test, trained.thresholds, RESAMPLES)
+    report = {
         "name": recipe.name,
         "protocol": protocol(as_written, table, prepared.cut, opened.parts, trained.best_epoch),
         **figures,
         "folds": [{"test": recipe.tables()["split"]["test"], "metrics": figures["metrics"]}],
-        "prior": _prior(opened).tolist(),
+        "prior": opened.prior.tolist(),
         "parts": {name: len(rows) for name, rows in opened.parts.items()},
         "skipped": skipped(table, opened.store),
         "device": str(machine.device),
@@ -371,28 +383,8 @@ def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
 
     def write() -> None:
         run_directory.write_predictions(directory, table, scored.test.index, scored.test.scores)
-        pages.write(directory, found)
-        log(pages.summary(found))
+        pages.write(directory, report)
+        log(pages.summary(report))
 
     distributed.from_main(write)
-    return found
-
-
-def _assess(opened: Opened, found: ClipScores, thresholds: Sequence[float], resamples: int) -> dict[str, Any]:
-    """All metrics of scored clips."""
-    table, rows = opened.prepared.table, found.index
-    return assess(
-        found.scores,
-        table.targets(rows),
-        table.group_codes[rows],
-        table.classes,
-        prior=_prior(opened),
-        thresholds=(thresholds or [0.5] * len(table.classes)) if table.multilabel else None,
-        resamples=resamples,
-        seed=opened.prepared.recipe.train.seed,
-    )
-
-
-def _prior(opened: Opened) -> NDArray[np.int64]:
-    """How many training clips each class has, `(K,)`."""
-    return opened.prepared.table.class_counts(opened.parts["train"])
+    return report

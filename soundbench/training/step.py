@@ -1,4 +1,4 @@
-"""One optimizer step: what it computes, as one module, and the Ignite engine that takes such steps."""
+"""One optimizer step: what it computes, as one module, and the Ignite engine that runs such steps."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from soundbench.training.profiling import StepTimes
 __all__ = ["Placed", "Rules", "TrainSetup", "TrainStep", "make_setup", "make_trainer", "seed_step"]
 
 Placed = Sequence[tuple[str, Augmentation]]
-"""Augmentations with their place in the recipe, by which their chance is addressed."""
+"""Augmentations with their place in the recipe, which addresses their random draws."""
 
 
 class TrainStep(nn.Module):
     """Network, augmentations on features, and loss as one module, which DDP and `torch.compile` wrap.
 
-    Its output is the loss of each row `(B,)`, and the targets `(B, K)` as the augmentations left them.
+    Its output is the loss of each row `(B,)`, and the targets `(B, K)` after the augmentations.
     """
 
     def __init__(self, network: Network, augmentations: Placed, loss: Loss, seed: int) -> None:
@@ -64,14 +64,14 @@ class Rules:
     """How to train.
 
     Attributes:
-        epochs: at most.
-        seed: of everything.
-        level: dB of RMS that each window is brought to, or `off`.
-        accumulate: pieces in which a step's batch goes through the network.
-        max_grad_norm: largest norm of the gradient; 0 leaves it alone.
-        patience: epochs without a better validation after which training stops; 0 goes on to the end.
+        epochs: the largest number of epochs.
+        seed: of all random draws.
+        level: RMS level in dB that each window is scaled to, or `off`.
+        accumulate: how many pieces a step's batch is split into; their gradients are added up.
+        max_grad_norm: the largest norm of the gradient; 0 for no limit.
+        patience: training stops after this many epochs without a better validation; 0 for never.
         keep: checkpoints kept beside the best.
-        checkpoint_steps: also write a checkpoint every so many steps; 0 at the end of an epoch only.
+        checkpoint_steps: write a checkpoint every this many steps, too; 0 for at the end of an epoch only.
     """
 
     epochs: int
@@ -83,24 +83,39 @@ class Rules:
     keep: int = 3
     checkpoint_steps: int = 0
 
+    @classmethod
+    def of(cls, recipe: Recipe) -> Rules:
+        """The rules of a recipe."""
+        train = recipe.train
+        return cls(
+            epochs=train.epochs,
+            seed=train.seed,
+            level=recipe.audio.level,
+            accumulate=train.accumulate,
+            max_grad_norm=train.max_grad_norm,
+            patience=train.patience,
+            keep=train.keep,
+            checkpoint_steps=train.checkpoint_steps,
+        )
+
 
 @attrs.frozen
 class TrainSetup:
-    """What a trainer is made of.
+    """All that a trainer needs.
 
     Attributes:
         network: the network itself, on the device.
-        step: a `TrainStep` around it, wrapped or not.
+        step: a `TrainStep` around it, wrapped by DDP or not.
         augmentations: on waveforms, with their places.
         optimizer: over the network's parameters.
-        scheduler: of its rates.
+        scheduler: of the learning rates.
         every: whether the scheduler is stepped after each step or each epoch.
         scaler: of gradients, for fp16; disabled otherwise.
         class_weights: `(K,)`, with mean 1 over the training clips; on the device.
-        plan: which clips each step shows.
+        plan: which clips each step trains on.
         machine: the device and how it is used.
         frozen: modules that stay in evaluation mode.
-        average: of the network's weights; evaluated and kept in their place.
+        average: of the network's weights, if any; it is evaluated and saved instead of them.
     """
 
     network: Network
@@ -118,7 +133,7 @@ class TrainSetup:
 
     @property
     def evaluated(self) -> Network:
-        """The network that is evaluated and kept: the average, once there is one."""
+        """The network that is evaluated and saved: the average, once there is one."""
         averaged = self.average.network if self.average else None
         return self.network if averaged is None else averaged
 
@@ -126,14 +141,14 @@ class TrainSetup:
 def make_setup(
     recipe: Recipe, made: Assembly, machine: Machine, plan: Order, class_weights: NDArray[np.float32]
 ) -> TrainSetup:
-    """Everything that a trainer is made of.
+    """Create all that a trainer needs.
 
     Args:
         recipe: resolved.
         made: its components.
         machine: the device and how it is used.
-        plan: which clips each step shows.
-        class_weights: of each class in the loss, `(K,)`.
+        plan: which clips each step trains on.
+        class_weights: the weight of each class in the loss, `(K,)`.
     """
     rules = recipe.train
     machine.place(made.network)
@@ -163,12 +178,12 @@ def make_setup(
 
 
 def make_trainer(setup: TrainSetup, rules: Rules, times: StepTimes | None = None) -> Engine:
-    """An engine whose every iteration is one optimizer step; its output is the step's summed loss, detached.
+    """An engine whose iterations are optimizer steps; its output is the step's summed loss, detached.
 
     Args:
         setup: what to train.
-        rules: how.
-        times: where the time goes.
+        rules: how to train.
+        times: collects the times of the steps.
     """
     clock = times or StepTimes(setup.machine.device)
 
@@ -198,7 +213,7 @@ def make_trainer(setup: TrainSetup, rules: Rules, times: StepTimes | None = None
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seed torch, NumPy and `random` from the step's address, so that dropout draws the same after a resume."""
+    """Seed torch, NumPy and `random` from seed, step and rank, so that dropout draws the same after a resume."""
     bits = int(Chance(seed, step, "step").bits(np.array([rank]), "seed")[0])
     torch.manual_seed(bits)
     np.random.seed(bits & 0xFFFFFFFF)
@@ -206,7 +221,7 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 
 def _backward(setup: TrainSetup, batch: Batch, epoch: int, total: int, pieces: int, clock: StepTimes) -> Tensor:
-    """Add up the gradients of a step's batch, piece by piece; DDP averages over processes, so that is undone."""
+    """Add up the gradients of a step's batch, piece by piece; DDP averages over processes, which is undone here."""
     summed = torch.zeros((), device=setup.machine.device)
     chunks = _split(batch, pieces)
     for number, piece in enumerate(chunks):
@@ -215,7 +230,7 @@ def _backward(setup: TrainSetup, batch: Batch, epoch: int, total: int, pieces: i
         with together:
             with setup.machine.autocast():
                 losses, target = setup.step(piece, epoch)
-            weights = target @ setup.class_weights / target.sum(1)  # their mean for a clip of several labels
+            weights = target @ setup.class_weights / target.sum(1)  # for a clip with several labels, their mean
             loss = (losses * weights).sum()
             clock.mark("forward")
             setup.scaler.scale(loss * distributed.world() / total).backward()

@@ -147,7 +147,7 @@ def test_how_it_comes_changes_no_take() -> None:
 def test_silence_makes_no_take_and_no_file(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
     make(np.zeros(1000))
     assert invoke(["record", "--seconds", "0.5", "--split-on-silence", "--out", "t"]) == 0
-    assert capsys.readouterr().err == "nothing was loud enough for a take\n"
+    assert capsys.readouterr().err == "nothing was recorded: no sound was loud enough, see --silence\n"
     assert not Path("t").exists()
     make(0.002 * noise(1.0))
     assert invoke(["record", "--seconds", "0.8", "--split-on-silence", "--silence", "-80", "--out", "t"]) == 0

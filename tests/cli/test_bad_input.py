@@ -76,7 +76,7 @@ Told = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Told:
-    """Calls the program beside a recipe, and gives its exit code and what it told on standard error."""
+    """Calls the program beside a recipe, and gives its exit code and standard error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SOUNDBENCH_CACHE", str(tmp_path / "cache"))
     Path("mine.toml").write_text(RECIPE)
@@ -113,7 +113,7 @@ def test_one_class_is_nothing_to_learn(told: Told) -> None:
     """As where a folder above or below the right one is named; it would get a perfect score."""
     for number in range(4):
         write(Path("sounds", "dog", f"{number}.wav"))
-    message = 'mine.toml: dataset: has one class alone, "dog", and nothing to tell it from; two are needed\n'
+    message = 'mine.toml: dataset: has only one class, "dog"; at least two are needed\n'
     assert told("run", "mine.toml", "--out", "run") == (2, message)
     assert told("describe", "mine.toml") == (2, message)
     assert not Path("run").exists()
@@ -167,13 +167,15 @@ def test_a_mistake_in_a_recipe(told: Told, bad: Path, change: str, message: str)
     assert not Path("runs").exists()
 
 
-def test_a_missing_table_and_another_mistake_are_told_together(told: Told) -> None:
+def test_a_missing_table_and_another_mistake_are_reported_together(told: Told) -> None:
     Path("mine.toml").write_text(RECIPE.replace('[dataset]\nuse = "./sounds.py:Sounds"', "") + "epoch = 3\n")
     code, text = told("run", "mine.toml")
     first, second = text.splitlines()
     assert code == 2
     assert first.startswith('mine.toml: dataset: this table is missing; write dataset = "NAME", known: ')
-    assert second.startswith('mine.toml: train.epoch: unknown key; did you mean "epochs"? known: epochs, batch, seed,')
+    assert second.startswith(
+        'mine.toml: train.epoch: unknown key; did you mean "epochs"? known: epochs, batch_size, seed,'
+    )
 
 
 def test_an_unknown_fold(told: Told, bad: Path) -> None:
@@ -350,7 +352,7 @@ def test_labels_of_any_kind_come_back_as_they_were(told: Told, tmp_path: Path) -
         assert next(csv.reader(file))[1:] == labels
 
 
-def test_sounds_that_cannot_be_judged_are_told_and_the_others_judged(
+def test_sounds_that_cannot_be_scored_are_reported_and_the_others_scored(
     told: Told, bad: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert told("run", "mine.toml", "--out", "run")[0] == 0
@@ -358,11 +360,11 @@ def test_sounds_that_cannot_be_judged_are_told_and_the_others_judged(
     line = ["infer", "run", "--trust-code", "--json", "sounds/dog/0.wav", "sounds/dog/1.wav", "nope.wav"]
     assert invoke(line) == 1
     out, text = capsys.readouterr()
-    judged = {told["path"]: told for told in map(json.loads, out.splitlines())}
-    assert judged["sounds/dog/0.wav"] == {"path": "sounds/dog/0.wav", "error": BAD_SOUNDS["empty"]}
-    assert judged["nope.wav"] == {"path": "nope.wav", "error": "no such file"}
-    assert sorted(judged["sounds/dog/1.wav"]) == ["label", "labels", "path", "score", "scores"]
-    assert text == "2 of 3 files could not be judged\n"
+    rows = {row["path"]: row for row in map(json.loads, out.splitlines())}
+    assert rows["sounds/dog/0.wav"] == {"path": "sounds/dog/0.wav", "error": BAD_SOUNDS["empty"]}
+    assert rows["nope.wav"] == {"path": "nope.wav", "error": "no such file"}
+    assert sorted(rows["sounds/dog/1.wav"]) == ["label", "labels", "path", "score", "scores"]
+    assert text == "2 of 3 files could not be scored\n"
 
 
 # Folders, disks, and what a run left
@@ -420,12 +422,12 @@ def test_a_checkpoint_cut_in_half(told: Told, bad: Path) -> None:
     _halve(last)
     code, text = told("run", "--resume", "run", "--trust-code")
     assert code == 0
-    assert f"{last}: the checkpoint is damaged and cannot be read; going back to the one before\n" in text
+    assert f"{last}: the checkpoint is damaged and cannot be read; trying the one before\n" in text
     Path("run/report.json").unlink()
     for path in Path("run/checkpoints").iterdir():
         _halve(path)
     code, text = told("run", "--resume", "run", "--trust-code")
-    assert (code, text.splitlines()[-1]) == (1, "run/checkpoints: every checkpoint is damaged; start the run anew")
+    assert (code, text.splitlines()[-1]) == (1, "run/checkpoints: every checkpoint is damaged; start a new run")
 
 
 def test_a_model_that_does_not_hold_together(told: Told, bad: Path) -> None:
@@ -433,38 +435,38 @@ def test_a_model_that_does_not_hold_together(told: Told, bad: Path) -> None:
     model = Path("run/model")
     described, weights = (model / "model.toml").read_text(), (model / "weights.safetensors").read_bytes()
 
-    def judged(text: str, *more: str) -> tuple[int, str]:
+    def infer(text: str, *more: str) -> tuple[int, str]:
         (model / "model.toml").write_text(text)
         return told("infer", "run", str(bad), *(more or ["--trust-code"]))
 
-    assert judged(described.replace('    "dog",\n', "")) == (
+    assert infer(described.replace('    "dog",\n', "")) == (
         1,
-        "run/model: model.toml names 1 classes, but the weights are of 2\n",
+        "run/model: model.toml names 1 classes, but the weights have 2\n",
     )
-    assert judged(described.replace("channels = 16", "channels = 8")) == (
+    assert infer(described.replace("channels = 16", "channels = 8")) == (
         1,
         "run/model/weights.safetensors: the weights do not fit model.toml: backbone.conv.bias has the shape "
-        "(16,), model.toml makes it (8,); 6 more differ\n",
+        "(16,), not (8,); 6 more differ\n",
     )
-    assert judged(described.replace("channels = 16", "chanels = 16")) == (
+    assert infer(described.replace("channels = 16", "chanels = 16")) == (
         2,
         'run/model/model.toml: backbone.chanels: unknown key; did you mean "channels"? known: channels, dropout\n',
     )
-    code, text = judged(described, "--top", "2")
+    code, text = infer(described, "--top", "2")
     assert code == 2
     assert text.splitlines()[-1] == (
         f'run/model/model.toml: loss.use: "{model.resolve()}/code/toys.py:ToyLoss" is code from the run; '
         "add --trust-code (trust_code=True) to execute it"
     )
-    code, text = judged(described[: len(described) // 2])
+    code, text = infer(described[: len(described) // 2])
     assert code == 1
     assert text.startswith("run/model/model.toml: damaged: ")
     (model / "weights.safetensors").write_bytes(weights[: len(weights) // 2])
-    code, text = judged(described)
+    code, text = infer(described)
     assert code == 1
     assert text.startswith("run/model/weights.safetensors: damaged: ")
     (model / "weights.safetensors").unlink()
-    assert judged(described) == (1, "run/model: no model here: weights.safetensors is missing\n")
+    assert infer(described) == (1, "run/model: no model here: weights.safetensors is missing\n")
 
 
 def test_weights_that_may_not_be_read_are_not_called_missing(

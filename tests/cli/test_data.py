@@ -120,7 +120,7 @@ def test_manifest_lists_a_folder_of_class_folders(folder: Path, capsys: pytest.C
         rows = list(csv.DictReader(file))
 
     assert code == 0
-    assert capsys.readouterr().err == "10 sounds listed in lists/mine.csv\n"
+    assert capsys.readouterr().err == "10 sound files listed in lists/mine.csv\n"
     assert {(row["path"], row["label"], row["group"]) for row in rows} == {
         row
         for label in LABELS
@@ -156,7 +156,9 @@ def test_folders_that_cannot_be_listed(
     assert capsys.readouterr().err.strip().endswith(message)
 
 
-def test_a_manifest_that_cannot_be_written_is_told_in_a_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_manifest_that_cannot_be_written_is_reported_in_a_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folder / "mine/dog").mkdir(parents=True)
     (folder / "mine/dog/a.wav").touch()
 
@@ -164,9 +166,9 @@ def test_a_manifest_that_cannot_be_written_is_told_in_a_line(folder: Path, capsy
     assert "recipe.toml/list.csv" in capsys.readouterr().err
 
 
-def test_help_tells_of_each_command_to_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_the_whole_summary_of_each_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["data", "--help"]) == 0
     assert capsys.readouterr().out.partition("Commands:\n")[2].splitlines() == [
-        "  check     Count what is missing, damaged, odd or twice in a recipe's sounds.",
-        "  manifest  Write a manifest of a folder of class folders.",
+        "  check     Check the sound files of a recipe before a run.",
+        "  manifest  Write a manifest of a folder that has one folder per class.",
     ]

@@ -16,7 +16,7 @@ from soundbench.cli import launch as launching
 from soundbench.cli.launch import launch
 from soundbench.errors import CallError, RunError, SoundError
 
-NOTE = "stopped; to go on: soundbench run --resume runs/a\n"
+NOTE = "stopped; to resume: soundbench run --resume runs/a\n"
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def gone(folder: Path) -> bool:
     return False
 
 
-def test_each_finds_what_torchrun_would_have_told_it_and_the_first_one_s_result_counts() -> None:
+def test_each_finds_what_torchrun_would_set_and_the_first_one_s_result_counts() -> None:
     assert launch(launched.environment, (), 3) == {
         "RANK": "0",
         "LOCAL_RANK": "0",
@@ -76,7 +76,7 @@ def test_a_mistake_that_all_make_is_raised_once(capfd: pytest.CaptureFixture[str
         ("elsewhere", "Odd: rows differ (--debug shows the traceback)"),
     ],
 )
-def test_the_cause_is_told_and_not_what_the_others_noticed(what: str, message: str) -> None:
+def test_the_cause_is_reported_and_not_what_the_others_noticed(what: str, message: str) -> None:
     with pytest.raises(RunError) as caught:
         launch(launched.one_raises, (what,), 2)
     assert str(caught.value) == message
@@ -86,12 +86,12 @@ def test_the_cause_is_told_and_not_what_the_others_noticed(what: str, message: s
 @pytest.mark.parametrize(
     ("which", "how", "message", "said"),
     [
-        (1, "kill", "process 2 of 2 was killed (SIGKILL), as a system does that runs out of memory", ""),
-        (0, "kill", "process 1 of 2 was killed (SIGKILL), as a system does that runs out of memory", NOTE),
-        (1, "exit", "process 2 of 2 ended with exit code 7, without a word", ""),
+        (1, "kill", "process 2 of 2 was killed (SIGKILL), probably because the system ran out of memory", ""),
+        (0, "kill", "process 1 of 2 was killed (SIGKILL), probably because the system ran out of memory", NOTE),
+        (1, "exit", "process 2 of 2 ended with exit code 7 and no message", ""),
     ],
 )
-def test_a_death_is_told_and_how_to_go_on_too(
+def test_a_death_is_reported_and_how_to_go_on_too(
     which: int, how: str, message: str, said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The first process tells that itself, as long as it lives."""
@@ -161,12 +161,12 @@ def test_processes_that_were_started_already_start_no_others(
     with pytest.raises(CallError) as caught:
         launch(launched.environment, (), 2)
     assert str(caught.value) == (
-        f"--processes starts processes of its own, but {starter} has started this one; leave one out"
+        f"--processes starts processes itself, but {starter} has already started several; use only one of them"
     )
 
 
-def test_a_system_without_signals_that_wait_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_without_signals_that_wait_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(signal, "pthread_sigmask")  # as on Windows
     with pytest.raises(CallError) as caught:
         launch(launched.environment, (), 2)
-    assert str(caught.value) == "--processes is for Linux and macOS; leave it out, and one process does the work"
+    assert str(caught.value) == "--processes needs Linux or macOS; leave it out to use one process"

@@ -115,13 +115,13 @@ def test_a_component_of_a_file_is_shown(call: Call, tmp_path: Path) -> None:
     ]
 
 
-def test_a_kind_that_is_none_is_told_with_the_nearest_and_all(call: Call) -> None:
+def test_a_kind_that_is_none_is_reported_with_the_nearest_and_all(call: Call) -> None:
     kinds = "dataset, augmentation, featurizer, backbone, pooling, loss, optimizer, scheduler, observer, importer"
     assert call("backbon") == (2, "", f'there is no kind "backbon"; did you mean "backbone"? known: {kinds}\n')
     assert call("backbon", "conv")[0] == 2
 
 
-def test_an_unknown_name_is_told_with_the_nearest_and_all(call: Call) -> None:
+def test_an_unknown_name_is_reported_with_the_nearest_and_all(call: Call) -> None:
     assert call("backbone", "cnov") == (2, "", 'there is no backbone "cnov"; did you mean "conv"? known: conv\n')
 
 
@@ -208,18 +208,18 @@ def test_contract_of_what_is_well(call: Call) -> None:
     assert out.endswith(" all keep their contract\n")
 
 
-def test_contract_of_one_tells_every_promise(call: Call, untold: None) -> None:
+def test_contract_of_one_reports_every_promise(call: Call, untold: None) -> None:
     code, out, _ = call("pooling", "silent", "--contract", more=(SILENT,))
     assert code == 3
     lines = out.splitlines()
     assert lines[0] == "pooling silent"
     assert lines[2] == "BROKEN  summary: no docstring; its first line is the summary in listings"
-    assert "-       export: tried where asked for: thorough" in lines
+    assert "-       export: checked only with --thorough (thorough=True)" in lines
     assert call("pooling", "mean", "--thorough")[1].splitlines()[-1].startswith("ok      export: any batch and length")
     assert call("pooling", "maen", "--contract")[0] == 2
 
 
-def test_contract_in_json_holds_every_finding(call: Call, untold: None) -> None:
+def test_contract_in_json_holds_every_result(call: Call, untold: None) -> None:
     code, out, _ = call("pooling", "--contract", "--json", more=(SILENT,))
     assert code == 3
     mean, silent = json.loads(out)

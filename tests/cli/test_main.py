@@ -121,14 +121,14 @@ def test_debug_may_follow_the_command(capsys: pytest.CaptureFixture[str]) -> Non
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_an_unknown_command_is_told_with_the_nearest_and_all(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_command_is_reported_with_the_nearest_and_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.invoke(["rnu"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
         'Error: there is no command "rnu"; did you mean "run"? known: ' + ", ".join(cli.COMMANDS)
     )
 
 
-def test_an_unknown_option_is_told_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_option_is_reported_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.invoke(["list-plugins", "--jsn"]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("Error: No such option '--jsn'.")
 

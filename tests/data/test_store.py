@@ -17,46 +17,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from helpers.stores import RATE, Made, Table
 
 from soundbench import audio
-from soundbench.contracts import Clip
 from soundbench.data import store as stores
 from soundbench.data.samples import quantize
 from soundbench.data.sounds import Sounds
 from soundbench.data.store import Store, cache_folder, open_store
 from soundbench.errors import BrokenPlugin, DataError, SoundError
 
-RATE = 16000
-
-
-class Table:
-    """What a store asks of a clip table."""
-
-    def __init__(self, *rows: Sequence) -> None:
-        whole = [(str(row[0]), *(row[1:] or (0.0, None))) for row in rows]
-        self.paths = [path for path, _, _ in whole]
-        self.starts = np.array([start for _, start, _ in whole], dtype=np.float64)
-        self.stops = np.array([np.nan if stop is None else stop for _, _, stop in whole])
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def clip(self, row: int) -> Clip:
-        stop = self.stops[row]
-        return Clip(self.paths[row], ("a",), float(self.starts[row]), None if np.isnan(stop) else float(stop))
-
 
 class Files:
     """A dataset whose sounds are files."""
-
-
-class Made:
-    """A dataset that makes its sounds: a constant for each path, a tenth of its number."""
-
-    fingerprint = "made 1"
-
-    def read(self, clip: Clip) -> tuple[np.ndarray, int]:
-        return np.full(100, int(clip.path) / 10, np.float32), RATE
 
 
 def noise(count: int, seed: int = 1, loudness: float = 0.1) -> np.ndarray:
@@ -492,7 +464,7 @@ PROGRAM = """
 import json, resource, sys, time
 from pathlib import Path
 import numpy as np
-from tests.data.test_store import Made, Table
+from helpers.stores import Made, Table
 from soundbench.errors import DataError
 from soundbench.data.store import open_store
 
@@ -518,8 +490,14 @@ def start(folder: Path, seconds: float = 0.0, limit: int = 0) -> subprocess.Pope
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(folder), str(seconds), str(limit)],
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
     )
+
+
+def wait_for(folder: Path, pattern: str, process: subprocess.Popen) -> None:
+    """Wait until a process has made what a pattern matches."""
+    while not list(folder.glob(pattern)):
+        assert process.poll() is None
+        time.sleep(0.01)
 
 
 def finish(process: subprocess.Popen) -> tuple[list[str], str]:
@@ -538,8 +516,7 @@ def test_processes_that_want_the_same_store_make_it_once(tmp_path):
 
 def test_a_process_that_waits_says_so(tmp_path):
     first = start(tmp_path, 0.1)
-    while not list(tmp_path.glob("tmp-*")):
-        time.sleep(0.01)
+    wait_for(tmp_path, "tmp-*", first)
     second = start(tmp_path, 0.1)
     (_, digest), (lines, other) = finish(first), finish(second)
     (place,) = (path for path in tmp_path.iterdir() if path.suffix != ".lock")
@@ -549,8 +526,7 @@ def test_a_process_that_waits_says_so(tmp_path):
 
 def test_what_a_killed_process_leaves_is_removed_and_made_anew(tmp_path):
     killed = start(tmp_path, 0.1)
-    while not list(tmp_path.glob("tmp-*/audio.i16")):
-        time.sleep(0.01)
+    wait_for(tmp_path, "tmp-*/audio.i16", killed)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     killed.stdout.close()
@@ -563,8 +539,7 @@ def test_what_a_killed_process_leaves_is_removed_and_made_anew(tmp_path):
 
 def test_another_store_is_swept_of_the_dead_but_not_of_the_living(tmp_path):
     living = start(tmp_path, 0.1)
-    while not list(tmp_path.glob("tmp-*")):
-        time.sleep(0.01)
+    wait_for(tmp_path, "tmp-*", living)
     dead = tmp_path / "tmp-1-0123456789abcdef01234567"
     dead.mkdir()
     open_store(Table(("1",)), Made(), RATE, tmp_path, say=lambda _: None)

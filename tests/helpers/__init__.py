@@ -7,6 +7,7 @@ training.py            a training of toys without a recipe
 runs.py                a recipe of toys, and runs of it in this process or in others
 streams.py             what `soundbench stream` is called with, and what it prints
 clip_tables.py         tables of given or drawn clips
+stores.py              what a store is made of
 observers.py           one observer, attached to a run that is none
 chords.py              sounds of several labels, their manifest and a recipe
 contract_suite.py      what the contract suite says of a component

@@ -65,7 +65,7 @@ def _elsewhere(message: str) -> Exception:
 def _notice() -> None:
     time.sleep(0.3)
     lost = LostProcess("lost the connection to another process")
-    lost.add_note("stopped; to go on: soundbench run --resume runs/a")
+    lost.add_note("stopped; to resume: soundbench run --resume runs/a")
     raise lost
 
 

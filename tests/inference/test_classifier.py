@@ -70,7 +70,7 @@ def test_every_form_of_one_sound_gives_the_same_prediction(
         assert classifier.predict(whole, rate=8000).scores == pytest.approx(wanted.scores, abs=1e-3)
 
 
-def test_a_list_is_judged_in_its_order_and_each_as_if_alone(classifier: Classifier, samples: np.ndarray) -> None:
+def test_a_list_is_classified_in_its_order_and_each_as_if_alone(classifier: Classifier, samples: np.ndarray) -> None:
     sounds = [samples[:size] for size in (5000, 10, 1600, 4999)]
     for batch in (1, 3, 32):
         together = classifier.predict(sounds, rate=8000, batch=batch)
@@ -82,17 +82,17 @@ def test_a_list_is_judged_in_its_order_and_each_as_if_alone(classifier: Classifi
 @pytest.mark.parametrize(
     ("sound", "rate", "message"),
     [
-        (np.zeros(100), None, "samples need their rate: predict(samples, rate=16000)"),
-        (np.zeros(100), -1, "rate: -1 is no rate; it is samples a second"),
-        (np.zeros(0), 8000, "samples of shape (0,) are no sound; give (samples,) or (channels, samples)"),
-        (np.zeros((2, 3, 4)), 8000, "samples of shape (2, 3, 4) are no sound; give (samples,) or (channels, samples)"),
+        (np.zeros(100), None, "samples need a sample rate: predict(samples, rate=16000)"),
+        (np.zeros(100), -1, "rate must be a sample rate in Hz, above 0, is -1"),
+        (np.zeros(0), 8000, "samples of shape (0,) are not sound; give (samples,) or (channels, samples)"),
+        (np.zeros((2, 3, 4)), 8000, "samples of shape (2, 3, 4) are not sound; give (samples,) or (channels, samples)"),
         (
             np.zeros((100, 2)),
             8000,
             "samples of shape (100, 2): more channels than samples; give (channels, samples), channels first",
         ),
-        (np.array([0.0, np.nan]), 8000, "samples hold NaN or infinity"),
-        (np.array(["a"]), 8000, "samples of type <U1 are no sound; give floats in [-1, 1] or integers"),
+        (np.array([0.0, np.nan]), 8000, "samples contain NaN or infinity"),
+        (np.array(["a"]), 8000, "samples of type <U1 are not sound; give floats in [-1, 1] or integers"),
     ],
 )
 def test_samples_that_are_no_sound_are_refused(
@@ -103,7 +103,7 @@ def test_samples_that_are_no_sound_are_refused(
     assert str(caught.value) == message
 
 
-def test_bad_files_are_rows_and_good_ones_are_judged(
+def test_bad_files_are_rows_and_good_ones_are_classified(
     classifier: Classifier, samples: np.ndarray, tmp_path: Path
 ) -> None:
     paths = [tmp_path / f"{name}.wav" for name in ("good", "empty", "text", "missing", "good2")]
@@ -111,9 +111,9 @@ def test_bad_files_are_rows_and_good_ones_are_judged(
         soundfile.write(path, samples, 8000)
     paths[1].write_bytes(b"")
     paths[2].write_text("no sound")
-    judged = list(classifier.predict_files(paths, batch=2))
-    assert [path for path, _ in judged] == paths
-    kinds = [isinstance(result, SoundError) for _, result in judged]
+    found = list(classifier.predict_files(paths, batch=2))
+    assert [path for path, _ in found] == paths
+    kinds = [isinstance(result, SoundError) for _, result in found]
     assert kinds == [False, True, True, True, False]
 
 
@@ -159,7 +159,7 @@ def test_windows_are_those_of_the_grid_and_their_mean_is_the_prediction(classifi
 
 
 @pytest.mark.parametrize("trim", ["off", 20.0])
-def test_a_long_sound_is_judged_in_blocks_as_it_is_as_a_whole(
+def test_a_long_sound_is_classified_in_blocks_as_it_is_as_a_whole(
     classifier: Classifier, rendered: Path, monkeypatch: pytest.MonkeyPatch, trim: float | Literal["off"]
 ) -> None:
     whole = Classifier(classifier.scorer, CLASSES, 8000, Grid(1600, 1000, trim))
@@ -226,7 +226,7 @@ def test_what_breaks_in_the_middle_of_a_long_file_is_its_error_alone(
         list(classifier.windows(paths[1]))
 
 
-def test_windows_of_another_length_are_judged_as_sounds_of_that_length(
+def test_windows_of_another_length_are_classified_as_sounds_of_that_length(
     classifier: Classifier, samples: np.ndarray
 ) -> None:
     found = list(classifier.windows(samples, 8000, window=0.1))
@@ -265,14 +265,14 @@ def test_the_hop_of_a_model_is_that_of_its_own_windows(classifier: Classifier, s
 
 @pytest.mark.parametrize("window", [0, -1, float("nan"), 0.007, 601, float("inf")])
 def test_a_window_that_is_none_is_refused(classifier: Classifier, samples: np.ndarray, window: float) -> None:
-    wanted = r"window must be from 0\.008 s, the shortest that the network takes, to 600 s, is "
+    wanted = r"window must be from 0\.008 s, the shortest input of the network, to 600 s, is "
     with pytest.raises(CallError, match=wanted):
         classifier.predict(samples, 8000, window=window)
 
 
 @pytest.mark.parametrize("hop", [0, -1, float("nan"), 1e-9, float("inf")])
 def test_a_hop_that_is_none_is_refused(classifier: Classifier, samples: np.ndarray, hop: float) -> None:
-    with pytest.raises(CallError, match="hop must be seconds"):
+    with pytest.raises(CallError, match="hop must be a number of seconds, at least one sample"):
         list(classifier.windows(samples, 8000, hop=hop))
 
 
@@ -286,8 +286,8 @@ from soundbench.inference.events import EventRules, find_events
 from soundbench.data.batches import Grid
 from soundbench.model.scoring import Scorer
 from soundbench.machine import Machine
-judge = Scorer(toy_network().eval(), ToyLoss(5), Machine(torch.device("cpu"), "fp32", 1, False), "off")
-Classifier(judge, list("abcde"), 8000, Grid(80000, 80000)).predict({path!r})
+scorer = Scorer(toy_network().eval(), ToyLoss(5), Machine(torch.device("cpu"), "fp32", 1, False), "off")
+Classifier(scorer, list("abcde"), 8000, Grid(80000, 80000)).predict({path!r})
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -325,14 +325,14 @@ def test_a_run_for_each_fold_is_no_model_but_names_one(tmp_path: Path) -> None:
         (tmp_path / name / "model").mkdir(parents=True)
     with pytest.raises(CallError) as caught:
         load(tmp_path)
-    assert str(caught.value) == f"{tmp_path}: holds a run for each fold; give one of them, such as {tmp_path}/fold-01"
+    assert str(caught.value) == f"{tmp_path}: holds one run per fold; give one of them, such as {tmp_path}/fold-01"
 
 
 def test_with_trimming_silence_at_the_ends_changes_nothing(samples: np.ndarray, tmp_path: Path) -> None:
     machine = Machine(torch.device("cpu"), "fp32", 1, False)
     grids = Grid(1600, 1600), Grid(1600, 1600, trim=40.0)
-    judge = Scorer(toy_network().eval(), ToyLoss(5), machine, "off")
-    plain, trimming = (Classifier(judge, CLASSES, 8000, grid) for grid in grids)
+    scorer = Scorer(toy_network().eval(), ToyLoss(5), machine, "off")
+    plain, trimming = (Classifier(scorer, CLASSES, 8000, grid) for grid in grids)
     samples = samples[:4800]
     wanted = plain.predict(samples, rate=8000).scores
     padded = np.concatenate([np.zeros(3200, np.float32), samples, np.zeros(1600, np.float32)])

@@ -1,4 +1,4 @@
-"""A run's model judged again: on its own test set, on other sound, by other weights."""
+"""Evaluation of a trained model: on its run's test set, on other sound, with other weights."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def test_the_own_test_set_gives_the_runs_own_numbers(made: tuple[Path, Path]) ->
     assert done.path.parent == run.path / "evaluations"
     assert done.confusion_csv.exists()
     page = done.report_md.read_text()
-    assert "## Beside the run's own test set" in page
-    assert "| judged | the run's own test set, once more |" in page
+    assert "## Compared with the run's own test set" in page
+    assert "| evaluated | the run's own test set |" in page
     assert f"soundbench evaluate {run.path} --trust-code" in page
 
 
-def test_another_recipes_test_set_is_judged_under_the_models_classes(made: tuple[Path, Path], tmp_path: Path) -> None:
+def test_another_recipes_test_set_is_evaluated_with_the_models_classes(made: tuple[Path, Path], tmp_path: Path) -> None:
     """Its classes stand in another order; it holds one more, which no clip of its carries."""
     recipe, run = made
     other = soundbench.read_recipe(
@@ -88,7 +88,7 @@ def test_another_recipes_test_set_is_judged_under_the_models_classes(made: tuple
     assert protocol["dataset"]["seed"] == 5
     assert protocol["trained_on"]["clips"] == 64
     assert protocol["split"]["test"] == [1, 2]
-    assert protocol["notes"] == ["this is another protocol than the run's own: its numbers are of other sound"]
+    assert protocol["notes"] == ["this protocol differs from the run's own: the results are for other sound"]
     classifier = soundbench.load(run, trust_code=True)
     dataset = other.dataset.component.obj(clips=40, seed=5)
     clips = {clip.path: clip for clip in dataset.clips()}
@@ -96,15 +96,15 @@ def test_another_recipes_test_set_is_judged_under_the_models_classes(made: tuple
         clip = clips[row["path"]]
         assert row["label"] == clip.labels[0]
         samples, rate = dataset.read(clip)
-        judged = classifier.predict(samples, rate=rate)
-        assert float(row["score:high"]) == pytest.approx(judged.scores["high"], abs=1e-5)
+        found = classifier.predict(samples, rate=rate)
+        assert float(row["score:high"]) == pytest.approx(found.scores["high"], abs=1e-5)
 
 
 def test_clips_that_the_run_was_trained_on_are_counted(made: tuple[Path, Path], tmp_path: Path) -> None:
     """Toy clips are called by their numbers: those of folds 1 to 3 are the run's training and validation."""
     recipe, run = made
     _, found = evaluate(run, soundbench.read_recipe(recipe, ["split.test=[3, 4]"]), out=tmp_path / "out")
-    assert found["protocol"]["notes"][-1] == "16 of the clips are of files that the run was trained or validated on"
+    assert found["protocol"]["notes"][-1] == "16 of the clips come from files that the run was trained or validated on"
 
 
 def test_labels_that_the_model_does_not_know_are_named(made: tuple[Path, Path]) -> None:
@@ -113,17 +113,17 @@ def test_labels_that_the_model_does_not_know_are_named(made: tuple[Path, Path]) 
     with pytest.raises(CallError) as caught:
         evaluate(run, other)
     assert str(caught.value) == (
-        "labels that the model does not know, with their clips: 'odd' (10); it knows: low, high"
+        "labels that are not among the model's classes, with their number of clips: 'odd' (10); its classes: low, high"
     )
 
 
-def test_any_checkpoint_may_judge(made: tuple[Path, Path], tmp_path: Path) -> None:
+def test_any_checkpoint_can_be_evaluated(made: tuple[Path, Path], tmp_path: Path) -> None:
     _, run = made
     best, first = run / "checkpoints" / "best.pt", run / "checkpoints" / "step-00000007.pt"
     done, found = evaluate(run, checkpoint=best, out=tmp_path / "best")
     assert done.predictions.read_text() == RunDirectory(run).predictions.read_text()
     _, last = evaluate(run, checkpoint="last", out=tmp_path / "last")
-    note = "the checkpoint after step 21, which validation did not choose"
+    note = "the checkpoint after step 21, not the one that validation selected"
     assert last["protocol"]["notes"] == [note]
     earlier, found = evaluate(run, checkpoint=str(first), out=tmp_path / "first")
     assert found["protocol"]["checkpoint"] == str(first)
@@ -144,7 +144,9 @@ def test_the_checkpoint_of_another_network_is_refused(made: tuple[Path, Path], t
 
 def test_a_test_set_that_has_changed_is_not_called_the_runs_own(recipe_changed: tuple[Path, Path]) -> None:
     _, run = recipe_changed
-    with pytest.raises(RunError, match="the data has changed since the run began, and with it the test set; --dataset"):
+    with pytest.raises(
+        RunError, match="the data, and with it the test set, has changed since the run began; use --dataset"
+    ):
         evaluate(run)
 
 
@@ -159,7 +161,7 @@ def recipe_changed(made: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]
     return recipe, run
 
 
-def test_an_unfinished_run_is_judged_by_what_is_best_so_far(made: tuple[Path, Path], tmp_path: Path) -> None:
+def test_an_unfinished_run_is_evaluated_with_its_best_weights_so_far(made: tuple[Path, Path], tmp_path: Path) -> None:
     recipe, _ = made
     run = toy_run(recipe, tmp_path / "run", "train.epochs=1")
     prior = json.loads((run / "report.json").read_text())["prior"]
@@ -167,10 +169,10 @@ def test_an_unfinished_run_is_judged_by_what_is_best_so_far(made: tuple[Path, Pa
     done, found = evaluate(run)
     assert "own" not in found
     assert found["prior"] == prior
-    assert "Beside the run's own" not in done.report_md.read_text()
+    assert "Compared with the run's own" not in done.report_md.read_text()
 
 
-def test_a_model_alone_is_judged_on_other_sound(made: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_model_folder_is_evaluated_on_other_sound(made: tuple[Path, Path], tmp_path: Path) -> None:
     recipe, run = made
     shutil.copytree(run / "model", tmp_path / "alone")
     _, found = evaluate(tmp_path / "alone", str(recipe), out=tmp_path / "out")
@@ -178,18 +180,18 @@ def test_a_model_alone_is_judged_on_other_sound(made: tuple[Path, Path], tmp_pat
     assert found["metrics"] == own["metrics"]
     assert "own" not in found
     assert "trained_on" not in found["protocol"]
-    assert found["protocol"]["notes"][-1] == "what the model was trained on is not known"
+    assert found["protocol"]["notes"][-1] == "it is not known what the model was trained on"
     assert found["baseline"]["accuracy"]["value"] == 0.5
-    assert "the commonest class of these clips" in (tmp_path / "out" / "report.md").read_text()
+    assert "the most common class of these clips" in (tmp_path / "out" / "report.md").read_text()
     folder = tmp_path / "sounds"
     for label, pitch in (("low", 0.05), ("high", 2.5)):
         (folder / label).mkdir(parents=True)
         soundfile.write(folder / label / "a.wav", 0.1 * np.sin(pitch * np.arange(4000)), 8000)
     _, found = evaluate(tmp_path / "alone", folder, out=tmp_path / "second")
-    assert (found["clips"], found["protocol"]["judged"]) == (2, "every clip")
-    with pytest.raises(CallError, match=r"alone: a model alone has no test set of its own: give .* --dataset"):
+    assert (found["clips"], found["protocol"]["evaluated"]) == (2, "all clips of the dataset")
+    with pytest.raises(CallError, match=r"alone: a model folder has no test set: give .* --dataset"):
         evaluate(tmp_path / "alone", out=tmp_path / "third")
-    with pytest.raises(CallError, match=r"alone: a model alone has no place for reports: give a folder with --out"):
+    with pytest.raises(CallError, match=r"alone: a model folder has no place for reports: give a folder with --out"):
         evaluate(tmp_path / "alone", folder)
 
 
@@ -201,7 +203,7 @@ def test_the_command_prints_the_folder(
     assert invoke(line) == 0
     out, errors = capsys.readouterr()
     assert out == f"{tmp_path / 'out'}\n"
-    assert "the run's own" in errors
+    assert "run's test set" in errors
     assert "baseline" in (tmp_path / "out" / "log.txt").read_text()
 
 
@@ -211,7 +213,7 @@ def test_the_command_prints_the_folder(
         (["{run}", "--trust-code", "--dataset", "nothing.csv"], 2, "nothing.csv: there is no such recipe, manifest or"),
         (["{run}", "--trust-code", "--dataset", "nothing.toml"], 2, "nothing.toml: there is no such file"),
         (["{run}"], 2, "only --trust-code"),
-        (["{run}/nothing"], 2, "there is no such run directory"),
+        (["{run}/nothing"], 2, "no such run directory"),
         (["{run}", "--trust-code", "--out", "{run}"], 2, "exists and is not empty"),
     ],
 )

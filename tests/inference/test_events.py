@@ -103,11 +103,11 @@ def test_how_windows_are_cut_into_blocks_changes_nothing(seed: int) -> None:
         ]
         told += finder.finish()
         assert sorted(told, key=lambda event: event.start) == whole
-        assert len(finder._heard) <= rules.smooth
+        assert len(finder._windows) <= rules.smooth
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_what_is_under_way_is_told_in_the_end_and_each_event_was_under_way(seed: int) -> None:
+def test_what_is_under_way_is_reported_in_the_end_and_each_event_was_under_way(seed: int) -> None:
     scores, starts, ends, rules = drawn(seed)
     finder = EventFinder(CLASSES, rules)
     going: set[tuple[str, float]] = set()
@@ -188,7 +188,7 @@ def test_each_class_has_its_own_threshold() -> None:
     ]
 
 
-def test_an_event_is_told_as_soon_as_nothing_can_change_it() -> None:
+def test_an_event_is_reported_as_soon_as_nothing_can_change_it() -> None:
     finder = EventFinder(["a"], EventRules(gap=1))
     assert [finder.feed([[score]], [at], [at + 1]) for at, score in enumerate([1, 0])] == [[], []]
     assert finder.feed([[0]], [2], [3]) == [Event("a", 0, 1, 1)]
@@ -221,5 +221,5 @@ def test_windows_that_do_not_fit_are_refused() -> None:
             find_events(scores, starts, [1], ["a"], EventRules())
     with pytest.raises(CallError, match="on: 2 numbers for 1 classes"):
         EventFinder(["a"], EventRules(on=(0.1, 0.2)))
-    with pytest.raises(CallError, match="windows must be in order: one from 1 s follows one from 2 s"):
+    with pytest.raises(CallError, match="windows must be in order: one at 1 s follows one at 2 s"):
         find_events([[1], [1]], [2, 1], [3, 2], ["a"], EventRules())

@@ -65,7 +65,7 @@ def test_a_reader_of_annotations_finds_them_and_writes_them_alike(name: str, rea
         labels.to_file(again)
 
 
-def test_csv_and_json_hold_what_was_judged() -> None:
+def test_csv_and_json_hold_the_predictions() -> None:
     row = Row("d/ü,.wav", "a|b", 0.7, {"a|b": 0.7, "tab\there": 0.6}, SCORES, 0.5, 1.5)
     (told,) = csv.DictReader(io.StringIO(written(find("csv")("window", list(SCORES)), [row])))
     assert told == {
@@ -99,7 +99,7 @@ def test_a_table_is_a_line_a_row() -> None:
     assert find("table")("event").lines(EVENTS[1], 0) == "a.wav\t0.25\t3600.12\ttab\there 0.6000\n"
 
 
-def test_errors_are_told_where_there_is_a_place_for_them() -> None:
+def test_errors_are_reported_where_there_is_a_place_for_them() -> None:
     told = {name: find(name)("event").error("a.wav", "no such file") for name in FORMATS}
     assert told.pop("table") == "a.wav\terror: no such file\n"
     assert json.loads(told.pop("jsonl")) == {"path": "a.wav", "error": "no such file"}

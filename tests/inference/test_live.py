@@ -104,7 +104,7 @@ def test_the_table_has_a_row_an_event(run: Path, path: Path, capsys: pytest.Capt
     events = inferred(run, path, "event", capsys)
     wanted = {f"{row['start']:.2f}\t{row['end']:.2f}\t{row['label']} {row['score']:.4f}" for row in events}
     assert set(out.splitlines()) == wanted
-    assert f"{len(events)} events, 0 samples dropped; from a window's last sample to its scores " in errors
+    assert f"{len(events)} events, 0 samples dropped; latency " in errors
 
 
 def test_a_program_is_started_at_each_event_without_a_shell(run: Path, path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_stop_ends_cleanly_with_the_summary(run: Path, path: Path, number: sig
     assert found["summary"][0]["events"] == len(found["event"]) == len(found["begin"])
 
 
-def test_what_breaks_in_the_middle_is_told_after_what_came_before(run: Path, path: Path) -> None:
+def test_what_breaks_in_the_middle_is_reported_after_what_came_before(run: Path, path: Path) -> None:
     samples = soundfile.read(path, dtype="float32")[0]
     data = samples.astype("<f4").tobytes() + b"\xff" * 400
     call = line(run, "--source", "-", "--json", "--format", "f32le", "--rate", "8000")
@@ -187,7 +187,7 @@ def test_what_breaks_in_the_middle_is_told_after_what_came_before(run: Path, pat
 
 
 @pytest.mark.parametrize("data", [None, b"", b"no sound", b"RIFF"])
-def test_a_file_of_which_nothing_can_be_heard_is_one_line(
+def test_a_file_that_cannot_be_read_is_one_line(
     run: Path, tmp_path: Path, data: bytes | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if data is not None:
@@ -200,7 +200,7 @@ def test_a_file_of_which_nothing_can_be_heard_is_one_line(
         assert errors.count("\n") == 1
 
 
-def test_a_folder_for_events_that_cannot_be_is_told_before_anything_is_heard(
+def test_a_folder_that_cannot_be_made_is_reported_before_any_sound_is_read(
     run: Path, path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
@@ -301,7 +301,7 @@ def test_a_machine_without_a_microphone_is_one_line(
     [
         (["--rate", "8000"], "--format and --rate are for raw samples on standard input: --source -"),
         (["--source", "a.wav", "--device", "1"], "--device is for --source mic"),
-        (["--on", "loww", "true"], "--on: the model knows no class 'loww'"),
+        (["--on", "loww", "true"], "--on: the model has no class 'loww'"),
         (["--on", "low", "no-such-program -x"], "--on low: 'no-such-program': no such program"),
         (["--on", "low", "a 'b"], '--on low: "a \'b": No closing quotation'),
         (["--source", "a.wav", "--gate", "nan"], "gate must be dB of full scale, such as -50, is nan"),

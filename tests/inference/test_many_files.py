@@ -32,8 +32,8 @@ from soundbench.inference.events import EventRules
 from soundbench.inference.formats import FORMATS, find
 from soundbench.inference.formats.base import Row
 from soundbench.inference.journal import Journal
-from soundbench.inference.many_files import Done, Wanted, judge_into, judge_sounds
-from soundbench.inference.predictions import Heard
+from soundbench.inference.many_files import Done, Wanted, score_files, score_into
+from soundbench.inference.predictions import ScoredWindow
 from soundbench.inference.progress import Progress
 from soundbench.inference.timeline import plot_sound
 from soundbench.machine import Machine
@@ -44,8 +44,8 @@ CLASSES = ("dog", "猫", "a, b", 'say "x"', "$bird$")
 
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
-    judge = Scorer(toy_network().eval(), ToyLoss(5), Machine(torch.device("cpu"), "fp32", 1, False), "off")
-    return Classifier(judge, CLASSES, 8000, Grid(1600, 1600))
+    scorer = Scorer(toy_network().eval(), ToyLoss(5), Machine(torch.device("cpu"), "fp32", 1, False), "off")
+    return Classifier(scorer, CLASSES, 8000, Grid(1600, 1600))
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def progress(left: list[Path]) -> Progress:
 
 
 def into(folder: Path, classifier: Classifier, paths: list[Path], wanted: Wanted, name: str = "csv") -> dict[str, str]:
-    return judge_into(folder, classifier, paths, wanted, find(name)(wanted.per), "toy", progress)
+    return score_into(folder, classifier, paths, wanted, find(name)(wanted.per), "toy", progress)
 
 
 def without_last_digits(text: str) -> str:
@@ -88,7 +88,7 @@ def test_rows_are_what_the_classifier_says_of_each_sound_alone(
 ) -> None:
     rules = EventRules(on=0.21, gap=0.1)
     for per in ("clip", "window", "event"):
-        found = list(judge_sounds(classifier, sounds, Wanted(per, hop=0.15, rules=rules, batch=batch)))
+        found = list(score_files(classifier, sounds, Wanted(per, hop=0.15, rules=rules, batch=batch)))
         done = [one for one in found if isinstance(one, Done)]
         assert [one.path for one in done] == sounds
         assert [one.path.name for one in done if one.error] == ["05.wav"]
@@ -112,7 +112,7 @@ def test_rows_are_what_the_classifier_says_of_each_sound_alone(
 
 def test_a_threshold_and_a_number_of_classes_choose_what_is_shown(classifier: Classifier, sounds: list[Path]) -> None:
     def shown(**options: float) -> list[str]:
-        (row, _) = judge_sounds(classifier, sounds[:1], Wanted(**options))  # type: ignore[arg-type]
+        (row, _) = score_files(classifier, sounds[:1], Wanted(**options))  # type: ignore[arg-type]
         assert isinstance(row, Row)
         return list(row.labels)
 
@@ -130,7 +130,7 @@ def test_a_folder_holds_what_is_printed_however_often_it_was_stopped(
 ) -> None:
     wanted = Wanted("window", batch=2)
     form = find(name)("window")
-    rows = [one for one in judge_sounds(classifier, sounds, wanted) if isinstance(one, Row)]
+    rows = [one for one in score_files(classifier, sounds, wanted) if isinstance(one, Row)]
     lines = {str(path): [row for row in rows if row.path == str(path)] for path in sounds}
     text = {path: "".join(form.lines(row, n) for n, row in enumerate(own)) for path, own in lines.items()}
     scored, calls = Scorer.scores, 0
@@ -168,7 +168,7 @@ def test_a_folder_holds_what_is_printed_however_often_it_was_stopped(
 def test_what_was_broken_is_tried_again_and_new_files_are_added(classifier: Classifier, sounds: list[Path]) -> None:
     assert into(Path("out"), classifier, sounds[:8], Wanted())
     shutil.copy("s/04.wav", "s/05.wav")
-    for path in sounds[:5]:  # judged already: not read again
+    for path in sounds[:5]:  # scored already: not read again
         path.write_text("broken since")
     assert not into(Path("out"), classifier, sounds, Wanted())
     rows = files.read_rows(Path("out/results.csv"))
@@ -181,10 +181,10 @@ def test_a_folder_of_another_question_is_refused(classifier: Classifier, sounds:
     into(Path("out"), classifier, sounds[:1], Wanted())
     with pytest.raises(CallError) as caught:
         into(Path("out"), classifier, sounds, Wanted(hop=0.1))
-    assert str(caught.value) == "out: was begun with hop None, now 0.1; give another --out, or ask for the same"
-    with pytest.raises(CallError, match="s: is not empty, and no such work was begun in it; give another --out"):
+    assert str(caught.value) == "out: was begun with hop None, now 0.1; use another --out, or the same settings"
+    with pytest.raises(CallError, match="s: is not empty and holds no results to continue; use another --out"):
         into(Path("s"), classifier, sounds, Wanted())
-    with Journal(Path("out"), 0), pytest.raises(RunError, match="out: another process is at work in it"):
+    with Journal(Path("out"), 0), pytest.raises(RunError, match="out: another process is writing to it"):
         into(Path("out"), classifier, sounds, Wanted())
 
 
@@ -202,9 +202,9 @@ def test_a_full_disk_is_one_line_and_loses_nothing_that_was_finished(
 
 def test_a_picture_of_a_sound_is_drawn(classifier: Classifier, sounds: list[Path]) -> None:
     for path in (sounds[-1], sounds[0]):
-        kept: list[Heard] = []
-        list(judge_sounds(classifier, [path], Wanted(hop=0.05), kept=kept))
-        plot_sound(classifier, path, kept, EventRules(on=0.2), Path("out.png"))
+        windows: list[ScoredWindow] = []
+        list(score_files(classifier, [path], Wanted(hop=0.05), windows=windows))
+        plot_sound(classifier, path, windows, EventRules(on=0.2), Path("out.png"))
         assert Path("out.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -213,14 +213,14 @@ def test_progress_says_how_fast_and_how_long(
 ) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    told = Progress(4, 1000.0)
-    told.finish(100, 30.0)
+    progress = Progress(4, 1000.0)
+    progress.finish(100, 30.0)
     now = 110.0
-    assert told.line() == "1 of 4 files, 0:30 of sound, 3.0 x real time, 1:30 left"
-    assert told.line(100, 60.0) == "1 of 4 files, 1:30 of sound, 9.0 x real time, 0:40 left"
+    assert progress.line() == "1 of 4 files, 0:30 of sound, 3.0 x real time, 1:30 left"
+    assert progress.line(100, 60.0) == "1 of 4 files, 1:30 of sound, 9.0 x real time, 0:40 left"
     assert capsys.readouterr().err == ""
     now = 125.0
-    told.tell()
+    progress.report()
     assert capsys.readouterr().err == "1 of 4 files, 0:30 of sound, 1.2 x real time, 3:45 left\n"
 
 
@@ -237,7 +237,7 @@ def test_the_command_prints_each_format(run: Path, sounds: list[Path], capsys: p
     out, errors = capsys.readouterr()
     (row,) = csv.DictReader(out.splitlines())
     assert float(row["low"]) + float(row["high"]) == pytest.approx(1, abs=1e-5)
-    assert errors.startswith("s/05.wav: is no sound file")
+    assert errors.startswith("s/05.wav: is not a sound file")
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -258,11 +258,11 @@ def test_the_command_prints_what_it_writes_into_a_folder(
     ("more", "message"),
     [
         (["--format", "raven", "--per", "clip"], "raven labels have a start and an end"),
-        (["--format", "raven"], "raven labels are of one sound; for 12 give --out DIR"),
-        (["--plot", "a.png"], "--plot draws one sound, not 12"),
-        (["--plot", "a.png", "--out", "o"], "--plot draws what is printed; leave out --out"),
-        (["--scores", "--top", "2"], "--scores tells every score; leave out --top"),
-        (["--hop", "0"], "hop must be seconds, at least one sample of 8000 a second, is 0.0"),
+        (["--format", "raven"], "raven labels are one file per sound; for 12 sounds use --out DIR"),
+        (["--plot", "a.png"], "--plot draws a single sound, not 12"),
+        (["--plot", "a.png", "--out", "o"], "--plot cannot be used with --out"),
+        (["--scores", "--top", "2"], "--scores reports every class; leave out --top"),
+        (["--hop", "0"], "hop must be a number of seconds, at least one sample (0.000125 s at 8000 Hz), is 0"),
         (["--smooth", "2"], "smooth must be odd and at least 1, is 2"),
         (["--off", "0.9"], "off must be at most on (0.5), is 0.9"),
     ],
@@ -279,7 +279,7 @@ def test_a_list_comes_on_standard_input(run: Path, sounds: list[Path]) -> None:
     told = subprocess.run(line, input="s/1*.wav\n\ns/00.wav\n", capture_output=True, text=True, check=True)
     assert [row.split("\t")[0] for row in told.stdout.splitlines()] == ["s/10.wav", "s/11.wav", "s/00.wav"]
     none = subprocess.run(line, input="", capture_output=True, text=True, check=False)
-    assert (none.returncode, none.stderr[:33]) == (2, "-: no path on standard input; it ")
+    assert (none.returncode, none.stderr) == (2, "-: no paths on standard input; give one path per line\n")
 
 
 @pytest.mark.parametrize("per", ["clip", "window"])

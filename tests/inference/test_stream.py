@@ -1,4 +1,4 @@
-"""A stream gives what judging the file gives, however it is cut; holes, gates, figures."""
+"""A stream gives what classifying the file gives, however it is cut; holes, gates, figures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from soundbench.data.batches import Grid
 from soundbench.errors import CallError
 from soundbench.inference.classifier import Classifier
 from soundbench.inference.events import Event, EventRules
-from soundbench.inference.stream import Begun, Item, Stream, StreamedWindow, hear_file
+from soundbench.inference.stream import Begun, Item, Stream, StreamedWindow, stream_file
 from soundbench.machine import Machine
 from soundbench.model import windows
 from soundbench.model.scoring import Scorer
@@ -104,7 +104,7 @@ def test_windows_of_another_length_are_the_same_too(
     stream = Stream(classifier, rules=RULES, window=window, hop=hop)
     for found in (
         list(classifier.stream(blocks, rules=RULES, window=window, hop=hop)),
-        [*hear_file(stream, path), *stream.finish()],
+        [*stream_file(stream, path), *stream.finish()],
     ):
         assert [(w.start, w.end) for w in windows_of(found)] == [(w.start, w.end) for w in wanted]
         assert same_events(events_of(found), events)
@@ -117,7 +117,7 @@ def test_a_file_of_any_rate_and_trimmed_is_the_same(tmp_path: Path, trim: float,
     soundfile.write(tmp_path / "b.flac", np.concatenate([quiet, bursts(rate), quiet]), rate)
     classifier = make(Grid(1600, 1000, trim))  # type: ignore[arg-type]
     stream = Stream(classifier, rules=RULES)
-    found = [*hear_file(stream, tmp_path / "b.flac"), *stream.finish()]
+    found = [*stream_file(stream, tmp_path / "b.flac"), *stream.finish()]
     wanted = list(classifier.windows(tmp_path / "b.flac"))
     assert [(w.start, w.end) for w in windows_of(found)] == [(w.start, w.end) for w in wanted]
     for one, other in zip(windows_of(found), wanted, strict=True):
@@ -143,7 +143,7 @@ def test_short_and_empty_streams(classifier: Classifier) -> None:
     assert list(classifier.stream([])) == []
     (window,) = windows_of(list(classifier.stream([np.full(50, 0.1, np.float32)])))
     assert (window.start, window.end) == (0, 50 / 8000)
-    with pytest.raises(CallError, match="rate: -1 is no rate"):
+    with pytest.raises(CallError, match="rate must be a sample rate in Hz, above 0, is -1"):
         Stream(classifier, -1)
 
 
@@ -162,7 +162,7 @@ def test_every_event_is_begun_once_before_it_is_over(classifier: Classifier) -> 
     assert over == len(begun) > 0
 
 
-def test_the_gate_leaves_quiet_windows_unjudged(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gate_leaves_quiet_windows_unscored(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
     scored = Scorer.scores
 
@@ -204,7 +204,7 @@ def test_sound_that_was_kept_is_given_again(classifier: Classifier) -> None:
     assert len(stream.sound(0, 100)) == 8000
 
 
-def test_figures_tell_how_it_does(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_of_a_stream(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "perf_counter", iter(np.arange(1000.0)).__next__)
     stream = Stream(classifier)
     for block in cut(bursts(8000, 2.0), 1600):
@@ -230,4 +230,4 @@ def test_memory_does_not_grow_with_time(monkeypatch: pytest.MonkeyPatch) -> None
             peaks.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
     assert stream.figures.windows + 1 >= 60 * 10
-    assert peaks[1] < peaks[0] + 500_000  # of 38 MB that were heard
+    assert peaks[1] < peaks[0] + 500_000  # of 38 MB that were processed

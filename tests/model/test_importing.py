@@ -47,7 +47,7 @@ class Filters(ToyBackbone):
 
 @pytest.fixture
 def save(tmp_path: Path) -> Save:
-    """Writes what a stranger would have trained: the toy network with weights of its own, some of them changed."""
+    """Writes a third-party model: the toy network with other weights, some of them changed."""
 
     def save(**changes: Tensor | None) -> Path:
         model = recipes.read_model(TABLES, registry=toy_registry())
@@ -69,13 +69,13 @@ def test_the_folder_holds_every_tensor_and_every_default(save: Save, tmp_path: P
     done = import_model("stranger", path, tmp_path / "out", registry=toy_registry())
     assert (done.folder, done.classes, list(done.notes)) == (tmp_path / "out", 2, ["nothing was left out"])
     assert sorted(item.name for item in done.folder.iterdir()) == ["model.toml", "weights.safetensors"]
-    told = read_model_tables(done.folder)
-    assert told["classes"] == ["low", "high"]
-    assert told["multilabel"] is False
-    assert told["backbone"] == {"use": "conv", "channels": 4, "dropout": 0.2}
-    assert told["pooling"] == {"use": "mean"}
-    assert told["head"]["embedding"] == 8
-    assert told["audio"]["level"] == "off"
+    tables = read_model_tables(done.folder)
+    assert tables["classes"] == ["low", "high"]
+    assert tables["multilabel"] is False
+    assert tables["backbone"] == {"use": "conv", "channels": 4, "dropout": 0.2}
+    assert tables["pooling"] == {"use": "mean"}
+    assert tables["head"]["embedding"] == 8
+    assert tables["audio"]["level"] == "off"
     given = torch.load(path, weights_only=True)
     kept = load_file(done.folder / "weights.safetensors")
     assert {f"net.{name}" for name in kept} == set(given)
@@ -84,7 +84,7 @@ def test_the_folder_holds_every_tensor_and_every_default(save: Save, tmp_path: P
     assert done.parameters == learnt
 
 
-def test_load_judges_with_it(save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_scores_with_it(save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("soundbench.recipe.resolving.Registry", toy_registry)
     monkeypatch.setattr("soundbench.model.importing.Registry", toy_registry)
     path = save()
@@ -107,9 +107,9 @@ def test_load_judges_with_it(save: Save, tmp_path: Path, monkeypatch: pytest.Mon
         ({"net__other": torch.zeros(2)}, "1 left over: other"),
         (
             {"net__head__classify__bias": torch.zeros(3)},
-            r"1 of another shape: head.classify.bias has the shape \(3,\), the network wants \(2,\)",
+            r"1 of another shape: head.classify.bias has the shape \(3,\), not \(2,\)",
         ),
-        ({"net__head__classify__bias": torch.tensor([0.0, torch.nan])}, "holds NaN or infinity in head.classify.bias"),
+        ({"net__head__classify__bias": torch.tensor([0.0, torch.nan])}, "NaN or infinity in head.classify.bias"),
         (
             {f"net__x{number}": torch.zeros(1) for number in range(11)},
             "11 left over: x0, x1, x2, x3, x4, x5, x6, x7 and 3 more",
@@ -143,12 +143,12 @@ def test_constants_are_compared_with_the_networks_own(save: Save, tmp_path: Path
     near = save(backbone__filters=torch.eye(3) * (1 + 1e-6))
     import_model("stranger", near, tmp_path / "near", registry=registry)
     for changed, message in [
-        (torch.eye(3) * 1.01, "backbone.filters is not what the network has: 0.01 of its largest value apart"),
+        (torch.eye(3) * 1.01, "backbone.filters differs from the network's by 0.01 of its largest value"),
         (torch.eye(4), r"backbone.filters has the shape \(4, 4\), the network's is \(3, 3\)"),
     ]:
         with pytest.raises(RunError, match=message):
             import_model("stranger", save(backbone__filters=changed), tmp_path / "far", registry=registry)
-    with pytest.raises(RunError, match=r"the network has no constant backbone\.filters_b to compare"):
+    with pytest.raises(RunError, match=r"the network has no constant backbone\.filters_b, which the model has"):
         import_model("stranger", save(backbone__filters_b=torch.eye(3)), tmp_path / "far", registry=registry)
 
 
@@ -166,9 +166,9 @@ def test_options_are_checked_and_told_by_their_names(save: Save, tmp_path: Path)
         ({"spare": -1}, "import stranger: spare: must be at least 0, is -1"),
         ({"label": names}, 'import stranger: label: unknown key; did you mean "labels"'),
     ]:
-        with pytest.raises(RecipeError) as told:
+        with pytest.raises(RecipeError) as caught:
             import_model("stranger", save(), tmp_path / "other", options, toy_registry())
-        assert str(told.value).startswith(message)
+        assert str(caught.value).startswith(message)
 
 
 def test_a_place_that_is_taken_is_refused(save: Save, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_place_that_is_taken_is_refused(save: Save, tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CallError, match="there is no such file or folder"):
+    with pytest.raises(CallError, match="no such file or folder"):
         import_model("stranger", tmp_path / "none", registry=toy_registry())
     with pytest.raises(UnknownPlugin, match='there is no importer "strange"; did you mean "stranger"'):
         import_model("strange", tmp_path, registry=toy_registry())
@@ -203,9 +203,9 @@ def test_the_command_has_the_importers_options(
     assert cli.invoke(["import", "--help"]) == 0
     assert "stranger  A network of toys, saved by `torch.save`" in capsys.readouterr().out
     assert cli.invoke(["import", "stranger", "--help"]) == 0
-    told = " ".join(capsys.readouterr().out.split())
-    assert "--labels PATH a file with a class name a line." in told
-    assert "--spare INTEGER clips that nobody needs. [default: 0]" in told
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--labels PATH a file with a class name a line." in shown
+    assert "--spare INTEGER clips that nobody needs. [default: 0]" in shown
     assert cli.invoke(["import", "stranger", path]) == 0
     out, err = capsys.readouterr()
     assert (err, out) == ("nothing was left out\n", f"imported/toy: 2 classes, {_learnt():,} parameters\n")

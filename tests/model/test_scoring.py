@@ -47,14 +47,14 @@ def test_every_sample_is_scored_whatever_the_length() -> None:
         hop = int(draws.integers(1, window + 1))
         samples = int(draws.integers(1, 300))
         _, starts = window_grid(np.array([samples]), window, hop)
-        heard = np.zeros(samples, bool)
+        covered = np.zeros(samples, bool)
         for start in starts:
-            heard[start : start + window] = True
-        assert heard.all()
+            covered[start : start + window] = True
+        assert covered.all()
         assert starts[-1] + window <= max(samples, window)
 
 
-def test_a_clip_scores_the_same_alone_and_in_any_company() -> None:
+def test_a_clip_scores_the_same_alone_and_in_any_batch() -> None:
     network = toy_network().eval()
     by = Scorer(network, ToyLoss(5), CPU, "off")
     draws = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Weights: what is taken from elsewhere, what is trained and how fast, and the average that is judged."""
+"""Weights: those loaded from a file, those trained and their learning rates, and averaging."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from soundbench.data.clips import ClipTable
 from soundbench.data.order import Order, balanced_order, members
 from soundbench.errors import RecipeError, RunError
 from soundbench.model.assembly import assemble
-from soundbench.model.weights import Average, freeze, parameter_groups, take, unknown_part
+from soundbench.model.weights import Average, freeze, load_matching, parameter_groups, unknown_part
 from soundbench.recipe import Recipe
 from soundbench.training import checkpoints
 from soundbench.training.run import run
 
-RIGHT = "a run directory, a model folder, a .safetensors file or a dictionary of tensors by torch.save would be right"
+RIGHT = "give a run directory, a model folder, a .safetensors file or a dictionary of tensors by torch.save"
 
 
 def network(classes: int = 2) -> nn.Module:
@@ -36,7 +36,7 @@ def filled(value: float, classes: int = 2) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("kind", ["model", "run", "safetensors", "checkpoint", "average", "bare"])
-def test_weights_are_taken_from_whatever_holds_them(tmp_path: Path, kind: str) -> None:
+def test_weights_are_loaded_from_any_kind_of_file(tmp_path: Path, kind: str) -> None:
     given = filled(3)
     source = {
         "model": tmp_path,
@@ -51,41 +51,41 @@ def test_weights_are_taken_from_whatever_holds_them(tmp_path: Path, kind: str) -
         shell = {"checkpoint": {"network": given, "average": {}, "step": 3}, "bare": given}
         torch.save(shell.get(kind, {"network": filled(1), "average": given}), source)
     net = network()
-    taken = take(net, source)
-    assert not taken.left
-    assert not taken.unused
+    weights = load_matching(net, source)
+    assert not weights.left
+    assert not weights.unused
     assert all((value == 3).all() for name, value in net.state_dict().items() if "num_batches" not in name)
 
 
-def test_what_does_not_fit_stays_as_drawn_and_is_said(tmp_path: Path) -> None:
+def test_what_does_not_fit_is_not_loaded_and_logged(tmp_path: Path) -> None:
     given = filled(3, classes=5)
     del given["1.running_var"]
     torch.save(given | {"teacher.weight": torch.zeros(3)}, tmp_path / "a.pt")
     net = network()
     drawn = net.state_dict()["2.weight"].clone()
-    taken = take(net, tmp_path / "a.pt")
+    weights = load_matching(net, tmp_path / "a.pt")
     assert torch.equal(net.state_dict()["2.weight"], drawn)
     assert (net.state_dict()["0.weight"] == 3).all()
-    assert taken.lines() == [
+    assert weights.lines() == [
         f"init: 5 of 8 tensors are from {tmp_path / 'a.pt'}",
-        "init: left as drawn: 1.running_var (not in the file), 2.weight ((5, 8) in the file, (2, 8) wanted), "
-        "2.bias ((5,) in the file, (2,) wanted)",
-        "init: not used of the file: teacher.weight",
+        "init: not loaded: 1.running_var (not in the file), 2.weight ((5, 8) in the file, (2, 8) needed), "
+        "2.bias ((5,) in the file, (2,) needed)",
+        "init: in the file but not in the network: teacher.weight",
     ]
 
 
-def test_a_file_that_fills_little_of_the_network_is_said_loudly(tmp_path: Path) -> None:
+def test_a_file_that_fills_little_of_the_network_gives_a_warning(tmp_path: Path) -> None:
     """As one of another architecture does that shares a layer's name and shape."""
     net = network()  # 90 numbers: 40 in the first layer, 32 in the batch norm, 18 in the last layer
     torch.save({"0.bias": torch.zeros(8)}, tmp_path / "a.pt")
-    taken = take(net, tmp_path / "a.pt")
-    assert taken.share == pytest.approx(8 / 90)
-    assert taken.lines()[1] == (
-        "WARNING: init: only 8.9% of the network's weights are from that file; the other 91.1% begin by chance. "
-        "Is it a file of this architecture?"
+    weights = load_matching(net, tmp_path / "a.pt")
+    assert weights.share == pytest.approx(8 / 90)
+    assert weights.lines()[1] == (
+        "WARNING: init: only 8.9% of the network's weights are from that file; the other 91.1% are random. "
+        "Does the file belong to this architecture?"
     )
     torch.save({"0.weight": torch.zeros(8, 4), "0.bias": torch.zeros(8), "1.weight": torch.zeros(8)}, tmp_path / "b.pt")
-    assert not any("WARNING" in line for line in take(network(), tmp_path / "b.pt").lines())
+    assert not any("WARNING" in line for line in load_matching(network(), tmp_path / "b.pt").lines())
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
@@ -93,10 +93,10 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     given = {"conv.weight": torch.zeros(3, 3), "2.bias": torch.zeros(2)}
     torch.save(given, tmp_path / "a.pt")
     with pytest.raises(RunError) as caught:
-        take(network(), tmp_path / "a.pt")
+        load_matching(network(), tmp_path / "a.pt")
     assert str(caught.value) == (
         f"{tmp_path / 'a.pt'}: of another architecture: none of its 2 tensors fits the network's 0; "
-        "it has conv.weight, 2.bias; the network wants 0.weight, 0.bias"
+        "it has conv.weight, 2.bias; the network has 0.weight, 0.bias"
     )
 
 
@@ -108,9 +108,9 @@ def test_a_pooling_and_a_head_that_fit_are_no_architecture(tmp_path: Path) -> No
         return nn.Sequential(OrderedDict(layers))
 
     torch.save(parts(3).state_dict(), tmp_path / "a.pt")
-    take(parts(3), tmp_path / "a.pt")
-    with pytest.raises(RunError, match=r"of another architecture: .* wants backbone\.weight, backbone\.bias"):
-        take(parts(5), tmp_path / "a.pt")
+    load_matching(parts(3), tmp_path / "a.pt")
+    with pytest.raises(RunError, match=r"of another architecture: .* has backbone\.weight, backbone\.bias"):
+        load_matching(parts(5), tmp_path / "a.pt")
 
 
 def test_a_run_that_cannot_begin_with_the_weights_makes_no_directory(tmp_path: Path) -> None:
@@ -123,13 +123,13 @@ def test_a_run_that_cannot_begin_with_the_weights_makes_no_directory(tmp_path: P
     ("content", "said"),
     [
         (None, "No such file or directory"),
-        (b"", f"an empty file, with no weights in it; {RIGHT}"),
-        (b"no weights at all", f"no file of weights; {RIGHT}"),
-        (b"a,b\n1,2\n", f"no file of weights; {RIGHT}"),  # torch's reader ends in an IndexError
-        (b"PK\x03\x04abc", "damaged, or it holds other Python objects than tensors, which are never executed; a run"),
-        ({"epoch": 3}, "there are no tensors in it"),
-        ([torch.zeros(3)], "there are no tensors in it"),
-        ({"a": Path("x")}, "damaged, or it holds other Python objects than tensors"),  # it would execute something
+        (b"", f"an empty file; {RIGHT}"),
+        (b"no weights at all", f"not a file of weights; {RIGHT}"),
+        (b"a,b\n1,2\n", f"not a file of weights; {RIGHT}"),  # torch's reader ends in an IndexError
+        (b"PK\x03\x04abc", "damaged, or with Python objects other than tensors, which are never executed; give a run"),
+        ({"epoch": 3}, "has no tensors"),
+        ([torch.zeros(3)], "has no tensors"),
+        ({"a": Path("x")}, "damaged, or with Python objects other than tensors"),  # it would execute something
     ],
 )
 def test_a_file_that_holds_no_weights_is_said(tmp_path: Path, content: object, said: str) -> None:
@@ -139,15 +139,15 @@ def test_a_file_that_holds_no_weights_is_said(tmp_path: Path, content: object, s
     elif content is not None:
         torch.save(content, path)
     with pytest.raises(RunError) as caught:
-        take(network(), path)
+        load_matching(network(), path)
     assert str(caught.value).startswith(f"{path}: {said}")
     assert "\n" not in str(caught.value)
 
 
 def test_a_folder_without_weights_is_said(tmp_path: Path) -> None:
     with pytest.raises(RunError) as caught:
-        take(network(), tmp_path)
-    assert str(caught.value) == f"{tmp_path}: no run and no model: there is no weights.safetensors in it"
+        load_matching(network(), tmp_path)
+    assert str(caught.value) == f"{tmp_path}: not a run and not a model: it has no weights.safetensors"
 
 
 def test_a_part_has_its_own_rate_and_the_innermost_counts() -> None:
@@ -172,8 +172,8 @@ def test_a_part_has_its_own_rate_and_the_innermost_counts() -> None:
 def test_parts_are_known_by_their_path() -> None:
     net = nn.ModuleDict({"backbone": network(), "act": nn.ReLU()})
     assert unknown_part(net, "backbone.1") == ""
-    assert unknown_part(net, "bakbone").startswith('no part "bakbone" with weights in the network; did you mean')
-    assert "there are backbone" in unknown_part(net, "act")
+    assert unknown_part(net, "bakbone").startswith('the network has no part "bakbone" with weights; did you mean')
+    assert "it has backbone" in unknown_part(net, "act")
 
 
 def recipe(**tables: object) -> Recipe:
@@ -184,9 +184,9 @@ def recipe(**tables: object) -> Recipe:
 @pytest.mark.parametrize(
     ("train", "said"),
     [
-        ({"freeze": ["bakbone"]}, 'train.freeze: no part "bakbone"'),
-        ({"rates": {"hed": 0.1}}, 'train.rates: no part "hed"'),
-        ({"freeze": ["pooling"]}, 'train.freeze: no part "pooling" with weights'),
+        ({"freeze": ["bakbone"]}, 'train.freeze: the network has no part "bakbone"'),
+        ({"rates": {"hed": 0.1}}, 'train.rates: the network has no part "hed"'),
+        ({"freeze": ["pooling"]}, 'train.freeze: the network has no part "pooling" with weights'),
         ({"freeze": ["backbone", "head"]}, "train.freeze: leaves nothing to train"),
     ],
 )

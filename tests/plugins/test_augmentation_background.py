@@ -140,13 +140,13 @@ def test_sounds_beside_folders_are_refused(around: Path) -> None:
     with pytest.raises(DataError) as caught:
         _background(around).prepare()
     assert str(caught.value) == (
-        f"{around}: 1 sound file lies beside the folders in it, such as lost.wav; put each into the folder of its kind"
+        f"{around}: 1 sound file beside the folders in it, such as lost.wav; put each into the folder of its kind"
     )
 
 
 def test_files_that_cannot_be_used_are_told(around: Path) -> None:
     (around / "fan" / "a.wav").write_bytes(b"")
-    with pytest.raises(DataError, match=f"^1 of 9 sounds cannot be used:\n  {around}/fan/a.wav: is empty"):
+    with pytest.raises(DataError, match=f"^1 of 9 sound files cannot be used:\n  {around}/fan/a.wav: is empty"):
         _background(around).prepare()
 
 
@@ -154,7 +154,7 @@ def test_files_that_cannot_be_used_are_told(around: Path) -> None:
     ("options", "message"),
     [
         ({"folders": []}, "folders must name at least one folder, is []"),
-        ({"snr": (20.0, 10.0)}, "snr must be two numbers of decibels, the lower one first, is [20.0, 10.0]"),
+        ({"snr": (20.0, 10.0)}, "snr must be two numbers in decibels, the lower one first, is [20.0, 10.0]"),
         ({"most": 0}, "most must be at least 1, is 0"),
         ({"chance": 1.5}, "chance must be from 0 to 1, is 1.5"),
     ],

@@ -120,12 +120,12 @@ def test_the_type_stays(dtype: torch.dtype) -> None:
     [
         ({"types": []}, 'types must be some of "low-pass", "high-pass", "band-pass", is []'),
         ({"types": ["notch"]}, 'types must be some of "low-pass", "high-pass", "band-pass", is [\'notch\']'),
-        ({"low_pass": [1000.0, 8001.0]}, "low_pass must be .* at most 8000 Hz, half the rate, is .*8001"),
+        ({"low_pass": [1000.0, 8001.0]}, "low_pass must be .* at most 8000 Hz, half the sample rate, is .*8001"),
         ({"low_pass": [3000.0, 2000.0]}, "low_pass must be two frequencies, the lower first"),
         ({"high_pass": [0.0, 100.0]}, "high_pass must be .* above 0"),
         ({"high_pass": [100.0]}, "high_pass must be two frequencies"),
         ({"high_pass": [100.0, math.nan]}, "high_pass must be two frequencies"),
-        ({"high_pass": [100.0, 3000.0]}, "high_pass must be below low_pass, .*, where band-pass is among types, is "),
+        ({"high_pass": [100.0, 3000.0]}, "high_pass must be below low_pass, .*, if band-pass is among types, is "),
         ({"chance": 1.1}, "chance must be from 0 to 1, is 1.1"),
     ],
 )

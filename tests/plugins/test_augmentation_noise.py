@@ -195,23 +195,25 @@ def test_files_that_cannot_be_used_are_told_together(folder: Path) -> None:
     with pytest.raises(DataError) as caught:
         _noise(folder).prepare()
     assert str(caught.value).splitlines() == [
-        "2 of 6 sounds cannot be used:",
+        "2 of 6 sound files cannot be used:",
         f"  {folder}/a.wav: is empty (0 bytes); a sound file is needed",
-        f"  {folder}/b.wav: holds only zeros (0.5 s); it must hold sound",
-        "mend or remove them",
+        f"  {folder}/b.wav: contains only zeros (0.5 s)",
+        "repair or remove them",
     ]
     for number in range(20):
         (folder / f"{number}.wav").write_bytes(b"")
-    with pytest.raises(DataError, match=r"22 of 26 sounds cannot be used:\n(  .*\n){10}  \.\.\. and 12 more\nmend"):
+    with pytest.raises(
+        DataError, match=r"22 of 26 sound files cannot be used:\n(  .*\n){10}  \.\.\. and 12 more\nmend"
+    ):
         _noise(folder).prepare()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"snr": (20.0, 10.0)}, "snr must be two numbers of decibels, the lower one first, is [20.0, 10.0]"),
-        ({"snr": (float("nan"), 1.0)}, "snr must be two numbers of decibels, the lower one first, is [nan, 1.0]"),
-        ({"snr": (0.0, float("inf"))}, "snr must be two numbers of decibels, the lower one first, is [0.0, inf]"),
+        ({"snr": (20.0, 10.0)}, "snr must be two numbers in decibels, the lower one first, is [20.0, 10.0]"),
+        ({"snr": (float("nan"), 1.0)}, "snr must be two numbers in decibels, the lower one first, is [nan, 1.0]"),
+        ({"snr": (0.0, float("inf"))}, "snr must be two numbers in decibels, the lower one first, is [0.0, inf]"),
         ({"chance": 1.5}, "chance must be from 0 to 1, is 1.5"),
         ({"chance": -0.1}, "chance must be from 0 to 1, is -0.1"),
         ({"chance": float("nan")}, "chance must be from 0 to 1, is nan"),

@@ -161,9 +161,9 @@ def test_a_response_of_zeros_is_named(folder: Path) -> None:
     with pytest.raises(DataError) as caught:
         _reverb(folder).prepare()
     assert str(caught.value).splitlines() == [
-        "1 of 5 sounds cannot be used:",
-        f"  {folder}/9.wav: holds only zeros (0.05 s); it must hold sound",
-        "mend or remove them",
+        "1 of 5 sound files cannot be used:",
+        f"  {folder}/9.wav: contains only zeros (0.05 s)",
+        "repair or remove them",
     ]
 
 

@@ -203,8 +203,8 @@ def test_it_is_exported_with_any_batch_and_length() -> None:
     [
         ({"growth": 0}, "growth must be at least 1, is 0"),
         ({"front": 0}, "front must be at least 1, is 0"),
-        ({"layers": []}, "layers must be a list of numbers from 1, one a block, is []"),
-        ({"layers": [4, 0]}, "layers must be a list of numbers from 1, one a block, is [4, 0]"),
+        ({"layers": []}, "layers must be a list of numbers from 1, one per block, is []"),
+        ({"layers": [4, 0]}, "layers must be a list of numbers from 1, one per block, is [4, 0]"),
     ],
 )
 def test_an_option_out_of_range_is_refused(options: dict[str, object], message: str) -> None:

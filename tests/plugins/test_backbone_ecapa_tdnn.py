@@ -233,8 +233,8 @@ def test_it_compiles() -> None:
         ({"squeeze": 0}, "squeeze must be at least 1, is 0"),
         ({"scale": 1}, "scale must be at least 2, is 1"),
         ({"channels": 500}, "channels must be a multiple of scale, 8, is 500"),
-        ({"dilations": []}, "dilations must be numbers from 1, one a block, is []"),
-        ({"dilations": [2, 0]}, "dilations must be numbers from 1, one a block, is [2, 0]"),
+        ({"dilations": []}, "dilations must be numbers from 1, one per block, is []"),
+        ({"dilations": [2, 0]}, "dilations must be numbers from 1, one per block, is [2, 0]"),
     ],
 )
 def test_an_option_out_of_range_is_refused(options: dict[str, object], message: str) -> None:

@@ -101,8 +101,8 @@ def test_widths_double_from_stage_to_stage() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layers": [3]}, "layers must be at least two numbers from 1, one a stage, is [3]"),
-        ({"layers": [3, 0]}, "layers must be at least two numbers from 1, one a stage, is [3, 0]"),
+        ({"layers": [3]}, "layers must be at least two numbers from 1, one per stage, is [3]"),
+        ({"layers": [3, 0]}, "layers must be at least two numbers from 1, one per stage, is [3, 0]"),
         ({"width": 0}, "width must be at least 1, is 0"),
         ({"scale": 1}, "scale must be at least 2, is 1"),
         ({"expansion": 0}, "expansion must be at least 1, is 0"),

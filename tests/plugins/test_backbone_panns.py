@@ -273,8 +273,8 @@ def test_it_trains_alike_when_compiled(kind: type[PANNs]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"channels": []}, "channels must be a list of numbers from 1, one a block, is []"),
-        ({"channels": [4, 0]}, "channels must be a list of numbers from 1, one a block, is [4, 0]"),
+        ({"channels": []}, "channels must be a list of numbers from 1, one per block, is []"),
+        ({"channels": [4, 0]}, "channels must be a list of numbers from 1, one per block, is [4, 0]"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1, is 1.0"),
         ({"dropout": -0.1}, "dropout must be at least 0 and below 1, is -0.1"),
     ],

@@ -103,8 +103,8 @@ def test_convolutions_are_drawn_for_their_fan_out() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layers": []}, "layers must be a list of numbers from 1, one a stage, is []"),
-        ({"layers": [3, 0]}, "layers must be a list of numbers from 1, one a stage, is [3, 0]"),
+        ({"layers": []}, "layers must be a list of numbers from 1, one per stage, is []"),
+        ({"layers": [3, 0]}, "layers must be a list of numbers from 1, one per stage, is [3, 0]"),
         ({"width": 0}, "width must be at least 1, is 0"),
         ({"scale": 1}, "scale must be at least 2, is 1"),
         ({"base_width": 1}, "base_width must be at least 2 where width is 32, is 1"),

@@ -66,10 +66,10 @@ def test_convolutions_are_drawn_for_their_fan_out() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layers": []}, "layers must be a list of numbers from 1, one a stage, is []"),
-        ({"layers": [3, 0, 1, 1]}, "layers must be a list of numbers from 1, one a stage, is [3, 0, 1, 1]"),
-        ({"widths": [32, 64]}, "widths must be 4 numbers from 8, one a stage, is [32, 64]"),
-        ({"widths": [4, 8, 8, 8]}, "widths must be 4 numbers from 8, one a stage, is [4, 8, 8, 8]"),
+        ({"layers": []}, "layers must be a list of numbers from 1, one per stage, is []"),
+        ({"layers": [3, 0, 1, 1]}, "layers must be a list of numbers from 1, one per stage, is [3, 0, 1, 1]"),
+        ({"widths": [32, 64]}, "widths must be 4 numbers from 8, one per stage, is [32, 64]"),
+        ({"widths": [4, 8, 8, 8]}, "widths must be 4 numbers from 8, one per stage, is [4, 8, 8, 8]"),
     ],
 )
 def test_an_option_out_of_range_is_refused(options: dict[str, list[int]], message: str) -> None:

@@ -50,7 +50,7 @@ def test_a_missing_table_names_what_there_is(told: Told) -> None:
         (["[pooling]", 'use = "asb"'], 'pooling.use: there is no pooling "asb"; did you mean "asp"? known: '),
         (["[featurizer]", "band = 3"], 'featurizer.band: unknown key; did you mean "bands"? known: bands, '),
         (["[featurizer]", 'bands = "80"'], 'featurizer.bands: must be an integer, is "80"\n'),
-        (["[optimizer]", "rate = -1.0"], "optimizer.lr: must be at least 0 and finite, is -1\n"),
+        (["[optimizer]", "lr = -1.0"], "optimizer.lr: must be at least 0 and finite, is -1\n"),
         (["[optimizer]", "betas = [0.9]"], "optimizer.betas: must be two numbers from 0 to below 1, is [0.9]\n"),
     ],
 )
@@ -69,7 +69,7 @@ def test_a_mistake_in_a_component_is_told_under_its_key(told: Told, lines: list[
         ('use = "urbansound8k"\nfolds = [0]', "dataset.folds: must be some of 1 to 10, is [0]"),
         (
             'use = "manifest"\npath = "list.txt"',
-            "dataset.labels: must be the file that names the classes, as list.txt holds numbers",
+            "dataset.labels: must be the file of class names, since list.txt contains class numbers",
         ),
         ('use = "esc50"\nsubset = "esc11"', 'dataset.subset: must be "esc50" or "esc10", is "esc11"; did you mean'),
     ],
@@ -90,10 +90,10 @@ def test_a_mistake_in_a_dataset_is_told_under_its_key(told: Told, dataset: str, 
     ("name", "message"),
     [
         ("folder", "no such folder; dataset.root must be a folder of class folders"),
-        ("esc50", "no such folder; dataset.root must be where ESC-50 lies (meta/, audio/)"),
+        ("esc50", "no such folder; dataset.root must be the folder of ESC-50 (meta/, audio/)"),
         (
             "urbansound8k",
-            "no such folder; dataset.root must be where UrbanSound8K lies (metadata/, audio/)",
+            "no such folder; dataset.root must be the folder of UrbanSound8K (metadata/, audio/)",
         ),
     ],
 )
@@ -113,7 +113,7 @@ def test_metadata_that_lists_a_missing_file(told: Told, tmp_path: Path) -> None:
     Path("us/audio/fold1/1-3-0-0.wav").touch()
     assert told("run", "mine.toml") == (
         2,
-        f"{tmp_path}/us/audio/fold2/2-8-0-0.wav: no such file; missing: 1 of the 2 clips that the metadata lists in "
+        f"{tmp_path}/us/audio/fold2/2-8-0-0.wav: no such file; missing: 1 of the 2 clips in the metadata of "
         "folds 1, 2\n",
     )
 
@@ -123,7 +123,7 @@ def test_a_folder_that_is_laid_out_otherwise(told: Told, tmp_path: Path) -> None
     Path("sounds").mkdir()
     assert told("run", "mine.toml") == (
         2,
-        f"{tmp_path}/sounds: no class folders in it; a folder a class is looked for\n",
+        f"{tmp_path}/sounds: no class folders in it; it must contain one folder per class\n",
     )
     Path("sounds/dog").mkdir()
     Path("sounds/rain").mkdir()
@@ -136,13 +136,13 @@ def test_a_folder_that_is_laid_out_otherwise(told: Told, tmp_path: Path) -> None
 
 def test_bad_rows_of_a_manifest_are_told_by_their_lines(told: Told, tmp_path: Path) -> None:
     mine(dataset='use = "manifest"\npath = "list.csv"')
-    assert told("run", "mine.toml") == (2, f"{tmp_path}/list.csv: no such file; a manifest is looked for there\n")
+    assert told("run", "mine.toml") == (2, f"{tmp_path}/list.csv: no such file; it must be a manifest\n")
     Path("list.csv").write_text("path,label,gruop\n1.wav,dog,a\n")
     column = "column 'gruop' is unknown; did you mean 'group'?"
     assert told("run", "mine.toml") == (1, f"{tmp_path}/list.csv, line 1: {column}\n")
     Path("list.csv").write_text("path,label,start,stop\n1.wav,dog,x,1\n2.wav,dog,2,1\n3.wav,,,\n,dog,,\n5.wav,dog\n")
     faults = [
-        "start 'x': seconds from 0 are needed",
+        "start must be seconds, at least 0, is 'x'",
         "stop 1 is not after start 2",
         "no label",
         "no path",

@@ -38,4 +38,4 @@ def test_it_keeps_every_promise(listing: Listing) -> None:
 )
 def test_it_can_be_exported_with_any_batch_and_length(listing: Listing) -> None:
     report = examine_listing(REGISTRY, listing, thorough=True)
-    assert not [finding for finding in report.broken if finding.promise == "export"]
+    assert not [result for result in report.broken if result.promise == "export"]

@@ -67,11 +67,13 @@ def told(root: Path, lists: Path | None = None) -> str:
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     assert told(tmp_path / "gone") == (
-        f"{tmp_path}/gone: no such folder; dataset.root must be where 3D-Speaker lies (train/, test/)"
+        f"{tmp_path}/gone: no such folder; dataset.root must be the folder of 3D-Speaker (train/, test/)"
     )
     assert told(tmp_path) == f"{tmp_path}: not 3D-Speaker: no train/"
     root = laid_out(tmp_path)
-    assert told(root, root) == f"{root}/lid_train_wav.scp: no such file; dataset.lists must hold it"
+    assert (
+        told(root, root) == f"{root}/lid_train_wav.scp: no such file; dataset.lists must be the folder that contains it"
+    )
     (root / SOUNDS[3]).unlink()
     assert told(root, root / "files") == (f"{root / SOUNDS[3]}: no such file; lid_train_wav.scp names it in line 2")
 
@@ -81,10 +83,10 @@ def test_a_name_that_says_no_dialect_is_refused(tmp_path: Path, name: str) -> No
     root = laid_out(tmp_path)
     (root / "train/3D_SPK_00001" / name).touch()
     pattern = "3D_SPK_00001/3D_SPK_00001_001_..._Dialect00.wav"
-    assert told(root) == f"{root}/train/3D_SPK_00001/{name}: no name of 3D-Speaker, such as {pattern}"
+    assert told(root) == f"{root}/train/3D_SPK_00001/{name}: not a file name of 3D-Speaker, such as {pattern}"
 
 
 def test_a_list_that_cannot_be_is_refused(tmp_path: Path) -> None:
     root = laid_out(tmp_path)
     (root / "files/lid_train_wav.scp").write_text("3D_SPK_00001_001\n")
-    assert told(root, root / "files") == f"{root}/files/lid_train_wav.scp, line 1: not a key and a path"
+    assert told(root, root / "files") == f"{root}/files/lid_train_wav.scp, line 1: must be a key and a path"

@@ -62,9 +62,7 @@ def test_a_file_that_the_metadata_lists_and_is_not_there_is_named_and_counted(tm
     with pytest.raises(MissingDataError) as caught:
         list(ESC50(root=root).clips())
 
-    assert str(caught.value) == (
-        f"{root}/audio/2-200-A-2.wav: no such file; missing: 1 of the 3 clips that the metadata lists"
-    )
+    assert str(caught.value) == (f"{root}/audio/2-200-A-2.wav: no such file; missing: 1 of the 3 clips in the metadata")
     assert len(list(ESC50(root=root, subset="esc10").clips())) == 2
 
 
@@ -74,14 +72,16 @@ def test_a_root_that_is_not_there_or_something_else_is_named(tmp_path: Path) -> 
     with pytest.raises(MissingDataError) as other:
         list(ESC50(root=tmp_path).clips())
 
-    assert str(gone.value) == f"{tmp_path}/gone: no such folder; dataset.root must be where ESC-50 lies (meta/, audio/)"
+    assert (
+        str(gone.value) == f"{tmp_path}/gone: no such folder; dataset.root must be the folder of ESC-50 (meta/, audio/)"
+    )
     assert str(other.value) == f"{tmp_path}: not ESC-50: no meta/esc50.csv"
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (["x.wav", "6", "0", "dog", "True", "1", "A"], "fold 6; there are 1 to 5"),
+        (["x.wav", "6", "0", "dog", "True", "1", "A"], "fold 6; folds are 1 to 5"),
         (["x.wav", "1", "zero", "dog", "True", "1", "A"], "fold '1', target 'zero': not whole numbers"),
         (["x.wav", "1", "1", "dog", "True", "1", "A"], "category 'dog' with target 1, which ESC-50 does not have"),
     ],

@@ -67,11 +67,11 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     ("paths", "error", "message"),
     [
         ([], MissingDataError, "{root}: no such folder; dataset.root must be a folder of class folders"),
-        (["notes.txt"], MissingDataError, "{root}: no class folders in it; a folder a class is looked for"),
+        (["notes.txt"], MissingDataError, "{root}: no class folders in it; it must contain one folder per class"),
         (
             ["b.wav", "a.wav", "dog/c.wav"],
             DataError,
-            "{root}: 2 sound files lie in it and belong to no class, such as a.wav; "
+            "{root}: 2 sound files directly in it belong to no class, such as a.wav; "
             "put each into the folder of its class",
         ),
         (

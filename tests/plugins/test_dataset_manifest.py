@@ -157,9 +157,9 @@ BAD_CSV = {
     ",dog,,,,": "no path",
     "a.wav,,,,,": "no label",
     "a.wav, ,,,,": "an empty label",
-    "a.wav,dog,x,,,": "start 'x': seconds from 0 are needed",
-    "a.wav,dog,-1,,,": "start '-1': seconds from 0 are needed",
-    "a.wav,dog,,nan,,": "stop 'nan': seconds from 0 are needed",
+    "a.wav,dog,x,,,": "start must be seconds, at least 0, is 'x'",
+    "a.wav,dog,-1,,,": "start must be seconds, at least 0, is '-1'",
+    "a.wav,dog,,nan,,": "stop must be seconds, at least 0, is 'nan'",
     "a.wav,dog,2,1,,": "stop 1 is not after start 2",
     "a.wav,rock, paper,,,,": "7 cells under 6 columns; quote a text that holds a comma",
     "a.wav,dog": "2 cells under 6 columns",
@@ -180,16 +180,16 @@ def test_every_bad_row_is_named_by_its_line(tmp_path: Path) -> None:
 
 
 BAD_JSON = {
-    "{": "no JSON: Expecting property name enclosed in double quotes: line 2 column 1 (char 2)",
-    "[1]": "no JSON object",
+    "{": "not JSON: Expecting property name enclosed in double quotes: line 2 column 1 (char 2)",
+    "[1]": "not a JSON object",
     '{"path": "a.wav", "lable": "dog"}': "key 'lable' is unknown; did you mean 'label'?",
     '{"path": "a.wav", "label": "dog", "labels": ["cat"]}': "both label and labels",
-    '{"path": "a.wav", "label": 3}': "label 3: text is needed",
-    '{"path": "a.wav", "labels": [3]}': "labels [3]: text is needed",
+    '{"path": "a.wav", "label": 3}': "label must be text, is 3",
+    '{"path": "a.wav", "labels": [3]}': "labels must be text, is [3]",
     '{"path": "a.wav", "labels": []}': "no label",
     '{"path": "a.wav", "labels": ["dog", "cat"]}': "2 labels, but multilabel is not set",
-    '{"path": 3, "label": "dog"}': "path 3 is none",
-    '{"path": "a.wav", "label": "dog", "fold": 1.5}': "fold 1.5: a whole number or text is needed",
+    '{"path": 3, "label": "dog"}': "path 3 is not a path",
+    '{"path": "a.wav", "label": "dog", "fold": 1.5}': "fold must be a whole number or text, is 1.5",
 }
 
 
@@ -223,10 +223,10 @@ def test_bad_rows_of_a_list_of_numbers(tmp_path: Path) -> None:
 
     assert str(caught.value) == "\n".join(
         [
-            f"{path}, line 2: no tab; a path, a tab and the number of a class are looked for",
-            f"{path}, line 3: label '2' is none of 0 to 1, the lines of the label list",
-            f"{path}, line 4: label 'dog' is none of 0 to 1, the lines of the label list",
-            f"{path}, line 6: label '-1' is none of 0 to 1, the lines of the label list",
+            f"{path}, line 2: no tab; a line must be a path, a tab and a class number",
+            f"{path}, line 3: label '2' must be from 0 to 1, a line of the label list",
+            f"{path}, line 4: label 'dog' must be from 0 to 1, a line of the label list",
+            f"{path}, line 6: label '-1' must be from 0 to 1, a line of the label list",
             f"{path}, line 7: no path",
         ]
     )
@@ -240,7 +240,7 @@ def test_a_label_that_the_label_list_lacks_is_named_with_the_nearest(tmp_path: P
         ClipTable.of(Manifest(path=path, labels=labels))
 
     assert str(caught.value) == (
-        f"{path}, line 2: label 'dog barks' is none of the 2 in the label list; did you mean 'dog bark'?"
+        f"{path}, line 2: label 'dog barks' is not among the 2 of the label list; did you mean 'dog bark'?"
     )
 
 
@@ -250,14 +250,14 @@ KNOWN = "path, label, labels, start, stop, fold, group"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,label\n", "line 1: the columns path and label (or labels) are needed, not file, label"),
-        ("a.wav\t0\n", "line 1: the columns path and label (or labels) are needed, not a.wav\t0"),
+        ("file,label\n", "line 1: must have the columns path and label (or labels), has file, label"),
+        ("a.wav\t0\n", "line 1: must have the columns path and label (or labels), has a.wav\t0"),
         ("path,label,gruop\n", "line 1: column 'gruop' is unknown; did you mean 'group'?"),
         ("path,label,speaker\n", f"line 1: column 'speaker' is unknown; known: {KNOWN}"),
-        ("path,label,path\n", "line 1: column 'path' is there twice"),
+        ("path,label,path\n", "line 1: column 'path' appears twice"),
         ('path,label\na.wav,"dog\n', "line 2: unexpected end of data"),
-        ("path,label\n\n", "no rows; each names a sound and its label"),
-        ("", "no rows; each names a sound and its label"),
+        ("path,label\n\n", "no rows; each row must name a sound file and its label"),
+        ("", "no rows; each row must name a sound file and its label"),
     ],
 )
 def test_manifests_that_cannot_be_are_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -272,9 +272,9 @@ def test_manifests_that_cannot_be_are_refused(tmp_path: Path, text: str, message
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("dog\n\ncat\n", ", line 2: no name of a class"),
-        ("dog\ncat\ndog\n", ", line 3: class 'dog' is there twice"),
-        ("\n", ": no names of classes in it"),
+        ("dog\n\ncat\n", ", line 2: an empty class name"),
+        ("dog\ncat\ndog\n", ", line 3: class 'dog' appears twice"),
+        ("\n", ": no class names in it"),
     ],
 )
 def test_label_lists_that_cannot_be_are_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -292,8 +292,8 @@ def test_a_manifest_or_label_list_that_is_not_there_is_named(tmp_path: Path) -> 
     with pytest.raises(MissingDataError) as labels:
         ClipTable.of(Manifest(path=tmp_path / "list.csv", labels=tmp_path / "labels.txt"))
 
-    assert str(manifest.value) == f"{tmp_path}/list.csv: no such file; a manifest is looked for there"
-    assert str(labels.value) == f"{tmp_path}/labels.txt: no such file; a label list is looked for there"
+    assert str(manifest.value) == f"{tmp_path}/list.csv: no such file; it must be a manifest"
+    assert str(labels.value) == f"{tmp_path}/labels.txt: no such file; it must be a label list"
 
 
 def test_a_line_break_inside_a_quoted_cell_does_not_shift_the_lines(tmp_path: Path) -> None:

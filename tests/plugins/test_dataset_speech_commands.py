@@ -85,7 +85,7 @@ def told(root: Path) -> str:
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     assert told(tmp_path / "gone") == (
-        f"{tmp_path}/gone: no such folder; dataset.root must be where Speech Commands lies (bed/, bird/, ...)"
+        f"{tmp_path}/gone: no such folder; dataset.root must be the folder of Speech Commands (bed/, bird/, ...)"
     )
     assert told(tmp_path) == f"{tmp_path}: not Speech Commands: no validation_list.txt"
 
@@ -93,7 +93,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 def test_a_sound_that_a_list_names_and_is_not_there_is_named(tmp_path: Path) -> None:
     root = laid_out(tmp_path)
     (root / "bed/8b775397_nohash_0.wav").unlink()
-    assert told(root) == (f"{root}/bed/8b775397_nohash_0.wav: no such file; missing: 1 of those on the lists")
+    assert told(root) == (f"{root}/bed/8b775397_nohash_0.wav: no such file; missing files of the lists: 1")
 
 
 def test_the_first_version_of_the_set_is_told_apart(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_the_first_version_of_the_set_is_told_apart(tmp_path: Path) -> None:
     for path in (root / "visual").iterdir():
         path.unlink()
     (root / "visual").rmdir()
-    assert told(root) == f"{root}/visual: no sounds of this word; the second version of the set has 35 words"
+    assert told(root) == f"{root}/visual: no sound files of this word; Speech Commands v2 has 35 words"
 
 
 def test_a_sound_on_both_lists_is_refused(tmp_path: Path) -> None:
@@ -110,4 +110,4 @@ def test_a_sound_on_both_lists_is_refused(tmp_path: Path) -> None:
         file.write("bed/8b775397_nohash_0.wav\n")
     with pytest.raises(DataError) as caught:
         list(SpeechCommands(root=root).clips())
-    assert str(caught.value) == f"{root}/testing_list.txt: bed/8b775397_nohash_0.wav is in validation_list.txt too"
+    assert str(caught.value) == f"{root}/testing_list.txt: bed/8b775397_nohash_0.wav is also in validation_list.txt"

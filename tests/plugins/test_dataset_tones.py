@@ -150,4 +150,4 @@ def test_a_clip_of_another_dataset_is_refused(tones: Tones) -> None:
     with pytest.raises(DataError) as caught:
         tones.read(Clip("dog.wav", ("sweep-up",)))
 
-    assert str(caught.value) == "dog.wav: no clip of tones"
+    assert str(caught.value) == "dog.wav: not a clip of tones"

@@ -63,8 +63,7 @@ def test_a_file_that_the_metadata_lists_and_is_not_there_is_named_and_counted(tm
         list(UrbanSound8K(root=root, folds=[1, 2]).clips())
 
     assert str(caught.value) == (
-        f"{root}/audio/fold1/100-3-0-1.wav: no such file; "
-        "missing: 2 of the 3 clips that the metadata lists in folds 1, 2"
+        f"{root}/audio/fold1/100-3-0-1.wav: no such file; missing: 2 of the 3 clips in the metadata in folds 1, 2"
     )
     assert caught.value.exit_code == 2
 
@@ -74,7 +73,7 @@ def test_a_root_that_is_not_there_is_named(tmp_path: Path) -> None:
         list(UrbanSound8K(root=tmp_path / "gone").clips())
 
     assert str(caught.value) == (
-        f"{tmp_path}/gone: no such folder; dataset.root must be where UrbanSound8K lies (metadata/, audio/)"
+        f"{tmp_path}/gone: no such folder; dataset.root must be the folder of UrbanSound8K (metadata/, audio/)"
     )
 
 
@@ -94,7 +93,7 @@ def test_unknown_folds_are_refused(folds: list[int]) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (["x.wav", "1", "0", "1", "1", "11", "3", "dog_bark"], "fold 11; there are 1 to 10"),
+        (["x.wav", "1", "0", "1", "1", "11", "3", "dog_bark"], "fold 11; folds are 1 to 10"),
         (["x.wav", "1", "0", "1", "1", "one", "3", "dog_bark"], "fold 'one', classID '3': not whole numbers"),
         (["x.wav", "1", "0", "1", "1", "1"], "fold '1', classID None: not whole numbers"),
         (

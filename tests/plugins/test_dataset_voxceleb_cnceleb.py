@@ -73,7 +73,7 @@ def told(root: Path) -> str:
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    assert told(tmp_path) == f"{tmp_path}/cn: no such folder; dataset.cnceleb must be where that set lies"
+    assert told(tmp_path) == f"{tmp_path}/cn: no such folder; dataset.cnceleb must be the folder of that set"
     root = laid_out(tmp_path)
     (root / "vox" / VOXCELEB[3]).unlink()
     assert told(root) == f"{root}/vox/VoxCeleb1/test/wav/id10270: no sound file of this speaker"

@@ -57,12 +57,12 @@ def test_a_manifest_of_the_test_clips_gives_the_runs_own_scores(run: RunDirector
         assert again[path] == (label, pytest.approx(score, abs=1e-5))
     found = json.loads(done.report_json.read_text())
     assert found["metrics"]["accuracy"]["value"] == found["own"]["metrics"]["accuracy"]["value"]
-    assert found["protocol"]["judged"] == "every clip"
+    assert found["protocol"]["evaluated"] == "all clips of the dataset"
     assert found["protocol"]["dataset"]["use"] == "manifest"
     assert "split" not in found["protocol"]
 
 
-def test_a_folder_of_class_folders_is_judged_whole(run: RunDirectory, tmp_path: Path) -> None:
+def test_all_clips_of_a_folder_of_class_folders_are_evaluated(run: RunDirectory, tmp_path: Path) -> None:
     (tmp_path / "more" / "hum").mkdir(parents=True)
     time = np.arange(9000) / 16000
     for number in range(3):
@@ -74,7 +74,7 @@ def test_a_folder_of_class_folders_is_judged_whole(run: RunDirectory, tmp_path: 
     assert done.path.name.startswith("more-")
 
 
-def test_several_labels_a_clip_are_judged_by_the_models_thresholds(chords: Path, tmp_path: Path) -> None:
+def test_several_labels_a_clip_are_evaluated_with_the_models_thresholds(chords: Path, tmp_path: Path) -> None:
     run = soundbench.run(
         chord_recipe(chords, train={"epochs": 1, "batch_size": 16, "device": "cpu", "precision": "fp32", "threads": 1}),
         out=tmp_path / "run",

@@ -176,7 +176,7 @@ def test_a_wavlm_does_not_advise_at_every_step_and_others_are_heard(saved: Calla
 
 @pytest.mark.parametrize("name", ["whisper", "ast"])
 def test_a_window_longer_than_an_encoder_hears_is_refused(name: str, saved: Callable[[str], str]) -> None:
-    with pytest.raises(ValueError, match=r"hears at most (1|0\.66\d*) s at a time, not 1\.25$"):
+    with pytest.raises(ValueError, match=r"takes at most (1|0\.66\d*) s at a time, not 1\.25$"):
         Transformers(16000, model=saved(name))(torch.zeros(1, 20000), torch.tensor([20000]))
 
 
@@ -261,8 +261,8 @@ def test_what_is_no_model_is_told_in_one_sentence(saved: Callable[[str], str], t
         (folder / name).unlink()
     told = {
         "": r"^model must be a local folder or a name on the hub, is ''$",
-        str(tmp_path / "nowhere"): r"^model must be a folder that is there, or a name on the hub, is '.*nowhere': no ",
-        "./nowhere": r"^model must be a folder that is there, or a name on the hub, is './nowhere': no such folder$",
+        str(tmp_path / "nowhere"): r"^model must be an existing folder or a name on the hub, is '.*nowhere': no ",
+        "./nowhere": r"^model must be an existing folder or a name on the hub, is './nowhere': no such folder$",
         str(tmp_path): r"^model must be a folder with config.json and preprocessor_config.json, is '",
         str(lacking["preprocessor_config.json"]): r"^model must be a folder with config.json and preprocessor_config",
         str(lacking["config.json"]): r"^model must be a folder with config.json and preprocessor_config.json, is '",
@@ -275,7 +275,7 @@ def test_what_is_no_model_is_told_in_one_sentence(saved: Callable[[str], str], t
 
 
 def test_a_model_of_another_rate_type_or_depth_is_refused(saved: Callable[[str], str]) -> None:
-    with pytest.raises(ValueError, match=r"^model must hear sound at audio.rate, 8000 Hz, is '.*', which hears 16000"):
+    with pytest.raises(ValueError, match=r"^model must take sound at audio.rate, 8000 Hz, is '.*', which takes 16000"):
         WavLM(8000, model=saved("wavlm"))
     with pytest.raises(
         ValueError, match=r"^model must be of the type wav2vec2, is wavlm; use = \"transformers\" takes"

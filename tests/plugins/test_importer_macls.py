@@ -297,13 +297,15 @@ def test_features_of_other_methods(
 
 def test_files_are_found_beside_the_model(save: Save, tmp_path: Path) -> None:
     best = save(settings("TDNN", {"channels": 24, "embd_dim": 16}), drawn(tdnn(24, 16)))
-    with pytest.raises(CallError, match=r"give the YAML that it was trained with, --config .*; macls keeps none"):
+    with pytest.raises(
+        CallError, match=r"give the YAML file of its training, such as --config .*; macls does not save it"
+    ):
         import_model("macls", best, tmp_path / "out")
     Path("configs/model.yml").rename(best.parent / "model.yml")
     Path("dataset/label_list.txt").rename(best / "label_list.txt")
     assert import_model("macls", best.parent, tmp_path / "out").classes == 3
     (best / "label_list.txt").unlink()
-    with pytest.raises(CallError, match=r"list is not there: give it with --labels \(looked for dataset/label_"):
+    with pytest.raises(CallError, match=r"list not found: give it with --labels \(tried dataset/label_"):
         import_model("macls", best, tmp_path / "other")
     (best / "other.yml").write_text("")
     with pytest.raises(CallError, match="there are 2 beside it"):
@@ -327,7 +329,7 @@ def _set(*path: str, value: Any) -> Change:
     [
         (
             _set("model_conf", "model", value="Conformer"),
-            "Conformer is no network of macls; known: CAMPPlus",
+            "Conformer is not a network of macls; known: CAMPPlus",
         ),
         (_set("model_conf", "model_args", "depth", value=3), "cannot be imported with depth"),
         (_set("model_conf", "model_args", "pooling_type", value="MAX"), "pooling_type: 'MAX' cannot be imported, only"),
@@ -360,14 +362,14 @@ def test_files_that_do_not_belong_together_are_told(save: Save, tmp_path: Path) 
     other.write_text(yaml.safe_dump(settings("CAMPPlus")))
     with pytest.raises(CallError, match=r"is of a CAMPPlus, but \S+ holds a TDNN: give its own with --config"):
         import_model("macls", best, tmp_path / "out", {"config": other})
-    for text, message in [("a: [", "no YAML"), ("a: 1", "no configuration of macls: model_conf is missing")]:
+    for text, message in [("a: [", "not YAML"), ("a: 1", "not a configuration of macls: model_conf is missing")]:
         other.write_text(text)
         with pytest.raises(CallError, match=message):
             import_model("macls", best, tmp_path / "out", {"config": other})
     Path("dataset/label_list.txt").write_text("one\ntwo\n")
     with pytest.raises(CallError, match="has 3 classes, but the label list names 2: give it with --labels"):
         import_model("macls", best, tmp_path / "out", CONFIG)
-    with pytest.raises(RunError, match=r"no model of macls here: model\.pth is missing"):
+    with pytest.raises(RunError, match=r"not a model of macls: model\.pth is missing"):
         import_model("macls", tmp_path / "dataset", tmp_path / "out", CONFIG)
 
 

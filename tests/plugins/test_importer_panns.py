@@ -188,7 +188,7 @@ def test_the_state_dict_alone_will_do_and_so_does_the_format_of_2019(tmp_path: P
     torch.save(tensors, tmp_path / "bare.pth", _use_new_zipfile_serialization=False)
     done = import_model("panns", tmp_path / "bare.pth", tmp_path / "out")
     assert list(done.notes) == [
-        "classes are called by their numbers: give AudioSet's class_labels_indices.csv with --labels"
+        "classes are named by their numbers: give AudioSet's class_labels_indices.csv with --labels"
     ]
 
 
@@ -202,7 +202,7 @@ def test_a_pickle_with_code_is_refused_and_not_executed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = save(checkpoint(6, NARROW[6], embedding=24), optimizer=Harmful())
-    with pytest.raises(RunError, match=r"Cnn\.pth: it holds code, \S+, which is not executed"):
+    with pytest.raises(RunError, match=r"Cnn\.pth: it contains code, \S+, which is not executed"):
         import_model("panns", path, tmp_path / "out")
     assert not Path("harm").exists()
 
@@ -216,12 +216,12 @@ def _changed(name: str, change: Callable[[Tensor], Tensor | None]) -> dict[str, 
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("fc_audioset.weight", lambda _: None, "no Cnn6, Cnn10 or Cnn14 of PANNs: it lacks fc_audioset.weight"),
+        ("fc_audioset.weight", lambda _: None, "not a Cnn6, Cnn10 or Cnn14 of PANNs: it lacks fc_audioset.weight"),
         ("bn0.weight", lambda _: None, "1 missing: backbone.bn0.weight"),
         (
             "logmel_extractor.melW",
             lambda banks: banks * 1.1,
-            "featurizer.mel.banks is not what the network has: 0.1 of",
+            "featurizer.mel.banks differs from the network's by 0.1 of",
         ),
         (
             "spectrogram_extractor.stft.conv_imag.weight",
@@ -254,7 +254,7 @@ def test_files_that_are_something_else_are_told(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="it is damaged, or no checkpoint"):
         import_model("panns", tmp_path / "file.pth", tmp_path / "out")
     torch.save({"model": {"a": 1}}, tmp_path / "file.pth")
-    with pytest.raises(RunError, match="no state dict"):
+    with pytest.raises(RunError, match="not a state dict"):
         import_model("panns", tmp_path / "file.pth", tmp_path / "out")
 
 
@@ -262,7 +262,7 @@ def test_a_table_of_other_classes_is_told(save: Save, tmp_path: Path) -> None:
     path, table = save(checkpoint(6, NARROW[6], embedding=24)), tmp_path / "labels.csv"
     for text, message in [
         ("index,mid,display_name\n0,/m/0,Dog\n", "names 1 classes, numbered from 0, but the checkpoint has 527"),
-        ("name\nDog\n", "no table of classes: it must have the columns index and display_name"),
+        ("name\nDog\n", "not a table of classes: it must have the columns index and display_name"),
     ]:
         table.write_text(text)
         with pytest.raises(CallError, match=message):

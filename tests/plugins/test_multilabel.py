@@ -70,7 +70,7 @@ def test_a_loss_that_tells_one_class_from_the_others_is_refused(chords: Path, tm
     with pytest.raises(RecipeError) as caught:
         soundbench.run(chord_recipe(chords, loss="cross-entropy"), out=tmp_path / "run", cache=False)
     assert str(caught.value).endswith(
-        "loss: 'cross-entropy' tells one class from the others, but the dataset is multilabel; "
-        'loss = "bce" scores each class on its own'
+        "loss: 'cross-entropy' is for one class a clip, but the dataset is multi-label; "
+        'use loss = "bce", which scores each class independently'
     )
     assert not (tmp_path / "run").exists()

@@ -99,6 +99,6 @@ def test_a_name_that_is_not_its_own_is_refused(tmp_path: Path, file: str) -> Non
 def test_another_table_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("a,b\n1,2\n")
 
-    with pytest.raises(RunError, match=r"mine\.csv: not a table of progress: its first row is 'a,b'"):
+    with pytest.raises(RunError, match=r"mine\.csv: not a progress table: its first row is 'a,b'"):
         told(tmp_path, range(1, 2), file="mine.csv")
     assert (tmp_path / "mine.csv").read_text() == "a,b\n1,2\n"

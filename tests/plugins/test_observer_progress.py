@@ -108,7 +108,7 @@ def test_a_terminal_gets_one_line_that_is_drawn_anew(terminal: Terminal, clock: 
     step(hook, 2)
 
     assert terminal.screen() == [
-        "epoch  1/12 [############------------]  50%  loss 1.5000  rate 1.0e-03  152 clips/s  7:40 left"
+        "epoch  1/12 [############------------]  50%  loss 1.5000  lr 1.0e-03  152 clips/s  7:40 left"
     ]
 
 
@@ -121,8 +121,8 @@ def test_an_epoch_replaces_the_bar_by_a_line_that_stays(terminal: Terminal, cloc
     step(hook, 5)
 
     assert terminal.screen() == [
-        "epoch  1/12  loss 1.2500  validation 56.2%, macro-F1 51.2%  rate 1.0e-03  152 clips/s  0:42",
-        "epoch  2/12 [######------------------]  25%  loss 1.5000  rate 1.0e-03  152 clips/s  1:26 left",
+        "epoch  1/12  loss 1.2500  validation 56.2%, macro-F1 51.2%  lr 1.0e-03  152 clips/s  0:42",
+        "epoch  2/12 [######------------------]  25%  loss 1.5000  lr 1.0e-03  152 clips/s  1:26 left",
     ]
 
 
@@ -179,8 +179,8 @@ def test_elsewhere_a_line_every_ten_seconds_at_most(clock: Clock, capsys: pytest
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        "epoch   1/100  75%  loss 1.5000  rate 1.0e-03  152 clips/s  26:28 left",
-        "epoch   1/100  loss 1.2500  validation 56.2%, macro-F1 51.2%  rate 1.0e-03  152 clips/s  0:42",
+        "epoch   1/100  75%  loss 1.5000  lr 1.0e-03  152 clips/s  26:28 left",
+        "epoch   1/100  loss 1.2500  validation 56.2%, macro-F1 51.2%  lr 1.0e-03  152 clips/s  0:42",
     ]
 
 
@@ -188,7 +188,7 @@ def test_without_validation_the_line_says_what_there_is(clock: Clock, capsys: py
     row = {name: value for name, value in ROW.items() if not name.startswith("validation")}
     attach(epochs=2).epoch_completed(epoch=1, row=row)
 
-    assert capsys.readouterr().err == "epoch 1/2  loss 1.2500  rate 1.0e-03  152 clips/s  0:42\n"
+    assert capsys.readouterr().err == "epoch 1/2  loss 1.2500  lr 1.0e-03  152 clips/s  0:42\n"
 
 
 def test_no_standard_error_is_no_error(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

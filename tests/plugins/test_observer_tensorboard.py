@@ -113,16 +113,16 @@ def test_spectrograms_show_the_sound_and_what_it_was_taken_for(tmp_path: Path) -
     tell(tmp_path, range(1, 3))
     shown = pictures(tmp_path)
     assert list(shown) == [
-        "test clips/01 a heard as b 0.90",
-        "test clips/02 a heard as b 0.60",
-        "test clips/03 a heard as a 0.99",
+        "test clips/01 a predicted as b 0.90",
+        "test clips/02 a predicted as b 0.60",
+        "test clips/03 a predicted as a 0.99",
     ]
-    whole = shown["test clips/03 a heard as a 0.99"].astype(int).sum(axis=2)
+    whole = shown["test clips/03 a predicted as a 0.99"].astype(int).sum(axis=2)
     assert whole.shape[0] == 257
     assert abs(int(whole.mean(axis=1).argmax()) - 192) <= 1  # 64 of 256 from below
     assert whole[192].mean() > 4 * whole[64].mean()
     widths = {tag: picture.shape[1] for tag, picture in shown.items()}
-    assert widths["test clips/01 a heard as b 0.90"] == pytest.approx(whole.shape[1] / 2, abs=3)
+    assert widths["test clips/01 a predicted as b 0.90"] == pytest.approx(whole.shape[1] / 2, abs=3)
 
 
 def test_as_many_spectrograms_as_asked_for(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_an_unknown_name_gets_the_nearest_and_all() -> None:
 
 
 def test_one_that_calls_back_is_not_offered() -> None:
-    with pytest.raises(ValueError, match=r"^torch.optim has no 'LBFGS' that could be used here"):
+    with pytest.raises(ValueError, match=r"^torch.optim has no usable optimizer 'LBFGS'"):
         _make(name="LBFGS")
 
 

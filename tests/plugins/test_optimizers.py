@@ -87,7 +87,7 @@ def test_its_steps_are_torchs(
         (adamw, {"eps": float("inf")}, "eps must be at least 0 and finite, is inf"),
         (sgd, {"lr": float("nan")}, "lr must be at least 0 and finite, is nan"),
         (sgd, {"decay": -1.0}, "decay must be at least 0 and finite, is -1"),
-        (sgd, {"momentum": 0.0, "nesterov": True}, "nesterov must be false where momentum is 0, is true"),
+        (sgd, {"momentum": 0.0, "nesterov": True}, "nesterov must be false if momentum is 0, is true"),
         (sgd, {"momentum": 1.0}, "momentum must be from 0 to below 1, is 1.0"),
     ],
 )

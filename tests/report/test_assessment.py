@@ -12,7 +12,7 @@ from soundbench.report.assessment import assess, pooled
 
 @pytest.mark.parametrize("thresholds", [None, [0.5, 0.5]])
 def test_no_clip_is_an_error(thresholds: list[float] | None) -> None:
-    with pytest.raises(DataError, match=r"^no clip is left to evaluate$"):
+    with pytest.raises(DataError, match=r"^there are no clips to evaluate$"):
         assess(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0, int), names(2), thresholds=thresholds)
 
 

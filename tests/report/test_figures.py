@@ -127,7 +127,7 @@ def test_a_users_settings_are_neither_used_nor_changed() -> None:
 
 def test_neither_pyplot_nor_a_display_is_needed(tmp_path: Path) -> None:
     script = (
-        "import sys; from soundbench import figures\n"
+        "import sys; from soundbench.report import figures\n"
         "assert 'matplotlib' not in sys.modules\n"
         "figures.confusion_png([[1]], ['a'])\n"
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules"

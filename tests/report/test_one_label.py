@@ -65,7 +65,7 @@ def test_values_by_hand() -> None:
     assert (report["clips"], report["groups"]) == (4, 4)
 
 
-def test_the_baseline_always_says_the_commonest_class_of_training() -> None:
+def test_the_baseline_always_predicts_the_most_common_class_of_training() -> None:
     report = found(np.eye(3)[[0, 1, 1, 1, 2]], [0, 1, 1, 1, 2], prior=[5, 2, 9], resamples=10)
 
     assert report["baseline"]["class"] == "class 2"
@@ -75,7 +75,7 @@ def test_the_baseline_always_says_the_commonest_class_of_training() -> None:
     assert report["baseline"]["macro_f1"]["value"] == pytest.approx(metrics.f1_score(truth, always, average="macro"))
 
 
-def test_without_training_clips_the_baseline_says_the_commonest_class_of_these() -> None:
+def test_without_training_clips_the_baseline_predicts_the_most_common_class_of_these() -> None:
     scores, target = np.eye(3)[[0, 1, 1]], np.eye(3)[[0, 1, 1]]
     baseline = assess(scores, target, np.arange(3), names(3), resamples=10)["baseline"]
 
@@ -146,5 +146,5 @@ def test_the_result_is_plain_json(classes: int) -> None:
 
 
 def test_a_clip_without_a_label_is_an_error() -> None:
-    with pytest.raises(DataError, match=r"^1 of the clips to evaluate carry no label$"):
+    with pytest.raises(DataError, match=r"^1 of the clips to evaluate have no label$"):
         assess(np.zeros((2, 2)), np.array([[0, 0], [0, 1]]), np.arange(2), names(2))

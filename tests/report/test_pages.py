@@ -19,7 +19,7 @@ from soundbench.report.run_directory import RunDirectory
 CLASSES = ["a, b", 'quoted "x" | bar', "two\nlines", "猫 叫", "🎸", "*x* <b> &amp; _y_ `z`", "no clips"]
 
 
-def judged(clips: int = 90, classes: list[str] = CLASSES, groups: int = 15, seed: int = 0) -> dict[str, Any]:
+def assessed(clips: int = 90, classes: list[str] = CLASSES, groups: int = 15, seed: int = 0) -> dict[str, Any]:
     """The evaluation of made-up clips; the last class has none."""
     draws = np.random.default_rng(seed)
     truth = draws.integers(0, len(classes) - 1, clips)
@@ -38,9 +38,12 @@ def whole(**changes: Any) -> dict[str, Any]:
             "split": {"test": [10], "validation": 0.1, "crossing": "allow"},
             "purged": 3,
             "selection": "last epoch",
-            "notes": ["2 groups cross between parts, as the recipe allows", "no validation set: last epoch"],
+            "notes": [
+                "2 groups have clips on both sides of the split, as the recipe allows",
+                "no validation set: last epoch",
+            ],
         },
-        **judged(),
+        **assessed(),
         "parts": {"train": 700, "validation": 0, "test": 90},
         "skipped": {"count": 2, "clips": [{"path": "a|b.wav", "reason": "empty"}, {"path": "c.wav", "reason": "cut"}]},
         "device": "cpu",
@@ -139,7 +142,7 @@ def test_writing_twice_gives_the_same(run: RunDirectory) -> None:
     assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == first
 
 
-def test_where_nothing_can_be_written_that_is_told(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "figures").write_text("in the way")
     with pytest.raises(RunError, match=r"confusion\.png: "):
         pages.write(RunDirectory(tmp_path), whole())
@@ -148,7 +151,7 @@ def test_where_nothing_can_be_written_that_is_told(tmp_path: Path) -> None:
 # The page
 
 
-def test_the_page_opens_with_the_number_its_interval_and_what_hears_nothing_gets(run: RunDirectory) -> None:
+def test_the_page_opens_with_the_number_its_interval_and_baseline(run: RunDirectory) -> None:
     content = whole()
     text = page(run, content)
     accuracy = content["metrics"]["accuracy"]
@@ -156,8 +159,8 @@ def test_the_page_opens_with_the_number_its_interval_and_what_hears_nothing_gets
 
     assert text.startswith(f"# toy\n\n**Accuracy {value}% ({low} to {high}%)**, macro-F1 ")
     assert (
-        "on 90 test clips of 15 groups. Always answering no clips, the commonest class of training, gives 0.0%.\n"
-        in text
+        "on 90 test clips from 15 groups. Always predicting no clips, the most common class of the training clips, "
+        "gives 0.0%.\n" in text
     )
 
 
@@ -180,10 +183,10 @@ def test_the_page_holds_metrics_protocol_classes_and_confusion(run: RunDirectory
 def test_the_page_says_what_bends_the_number(run: RunDirectory) -> None:
     text = page(run, whole(clips_without_finite_scores=1))
 
-    assert "\nNote: 2 groups cross between parts, as the recipe allows.\n" in text
+    assert "\nNote: 2 groups have clips on both sides of the split, as the recipe allows.\n" in text
     assert "\nNote: no validation set: last epoch.\n" in text
-    assert "Without a test clip, and so left out of means over classes: no clips." in text
-    assert "**1 clip got scores that are no finite numbers.** The training has diverged." in text
+    assert "Classes without a test clip, left out of means over classes: no clips." in text
+    assert "**1 clip got scores that are not finite.** The training has diverged." in text
 
 
 def test_the_page_lists_what_was_skipped_and_cuts_a_long_list(run: RunDirectory) -> None:
@@ -191,7 +194,7 @@ def test_the_page_lists_what_was_skipped_and_cuts_a_long_list(run: RunDirectory)
     clips = [{"path": f"{number}.wav", "reason": "empty"} for number in range(53)]
     long = page(run, whole(skipped={"count": 53, "clips": clips}))
 
-    assert "2 clips could not be read and took no part.\n\n- a\\|b.wav: empty\n- c.wav: cut\n" in text
+    assert "2 clips could not be read and were left out.\n\n- a\\|b.wav: empty\n- c.wav: cut\n" in text
     assert "- 49.wav: empty\n- and 3 more, listed in `report.json`\n" in long
     assert "## Skipped" not in page(run, whole(skipped={"count": 0, "clips": []}))
 
@@ -204,9 +207,9 @@ def test_the_page_says_how_to_get_the_numbers_again(run: RunDirectory) -> None:
 
 
 def test_of_one_group_the_page_says_why_there_is_no_interval(run: RunDirectory) -> None:
-    text = page(run, {**whole(), **judged(groups=1)})
+    text = page(run, {**whole(), **assessed(groups=1)})
 
-    assert "There is no interval: it is made by resampling groups, and this test set is of one group." in text
+    assert "There is no interval: it is computed by resampling groups, and this test set has only one." in text
     assert re.search(r"\*\*Accuracy \d+\.\d%\*\*", text)
 
 
@@ -215,24 +218,24 @@ def test_an_interval_without_width_is_explained(run: RunDirectory) -> None:
     text = page(run, {"name": "toy", **right})
 
     assert "**Accuracy 100.0% (100.0 to 100.0%)**" in text
-    assert "By the rule of three,\nwith 40 groups, up to about 7.5% of further groups may be." in text
+    assert "By the rule of three,\nwith 40 groups, up to about 7.5% of new groups may be." in text
 
 
 def test_more_classes_than_a_page_holds_leave_the_matrix_to_its_own_table(run: RunDirectory) -> None:
     names = [f"class {number}" for number in range(25)]
-    text = page(run, {"name": "toy", **judged(classes=names)})
+    text = page(run, {"name": "toy", **assessed(classes=names)})
 
     assert len(tables(text)) == 3
-    assert "all of it in `confusion.csv`" in text
+    assert "`confusion.csv` has the complete matrix" in text
 
 
 def test_a_bare_evaluation_is_enough(run: RunDirectory) -> None:
-    assert "# run\n" in page(run, judged())
+    assert "# run\n" in page(run, assessed())
 
 
 def test_the_page_on_reports_explains_every_key() -> None:
     text = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
-    content = judged()
+    content = assessed()
 
     for name in {*content, *content["metrics"], *content["per_class"][0], "parts", "folds", "across_folds", "skipped"}:
         assert re.search(rf"`{name}\b", text), name
@@ -242,7 +245,7 @@ def test_the_page_on_reports_explains_every_key() -> None:
 
 
 def test_all_folds_get_a_row_each_and_their_mean(run: RunDirectory) -> None:
-    folds = [{"fold": number, **judged(seed=number)} for number in (1, 2, 3)]
+    folds = [{"fold": number, **assessed(seed=number)} for number in (1, 2, 3)]
     text = page(run, whole(folds=folds, across_folds=pooled(folds)))
     table = tables(text)[1]
 
@@ -254,7 +257,7 @@ def test_all_folds_get_a_row_each_and_their_mean(run: RunDirectory) -> None:
 
 
 def test_one_fold_is_no_table(run: RunDirectory) -> None:
-    assert "## Folds" not in page(run, whole(folds=[{"test": [10], "metrics": judged()["metrics"]}]))
+    assert "## Folds" not in page(run, whole(folds=[{"test": [10], "metrics": assessed()["metrics"]}]))
 
 
 # The figure
@@ -267,7 +270,7 @@ def test_labels_that_no_font_has_are_numbers_with_a_legend(run: RunDirectory, mo
     legend = run.confusion_labels.read_text(encoding="utf-8").splitlines()
     assert legend[2:4] == ["3\ttwo lines", "4\t猫 叫"]
     assert len(legend) == len(CLASSES)
-    assert "No installed font has the letters of every class: the axes hold numbers" in text
+    assert "No installed font has the characters of every class name. The axes show numbers" in text
     assert "`figures/confusion_labels.txt`" in text
 
 
@@ -277,7 +280,7 @@ def test_without_matplotlib_the_report_is_there_and_says_so(run: RunDirectory, m
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     text = page(run, whole())
 
-    assert "The figure is missing: matplotlib cannot be used (ModuleNotFoundError: " in text
+    assert "There is no figure: matplotlib cannot be used (ModuleNotFoundError: " in text
     assert run.report_json.exists()
     assert run.confusion_csv.exists()
     assert not run.confusion_png.exists()
@@ -307,7 +310,7 @@ def test_the_summary_is_a_few_lines_for_a_console() -> None:
     value, low, high = (100 * content["metrics"]["accuracy"][name] for name in ("value", "low", "high"))
 
     cells = [re.split(" {2,}", line) for line in lines]
-    assert cells[0] == ["accuracy", f"{value:.1f}% ({low:.1f} to {high:.1f}%), of 90 clips of 15 groups"]
+    assert cells[0] == ["accuracy", f"{value:.1f}% ({low:.1f} to {high:.1f}%), on 90 clips from 15 groups"]
     assert cells[-2] == ["baseline", "always 'no clips': 0.0%, macro-F1 0.0%"]
     assert cells[-1] == ["clips", "700 train, 0 validation, 90 test, 3 purged, 2 unreadable"]
     assert len({len(line) - len(text) for line, (_, text) in zip(lines, cells, strict=True)}) == 1
@@ -316,12 +319,12 @@ def test_the_summary_is_a_few_lines_for_a_console() -> None:
 
 def test_the_summary_says_that_scores_are_no_numbers() -> None:
     lines = pages.summary(whole(clips_without_finite_scores=2)).splitlines()
-    assert lines[-1].split(maxsplit=1) == ["WARNING", "2 clips got scores that are no finite numbers"]
+    assert lines[-1].split(maxsplit=1) == ["WARNING", "2 clips got scores that are not finite"]
     assert "WARNING" not in pages.summary(whole(clips_without_finite_scores=0))
 
 
 def test_the_summary_of_all_folds_says_their_mean() -> None:
-    folds = [{"fold": number, **judged(seed=number)} for number in (1, 2)]
+    folds = [{"fold": number, **assessed(seed=number)} for number in (1, 2)]
 
     assert re.search(
         r"^folds +\d+\.\d% ± \d+\.\d$", pages.summary(whole(folds=folds, across_folds=pooled(folds))), re.M
@@ -329,6 +332,6 @@ def test_the_summary_of_all_folds_says_their_mean() -> None:
 
 
 def test_the_summary_keeps_a_label_on_its_line() -> None:
-    content = {**judged(), "baseline": {**judged()["baseline"], "class": "two\nlines"}}
+    content = {**assessed(), "baseline": {**assessed()["baseline"], "class": "two\nlines"}}
 
     assert len(pages.summary(content).splitlines()) == len(content["metrics"]) + 1

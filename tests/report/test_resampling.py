@@ -59,7 +59,7 @@ def test_the_interval_of_clips_that_stand_alone_is_the_binomial_one() -> None:
     assert accuracy["high"] == pytest.approx(0.75 + 1.96 * spread, abs=0.004)
 
 
-def test_clips_judged_alike_in_groups_of_ten_widen_the_interval_as_sqrt_ten() -> None:
+def test_clips_scored_alike_in_groups_of_ten_widen_the_interval_as_sqrt_ten() -> None:
     right = np.repeat(np.arange(200) % 4 > 0, 10)
     scores = np.eye(2)[(~right).astype(int)]
     truth = np.zeros(2000, int)

@@ -154,10 +154,10 @@ def test_a_run_is_not_made_over_something(tmp_path: Path) -> None:
         messages.append(str(caught.value))
 
     assert messages == [
-        f"{tmp_path / 'note.txt'}: this is a file; a run needs a new folder or an empty one",
+        f"{tmp_path / 'note.txt'}: is a file; a run needs a new folder or an empty one",
         f"{tmp_path}: exists and is not empty; give another folder with --out",
         f"{tmp_path / 'run'}: exists and is not empty; give another folder with --out, "
-        f"or continue this run with --resume {tmp_path / 'run'}",
+        f"or resume this run with --resume {tmp_path / 'run'}",
     ]
 
 
@@ -193,8 +193,8 @@ def test_what_is_no_run_is_told(tmp_path: Path, run: RunDirectory) -> None:
             RunDirectory.open(path, *needed)
         return str(caught.value)
 
-    assert message(tmp_path / "none") == f"{tmp_path / 'none'}: there is no such run directory"
-    assert message(tmp_path / "file") == f"{tmp_path / 'file'}: not a run directory but a file"
+    assert message(tmp_path / "none") == f"{tmp_path / 'none'}: no such run directory"
+    assert message(tmp_path / "file") == f"{tmp_path / 'file'}: is a file, not a run directory"
     assert message(run.path) == f"{run.path}: not a run directory: recipe.toml is missing"
     files.write_text(run.recipe, "")
     assert message(tmp_path) == f"{tmp_path}: not a run directory: recipe.toml is missing; did you mean {run.path}?"

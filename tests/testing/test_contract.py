@@ -28,10 +28,10 @@ pytestmark = pytest.mark.usefixtures("only_toys")
         ("scheduler", toy_scheduler),
     ],
 )
-def test_what_keeps_its_promises_raises_nothing(kind: str, component: Callable[..., Any]) -> None:
+def test_a_component_that_keeps_its_promises_raises_nothing(kind: str, component: Callable[..., Any]) -> None:
     report = check_component(kind, component)
-    assert len(report.findings) > 5
-    assert all(finding.message for finding in report.findings if finding.promise != "signature")
+    assert len(report.results) > 5
+    assert all(result.message for result in report.results if result.promise != "signature")
 
 
 def test_a_kind_that_is_none_is_a_mistake_in_the_call() -> None:
@@ -105,7 +105,7 @@ class Mistaken(Needing):
 def test_documentation_options_and_making() -> None:
     assert broken("pooling", Silent) == {
         "summary": "no docstring; its first line is the summary in listings",
-        "options": "the docstring's Args: section says nothing of width",
+        "options": "the docstring's Args: section does not explain width",
     }
     assert broken("pooling", Refusing) == {"made": "it refuses {'width': 0}: width must be at least 1, is 0"}
     assert broken("pooling", Mistaken) == {"made": 'width: must be an integer, is "3"'}
@@ -114,11 +114,11 @@ def test_documentation_options_and_making() -> None:
 
 
 def test_what_it_is_made_with_is_its_example_or_what_the_caller_says() -> None:
-    told = "it cannot be made without width: offer example(folder), see docs/plugins.md"
-    assert broken("pooling", Needing) == {"made": told}
+    message = "it cannot be made without width: add example(folder), see docs/plugins.md"
+    assert broken("pooling", Needing) == {"made": message}
     check_component("pooling", Exemplary)
     report = check_component("pooling", Needing, options={"width": 5})
-    assert [finding.message for finding in report.findings if finding.promise == "made"] == ["with width = 5"]
+    assert [result.message for result in report.results if result.promise == "made"] == ["with width = 5"]
     assert list(broken("pooling", Exemplary, options={"width": 0})) == ["made"]
 
 
@@ -138,8 +138,8 @@ def vague(path: Path) -> Any:
 @pytest.mark.parametrize(
     ("component", "message"),
     [
-        (gullible, r"it makes a model of a folder that is not there"),
-        (vague, r"given there, its error does not name it: this is no model"),
+        (gullible, r"it must refuse a path that does not exist, but returns a model"),
+        (vague, r"the error for there must name the path, says: this is no model"),
     ],
 )
 def test_an_importer_that_breaks_a_promise(component: Callable[..., Any], message: str) -> None:

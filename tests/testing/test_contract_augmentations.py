@@ -67,7 +67,7 @@ class Remembering(Augmentation):
 
 
 class Mixing(Augmentation):
-    """Mixes rows, and does not say so."""
+    """Mixes rows, and does not declare it."""
 
     def changes(self, batch: Batch, chance: Any) -> dict[str, Any]:
         lengths = batch.lengths.maximum(batch.lengths.flip(0))
@@ -76,7 +76,7 @@ class Mixing(Augmentation):
 
 
 class Mixer(Mixing):
-    """Mixes rows, and says so."""
+    """Mixes rows, and declares it."""
 
     mixes: ClassVar[bool] = True
 
@@ -141,26 +141,30 @@ class Moving(Augmentation):
 @pytest.mark.parametrize(
     ("component", "promise", "message"),
     [
-        (Torch, "global chance", r"it draws from the global state of torch, not from chance and batch\.position"),
-        (Torch, "same draw", r"the same batch again differs by \d\.\de-0\d \(allowed 0e\+00\)"),
-        (Other, "global chance", r"it draws from the global state of random and NumPy, .*"),
-        (Counting, "addressed", r"row 3 among 2 differs from itself among 8 by \d\.\de[-+]\d\d \(allowed 1e-04\)"),
-        (Remembering, "same draw", r"the same batch again differs by \d\.\de[-+]\d\d \(allowed 0e\+00\)"),
-        (Mixing, "targets", r"targets change: one that mixes rows says mixes = True"),
-        (Doubling, "targets", r"a row's targets must add up to what they did; they are 1\.0e\+00 apart .*"),
-        (Noisy, "lengths", r"row 2, 5001 long, is not zero beyond its length"),
-        (Stretching, "lengths", r"row 2 was 5001 long and says 8000, but holds nothing beyond 5001"),
-        (Vanishing, "lengths", r"after it: lengths must be from 1 to 8000, are \[4000, 4000, 2500, 0, .*\]"),
-        (Unit, "values", r"row 1, a silent one, has 8000 values of 8000 that are not finite"),
+        (Torch, "global random state", r"it uses the global random state of torch; draw from chance with .*"),
+        (Torch, "same draw", r"the same batch, augmented twice, differs by \d\.\de-0\d \(allowed 0e\+00\)"),
+        (Other, "global random state", r"it uses the global random state of random and NumPy; .*"),
+        (
+            Counting,
+            "addressed",
+            r"row 3 in a batch of 2 differs from the same row in a batch of 8 by .* \(allowed 1e-04\)",
+        ),
+        (Remembering, "same draw", r"the same batch, augmented twice, differs by \d\.\de[-+]\d\d \(allowed 0e\+00\)"),
+        (Mixing, "targets", r"targets change; an augmentation that mixes rows must set mixes = True"),
+        (Doubling, "targets", r"targets must be at least 0 and keep their sum; it changes by 1\.0e\+00 .*"),
+        (Noisy, "lengths", r"row 2 of length 5001 is not zero beyond its length"),
+        (Stretching, "lengths", r"row 2 of length 5001 now has length 8000, but only zeros beyond 5001"),
+        (Vanishing, "lengths", r"the output: lengths must be from 1 to 8000, are \[4000, 4000, 2500, 0, .*\]"),
+        (Unit, "values", r"row 1 \(silence\) has 8000 of 8000 values that are not finite"),
         (Elsewhere, "on", r"on must be \"waveform\" or \"features\", is 'sound'"),
-        (Double, "shapes", r"makes data torch\.float64 on cpu of torch\.float32 on cpu"),
-        (Moving, "shapes", r"index and position must stay"),
+        (Double, "shapes", r"changes data from torch\.float32 on cpu to torch\.float64 on cpu"),
+        (Moving, "shapes", r"index and position must not change"),
     ],
 )
 def test_an_augmentation_that_breaks_a_promise(component: type[nn.Module], promise: str, message: str) -> None:
     says("augmentation", component, promise, message)
 
 
-def test_one_that_mixes_and_says_so_may_look_at_other_rows() -> None:
+def test_an_augmentation_that_declares_mixing_may_use_other_rows() -> None:
     report = check_component("augmentation", Mixer)
-    assert [finding.state for finding in report.findings if finding.promise == "addressed"] == ["not applicable"]
+    assert [result.state for result in report.results if result.promise == "addressed"] == ["not applicable"]

@@ -164,7 +164,7 @@ class Loud(ToyDataset):
 
 
 class Fickle(ToyDataset):
-    """Other sounds when asked again.
+    """Other samples in every call.
 
     Args:
         clips: how many.
@@ -179,36 +179,40 @@ class Fickle(ToyDataset):
 @pytest.mark.parametrize(
     ("component", "promise", "message"),
     [
-        (Unsorted, "order", r"where folders are listed (back|for)wards, clip \d is .*\.wav \('cat',\), not .*"),
+        (
+            Unsorted,
+            "order",
+            r"with folders listed in (reverse|alphabetical) order, clip \d is .*\.wav \('cat',\), not .*",
+        ),
         (Strange, "labels", r".*1\.wav: label 'cow' is not one of the 2 classes of the dataset"),
-        (Reading, "no sound read", r"clips\(\) opens 1\.wav"),
+        (Reading, "no sound read", r"clips\(\) must read no sound, but opens 1\.wav"),
         (Group, "folds and groups", r"clip 0, .*1\.wav: group must be str or None, is 7"),
         (
             Eager,
             "missing",
-            r"the constructor looks for data, and a recipe cannot be described without: .*",
+            r"the constructor must not look for data: a recipe is described without it: .*",
         ),
-        (Nameless, "missing", r"MissingDataError names no path: the data is missing"),
-        (Empty, "missing", r"with nothing there it gives 2 classes and 0 clips, no MissingDataError"),
-        (Absent, "sounds", r"3 of 3 clips name no file: .*1\.wav\.wav"),
-        (Loud, "sounds", r"read\(0\) gives samples up to \d+(\.\d)? \(allowed -1 to 1\)"),
-        (Fickle, "sounds", r"read\(0\) gives other samples when asked again"),
+        (Nameless, "missing", r"MissingDataError must name the missing path, says: the data is missing"),
+        (Empty, "missing", r"without its data it must raise MissingDataError, but has 2 classes and 0 clips"),
+        (Absent, "sounds", r"3 of 3 clips name a file that does not exist: .*1\.wav\.wav"),
+        (Loud, "sounds", r"read\(0\) returns samples up to \d+(\.\d)? \(allowed -1 to 1\)"),
+        (Fickle, "sounds", r"read\(0\) returns different samples when called again"),
     ],
 )
 def test_a_dataset_that_breaks_a_promise(component: type[Any], promise: str, message: str) -> None:
     says("dataset", component, promise, message)
 
 
-def test_a_dataset_is_proved_on_its_example_and_without_one_on_what_is_missing() -> None:
+def test_a_dataset_is_checked_with_its_example() -> None:
     report = check_component("dataset", Files)
-    states = {finding.promise: finding.state for finding in report.findings}
+    states = {result.promise: result.state for result in report.results}
     assert states.pop("processes") == "not applicable"
     assert set(states.values()) == {"ok"}
 
 
-def test_without_an_example_a_dataset_is_proved_where_nothing_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_example_only_missing_data_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(Files, "example")
-    states = {finding.promise: finding.state for finding in check_component("dataset", Files).findings}
+    states = {result.promise: result.state for result in check_component("dataset", Files).results}
     assert states.pop("missing") == "ok"
     assert [promise for promise, state in states.items() if state == "not applicable"] == [
         "labels",
@@ -220,7 +224,7 @@ def test_without_an_example_a_dataset_is_proved_where_nothing_is(monkeypatch: py
     ]
 
 
-def test_data_that_the_caller_names_is_proved_and_left_alone(tmp_path: Path) -> None:
+def test_data_that_the_caller_names_is_checked_and_not_changed(tmp_path: Path) -> None:
     check_component("dataset", Files, options=Files.example(tmp_path))
     assert (tmp_path / "dog" / "3.wav").read_bytes() == b"dog/3.wav"
 
@@ -247,11 +251,13 @@ class Sets:
 '''
 
 
-def test_an_order_that_differs_from_process_to_process_is_found_where_asked_for(tmp_path: Path) -> None:
+def test_an_order_that_differs_between_processes_is_found_if_thorough(tmp_path: Path) -> None:
     path = tmp_path / "sets.py"
     path.write_text(SETS)
     check_component("dataset", f"{path}:Sets")
-    with pytest.raises(ContractError, match=r"breaks 1 of 11 .*\n  processes: two processes give Clip.* and Clip"):
+    with pytest.raises(
+        ContractError, match=r"breaks 1 of 11 .*\n  processes: the order differs between processes: Clip.* and Clip"
+    ):
         check_component("dataset", f"{path}:Sets", thorough=True)
     path.write_text(SETS.replace("in {", "in [").replace('"h"}', '"h"]'))
     check_component("dataset", f"{path}:Sets", thorough=True)

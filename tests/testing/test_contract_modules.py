@@ -25,7 +25,7 @@ def test_what_keeps_its_promises_is_reported_promise_by_promise(kind: str, compo
     report = check_component(kind, component, thorough=True)
     assert isinstance(report, Report)
     assert not report.broken
-    states = {finding.promise: finding.state for finding in report.findings}
+    states = {result.promise: result.state for result in report.results}
     assert [states[name] for name in ("summary", "made", "shapes", "any length", "padding", "state")] == ["ok"] * 6
 
 
@@ -63,12 +63,13 @@ def test_padding_that_leaks() -> None:
     found = broken("backbone", Leaks)
     assert list(found) == ["padding"]
     assert re.fullmatch(
-        r"row 0 of length 96, alone, differs from itself padded by \d\.\de-0[12] \(allowed 1e-04\)", found["padding"]
+        r"row 0 of length 96, alone, differs from the same row with padding by \d\.\de-0[12] \(allowed 1e-04\)",
+        found["padding"],
     )
 
 
 class MeanOfBatch(HonestBackbone):
-    """Takes the mean of the batch off, so that a row depends on its company."""
+    """Subtracts the mean of the batch, so that a row depends on the others."""
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         x, lengths = super().forward(features, lengths)
@@ -181,16 +182,28 @@ class Headless(HonestBackbone):
 @pytest.mark.parametrize(
     ("component", "promise", "message"),
     [
-        (MeanOfBatch, "padding", r"row 0 of length 96, alone, differs from itself .* by \d\.\de.0\d \(allowed 1e-04\)"),
+        (
+            MeanOfBatch,
+            "padding",
+            r"row 0 of length 96, alone, differs from the same row .* by \d\.\de.0\d \(allowed 1e-04\)",
+        ),
         (Short, "any length", r"1 frames: raised RuntimeError: maximum size for tensor at dimension 2 is 1 but .*"),
         (EvenBands, "any bands", r"17 bands: raised RuntimeError: .*expected input.* to have 16 channels.*"),
-        (Unused, "gradients", r"2 of 7 get none: aside\.weight, aside\.bias; 1 of 7 get zeros: dead"),
-        (Exploding, "gradients", r"4 of 4 get one that is not finite: conv\.weight, conv\.bias, norm\.weight, .*"),
-        (Unseeded, "seed", r"made twice under one seed, 1 tensors differ: conv\.weight"),
-        (Forgetful, "state", r"one that has loaded its state_dict differs by \d\.\de[-+]\d\d \(allowed 1e-06\)"),
-        (Rough, "bf16", r"under bf16 autocast its cosine with float32 is -?0\.\d\d\d \(at least 0\.95\)"),
-        (Infinite, "bf16", r"under bf16 autocast it has \d+ values of \d+ that are not finite"),
-        (Liar, "shapes", r"96 frames of 80 bands: gives \(4, 16, 96\), where channels says \(4, 17, T\)"),
+        (
+            Unused,
+            "gradients",
+            r"2 of 7 parameters get no gradient: aside\.weight, aside\.bias; 1 of 7 .* get a gradient of zeros: dead",
+        ),
+        (
+            Exploding,
+            "gradients",
+            r"4 of 4 parameters get a gradient that is not finite: conv\.weight, conv\.bias, norm\.weight, .*",
+        ),
+        (Unseeded, "seed", r"made twice with the same seed, 1 tensors differ: conv\.weight"),
+        (Forgetful, "state", r"a new module with its state_dict differs by \d\.\de[-+]\d\d \(allowed 1e-06\)"),
+        (Rough, "bf16", r"the cosine of the bf16 and float32 outputs is -?0\.\d\d\d \(must be at least 0\.95\)"),
+        (Infinite, "bf16", r"under bf16 autocast, the output has \d+ of \d+ values that are not finite"),
+        (Liar, "shapes", r"96 frames of 80 bands: returns \(4, 16, 96\), but channels says \(4, 17, T\)"),
         (Misnamed, "defaults", r'default_pooling: there is no pooling "maen"; did you mean "mean"\? known: mean'),
         (Headless, "defaults", r'default_head\.embeding: unknown key; did you mean "embedding"\? .*'),
     ],
@@ -202,7 +215,7 @@ def test_a_backbone_that_breaks_a_promise(component: type[nn.Module], promise: s
     assert component in (MeanOfBatch, Short, Liar, Exploding) or list(found) == [promise]
 
 
-def test_what_cannot_be_exported_is_found_where_asked_for() -> None:
+def test_a_module_that_cannot_be_exported_is_found_if_thorough() -> None:
     check_component("backbone", Looking)
     with pytest.raises(ContractError, match=r"Looking breaks 1 of 14 promises\n  export: raised "):
         check_component("backbone", Looking, thorough=True)
@@ -251,7 +264,7 @@ class Normalized(HonestFeaturizer):
 
 
 class Equal(Normalized):
-    """The same, and says so."""
+    """The same, and declares it."""
 
     ragged = False
 
@@ -267,11 +280,15 @@ class Halves(HonestFeaturizer):
 @pytest.mark.parametrize(
     ("component", "promise", "message"),
     [
-        (NotZero, "shapes", r"row 0 of 62 frames is not zero beyond them, but up to 1\.0e\+00"),
-        (Empty, "shapes", r"a batch: lengths must be from 1 to 63, are \[62, 39, 6, 0\]"),
-        (Silence, "any length", r"1 samples of silence: what it gives has 32 values of 32 that are not finite"),
-        (Normalized, "padding", r"row 1 of length 2501, alone, differs from itself padded by \d\.\de-0\d .*"),
-        (Halves, "shapes", r"a batch: lengths must be \(4,\) int64, are \(4,\) torch\.float32"),
+        (NotZero, "shapes", r"row 0 with 62 frames is not zero beyond its length: up to 1\.0e\+00"),
+        (Empty, "shapes", r"the output: lengths must be from 1 to 63, are \[62, 39, 6, 0\]"),
+        (Silence, "any length", r"1 samples of silence: the output has 32 of 32 values that are not finite"),
+        (
+            Normalized,
+            "padding",
+            r"row 1 of length 2501, alone, differs from the same row with padding by \d\.\de-0\d .*",
+        ),
+        (Halves, "shapes", r"the output: lengths must be \(4,\) int64, are \(4,\) torch\.float32"),
     ],
 )
 def test_a_featurizer_that_breaks_a_promise(component: type[nn.Module], promise: str, message: str) -> None:
@@ -282,7 +299,7 @@ def test_a_featurizer_that_breaks_a_promise(component: type[nn.Module], promise:
 
 def test_a_featurizer_that_is_not_ragged_is_given_rows_of_equal_length() -> None:
     report = check_component("featurizer", Equal)
-    (padding,) = (finding for finding in report.findings if finding.promise == "padding")
+    (padding,) = (result for result in report.results if result.promise == "padding")
     assert padding.message.endswith("rows of equal length (ragged = False)")
 
 
@@ -316,9 +333,13 @@ class Wide(ToyPooling):
 @pytest.mark.parametrize(
     ("component", "promise", "message"),
     [
-        (Unmasked, "padding", r"row 0 of length 30, alone, differs from itself padded by \d\.\de[-+]\d\d .*"),
-        (Deviation, "any length", r"1 frames of noise: what it gives has 48 values of 48 that are not finite"),
-        (Wide, "shapes", r"1 channels: gives \(3, 1\), where features says \(3, 2\)"),
+        (
+            Unmasked,
+            "padding",
+            r"row 0 of length 30, alone, differs from the same row with padding by \d\.\de[-+]\d\d .*",
+        ),
+        (Deviation, "any length", r"1 frames of noise: the output has 48 of 48 values that are not finite"),
+        (Wide, "shapes", r"1 channels: returns \(3, 1\), but features says \(3, 2\)"),
     ],
 )
 def test_a_pooling_that_breaks_a_promise(component: type[nn.Module], promise: str, message: str) -> None:

@@ -65,8 +65,8 @@ class Angular(ToyLoss):
     classifier: ClassVar[Literal["linear"]] = "angular"  # type: ignore[assignment]
 
 
-class Company(ToyLoss):
-    """Weighs a row by the others."""
+class BatchSize(ToyLoss):
+    """Its loss for a row depends on the size of the batch."""
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         return super().forward(logits, target) / len(logits)
@@ -75,13 +75,13 @@ class Company(ToyLoss):
 @pytest.mark.parametrize(
     ("component", "promise", "message"),
     [
-        (Summed, "shapes", r"hard targets of 2 classes: gives \(\), not \(6,\)"),
-        (Naive, "large logits", r"of hard targets and logits of 100 the loss has \d values of 6 that are not finite"),
+        (Summed, "shapes", r"hard targets of 2 classes: returns \(\), not \(6,\)"),
+        (Naive, "large logits", r"for hard targets and logits of 100, the loss has \d of 6 values that are not finite"),
         (Hard, "shapes", r"raised ValueError: targets must be one-hot"),
         (Unbounded, "scores", r"scores are from -\d\.\d* to \d\.\d* \(allowed 0 to 1\)"),
-        (Learning, "parameters", r"it has parameters, which nothing trains: scale"),
+        (Learning, "parameters", r"a loss must have no parameters, .*; has scale"),
         (Angular, "classifier", r"classifier must be \"linear\" or \"cosine\", is 'angular'"),
-        (Company, "rows", r"row 0 alone differs from itself in a batch by 8\.3e-01 \(allowed 1e-04\)"),
+        (BatchSize, "rows", r"row 0 alone differs from the same row in a batch by 8\.3e-01 \(allowed 1e-04\)"),
     ],
 )
 def test_a_loss_that_breaks_a_promise(component: type[nn.Module], promise: str, message: str) -> None:
@@ -91,7 +91,7 @@ def test_a_loss_that_breaks_a_promise(component: type[nn.Module], promise: str, 
 # Optimizers
 
 
-def deaf(groups: Any) -> torch.optim.Optimizer:
+def merging(groups: Any) -> torch.optim.Optimizer:
     """Puts all groups into one."""
     return torch.optim.SGD([p for group in groups for p in group["params"]], lr=0.1)
 
@@ -136,13 +136,13 @@ def nothing(groups: Any) -> Any:
 @pytest.mark.parametrize(
     ("component", "promise", "message"),
     [
-        (deaf, "groups", r"of 3 groups of 1 parameter it makes \[3\]"),
+        (merging, "groups", r"given 3 groups of 1 parameter, it has groups of \[3\]"),
         (even, "groups", r"a group's own lr of 1e-05 becomes 0\.1"),
-        (even, "rates", r"at 0\.001 of the other group's rate, a step is 1 of the other's \(allowed 0\.1\)"),
-        (rotting, "decay", r"gradients of zero move a group of weight_decay = 0 by \d\.\de-0\d"),
-        (still, "step", r"a step moves parameters with a gradient by 0\.0e\+00 and 0\.0e\+00"),
-        (hidden, "state", r"three steps after its state was loaded, parameters are \d\.\de[-+]\d\d off \(allowed 0\)"),
-        (nothing, "step", r"gives a list, not a torch\.optim\.Optimizer"),
+        (even, "learning rates", r"a group with 0\.001 of the learning rate takes steps of 1 of the size .*"),
+        (rotting, "decay", r"with weight_decay = 0 and gradients of zero, parameters change by \d\.\de-0\d"),
+        (still, "step", r"a step must change parameters with a gradient; it changes them by 0\.0e\+00 and 0\.0e\+00"),
+        (hidden, "state", r"three steps after loading its state, parameters differ by \d\.\de[-+]\d\d \(allowed 0\)"),
+        (nothing, "step", r"returns a list, not a torch\.optim\.Optimizer"),
     ],
 )
 def test_an_optimizer_that_breaks_a_promise(component: Callable[..., Any], promise: str, message: str) -> None:
@@ -201,12 +201,16 @@ hourly.every = "hour"  # type: ignore[attr-defined]
 @pytest.mark.parametrize(
     ("component", "promise", "message"),
     [
-        (absolute, "rates", r"at call \d+ groups with rates of 0\.1 and 0\.0001 get .*, which is .* of their own"),
-        (brief, "lasts", r"call \d+ of 40 raised ValueError: Tried to step .*"),
-        (negative, "lasts", r"in a run of 40 steps, rates of \(-.*\)"),
-        (forgetful, "state", r"loaded after call 20, at call \d+ its rates are .*, not .*"),
-        (unkept, "state", r"its state cannot be loaded from a checkpoint, which holds plain values: .*"),
-        (hourly, "lasts", r"every must be \"step\" or \"epoch\", is 'hour'"),
+        (
+            absolute,
+            "learning rates",
+            r"at call \d+, groups with learning rates of 0\.1 and 0\.0001 get .* must be equal",
+        ),
+        (brief, "whole run", r"call \d+ of 40 raised ValueError: Tried to step .*"),
+        (negative, "whole run", r"learning rates must be finite .*; in a run of 40 steps they are \(-.*\)"),
+        (forgetful, "state", r"with the state of call 20 loaded, learning rates at call \d+ are .*, not .*"),
+        (unkept, "state", r"its state must contain only tensors and plain values; .*"),
+        (hourly, "whole run", r"every must be \"step\" or \"epoch\", is 'hour'"),
     ],
 )
 def test_a_scheduler_that_breaks_a_promise(component: Callable[..., Any], promise: str, message: str) -> None:
@@ -232,15 +236,15 @@ class Observer:
             file.write(f"{epoch}\n")
 
 
-class Deaf:
-    """Hears nothing."""
+class Hookless:
+    """Implements no hook."""
 
     def __init__(self, run: Any) -> None:
         pass
 
 
 class Misspelt(Observer):
-    """Waits for what never comes."""
+    """Marks a method that is no hook."""
 
     @hookimpl
     def run_finnished(self) -> None:
@@ -275,11 +279,15 @@ class Drawing(Observer):
 @pytest.mark.parametrize(
     ("component", "promise", "message"),
     [
-        (Deaf, "hooks", r"it listens to nothing: no method is marked with hookimpl"),
+        (Hookless, "hooks", r"no method is marked with hookimpl"),
         (Misspelt, "hooks", r"observer 'it' .*run_finnished.*"),
-        (Raising, "told", r"in a failing run, observer 'it' is dropped: run_failed raised KeyError: 'no such run'"),
-        (Straying, "inside", r"it writes to .*/last\.txt, outside of the run directory .*/run"),
-        (Drawing, "global chance", r"it changes the global state of torch and random"),
+        (
+            Raising,
+            "no errors",
+            r"in a failing run, observer 'it' is dropped: run_failed raised KeyError: 'no such run'",
+        ),
+        (Straying, "files", r"it writes to .*/last\.txt, outside the run directory .*/run"),
+        (Drawing, "global random state", r"it changes the global random state of torch and random"),
     ],
 )
 def test_an_observer_that_breaks_a_promise(component: type[Any], promise: str, message: str) -> None:
@@ -288,6 +296,6 @@ def test_an_observer_that_breaks_a_promise(component: type[Any], promise: str, m
 
 def test_an_observer_that_keeps_to_its_directory() -> None:
     report = check_component("observer", Observer)
-    told = {finding.promise: finding.message for finding in report.findings}
-    assert told["inside"] == "wrote notes, notes/epochs.txt"
-    assert told["hooks"] == "run_started, epoch_completed"
+    messages = {result.promise: result.message for result in report.results}
+    assert messages["files"] == "wrote notes, notes/epochs.txt"
+    assert messages["hooks"] == "run_started, epoch_completed"

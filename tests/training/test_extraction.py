@@ -176,7 +176,7 @@ def test_a_killed_extract_goes_on_and_makes_no_block_twice(recipe: Path, cache: 
     assert out == f"{folder}\n"
     rest = WINDOWS - BLOCK * len(kept)
     assert counted(count) == rest
-    assert f"features: making those of {rest} windows, {BLOCK * len(kept)} are there: about" in errors
+    assert f"features: extracting {rest} windows ({BLOCK * len(kept)} exist): about" in errors
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
     assert sorted(path.name for path in folder.iterdir()) == [
         *(f"block-0000{n}.f32" for n in range(5)),
@@ -203,7 +203,7 @@ def _empty(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("harm", "damage"),
     [
         (_flip, "its checksum is wrong"),
         (_cut, "its size is wrong"),
@@ -211,7 +211,7 @@ def _empty(path: Path) -> None:
     ],
 )
 def test_a_damaged_block_is_said_and_made_again_alone(
-    recipe: Path, count: Path, harm: Any, told: str, monkeypatch: pytest.MonkeyPatch
+    recipe: Path, count: Path, harm: Any, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = ahead(recipe).blocks.folder
     before = blocks(folder)
@@ -219,7 +219,7 @@ def test_a_damaged_block_is_said_and_made_again_alone(
     count.write_text("")
     said: list[str] = []
     ahead(recipe, say=said.append)
-    assert f"features: {folder}/block-00001.f32 is damaged ({told}) and is made again" in said
+    assert f"features: {folder}/block-00001.f32 is damaged ({damage}) and is made again" in said
     assert counted(count) == BLOCK
     assert blocks(folder) == before
 
@@ -244,8 +244,8 @@ def test_features_that_will_not_fit_are_said_before_any_is_made(
         with pytest.raises(DataError) as caught:
             ahead(recipe)
     assert str(caught.value) == (
-        f"{found.blocks.folder}: 0.0 MB are free and the features need about 0.8 MB here; "
-        "free as much, or set SOUNDBENCH_CACHE or --cache to another folder"
+        f"{found.blocks.folder}: the features need about 0.8 MB, but only 0.0 MB are free; "
+        "free some space, or set SOUNDBENCH_CACHE or --cache to another folder"
     )
     assert counted(count) == 0
     assert not blocks(found.blocks.folder)
@@ -266,7 +266,7 @@ def test_a_disk_that_fills_up_keeps_what_was_finished(recipe: Path, monkeypatch:
             ahead(recipe)
     said: list[str] = []
     ahead(recipe, say=said.append)
-    assert any(f"making those of {WINDOWS - 3 * BLOCK} windows, {3 * BLOCK} are there" in line for line in said)
+    assert any(f"extracting {WINDOWS - 3 * BLOCK} windows ({3 * BLOCK} exist)" in line for line in said)
 
 
 @pytest.mark.slow
@@ -442,10 +442,10 @@ def test_what_features_made_ahead_would_pass_by_is_refused(recipe: Path, tmp_pat
     resolved = soundbench.read_recipe(recipe, [augmented, LEARNING])
     with pytest.raises(RecipeError) as caught:
         ACTS[act](resolved, tmp_path / "run")
-    remedy = "or make features as they are needed, with train.extracted = false"
+    remedy = "or compute features during training, with train.extracted = false"
     assert sorted(str(caught.value).splitlines()) == [
-        f"{recipe}: augmentation[1]: '{TOYS}:ToyGain' changes waveforms, which features made ahead cannot follow; "
-        f"leave it out, {remedy}",
+        f"{recipe}: augmentation[1]: '{TOYS}:ToyGain' changes waveforms, but features are extracted before training; "
+        f"remove it, {remedy}",
         f"{recipe}: train.extracted: featurizer '{TOYS}:ToyLearned' is trained (featurizer.gain), so its features "
         f'change from step to step; freeze it, with train.freeze = ["featurizer"], {remedy}',
     ]
@@ -457,7 +457,7 @@ def test_without_the_key_a_run_makes_none_and_extract_says_how_to_use_them(recip
     out, errors = process.communicate(timeout=100)
     assert process.returncode == 0, errors
     assert out == f"{folders(cache)[0]}\n"
-    assert errors.splitlines()[-1] == "a run reads them if told to: --set train.extracted=true"
+    assert errors.splitlines()[-1] == "to train on these features, set train.extracted=true"
 
 
 def test_extract_and_a_store_agree_on_what_a_sound_is(recipe: Path, cache: Path) -> None:

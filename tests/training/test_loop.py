@@ -201,12 +201,12 @@ def test_a_damaged_checkpoint_is_said_and_passed_over(tmp_path: Path) -> None:
     state = checkpoints.latest(tmp_path, said.append)
     assert state is not None
     assert state["step"] == 10
-    assert said == [f"{last}: the checkpoint is damaged and cannot be read; going back to the one before"]
+    assert said == [f"{last}: the checkpoint is damaged and cannot be read; trying the one before"]
     for path in tmp_path.glob("step-*.pt"):
         path.write_bytes(b"no zip")
     with pytest.raises(RunError) as caught:
         checkpoints.latest(tmp_path, said.append)
-    assert str(caught.value) == f"{tmp_path}: every checkpoint is damaged; start the run anew"
+    assert str(caught.value) == f"{tmp_path}: every checkpoint is damaged; start a new run"
 
 
 def test_a_damaged_checkpoint_that_was_passed_over_takes_no_place_of_a_good_one(tmp_path: Path) -> None:

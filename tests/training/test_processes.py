@@ -1,4 +1,4 @@
-"""Runs of several processes beside runs of one: the same clips, steps and judgements, whatever ends them in between."""
+"""Runs of several processes beside runs of one: the same clips, steps and scores, whatever stops them in between."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def together(work: Any, *arguments: Any, count: int = 2) -> Any:
 # -- the same as one -------------------------------------------------------------------------------------------------
 
 
-def trained_and_judged(folder: Path) -> tuple[Any, Any, list[Any]]:
-    """Weights and history of 20 steps with batch norm frozen, and the judgements of 2 and of 17 clips."""
+def trained_and_scored(folder: Path) -> tuple[Any, Any, list[Any]]:
+    """Weights and history of 20 steps with batch norm frozen, and the scores of 2 and of 17 clips."""
     weights, history = go(folder, epochs=4, parts={"dropout": 0.0, "frozen": True})
     dataset = toys.ToyDataset(clips=26)
     table, store = ClipTable.of(dataset), ArrayStore(dataset)
@@ -71,16 +71,16 @@ def trained_and_judged(folder: Path) -> tuple[Any, Any, list[Any]]:
     network.load_state_dict(weights)
     by = Scorer(network, toys.ToyLoss(2), CPU, "off")
     rows = np.arange(26)[::-1]
-    judged = [score_clips(by, store, table, rows[:count], Grid(WINDOW, WINDOW // 2), 4) for count in (2, 17)]
-    return {name: value.numpy() for name, value in weights.items()}, history, judged
+    scored = [score_clips(by, store, table, rows[:count], Grid(WINDOW, WINDOW // 2), 4) for count in (2, 17)]
+    return {name: value.numpy() for name, value in weights.items()}, history, scored
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
-def test_several_processes_train_and_judge_as_one_does(count: int, tmp_path: Path) -> None:
-    """Steps of 5 and 6 clips, which neither 2 nor 3 divide; 17 clips to judge, and fewer clips than processes."""
-    one, history, alone = trained_and_judged(tmp_path / "one")
-    several, their_history, shared = together(trained_and_judged, tmp_path / "several", count=count)
+def test_several_processes_train_and_score_as_one_does(count: int, tmp_path: Path) -> None:
+    """Steps of 5 and 6 clips, which neither 2 nor 3 divide; 17 clips to score, and fewer clips than processes."""
+    one, history, alone = trained_and_scored(tmp_path / "one")
+    several, their_history, shared = together(trained_and_scored, tmp_path / "several", count=count)
     assert history[-1]["step"] == 20
     for name, value in one.items():
         np.testing.assert_allclose(several[name], value, rtol=0, atol=1e-5, err_msg=name)
@@ -145,9 +145,9 @@ def disagreeing(folder: Path, what: str, command: str) -> None:
         (
             "recipe",
             CallError,
-            "the processes do not run the same recipe: train.batch_size is 6 in the first and 5 in process 2",
+            "the processes do not run the same recipe: train.batch_size is 6 in process 1 and 5 in process 2",
         ),
-        ("data", DataError, "the processes do not see the same data: their clip tables differ"),
+        ("data", DataError, "the processes do not have the same data: their clip tables differ"),
     ],
 )
 def test_processes_that_disagree_say_so_and_wait_for_nothing(
@@ -177,9 +177,9 @@ def filling(folder: Path) -> None:
 def test_a_full_disk_ends_all_at_once(recipe: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RunError, match=r"step-00000014.pt: the disk is full: .* needed, .* free"):
         together(filling, tmp_path)
-    told = capfd.readouterr().err
-    assert told.count("stopped; to go on: ") == 1
-    assert "Traceback" not in told
+    errors = capfd.readouterr().err
+    assert errors.count("stopped; to resume: ") == 1
+    assert "Traceback" not in errors
     assert steps(tmp_path / "run") == [7]
 
 
@@ -228,9 +228,9 @@ def test_a_run_killed_five_times_ends_with_the_same_weights_bit_for_bit(
             assert process.returncode == -signal.SIGKILL
         else:
             assert (process.returncode, out) == (1, "")
-            assert errors.count(f"stopped; to go on: soundbench run --resume {cut} --trust-code\n") == 1
+            assert errors.count(f"stopped; to resume: soundbench run --resume {cut} --trust-code\n") == 1
             assert errors.splitlines()[-1].endswith(
-                " of 2 was killed (SIGKILL), as a system does that runs out of memory"
+                " of 2 was killed (SIGKILL), probably because the system ran out of memory"
             )
             assert "Traceback" not in errors
         arguments = ["run", "--resume", cut, "--trust-code"]
@@ -279,7 +279,7 @@ def test_ctrl_c_stops_all_with_one_checkpoint_and_one_word(recipe: Path, tmp_pat
     out, errors = process.communicate(timeout=100)
     assert (process.returncode, out) == (130, ""), errors
     assert errors.count("stopping after this step, with a checkpoint; a second signal stops immediately\n") == 1
-    assert errors.count(f"stopped; to go on: soundbench run --resume {run} --trust-code\n") == 1
+    assert errors.count(f"stopped; to resume: soundbench run --resume {run} --trust-code\n") == 1
     assert errors.splitlines()[-1] == "stopped by hand"
     assert "Traceback" not in errors
     assert steps(run)[-1] > 7
@@ -293,8 +293,9 @@ def test_ctrl_c_stops_all_with_one_checkpoint_and_one_word(recipe: Path, tmp_pat
         (
             ("--processes", 4),
             2,
-            "toy.toml: train.batch_size: a step of 5 clips in 4 pieces (1 in each of 4 processes) leaves some with "
-            "fewer than 2, which batch norm cannot train on; give more clips, a larger batch, or fewer processes",
+            "toy.toml: train.batch_size: a step of 5 clips in 4 pieces (1 in each of 4 processes) has pieces of "
+            "fewer than 2 clips, which batch norm cannot train on; use more clips, a larger batch size, or fewer "
+            "processes",
         ),
         (("--device", "cuda"), 2, "device 'cuda': torch finds no CUDA device; use 'auto' or 'cpu'"),
     ],
@@ -321,7 +322,10 @@ def test_processes_do_not_start_processes(recipe: Path) -> None:
     process = command("run", recipe, *TWO, WORLD_SIZE="2", RANK="0")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert errors == "--processes starts processes of its own, but torchrun has started this one; leave one out\n"
+    assert (
+        errors
+        == "--processes starts processes itself, but torchrun has already started several; use only one of them\n"
+    )
 
 
 # -- several machines ------------------------------------------------------------------------------------------------

@@ -75,14 +75,14 @@ def test_a_gpus_events_are_read_when_it_has_been_waited_for(monkeypatch: pytest.
 def test_advice_is_given_where_there_is_some() -> None:
     shares = dict.fromkeys(PHASES, 0.0)
     assert advice(shares | {"forward": 1.0}, 0) == []
-    assert advice(shares | {"data": 0.3}, 0) == ["steps wait for data (30%): train.num_workers = 1 or 2"]
+    assert advice(shares | {"data": 0.3}, 0) == ["steps wait for data (30%): set train.num_workers to 1 or 2"]
     assert advice(shares | {"data": 0.3}, 2) == [
-        "steps wait for data (30%): more train.num_workers, or a faster disk under the cache"
+        "steps wait for data (30%): raise train.num_workers, or put the cache on a faster disk"
     ]
     both = advice(shares | {"augment": 0.5, "update": 0.5}, 0)
     assert [line.split("(")[0] for line in both] == [
-        "augmentations take 50%: fewer of them, or with a smaller chance",
-        "the optimizer takes 50%: a larger train.batch_size",
+        "augmentations take 50%: use fewer, or apply them less often",
+        "the optimizer takes 50%: raise train.batch_size",
     ]
 
 
@@ -115,7 +115,7 @@ def test_a_profiled_run_is_the_same_run_with_a_page_more(recipe: Path, tmp_path:
     assert re.search(r"^BatchNorm1d +2 +\d", page, re.MULTILINE)  # the backbone's and the head's
     assert re.search(r"^aten::convolution_backward +1 +\d", page, re.MULTILINE)
     assert "time of a step: " in page
-    assert page.splitlines()[-1].startswith("What would help: ")
+    assert page.splitlines()[-1].startswith("To train faster: ")
     assert not (plain / "profile.txt").exists()
 
 
@@ -170,4 +170,4 @@ def test_the_profile_is_of_one_run(
     (tmp_path / "folds.json").write_text("{}")
     call = [str(recipe), "--folds", "all"] if folder == "recipe" else ["--resume", str(tmp_path)]
     assert invoke(["run", "--profile", *call]) == 2
-    assert "--profile looks at one run: " in capsys.readouterr().err
+    assert "--profile is for a single run: " in capsys.readouterr().err

@@ -96,16 +96,16 @@ def test_folds_all_needs_folds_and_a_share_to_validate_on(recipe: Path, tmp_path
     with pytest.raises(RecipeError) as caught:
         soundbench.run_folds(resolved, out=tmp_path / "folds")
     assert str(caught.value) == (
-        f"{recipe}: split.validation: --folds all tests on every fold; give validation as a share, such as 0.1"
+        f"{recipe}: split.validation: --folds all tests on every fold; give a share of the clips, such as 0.1"
     )
 
 
-def test_two_processes_make_the_runs_of_all_folds_and_one_tells_of_them(recipe: Path, tmp_path: Path) -> None:
+def test_two_processes_make_the_runs_of_all_folds_and_one_logs_them(recipe: Path, tmp_path: Path) -> None:
     sets = ("--set", "train.epochs=1", "--set", "dataset.clips=32")
     processes = pair("run", recipe, "--out", tmp_path / "run", "--folds", "all", *sets)
-    (_, told), (_, silent) = (process.communicate(timeout=120) for process in processes)
-    assert [process.returncode for process in processes] == [0, 0], (told, silent)
-    assert "fold 4: 4 of 4" in told
+    (_, shown), (_, silent) = (process.communicate(timeout=120) for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], (shown, silent)
+    assert "fold 4: 4 of 4" in shown
     assert "fold" not in silent
     assert json.loads((tmp_path / "run" / "report.json").read_text())["clips"] == 32
 
@@ -136,12 +136,12 @@ def test_code_of_a_run_is_executed_only_when_trusted(recipe: Path, tmp_path: Pat
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "is code from the run; add --trust-code (trust_code=True) to execute it" in errors
-    with pytest.raises(RecipeError, match="only --trust-code"):
+    with pytest.raises(RecipeError, match="add --trust-code"):
         soundbench.load(run)
     classifier = soundbench.load(run, trust_code=True)
     assert classifier.classes == ("low", "high")
     (run / "report.json").unlink()
-    with pytest.raises(RecipeError, match="only --trust-code"):
+    with pytest.raises(RecipeError, match="add --trust-code"):
         soundbench.resume(run)
 
 
@@ -203,13 +203,13 @@ def test_composed_from_python_alone(tmp_path: Path) -> None:
         optimizer=toys.toy_optimizer,
         scheduler=toys.toy_scheduler,
         observer=[],
-        train=soundbench.Train(epochs=2, batch=8, device="cpu", precision="fp32"),
+        train=soundbench.Train(epochs=2, batch_size=8, device="cpu", precision="fp32"),
     )
     found = soundbench.describe(recipe)
     assert found["parameters"] == (3 * 32 * 24 + 24) + 48 + (24 * 8 + 8) + (8 * 2 + 2)
     run = soundbench.run(recipe, out=tmp_path / "run")
     report = json.loads(run.report_json.read_text())
-    assert report["protocol"]["notes"] == ["no validation set: the last epoch was judged"]
+    assert report["protocol"]["notes"] == ["no validation set: the last epoch was tested"]
     assert report["protocol"]["best_epoch"] == 2
     network = soundbench.load(run.path, trust_code=True).network
     assert isinstance(network, soundbench.Network)
@@ -229,8 +229,8 @@ def test_a_finished_run_is_not_trained_again(recipe: Path, tmp_path: Path) -> No
     assert said == [f"{run}: this run is finished; nothing to resume"]
 
 
-def test_the_model_after_a_resume_is_the_one_that_was_judged(recipe: Path, tmp_path: Path) -> None:
-    """As after a kill between model and checkpoint, where training again does not come to the same bits."""
+def test_the_model_after_a_resume_is_the_one_that_was_tested(recipe: Path, tmp_path: Path) -> None:
+    """As after a kill between model and checkpoint, where training again does not give the same bits."""
     run = toy_run(recipe, tmp_path / "run", "train.epochs=1")
     before = weights(run)
     path = run / "model" / "weights.safetensors"
@@ -248,7 +248,7 @@ def test_data_that_changed_since_is_refused_on_a_resume(recipe: Path, tmp_path: 
     (run / "recipe.toml").write_text(resolved.replace("clips = 64", "clips = 62"))
     with pytest.raises(RunError) as caught:
         soundbench.resume(run, trust_code=True)
-    assert str(caught.value) == f"{run}: the data has changed since the run began; start it anew"
+    assert str(caught.value) == f"{run}: the data has changed since the run began; start a new run"
 
 
 def test_a_model_whose_classes_disagree_is_refused(recipe: Path, tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_model_whose_classes_disagree_is_refused(recipe: Path, tmp_path: Path)
     (run / "model" / "model.toml").write_text(described.replace('    "low",\n', '    "low",\n    "middle",\n'))
     with pytest.raises(RunError) as caught:
         soundbench.load(run, trust_code=True)
-    assert str(caught.value) == f"{run}/model: model.toml names 3 classes, but the weights are of 2"
+    assert str(caught.value) == f"{run}/model: model.toml names 3 classes, but the weights have 2"
 
 
 def test_damaged_weights_are_refused(recipe: Path, tmp_path: Path) -> None:
@@ -315,12 +315,12 @@ def test_balanced_weights_have_mean_one_over_the_training_clips() -> None:
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
-        (["train.batch_size=1"], "a step of 1 clip in 1 piece leaves some with fewer than 2"),
+        (["train.batch_size=1"], "a step of 1 clip in 1 piece has pieces of fewer than 2 clips"),
         (
             ["train.batch_size=2", "split.validation=[2]", "dataset.clips=49"],
-            "a step of 1 clip in 1 piece leaves some with",
+            "a step of 1 clip in 1 piece has pieces of",
         ),
-        (["train.accumulate=4"], "a step of 5 clips in 4 pieces leaves some with fewer than 2"),
+        (["train.accumulate=4"], "a step of 5 clips in 4 pieces has pieces of fewer than 2 clips"),
     ],
 )
 def test_batches_too_small_for_batch_norm_are_refused(
@@ -354,7 +354,7 @@ def test_two_parts_whose_shapes_disagree_are_named_before_any_sound_is_read(reci
     use = f'backbone="{Path(__file__)}:Liar"'
     with pytest.raises(RecipeError) as caught:
         toy_run(recipe, tmp_path / "run", use)
-    assert "says 17 channels, but gives 16: (2, 16, 25)" in str(caught.value)
+    assert "declares 17 channels, but gives 16: (2, 16, 25)" in str(caught.value)
     assert not (tmp_path / "run").exists()
 
 
@@ -429,7 +429,7 @@ def test_a_run_that_fails_at_work_says_it_in_one_line(recipe: Path, tmp_path: Pa
     assert (process.returncode, out) == (1, "")
     said = [line for line in errors.splitlines() if not line.startswith(("run: ", "sound: ", "clips: "))]
     assert len(said) == 2
-    assert said[0] == f"stopped; to go on: soundbench run --resume {tmp_path / 'run'} --trust-code"
+    assert said[0] == f"stopped; to resume: soundbench run --resume {tmp_path / 'run'} --trust-code"
     assert said[1].startswith("the loss is no longer finite at step ")
 
 

@@ -35,7 +35,7 @@ def test_a_signal_ends_a_run_at_its_step_and_a_resume_goes_on_bit_for_bit(
         out, errors = process.communicate(timeout=60)
         assert (process.returncode, out) == (code, ""), errors
         assert errors.count("stopping after this step, with a checkpoint; a second signal stops immediately\n") == 1
-        assert f"stopped; to go on: soundbench run --resume {cut} --trust-code\n" in errors
+        assert f"stopped; to resume: soundbench run --resume {cut} --trust-code\n" in errors
         assert "Traceback" not in errors
         assert steps(cut)[-1] % 7  # in mid-epoch, though the recipe saves at the ends of epochs alone
         arguments = ["run", "--resume", cut, "--trust-code"]
@@ -60,13 +60,13 @@ def test_a_second_ctrl_c_stops_at_once(recipe: Path, tmp_path: Path) -> None:
     assert process.returncode == 130
     assert time.monotonic() - began < 30  # a step takes 60 s
     assert steps(tmp_path / "run") == []
-    assert "stopped; to go on: " in errors
+    assert "stopped; to resume: " in errors
     assert "Traceback" not in errors
 
 
 @pytest.mark.slow
 def test_two_processes_stop_together(recipe: Path, tmp_path: Path) -> None:
-    """One of them alone is told; both save, and end."""
+    """Only one of them gets the signal; both save and end."""
     run = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "command", start)
@@ -88,8 +88,8 @@ def test_a_stopped_fold_says_how_to_go_on_with_all(recipe: Path, tmp_path: Path)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     said = errors.splitlines()
-    assert f"stopped; to go on: soundbench run --resume {run / 'fold-01'} --trust-code" in said
-    assert f"or with the other folds too: soundbench run --resume {run} --trust-code" in said
+    assert f"stopped; to resume: soundbench run --resume {run / 'fold-01'} --trust-code" in said
+    assert f"to resume with the other folds, too: soundbench run --resume {run} --trust-code" in said
 
 
 def test_signals_are_the_programs_own_again_afterwards() -> None:

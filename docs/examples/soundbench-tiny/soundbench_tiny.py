@@ -19,7 +19,7 @@ class Tiny(nn.Module):
 
     Args:
         width: channels of each layer.
-        layers: how many.
+        layers: number of layers.
     """
 
     default_pooling: ClassVar[Mapping[str, Any]] = {"use": "tap"}
@@ -44,6 +44,6 @@ class Tiny(nn.Module):
         x = masks.apply(features, lengths)
         lengths = masks.strided(lengths, 2)
         for convolve, normalize in zip(self.convolutions, self.norms, strict=True):
-            # A convolution sees beyond the end of a row: what stands there must be zero, in every layer.
+            # A convolution reads beyond the end of a row: the padding there must be zero, in every layer.
             x = masks.apply(normalize(convolve(x)).relu(), lengths)
         return x, lengths

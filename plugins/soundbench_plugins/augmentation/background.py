@@ -1,9 +1,9 @@
-"""Background: sounds of several kinds mixed into rows, as from around them.
+"""Background: mix background sounds of several kinds into rows.
 
 Salamon, MacConnell, Cartwright, Li, Bello, "Scaper: A library for soundscape synthesis and augmentation", WASPAA 2017,
-puts events before a background; here a row is the event. A kind is drawn first and a sound of it then, so that a kind
-of few files is heard as often as one of many. Several backgrounds are equally loud, and the ratio of signal to noise is
-that of the row to all of them together, over the row's true length.
+puts events before a background; here a row is the event. A kind is drawn first and then a file of it, so that kinds of
+few files are used as often as others. Several backgrounds are equally loud; the signal-to-noise ratio is that of the
+row to all of them together, over the row's true length.
 
 Shapes: waveforms `(B, S)` stay `(B, S)`.
 """
@@ -31,17 +31,17 @@ _KEY = "background.folders"
 
 
 class Background(nn.Module):
-    """Backgrounds of several kinds mixed into rows, each kind as likely as another.
+    """Background sounds of several kinds mixed into rows, each kind equally likely.
 
-    Sounds are held in memory, 115 MB an hour at 16 kHz. One that is longer than a row is cut at a random place, a
-    shorter one repeated. A silent row stays silent.
+    Sound files are held in memory, 115 MB per hour at 16 kHz. Of a file longer than a row, a random passage is used; a
+    shorter one is repeated. A silent row stays silent.
 
     Args:
-        folders: where backgrounds are. A folder of folders stands for each of these, one that holds sounds for itself;
-            each is a kind.
-        snr: the least and the greatest ratio of signal to noise, in decibels; each between them is as likely.
-        most: how many backgrounds a row gets at most; each number from 1 on is as likely.
-        chance: how often a row is changed, from 0 to 1.
+        folders: folders of background sounds. A folder of sound files is one kind; a folder of folders is one kind for
+            each of its folders.
+        snr: lowest and highest signal-to-noise ratio in decibels; drawn uniformly between them.
+        most: largest number of backgrounds in a row; each number from 1 to this is equally likely.
+        chance: probability that a row is changed, from 0 to 1.
     """
 
     on: ClassVar[Literal["waveform", "features"]] = "waveform"
@@ -67,7 +67,7 @@ class Background(nn.Module):
 
     @staticmethod
     def example(folder: Path) -> Mapping[str, Any]:
-        """Two kinds, of one sound and of two."""
+        """Two kinds, with one file and two files."""
         write_sounds(folder, "rain/1.wav", "street/1.wav", "street/2.wav")
         return {"folders": [folder]}
 
@@ -75,8 +75,8 @@ class Background(nn.Module):
         """Read the backgrounds, once.
 
         Raises:
-            MissingDataError: no such folder, or none with a sound in it.
-            DataError: files that cannot be read or are silent, or a folder with sounds beside its folders.
+            MissingDataError: a folder does not exist, or contains no sound file.
+            DataError: files cannot be read or are silent, or a folder contains sound files beside folders.
         """
         if self.bank is None:
             kinds = [sounds_of(kind, _KEY) for folder in self.folders for kind in _kinds(Path(folder))]
@@ -85,7 +85,7 @@ class Background(nn.Module):
         return self.bank
 
     def forward(self, batch: Batch, chance: Chance) -> Batch:
-        """The batch with backgrounds in the rows that drew some."""
+        """The batch with backgrounds mixed into the drawn rows."""
         bank = self.prepare().to(batch.data.device)
         number = 1 + chance.integers(batch.position, "number", self.most)
         together = self._passages(bank, batch, chance, 0)
@@ -97,7 +97,7 @@ class Background(nn.Module):
         return mixing.mixed(batch, together, self.snr, self.chance, chance)
 
     def _passages(self, bank: SoundBank, batch: Batch, chance: Chance, place: int) -> Tensor:
-        """A passage of one sound for each row, `(B, S)`: of a kind, then of a sound of it."""
+        """A passage of one sound for each row, `(B, S)`: a kind is drawn, then a sound of it."""
         position, size = batch.position, batch.data.shape[1]
         counts = torch.tensor(self.counts, device=position.device)
         kind = chance.integers(position, f"kind {place}", len(counts))
@@ -106,13 +106,13 @@ class Background(nn.Module):
 
 
 def _kinds(folder: Path) -> list[Path]:
-    """The folder's folders, or itself where it holds none."""
+    """The folder's folders, or itself if it contains none."""
     if not folder.is_dir():
         raise MissingDataError(f"{folder}: no such folder; {_KEY} must name folders of sound files")
     folders, sounds = listed(str(folder))
     if folders and sounds:
         raise DataError(
-            f"{folder}: {len(sounds)} sound file{'s lie' if len(sounds) > 1 else ' lies'} beside the folders in it, "
+            f"{folder}: {len(sounds)} sound file{'s' * (len(sounds) > 1)} beside the folders in it, "
             f"such as {sounds[0]}; put each into the folder of its kind"
         )
     return [folder / name for name in folders] or [folder]

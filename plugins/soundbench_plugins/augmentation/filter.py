@@ -1,7 +1,7 @@
-"""Filter: low, high or both cut off a row, as small loudspeakers, walls and telephones do.
+"""Filter: low-pass, high-pass or band-pass filters, like small loudspeakers, walls and telephones.
 
-A Butterworth filter of second order run forwards and backwards: no phase, 6 dB down at the cutoff and 24 dB an octave
-beyond. It is applied as the digital filter's exact response in one FFT of the batch, long enough for what rings.
+A second-order Butterworth filter applied forwards and backwards: zero phase, 6 dB down at the cutoff and 24 dB per
+octave beyond. Applied as the digital filter's exact response in one FFT of the batch, long enough for its ringing.
 
 Shapes: waveforms `(B, S)` stay `(B, S)`.
 """
@@ -28,13 +28,13 @@ _RINGS = 2.6
 
 
 class Filter(nn.Module):
-    """Rows with their highs, their lows or both cut off, at cutoffs as drawn.
+    """Rows through low-pass, high-pass or band-pass filters with drawn cutoff frequencies.
 
     Args:
-        types: which to draw from, each as likely: "low-pass", "high-pass", "band-pass".
-        low_pass: the lowest and the highest frequency in Hz above which sound is cut off.
-        high_pass: the lowest and the highest frequency in Hz below which sound is cut off.
-        chance: how often a row is changed, from 0 to 1.
+        types: the filters to draw from, each equally likely: "low-pass", "high-pass", "band-pass".
+        low_pass: lowest and highest cutoff frequency in Hz of low-pass filters.
+        high_pass: lowest and highest cutoff frequency in Hz of high-pass filters.
+        chance: probability that a row is changed, from 0 to 1.
     """
 
     on: ClassVar[Literal["waveform", "features"]] = "waveform"
@@ -55,11 +55,11 @@ class Filter(nn.Module):
             if len(cutoffs) != 2 or not 0.0 < cutoffs[0] <= cutoffs[1] <= rate / 2:
                 raise ValueError(
                     f"{name} must be two frequencies, the lower first, above 0 and at most {rate / 2:g} Hz, half the "
-                    f"rate, is {cutoffs}"
+                    f"sample rate, is {cutoffs}"
                 )
         if "band-pass" in types and high_pass[1] > low_pass[0]:
             raise ValueError(
-                f"high_pass must be below low_pass, {low_pass}, where band-pass is among types, is {high_pass}"
+                f"high_pass must be below low_pass, {low_pass}, if band-pass is among types, is {high_pass}"
             )
         if not 0.0 <= chance <= 1.0:
             raise ValueError(f"chance must be from 0 to 1, is {chance}")
@@ -67,7 +67,7 @@ class Filter(nn.Module):
         self.types, self.low_pass, self.high_pass = list(types), list(low_pass), list(high_pass)
 
     def forward(self, batch: Batch, chance: Chance) -> Batch:
-        """The batch with its rows filtered as drawn for them."""
+        """The batch with each row through its drawn filter."""
         data = masks.apply(batch.data, batch.lengths).clone()
         rows = torch.nonzero(chance.uniform(batch.position, "chance") < self.chance).squeeze(1)
         if len(rows):
@@ -76,7 +76,7 @@ class Filter(nn.Module):
         return attrs.evolve(batch, data=masks.apply(data, batch.lengths))
 
     def _cutoffs(self, position: Tensor, chance: Chance) -> tuple[Tensor, Tensor]:
-        """Where each row is cut off above and below, in Hz, each octave as likely; infinity and 0 where it is not."""
+        """Upper and lower cutoff of each row in Hz, uniform in octaves; infinity or 0 for none."""
         which = chance.integers(position, "type", len(self.types))
         lows, highs = (
             torch.tensor([name != other for name in self.types], device=position.device)[which]
@@ -88,10 +88,10 @@ class Filter(nn.Module):
         return torch.where(lows, low, math.inf), torch.where(highs, high, 0.0)
 
     def _filtered(self, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """Rows `(B, S)` without what lies above `low` and below `high`, each `(B,)`."""
+        """Rows `(B, S)` without frequencies above `low` and below `high`, each `(B,)`."""
         rings = math.ceil(_RINGS * self.rate / min(self.low_pass[0], self.high_pass[0]))
         size = _good_size(x.shape[1] + rings)
-        # The bilinear transform bends frequencies, so that half the rate comes to lie at infinity.
+        # The bilinear transform warps frequencies, so that half the sample rate is at infinity.
         bent = (torch.arange(size // 2 + 1, device=x.device) * (math.pi / size)).tan().abs().clamp(1e-6, 1e6)
         low, high = (_bent(cutoff / self.rate).unsqueeze(1) for cutoff in (low, high))
         response = 1.0 / ((1.0 + (bent / low) ** (2 * _ORDER)) * (1.0 + (high / bent) ** (2 * _ORDER)))
@@ -100,12 +100,12 @@ class Filter(nn.Module):
 
 
 def _bent(share: Tensor) -> Tensor:
-    """A frequency as a share of the rate, bent as the bilinear transform does; infinity stays."""
+    """A frequency as a share of the sample rate, warped by the bilinear transform; infinity stays."""
     bent = (math.pi * share.clamp(max=0.4999)).tan()
     return torch.where(share.isinf(), share, bent)
 
 
 def _good_size(least: int) -> int:
-    """A size not much above `least` that FFTs are fast at: 4 to 8 times a power of two."""
+    """A size a little above `least` for which FFTs are fast: 4 to 8 times a power of two."""
     step = 1 << max(least.bit_length() - 3, 0)
     return -(-least // step) * step

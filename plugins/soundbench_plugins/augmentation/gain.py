@@ -1,6 +1,6 @@
-"""Gain: a row made louder or softer.
+"""Gain: make a row louder or softer.
 
-It acts on what `audio.level` has set, if anything; nothing is clipped.
+It is applied after `audio.level`; nothing is clipped.
 
 Shapes: waveforms `(B, S)` stay `(B, S)`.
 """
@@ -22,12 +22,12 @@ __all__ = ["Gain"]
 
 
 class Gain(nn.Module):
-    """Rows made louder or softer, by as many decibels as drawn.
+    """Rows made louder or softer by a drawn number of decibels.
 
     Args:
-        low: the least gain, in decibels.
-        high: the most, in decibels.
-        chance: how often a row is changed, from 0 to 1.
+        low: lowest gain in decibels.
+        high: highest gain in decibels.
+        chance: probability that a row is changed, from 0 to 1.
     """
 
     on: ClassVar[Literal["waveform", "features"]] = "waveform"
@@ -41,7 +41,7 @@ class Gain(nn.Module):
         self.low, self.high, self.chance = low, high, chance
 
     def forward(self, batch: Batch, chance: Chance) -> Batch:
-        """The batch with each row at its gain."""
+        """The batch with each row's gain applied."""
         changed = chance.uniform(batch.position, "chance") < self.chance
         decibels = chance.uniform(batch.position, "gain", self.low, self.high)
         factor = torch.where(changed, 10.0 ** (decibels / 20.0), 1.0).to(batch.data.dtype)

@@ -1,12 +1,12 @@
 """Mixup: a row and a partner from its batch become their weighted mean, and so do their targets.
 
 Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018. `between` is Tokozume, Ushiku, Harada, "Learning
-from Between-class Examples for Deep Sound Recognition", ICLR 2018, sections 3.2 and 3.3: two classes, a ratio of what
-is heard rather than of amplitudes, and the mixed sound as loud as its parts. How loud a row is, is the A-weighted level
-of its loudest window, as there; windows are 0.1 s at any rate here, and what is quieter than -80 dB counts as that.
+from Between-class Examples for Deep Sound Recognition", ICLR 2018, sections 3.2 and 3.3: two classes, a ratio of
+perceived loudness rather than of amplitudes, and a mixed sound as loud as its parts. As there, the loudness of a row is
+the A-weighted level of its loudest window; here windows are 0.1 s at any sample rate, and the lowest level is -80 dB.
 
-The partner comes from the batch that a process holds, so that each clip is read once a step; a row without one (alone,
-or beside its own class only with `between`) stays as it is. The other draws are the row's own.
+The partner comes from the process's own part of the batch, so that each clip is read once per step; a row without a
+partner (alone, or only with rows of its own class with `between`) is not changed. The other draws are the row's own.
 
 Shapes: waveforms `(B, S)` stay `(B, S)`; a mixed row is as long as the longer of both. Targets `(B, K)` stay so.
 """
@@ -32,12 +32,12 @@ _QUIETEST = 1e-8  # as power: -80 dB
 
 
 class Mixup(nn.Module):
-    """Rows mixed two by two, their targets with them.
+    """Rows mixed in pairs, with their targets.
 
     Args:
-        alpha: the ratio is drawn from Beta(alpha, alpha): 1 draws each ratio alike, less favours one row of the two.
-        between: mix rows that share no class, by how loud they are heard, and keep the level (between-class mixing).
-        chance: how often a row is mixed, from 0 to 1.
+        alpha: the ratio is drawn from Beta(alpha, alpha): 1 is uniform, a smaller value favours one of the two rows.
+        between: mix only rows that share no class, by perceived loudness, and keep the level (between-class mixing).
+        chance: probability that a row is mixed, from 0 to 1.
     """
 
     on: ClassVar[Literal["waveform", "features"]] = "waveform"
@@ -55,7 +55,7 @@ class Mixup(nn.Module):
         self.register_buffer("weights", a_weights(rate, size), persistent=False)
 
     def forward(self, batch: Batch, chance: Chance) -> Batch:
-        """The batch with its rows mixed with the partners drawn for them."""
+        """The batch with its rows mixed with drawn partners."""
         position, target = batch.position, batch.target
         partner, found = self._partners(target, position, chance)
         mixed = found & (chance.uniform(position, "chance") < self.chance)
@@ -64,7 +64,7 @@ class Mixup(nn.Module):
         own, scale = ratio, torch.ones_like(ratio)
         if self.between:
             level = self.amplitude(data)
-            # The paper's 1 / (1 + 10^((G1 - G2) / 20) (1 - r) / r), which is finite where r is 0.
+            # The paper's 1 / (1 + 10^((G1 - G2) / 20) (1 - r) / r), which is finite at r = 0.
             own = ratio * level[partner] / (ratio * level[partner] + (1.0 - ratio) * level)
             scale = (own.square() + (1.0 - own).square()).rsqrt()
         one, other = (own * scale).to(data.dtype), ((1.0 - own) * scale).to(data.dtype)
@@ -77,7 +77,7 @@ class Mixup(nn.Module):
         )
 
     def _partners(self, target: Tensor, position: Tensor, chance: Chance) -> tuple[Tensor, Tensor]:
-        """For each row another of the batch, any with the same chance, and whether there was one; each `(B,)`."""
+        """For each row another row of the batch, each equally likely, and whether there is one; each `(B,)`."""
         allowed = ~torch.eye(len(target), dtype=torch.bool, device=target.device)
         if self.between:
             allowed = allowed & (target @ target.T == 0)
@@ -91,8 +91,8 @@ class Mixup(nn.Module):
         window, weights = self.get_buffer("window"), self.get_buffer("weights")
         size = len(window)
         hop = size // 2
-        # A window begins at every hop from one before the row on; beyond its end it sees zeros, so that padding changes
-        # nothing.
+        # A window begins at every hop, the first one hop before the row; beyond the row are zeros, so that padding
+        # changes nothing.
         count = -(-data.shape[1] // hop) + 1
         data = F.pad(masks.wide(data), (hop, (count - 2) * hop + size - data.shape[1]))
         parts = torch.view_as_real(torch.fft.rfft(data.unfold(1, size, hop) * window))
@@ -101,9 +101,9 @@ class Mixup(nn.Module):
 
 
 def a_weights(rate: int, size: int) -> Tensor:
-    """What the power of each frequency of a real FFT of `size` counts, `(size // 2 + 1,)`: IEC 61672's A-weighting.
+    """The weight of the power at each frequency of a real FFT of `size`, `(size // 2 + 1,)`: IEC 61672's A-weighting.
 
-    Twice, since each but the first and the last stands for two.
+    Doubled, since each frequency but the first and the last stands for two.
     """
     square = torch.fft.rfftfreq(size, 1.0 / rate, dtype=torch.float64).square()
     gain = 12194.0**2 * square.square() / ((square + 20.6**2) * (square + 12194.0**2))
@@ -115,7 +115,7 @@ def a_weights(rate: int, size: int) -> Tensor:
 def beta(alpha: float, position: Tensor, chance: Chance) -> Tensor:
     """A draw of Beta(alpha, alpha) for each position, float32.
 
-    Devroye, "Random variate generation in one line of code", WSC 1996: it takes two uniform draws, whatever alpha.
+    Devroye, "Random variate generation in one line of code", WSC 1996: it uses two uniform draws for any alpha.
     """
     width = chance.uniform(position, "ratio width") ** (1.0 / alpha)
     turn = (2.0 * math.pi * chance.uniform(position, "ratio turn")).cos()

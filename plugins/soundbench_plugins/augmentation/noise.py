@@ -1,10 +1,10 @@
-"""Noise: sounds of a folder mixed into rows, at a drawn ratio of signal to noise.
+"""Noise: mix sound files of a folder into rows, at a drawn signal-to-noise ratio.
 
 As Kaldi's recipes add MUSAN's noises (Snyder, Chen, Povey, "MUSAN: A Music, Speech, and Noise Corpus", 2015). The ratio
-is of the energies of the row and of what is added to it, over the row's true length, and is met exactly. Each file is
-as likely as another, however long it is. What sums up beyond full scale is not clipped.
+is that of the energies of the row and of the added noise, over the row's true length, and is met exactly. Each file is
+equally likely, whatever its length. A sum beyond full scale is not clipped.
 
-The predecessor draws from 10 to 50 dB, of which the upper half is hardly heard.
+`macls` 1.0.6 draws from 10 to 50 dB, of which the upper half is hardly audible.
 
 Shapes: waveforms `(B, S)` stay `(B, S)`.
 """
@@ -28,15 +28,15 @@ __all__ = ["Noise"]
 
 
 class Noise(nn.Module):
-    """Noise from a folder mixed into rows, at a drawn ratio of signal to noise.
+    """Noise from a folder mixed into rows, at a drawn signal-to-noise ratio.
 
-    The folder is held in memory, 115 MB an hour of noise at 16 kHz. Noise that is longer than a row is cut at a random
-    place, shorter noise is repeated. A silent row stays silent.
+    The files are held in memory, 115 MB per hour at 16 kHz. Of a file longer than a row, a random passage is used; a
+    shorter one is repeated. A silent row stays silent.
 
     Args:
-        folder: where the noise is: sound files in any depth below it.
-        snr: the least and the greatest ratio of signal to noise, in decibels; each between them is as likely.
-        chance: how often a row is changed, from 0 to 1.
+        folder: folder of the noise: sound files at any depth below it.
+        snr: lowest and highest signal-to-noise ratio in decibels; drawn uniformly between them.
+        chance: probability that a row is changed, from 0 to 1.
     """
 
     on: ClassVar[Literal["waveform", "features"]] = "waveform"
@@ -49,7 +49,7 @@ class Noise(nn.Module):
 
     @staticmethod
     def example(folder: Path) -> Mapping[str, Any]:
-        """Two noises."""
+        """Two noise files."""
         write_sounds(folder, "1.wav", "2.wav")
         return {"folder": folder}
 
@@ -57,15 +57,15 @@ class Noise(nn.Module):
         """Read the noise, once.
 
         Raises:
-            MissingDataError: no such folder, or none with a sound in it.
-            DataError: files that cannot be read, or are silent.
+            MissingDataError: the folder does not exist, or contains no sound file.
+            DataError: files cannot be read, or are silent.
         """
         if self.bank is None:
             self.bank = SoundBank.read(sounds_of(self.folder, "noise.folder"), self.rate)
         return self.bank
 
     def forward(self, batch: Batch, chance: Chance) -> Batch:
-        """The batch with noise in the rows that drew some."""
+        """The batch with noise mixed into the drawn rows."""
         bank = self.prepare().to(batch.data.device)
         which = chance.integers(batch.position, "sound", len(bank))
         size = batch.data.shape[1]

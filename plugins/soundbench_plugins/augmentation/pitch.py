@@ -1,9 +1,9 @@
-"""Pitch: rows higher or lower, as long as they are.
+"""Pitch: make rows higher or lower, at the same length.
 
 A row is stretched by a phase vocoder (`soundbench_plugins.layers.stretching` names its papers), then played faster or
-slower by as much (`soundbench_plugins.layers.resampling`), which brings it back to its length and moves its pitch.
-Band-limited: what would lie above the Nyquist frequency is gone. The ratio of a step is the nearest one of which the
-lower number is at most 100, two cents off at most.
+slower by the same factor (`soundbench_plugins.layers.resampling`), which restores its length and shifts its pitch.
+Band-limited: frequencies above the Nyquist frequency are removed. The ratio of a step is the nearest fraction with a
+denominator of at most 100, at most two cents off.
 
 Shapes: waveforms `(B, S)` and their lengths stay as they are.
 """
@@ -29,11 +29,11 @@ _MOST = 24.0
 
 
 class Pitch(nn.Module):
-    """Rows higher or lower by semitones, as long as they are.
+    """Rows shifted in pitch by semitones, at the same length.
 
     Args:
-        semitones: the steps to draw from, each as likely, from -24 to 24; a negative one is lower.
-        chance: how often a row is changed, from 0 to 1.
+        semitones: the steps to draw from, each equally likely, from -24 to 24; negative is lower.
+        chance: probability that a row is changed, from 0 to 1.
     """
 
     on: ClassVar[Literal["waveform", "features"]] = "waveform"
@@ -57,7 +57,7 @@ class Pitch(nn.Module):
             self.register_buffer(f"kernel{place}", sinc_kernel(ratio).float(), persistent=False)
 
     def forward(self, batch: Batch, chance: Chance) -> Batch:
-        """The batch with the rows that drew it higher or lower."""
+        """The batch with the drawn rows higher or lower."""
         which = chance.integers(batch.position, "step", len(self.ratios))
         changed = chance.uniform(batch.position, "chance") < self.chance
         data = masks.apply(batch.data, batch.lengths).clone()

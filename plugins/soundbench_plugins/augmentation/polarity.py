@@ -1,6 +1,6 @@
-"""Polarity: a row turned upside down, which sounds the same.
+"""Polarity: invert a row, which sounds the same.
 
-It shows something new only to networks that see the waveform; log spectra do not change.
+It matters only for networks that take the waveform; log spectra do not change.
 
 Shapes: waveforms `(B, S)` stay `(B, S)`.
 """
@@ -21,10 +21,10 @@ __all__ = ["Polarity"]
 
 
 class Polarity(nn.Module):
-    """Rows turned upside down: each sample times -1.
+    """Rows with inverted polarity: each sample times -1.
 
     Args:
-        chance: how often a row is changed, from 0 to 1.
+        chance: probability that a row is changed, from 0 to 1.
     """
 
     on: ClassVar[Literal["waveform", "features"]] = "waveform"
@@ -36,7 +36,7 @@ class Polarity(nn.Module):
         self.chance = chance
 
     def forward(self, batch: Batch, chance: Chance) -> Batch:
-        """The batch with the rows drawn turned upside down."""
+        """The batch with the drawn rows inverted."""
         changed = chance.uniform(batch.position, "chance") < self.chance
         sign = torch.where(changed, -1.0, 1.0).to(batch.data.dtype)
         return attrs.evolve(batch, data=masks.apply(batch.data, batch.lengths) * sign.unsqueeze(1))

@@ -1,11 +1,11 @@
-"""Reverb: rows as heard in rooms, by convolution with impulse responses from a folder.
+"""Reverb: rows as recorded in rooms, by convolution with impulse responses from a folder.
 
 Ko, Peddinti, Povey, Seltzer, Khudanpur, "A study on data augmentation of reverberant speech for robust speech
-recognition", ICASSP 2017. The loudest sample of a response is taken for its direct path and stands at time 0, so that
-nothing is shifted; what comes before it stays before it. A row keeps its length, so its last echoes are cut off, and
-its level: its root mean square after is that before, not its peak.
+recognition", ICASSP 2017. The loudest sample of a response counts as its direct path and is placed at time 0, so that
+nothing is shifted; earlier samples stay before it. A row keeps its length, so its last echoes are cut off, and its
+level: its root mean square is the same as before, not its peak.
 
-A response may be longer than a row: what would be heard after the row's end is left out, nothing else.
+A response may be longer than a row: only what comes after the row's end is left out.
 
 Shapes: waveforms `(B, S)` stay `(B, S)`.
 """
@@ -29,16 +29,16 @@ from soundbench_plugins.layers.sound_files import sounds_of
 
 __all__ = ["Reverb"]
 
-# Samples that are convolved at a time on a CPU: what they hold in between still fits its cache.
+# Samples that are convolved at a time on a CPU: their intermediate values still fit its cache.
 _SAMPLES = 400_000
 
 
 class Reverb(nn.Module):
-    """Rows convolved with impulse responses from a folder, at the level they had.
+    """Rows convolved with impulse responses from a folder, at the same level.
 
     Args:
-        folder: where the impulse responses are: sound files in any depth below it, of any length.
-        chance: how often a row is changed, from 0 to 1.
+        folder: folder of the impulse responses: sound files of any length, at any depth below it.
+        chance: probability that a row is changed, from 0 to 1.
     """
 
     on: ClassVar[Literal["waveform", "features"]] = "waveform"
@@ -60,8 +60,8 @@ class Reverb(nn.Module):
         """Read the impulse responses, once.
 
         Raises:
-            MissingDataError: no such folder, or none with a sound in it.
-            DataError: files that cannot be read, or hold only zeros.
+            MissingDataError: the folder does not exist, or contains no sound file.
+            DataError: files cannot be read, or contain only zeros.
         """
         if self.bank is None:
             self.bank = SoundBank.read(sounds_of(self.folder, "reverb.folder"), self.rate)
@@ -70,7 +70,7 @@ class Reverb(nn.Module):
         return self.bank
 
     def forward(self, batch: Batch, chance: Chance) -> Batch:
-        """The batch with the rows that drew it as heard in a room."""
+        """The batch with the drawn rows reverberated."""
         bank = self.prepare().to(batch.data.device)
         which = chance.integers(batch.position, "response", len(bank))
         rows = torch.nonzero(chance.uniform(batch.position, "chance") < self.chance).squeeze(1)
@@ -89,7 +89,7 @@ class Reverb(nn.Module):
         return attrs.evolve(batch, data=data)
 
     def _responses(self, bank: SoundBank, which: Tensor, size: int) -> tuple[Tensor, int]:
-        """The responses `(B, K)` that rows of `size` samples can hear, and how many samples stand before the peak."""
+        """The part of the responses that affects rows of `size` samples, `(B, K)`, and the samples before its peak."""
         before, after = min(self.before, size - 1), min(self.after, size)
         begins = bank.peaks[which] - before
         places = begins.unsqueeze(1) + torch.arange(before + after, device=which.device)
@@ -100,7 +100,7 @@ class Reverb(nn.Module):
 def convolved(x: Tensor, responses: Tensor, before: int) -> Tensor:
     """Rows `(B, S)`, each convolved with a response `(B, K)` whose time 0 is its sample `before`: `(B, S)`."""
     size = x.shape[1]
-    # What goes round must not reach the part that is kept, which is from `before` on.
+    # Wrapped samples must not reach the part that is kept, which begins at `before`.
     count = _fast(size + max(responses.shape[1] - before - 1, before))
     spectrum = torch.fft.rfft(x, count) * torch.fft.rfft(responses, count)
     wet: Tensor = torch.fft.irfft(spectrum, count)[:, before : before + size]
@@ -108,6 +108,6 @@ def convolved(x: Tensor, responses: Tensor, before: int) -> Tensor:
 
 
 def _fast(least: int) -> int:
-    """The least length from `least` on of which a Fourier transform is fast: an even product of 2, 3 and 5."""
+    """The smallest length from `least` on with a fast Fourier transform: an even product of 2, 3 and 5."""
     odd: list[int] = [3**three * 5**five for three in range(8) for five in range(6)]
     return min(part << max((-(-least // part) - 1).bit_length(), 1) for part in odd)

@@ -1,10 +1,9 @@
-"""SpecAugment: time warped, bands and stretches of time blotted out.
+"""SpecAugment: time warping, and masking of bands and stretches of time.
 
 Park et al., "SpecAugment: A Simple Data Augmentation Method for Automatic Speech Recognition", INTERSPEECH 2019,
-section 2. What is blotted out gets the row's mean, not zero, which is a loud sound in a log spectrum. Widths and
-distances are shares of the bands and of the row's own frames, so that short rows lose little. The warp is linear on
-either side of the frame that moves, where the paper bends an image. It is off by default: the paper found it to matter
-least.
+section 2. Masked values become the row's mean, not zero, which would be loud in a log spectrum. Widths and distances
+are shares of the bands and of the row's own frames, so that short rows lose little. The warp is linear on both sides of
+the frame that moves, while the paper warps an image. It is off by default, since the paper found it to matter least.
 
 Shapes: features `(B, F, T)` stay `(B, F, T)`.
 """
@@ -25,16 +24,16 @@ __all__ = ["SpecAugment"]
 
 
 class SpecAugment(nn.Module):
-    """Bands and stretches of time blotted out with the row's mean; before that, if asked for, time warped.
+    """Bands and stretches of time masked with the row's mean, optionally after time warping.
 
     Args:
-        chance: how often a row is changed, from 0 to 1.
-        frequency_masks: bars of neighbouring bands to blot out.
-        frequency_width: the widest bar, as a share of the bands.
-        time_masks: stretches of time to blot out.
-        time_width: the longest stretch, as a share of the row's frames; a row too short for one frame of it is spared.
-        time_warp: how far a frame moves at most, earlier or later, while first and last stay and all between follows,
-            as a share of the row's frames, below 0.5; 0 warps nothing.
+        chance: probability that a row is changed, from 0 to 1.
+        frequency_masks: number of masks over neighbouring bands.
+        frequency_width: largest width of such a mask, as a share of the bands.
+        time_masks: number of masks over neighbouring frames.
+        time_width: largest width of such a mask, as a share of the row's frames; a share below one frame masks nothing.
+        time_warp: largest distance by which one frame is moved, with the others between it and the ends of the row, as
+            a share of the row's frames, below 0.5; 0 for no warping.
     """
 
     on: ClassVar[Literal["waveform", "features"]] = "features"
@@ -65,7 +64,7 @@ class SpecAugment(nn.Module):
         self.time_masks, self.time_width = time_masks, time_width
 
     def forward(self, batch: Batch, chance: Chance) -> Batch:
-        """The batch with bars and stretches of its rows blotted out, and their time warped."""
+        """The batch with bands and frames of the drawn rows masked, and their time warped."""
         x, lengths, position = batch.data, batch.lengths, batch.position
         drawn = chance.uniform(position, "chance") < self.chance
         if self.time_warp:
@@ -93,7 +92,7 @@ def _stretch(lengths: Tensor, size: int, share: float, chance: Chance, position:
 
 
 def _warped(x: Tensor, lengths: Tensor, share: float, chance: Chance, position: Tensor) -> Tensor:
-    """Rows of `(B, F, T)` with one frame of each moved by up to `share * length`, and the others after it."""
+    """Rows `(B, F, T)` with one frame of each moved by up to `share * length`, and the others with it."""
     reach = (lengths * share).long()
     # Neither the frame nor where it goes is the first or the last: a row too short for that is left as it is.
     places = lengths - 2 - 2 * reach

@@ -1,9 +1,9 @@
-"""Speed perturbation: a row played faster or slower, pitch and all.
+"""Speed perturbation: play a row faster or slower, which changes its pitch too.
 
-Ko et al., "Audio Augmentation for Speech Recognition", INTERSPEECH 2015. Band-limited: a sinc under Kaiser's window,
+Ko et al., "Audio Augmentation for Speech Recognition", INTERSPEECH 2015. Band-limited: a sinc with a Kaiser window,
 cut off below the lower of both Nyquist frequencies, evaluated at the phases of a small ratio (a polyphase filter).
 
-Shapes: waveforms `(B, S)` stay `(B, S)`; a slower row loses its end, a faster one is padded, and its length tells.
+Shapes: waveforms `(B, S)` stay `(B, S)`; a slower row loses its end, a faster one is padded and its length reduced.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from soundbench_plugins.layers.resampling import resampled, resampled_lengths, s
 
 __all__ = ["Speed"]
 
-# The ratio's numbers: as many phases are computed, each with a filter of its own.
+# Largest numerator and denominator of a ratio: the number of phases, each with its own filter.
 _LARGEST = 100
 
 
@@ -32,8 +32,8 @@ class Speed(nn.Module):
     """Rows played faster or slower, band-limited.
 
     Args:
-        factors: the speeds to draw from, each as likely; ratios of whole numbers up to 100, such as 0.9 or 1.25.
-        chance: how often a row is changed, from 0 to 1.
+        factors: the speeds to draw from, each equally likely; ratios of whole numbers up to 100, such as 0.9 or 1.25.
+        chance: probability that a row is changed, from 0 to 1.
     """
 
     on: ClassVar[Literal["waveform", "features"]] = "waveform"
@@ -56,7 +56,7 @@ class Speed(nn.Module):
             self.register_buffer(f"kernel{place}", sinc_kernel(factor).float(), persistent=False)
 
     def forward(self, batch: Batch, chance: Chance) -> Batch:
-        """The batch with its rows played at the speeds drawn for them."""
+        """The batch with its rows played at drawn speeds."""
         data, lengths, position = batch.data, batch.lengths, batch.position
         which = chance.integers(position, "factor", len(self.factors))
         changed = chance.uniform(position, "chance") < self.chance

@@ -1,9 +1,9 @@
-"""Tempo: rows slower or faster at the pitch they have.
+"""Tempo: make rows slower or faster at the same pitch.
 
-By a phase vocoder (`soundbench_plugins.layers.stretching` names its papers), each row at a rate of its own. Frames of
-about 0.05 s: what is shorter, such as a click, is smeared over one.
+By a phase vocoder (`soundbench_plugins.layers.stretching` names its papers), each row at its own rate. Frames are
+about 0.05 s long: shorter events, such as a click, are smeared over one.
 
-Shapes: waveforms `(B, S)` stay `(B, S)`; a slower row loses its end, a faster one is padded, and its length tells.
+Shapes: waveforms `(B, S)` stay `(B, S)`; a slower row loses its end, a faster one is padded and its length reduced.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from soundbench_plugins.layers import stretching
 
 __all__ = ["Tempo"]
 
-# Beyond it too few frames are left, or each is heard too often, to pass for the sound.
+# Beyond it too few frames are left, or each is repeated too often, to resemble the sound.
 _MOST = 4.0
 
 
 class Tempo(nn.Module):
-    """Rows slower or faster, at the pitch they have.
+    """Rows slower or faster, at the same pitch.
 
     Args:
-        low: the slowest tempo, as a factor, at least 0.25: 0.9 makes a row last 1.11 times as long.
-        high: the fastest, at most 4; each between them is as likely.
-        chance: how often a row is changed, from 0 to 1.
+        low: slowest tempo as a factor, at least 0.25: 0.9 makes a row 1.11 times as long.
+        high: fastest tempo as a factor, at most 4; drawn uniformly between the two.
+        chance: probability that a row is changed, from 0 to 1.
     """
 
     on: ClassVar[Literal["waveform", "features"]] = "waveform"
@@ -48,7 +48,7 @@ class Tempo(nn.Module):
         self.frame = stretching.frame_size(rate)
 
     def forward(self, batch: Batch, chance: Chance) -> Batch:
-        """The batch with the rows that drew it at other tempos."""
+        """The batch with the drawn rows at other tempos."""
         rows = torch.nonzero(chance.uniform(batch.position, "chance") < self.chance).squeeze(1)
         if not len(rows):
             return batch

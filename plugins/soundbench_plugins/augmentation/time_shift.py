@@ -1,7 +1,7 @@
-"""Time shift: a row begins elsewhere.
+"""Time shift: move a row in time.
 
-By default round the row's own length, so that what leaves at one end comes in at the other: nothing is lost, at the
-price of a seam. Otherwise silence comes in, and counts as part of the row.
+By default the shift is circular within the row's own length: nothing is lost, but the row has a seam. Otherwise silence
+is shifted in, and counts as part of the row.
 
 Shapes: waveforms `(B, S)` stay `(B, S)`, and lengths as they are.
 """
@@ -25,9 +25,9 @@ class TimeShift(nn.Module):
     """Rows shifted in time, earlier or later.
 
     Args:
-        share: the farthest shift, as a share of the row's length.
-        circular: what leaves at one end comes in at the other; silence comes in otherwise.
-        chance: how often a row is changed, from 0 to 1.
+        share: largest shift, as a share of the row's length.
+        circular: whether samples shifted out at one end come in at the other; otherwise silence is shifted in.
+        chance: probability that a row is changed, from 0 to 1.
     """
 
     on: ClassVar[Literal["waveform", "features"]] = "waveform"
@@ -40,7 +40,7 @@ class TimeShift(nn.Module):
         self.share, self.circular, self.chance = share, circular, chance
 
     def forward(self, batch: Batch, chance: Chance) -> Batch:
-        """The batch with each row shifted by what was drawn for it."""
+        """The batch with each row shifted by its drawn distance."""
         data, lengths, position = batch.data, batch.lengths, batch.position
         reach = (lengths * self.share).long()
         reach = torch.where(chance.uniform(position, "chance") < self.chance, reach, 0)

@@ -1,15 +1,15 @@
 """CAM++: a small 2-D front, then densely connected time-delay layers with context-aware masking.
 
 Wang et al., "CAM++: A Fast and Efficient Network for Speaker Verification Using Context-Aware Masking", INTERSPEECH
-2023; widths and depths as its authors published them. With 80 bands and ten classes, its statistics pooling and its
+2023; widths and depths as published by its authors. With 80 bands and ten classes, its statistics pooling and its
 512-wide embedding, it has 7,181,354 parameters.
 
 Shapes: `(B, F, T)` to `(B, C, ceil(T / 2))`, any F and T; rows shorter than three frames are extended to three, so that
-two are left to take statistics of.
+two are left to compute statistics of.
 
-Departs from the paper's text as its authors' own program does: batch norm and ReLU stand before each dense layer's
-convolutions, and segments are of 100 frames after the front's halving. Departs from that program: rows are masked, and
-the mask of a segment is computed once for the segment, not again for each of its frames.
+Departs from the paper's text like its authors' own program: batch norm and ReLU come before each dense layer's
+convolutions, and segments have 100 frames after the front's halving. Departs from that program: rows are masked, and
+the mask of a segment is computed once per segment, not for each of its frames.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from soundbench import masks
 
 __all__ = ["CAMPPlus"]
 
-# Frames of a segment, the neighbourhood that a frame's mask is computed from beside the whole row.
+# Frames of a segment: a frame's mask is computed from its segment and the whole row.
 _SEGMENT = 100
 
 
@@ -33,11 +33,11 @@ class CAMPPlus(nn.Module):
     """CAM++, a densely connected time-delay network with context-aware masking.
 
     Args:
-        growth: channels that each dense layer adds.
+        growth: number of channels that each dense layer adds.
         bottleneck: width inside a dense layer, in multiples of `growth`.
         width: channels before the first dense block.
         front: channels of the 2-D front.
-        layers: dense layers of each block.
+        layers: number of dense layers of each block.
     """
 
     default_pooling: ClassVar[Mapping[str, Any]] = {"use": "tsp"}
@@ -59,7 +59,7 @@ class CAMPPlus(nn.Module):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, is {value}")
         if not layers or min(layers) < 1:
-            raise ValueError(f"layers must be a list of numbers from 1, one a block, is {layers}")
+            raise ValueError(f"layers must be a list of numbers from 1, one per block, is {layers}")
         self.front = Front(bands, front)
         self.entry = nn.Conv1d(self.front.rows, width, 5, stride=2, padding=2, bias=False)
         self.entry_norm = nn.BatchNorm1d(width)
@@ -91,7 +91,7 @@ class CAMPPlus(nn.Module):
 class Front(nn.Module):
     """The 2-D front: `(B, F, T)` to `(B, channels * ceil(F / 8), T)`, zero beyond the lengths.
 
-    Its weights are channels-last, and so is all that it computes: twice as fast on a CPU.
+    Its weights and activations are channels-last: twice as fast on a CPU.
     """
 
     def __init__(self, bands: int, channels: int) -> None:
@@ -115,7 +115,7 @@ class Front(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions around which the input is added; halves the bands or leaves them."""
+    """Two 3x3 convolutions with a residual connection; halves the bands or keeps them."""
 
     def __init__(self, channels: int, halve: bool) -> None:
         super().__init__()
@@ -132,24 +132,24 @@ class Residual(nn.Module):
         inner = _rectified(self.first_norm(self.first(x)), keep)
         inner = self.second_norm(self.second(inner))
         if self.shortcut is not None and self.shortcut_norm is not None:
-            # Every second band is taken by hand: the gradient of a strided 1x1 convolution is slow on a CPU. Taken with
-            # the channels innermost, so that its gradient is laid out like the others it is added to.
+            # Every second band is indexed here: the gradient of a strided 1x1 convolution is slow on a CPU. Indexed
+            # with the channels innermost, so that its gradient has the layout of the others it is added to.
             x = x.permute(0, 2, 3, 1)[:, ::2].permute(0, 3, 1, 2)
             x = self.shortcut_norm(self.shortcut(x))
         return _rectified(inner + x, keep)
 
 
 def _rectified(x: Tensor, keep: Tensor | None) -> Tensor:
-    """ReLU of a tensor that nobody else holds, with zeros beyond the lengths: what a convolution may look at."""
+    """ReLU of a tensor, in place, with zeros beyond the lengths, as the input of a convolution must have."""
     if keep is not None:
         x = x.mul_(keep)
     return x.relu_()
 
 
 class Rows:
-    """The frames of all rows as one matrix `(B * T, C)`, and what takes knowing whose they are.
+    """The frames of all rows as one matrix `(B * T, C)`, and the operations that need to know the rows.
 
-    Channels are innermost from here on: the many 1x1 convolutions are then plain matrix products.
+    Channels are innermost from here on, so that the many 1x1 convolutions are plain matrix products.
     """
 
     def __init__(self, lengths: Tensor, like: Tensor) -> None:
@@ -159,11 +159,11 @@ class Rows:
         keep = masks.keep(lengths, inside)
         self.keep = None if keep is None else keep.to(dtype).reshape(-1, 1)
         segment = torch.arange(size, device=like.device) // _SEGMENT
-        # One or two more than there are: export would take a single one for granted.
+        # One or two more than there are: export would specialise on a single one.
         segments = torch.arange(size // _SEGMENT + 2, device=like.device)
-        # (T, N): one where frame t is of segment n.
+        # (T, N): one if frame t is in segment n.
         self.members = (segment.unsqueeze(1) == segments).to(dtype)
-        # (B, N, T): what each frame weighs in the mean of its row plus the mean of the segment.
+        # (B, N, T): weight of each frame in the mean of its row plus the mean of the segment.
         parts = inside.unsqueeze(1) * self.members.t()
         means = parts / parts.sum(-1, keepdim=True).clamp(min=1)
         self.weights = (means + (inside / inside.sum(-1, keepdim=True)).unsqueeze(1)).to(dtype)
@@ -177,14 +177,14 @@ class Rows:
         return self.weights @ x
 
     def spread(self, x: Tensor) -> Tensor:
-        """A value a segment `(B, N, C)` to a value a frame `(B, T, C)`."""
+        """One value per segment `(B, N, C)` to one value per frame `(B, T, C)`."""
         return self.members @ x
 
 
 class TimeConv(nn.Conv1d):
-    """A convolution of three frames over rows whose channels are innermost, `(B, T, C)` to `(B, T, C')`.
+    """A convolution over three frames of rows with channels innermost, `(B, T, C)` to `(B, T, C')`.
 
-    Computed on images one high: torch has fast convolutions in this layout for images, but for rows it copies them.
+    Computed on images of height one: torch has fast convolutions in this layout for images, but would copy rows.
     """
 
     def __init__(self, channels: int, out: int, dilation: int) -> None:
@@ -219,7 +219,7 @@ class DenseLayer(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """Dense layers, each fed with all that came before it, and a transition that halves the channels."""
+    """Dense layers, each with the outputs of all earlier ones as input, and a transition that halves the channels."""
 
     def __init__(self, channels: int, count: int, growth: int, inner: int, dilation: int) -> None:
         super().__init__()

@@ -1,18 +1,18 @@
-"""ECAPA-TDNN: time-delay layers split in a hierarchy of groups, squeeze-excitation, and all depths aggregated.
+"""ECAPA-TDNN: time-delay layers in a hierarchy of groups, squeeze-excitation, and aggregation of all depths.
 
 Desplanques, Thienpondt and Demuynck, "ECAPA-TDNN: Emphasized Channel Attention, Propagation and Aggregation in TDNN
 Based Speaker Verification", INTERSPEECH 2020, sections 3.2 and 3.3; the attention with context of its section 3.1 is
 the pooling `asp`. With 80 bands, ten classes and the default pooling and head it has 6.20 M parameters, 14.65 M with
 1024 channels (published with 192-wide embeddings and no classifier).
 
-Shapes: `(B, F, T)` to `(B, C, T)`, C the aggregation's width, any F and T; rows shorter than the widest dilation and
-one frame more (five) are extended to that.
+Shapes: `(B, F, T)` to `(B, C, T)`, C the aggregation's width, any F and T; rows shorter than the widest dilation plus
+one frame (five) are extended to that.
 
-A convolution sees each row reflected at its own two ends, wherever in the batch's length its end lies; the paper does
-not say how its rows are padded. In training the batch norms see what the layers make of zeroed padding.
+For convolutions, each row is reflected at its own two ends, not at the end of the batch; the paper does not say how its
+rows are padded. In training the batch norms include the outputs for zeroed padding.
 
-`macls` feeds each block the output of the last one alone, as `summed = false` does, and has no batch norm after the
-embedding: `head.norm_after = "none"`.
+In `macls` the input of each block is only the output of the last one, as with `summed = false`, and there is no batch
+norm after the embedding: `head.norm_after = "none"`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from soundbench import masks
-from soundbench_plugins.layers.frames import TimeConv, Turning, rectified_norm
+from soundbench_plugins.layers.frames import TimeConv, TransposedLinear, rectified_norm
 
 __all__ = ["EcapaTdnn"]
 
-_STEM = 5  # frames that the first layer sees
-_KERNEL = 3  # frames that a group's layer sees
+_STEM = 5  # kernel size of the first layer, in frames
+_KERNEL = 3  # kernel size of a group's layer, in frames
 
 
 class EcapaTdnn(nn.Module):
@@ -38,11 +38,11 @@ class EcapaTdnn(nn.Module):
 
     Args:
         channels: width of the frame layers; 512 and 1024 are the paper's.
-        aggregation: width of the layer that all blocks' outputs go into.
-        dilations: step between the frames that a block's convolutions see, one a block.
-        scale: groups that a block's channels are split into.
+        aggregation: width of the layer that combines the outputs of all blocks.
+        dilations: dilation of a block's convolutions, one per block.
+        scale: number of groups that a block's channels are split into.
         squeeze: width inside the squeeze-excitation.
-        summed: whether a block is fed the sum of all outputs before it, or the last one alone.
+        summed: whether a block's input is the sum of all previous outputs, or only the last one.
     """
 
     default_pooling: ClassVar[Mapping[str, Any]] = {"use": "asp"}
@@ -68,11 +68,11 @@ class EcapaTdnn(nn.Module):
         if channels < 1 or channels % scale:
             raise ValueError(f"channels must be a multiple of scale, {scale}, is {channels}")
         if not dilations or min(dilations) < 1:
-            raise ValueError(f"dilations must be numbers from 1, one a block, is {dilations}")
+            raise ValueError(f"dilations must be numbers from 1, one per block, is {dilations}")
         self.summed, self.channels = summed, aggregation
         self.stem = Delay(bands, channels, _STEM, 1)
         self.blocks = nn.ModuleList(Block(channels, scale, squeeze, dilation) for dilation in dilations)
-        self.aggregate = Turning(len(dilations) * channels, aggregation)
+        self.aggregate = TransposedLinear(len(dilations) * channels, aggregation)
         self.aggregate_norm = nn.BatchNorm1d(aggregation)
         self.shortest = 1 + max(_STEM // 2, *dilations)
 
@@ -91,7 +91,7 @@ class EcapaTdnn(nn.Module):
 
 
 class Block(nn.Module):
-    """SE-Res2 block: groups of channels, each convolved with the one before added; squeeze-excitation; its input added.
+    """SE-Res2 block: groups of channels, each convolved after adding the one before; squeeze-excitation; residual.
 
     Channels are innermost, `(B, T, C)`.
     """
@@ -120,7 +120,7 @@ class Block(nn.Module):
 
 
 class Pointwise(nn.Module):
-    """A layer of each frame by itself, ReLU, batch norm."""
+    """A linear layer for each frame, ReLU, batch norm."""
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
@@ -146,12 +146,12 @@ class Delay(nn.Module):
 
 
 class Ends:
-    """Where the frames stand that are reflected at each row's own first and last frame.
+    """The indices of the frames that are reflected at each row's own first and last frame.
 
     Args:
         lengths: true frames of each row, more than `reach`.
         size: T.
-        reach: how many frames are reflected at each end.
+        reach: number of frames reflected at each end.
     """
 
     def __init__(self, lengths: Tensor, size: int, reach: int) -> None:
@@ -166,7 +166,7 @@ class Ends:
     def reflect(self, x: Tensor) -> Tensor:
         """Rows `(B, T, C)` to `(B, T + 2 * reach, C)`.
 
-        What stands beyond a row's reflection is of no concern: no true frame sees it.
+        Frames beyond a row's reflection may be anything: no true frame depends on them.
         """
         padded = F.pad(x, (0, 0, self.reach, self.reach))
         padded.view(-1, x.shape[2]).index_copy_(0, self.target, x.flatten(0, 1)[self.source])

@@ -1,15 +1,15 @@
 """ERes2Net: a Res2Net over bands and frames whose features are fused by attention, within blocks and between stages.
 
 Chen, Zheng, Wang, Cheng, Chen and Qi, "An Enhanced Res2Net with Local and Global Feature Fusion for Speaker
-Verification", INTERSPEECH 2023; widths, depths and the cut of activations at 20 as its authors published them in
+Verification", INTERSPEECH 2023; widths, depths and the clipping of activations at 20 as published by its authors in
 3D-Speaker. With 80 bands and ten classes, its statistics pooling and its 192-wide embedding, it has 6,612,618
 parameters.
 
-Shapes: `(B, F, T)` to `(B, 512 * ceil(F / 8), ceil(T / 8))`, any F and T: an odd count of bands or frames is halved
-upwards. A batch of fewer than nine frames is padded to nine, which changes nothing; no row is extended.
+Shapes: `(B, F, T)` to `(B, 512 * ceil(F / 8), ceil(T / 8))`, any F and T: odd numbers of bands or frames are
+halved and rounded up. A batch of fewer than nine frames is padded to nine, which changes nothing; no row is extended.
 
-Departs from the authors' program, and from `macls` 1.0.6, which follows it: rows are masked, any number of bands will
-do, and a row of one to eight frames has statistics (theirs are NaN). Their tensors have their counterparts here, in the
+Departs from the authors' program, and from `macls` 1.0.6, which follows it: rows are masked, any number of bands is
+possible, and a row of one to eight frames has statistics (theirs are NaN). Their tensors have counterparts here, in the
 same order and shape.
 """
 
@@ -27,14 +27,14 @@ __all__ = ["ERes2Net"]
 
 
 class ERes2Net(nn.Module):
-    """ERes2Net, a Res2Net with attentive fusion within its blocks and from stage to stage.
+    """ERes2Net, a Res2Net with attentive fusion within its blocks and between its stages.
 
     Args:
-        layers: blocks of each stage; every stage but the first halves bands and frames and doubles the channels.
+        layers: number of blocks of each stage; each stage but the first halves bands and frames, and doubles channels.
         width: channels of the stem, and of the first stage before expansion.
         base_width: width of a group of channels, in 64ths of its stage's channels before expansion.
-        scale: groups of channels in a block.
-        expansion: how many times a block's output is as wide as its stage's channels.
+        scale: number of groups of channels in a block.
+        expansion: width of a block's output, in multiples of its stage's channels.
     """
 
     default_pooling: ClassVar[Mapping[str, Any]] = {"use": "tsp"}

@@ -1,15 +1,15 @@
 """ERes2NetV2: ERes2Net made lighter, with narrower blocks and one fusion, of the last two stages.
 
 Chen, Zheng, Wang, Cheng, Qi and Chen, "ERes2NetV2: Boosting Short-Duration Speaker Verification Performance with
-Computational Efficiency", INTERSPEECH 2024; the structure as its authors published it in 3D-Speaker, half as wide as
-there, as `macls` 1.0.6 has it. With 80 bands and ten classes, its statistics pooling and its 192-wide embedding, it has
+Computational Efficiency", INTERSPEECH 2024; the structure as published by its authors in 3D-Speaker, half as wide as
+there, like `macls` 1.0.6. With 80 bands and ten classes, its statistics pooling and its 192-wide embedding, it has
 5,460,132 parameters.
 
-Shapes: `(B, F, T)` to `(B, 512 * ceil(F / 8), ceil(T / 8))`, any F and T: an odd count of bands or frames is halved
-upwards. A batch of fewer than nine frames is padded to nine, which changes nothing; no row is extended.
+Shapes: `(B, F, T)` to `(B, 512 * ceil(F / 8), ceil(T / 8))`, any F and T: odd numbers of bands or frames are
+halved and rounded up. A batch of fewer than nine frames is padded to nine, which changes nothing; no row is extended.
 
-Departs from the authors' program and from `macls`: rows are masked, any number of bands will do, and a row of one to
-eight frames has statistics (theirs are NaN). Their tensors have their counterparts here, in the same order and shape;
+Departs from the authors' program and from `macls`: rows are masked, any number of bands is possible, and a row of one
+to eight frames has statistics (theirs are NaN). Their tensors have counterparts here, in the same order and shape;
 the authors' own width is `width = 64`.
 """
 
@@ -27,14 +27,14 @@ __all__ = ["ERes2NetV2"]
 
 
 class ERes2NetV2(nn.Module):
-    """ERes2NetV2, a lighter ERes2Net with attentive fusion within its blocks and of its last two stages.
+    """ERes2NetV2, a lighter ERes2Net with attentive fusion within its blocks and between its last two stages.
 
     Args:
-        layers: blocks of each stage; every stage but the first halves bands and frames and doubles the channels.
+        layers: number of blocks of each stage; each stage but the first halves bands and frames, and doubles channels.
         width: channels of the stem, and of the first stage before expansion.
         base_width: width of a group of channels, in 64ths of its stage's channels before expansion.
-        scale: groups of channels in a block.
-        expansion: how many times a block's output is as wide as its stage's channels.
+        scale: number of groups of channels in a block.
+        expansion: width of a block's output, in multiples of its stage's channels.
     """
 
     default_pooling: ClassVar[Mapping[str, Any]] = {"use": "tsp"}

@@ -1,7 +1,7 @@
-"""Identity: the features as they are, for a pretrained encoder that needs only a pooling and a head.
+"""Identity: the features unchanged, for a pretrained encoder that needs only a pooling and a head.
 
 Shapes: `(B, F, T)` to `(B, F, T)`, zero beyond the lengths. No parameters. Its default pooling is attentive statistics
-pooling, whose attention is then all that is learned between the encoder and the head.
+pooling, whose attention is then the only trained part between the encoder and the head.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Identity"]
 
 
 class Identity(nn.Module):
-    """The features as they are, for a pretrained encoder with a pooling and a head."""
+    """The features unchanged, for a pretrained encoder with a pooling and a head."""
 
     default_pooling: ClassVar[Mapping[str, Any]] = {"use": "asp"}
     default_head: ClassVar[Mapping[str, Any]] = {"embedding": 192}

@@ -1,16 +1,16 @@
-"""MobileNetV3 for audio tagging: inverted residual blocks with depthwise convolutions, small and quick on CPUs.
+"""MobileNetV3 for audio: inverted residual blocks with depthwise convolutions, small and fast on CPUs.
 
 Schmid, Koutini and Widmer, "Efficient Large-Scale Audio Tagging via Transformer-to-CNN Knowledge Distillation", ICASSP
 2023, section 3.1 (EfficientAT's mn04, mn10, mn20 are `width` 0.4, 1.0, 2.0); blocks as in table 1 of Howard et al.,
-"Searching for MobileNetV3", ICCV 2019, all widths in multiples of eight. With AudioSet's 527 classes and its own
-pooling and head it has 983,599, 4,876,831 and 17,909,287 parameters.
+"Searching for MobileNetV3", ICCV 2019, all widths in multiples of eight. With AudioSet's 527 classes and its
+default pooling and head it has 983,599, 4,876,831 and 17,909,287 parameters.
 
 Shapes: `(B, F, T)` to `(B, C, ceil(T / 32))`, any F and T; C is 1280 at width 1.0. No row is extended.
 
-Squeeze-excitation weighs channels alone, as the published networks do, by means over true frames.
+Squeeze-excitation weights only channels, as in the published networks, by means over true frames.
 
 Departs from the paper: the layer before the classifier, 1280 wide with hard swish, is applied to the mean over bands of
-each frame, not once to the mean over bands and time. What it gives are then frames that any pooling can work on.
+each frame, not once to the mean over bands and time. Its outputs are then frames for any pooling.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from soundbench import masks
 
 __all__ = ["MobileNet"]
 
-# Of each block: kernel, width inside, width of the output, squeeze-excitation, hard swish (or ReLU), stride.
+# For each block: kernel, width inside, width of the output, squeeze-excitation, hard swish (or ReLU), stride.
 _BLOCKS = (
     (3, 16, 16, False, False, 1),
     (3, 64, 24, False, False, 2),
@@ -47,10 +47,10 @@ _BLOCKS = (
 
 
 class MobileNet(nn.Module):
-    """MobileNetV3 as EfficientAT tags audio with it, small and quick on CPUs.
+    """MobileNetV3 as in EfficientAT, small and fast on CPUs.
 
     Args:
-        width: what the width of every layer is multiplied by, from 0.1 to 4; published are 0.4, 1.0, 2.0 and others.
+        width: factor of the width of every layer, from 0.1 to 4; 0.4, 1.0, 2.0 and others are published.
     """
 
     default_pooling: ClassVar[Mapping[str, Any]] = {"use": "tap"}
@@ -81,8 +81,8 @@ class MobileNet(nn.Module):
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Features `(B, F, T)` to frame-level vectors `(B, C, T')` and their lengths."""
-        # Room for two frames of output whatever the lengths: norms have two values to take statistics of in training,
-        # and export need not ask whether there is one frame or more.
+        # Always at least two frames of output: norms have two values to compute statistics of in training, and export
+        # does not specialise on one frame.
         features, _ = masks.extend(features, lengths, 33)
         x = self.entry(features.unsqueeze(1).contiguous(memory_format=torch.channels_last))
         lengths = masks.strided(lengths, 2)
@@ -112,16 +112,16 @@ class ConvNorm(nn.Sequential):
 
 
 class Block(nn.Module):
-    """An inverted residual block: widen, convolve each channel by itself, weigh the channels, narrow.
+    """An inverted residual block: widen, convolve each channel separately, weight the channels, narrow.
 
     Args:
-        channels: of the input.
-        inner: inside.
-        out: of the output.
-        kernel: of the depthwise convolution.
-        stride: of the depthwise convolution.
-        gated: whether channels are weighed by squeeze-excitation.
-        swish: hard swish, or ReLU.
+        channels: channels of the input.
+        inner: channels inside.
+        out: channels of the output.
+        kernel: kernel size of the depthwise convolution.
+        stride: stride of the depthwise convolution.
+        gated: whether channels are weighted by squeeze-excitation.
+        swish: whether to use hard swish instead of ReLU.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class Block(nn.Module):
 
 
 class Gate(nn.Module):
-    """Squeeze-excitation: each channel weighed by what all channels are on average over bands and true frames."""
+    """Squeeze-excitation: each channel weighted by the means of all channels over bands and true frames."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

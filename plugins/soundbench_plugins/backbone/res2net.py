@@ -1,4 +1,4 @@
-"""Res2Net: a residual network over bands and frames whose blocks see at several scales; the lightest of its kind here.
+"""Res2Net: a residual network over bands and frames with blocks of several scales; the lightest of its kind here.
 
 Gao, Cheng, Zhao, Zhang, Yang and Torr, "Res2Net: A New Multi-scale Backbone Architecture", IEEE TPAMI 43(2), 2021
 (section 3). With 80 bands and ten classes, its attentive pooling and its 192-wide embedding between batch norms, it has
@@ -6,13 +6,13 @@ Gao, Cheng, Zhao, Zhang, Yang and Torr, "Res2Net: A New Multi-scale Backbone Arc
 
 Shapes: `(B, F, T)` to `(B, 1024 * f, t)`, any F and T. The stem keeps `(F - 2) // 3` bands and `(T - 2) // 3` frames; f
 and t are a sixteenth of those, rounded up: 2 and 7 of 80 bands and 298 frames. Rows of fewer than five frames, the
-stem's least, are extended to five. A batch of fewer than 53 frames is padded to 53, which changes nothing.
+stem's minimum, are extended to five. A batch of fewer than 53 frames is padded to 53, which changes nothing.
 
-Departs from the paper as `macls` 1.0.6 does, since the paper's choices would change its size: a stem half as wide, of
-stride 3. `macls` has two groups of channels in a block, so that nothing builds on another; here there are four, as in
-the paper, a little narrower than half as wide for the same size: `scale = 2`, `base_width = 32` give its network, and
-the tensors of its checkpoints then have their counterparts here, in the same order and shape. Departs from both: rows
-are masked, and any number of bands will do.
+Departs from the paper like `macls` 1.0.6, since the paper's choices would change its size: a stem half as wide, of
+stride 3. `macls` has two groups of channels in a block, so that no group builds on another; here there are four, as in
+the paper, a little less than half as wide for the same size: `scale = 2`, `base_width = 32` give its network, and the
+tensors of its checkpoints then have counterparts here, in the same order and shape. Departs from both: rows are masked,
+and any number of bands is possible.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from soundbench_plugins.layers.images import ConvNorm, as_image, halved, halved_
 
 __all__ = ["Res2Net"]
 
-# How many times as wide as its stage a block's output is.
+# Width of a block's output, in multiples of its stage's width.
 _EXPANSION = 4
 _Size = TypeVar("_Size", int, Tensor)
 
 
 class Res2Net(nn.Module):
-    """Res2Net over bands and frames, whose blocks convolve groups of channels one upon the other.
+    """Res2Net over bands and frames, whose blocks convolve groups of channels one after another.
 
     Args:
-        layers: blocks of each stage; every stage but the first halves bands and frames and doubles the channels.
+        layers: number of blocks of each stage; each stage but the first halves bands and frames, and doubles channels.
         width: channels of the stem and of the first stage, a quarter of its output.
         base_width: width of a group of channels, in 64ths of its stage's channels.
-        scale: groups of channels in a block; all but the last are convolved.
+        scale: number of groups of channels in a block; all but the last are convolved.
     """
 
     default_pooling: ClassVar[Mapping[str, Any]] = {"use": "asp"}
@@ -59,7 +59,7 @@ class Res2Net(nn.Module):
     ) -> None:
         super().__init__()
         if not layers or min(layers) < 1:
-            raise ValueError(f"layers must be a list of numbers from 1, one a stage, is {layers}")
+            raise ValueError(f"layers must be a list of numbers from 1, one per stage, is {layers}")
         for name, value, least in (("width", width, 1), ("scale", scale, 2)):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, is {value}")
@@ -79,7 +79,7 @@ class Res2Net(nn.Module):
             self.stages.append(stage)
         halvings = len(layers)  # the stem's pooling, and every stage but the first
         self.channels = channels * -(-_strode(bands) // 2**halvings)
-        # Batches are padded to two positions after the last stage, which batch norm and export ask for.
+        # Batches are padded to two positions after the last stage, as batch norm and export require.
         self.padded = 3 * (2**halvings + 1) + 2
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -91,7 +91,7 @@ class Res2Net(nn.Module):
         features, _ = masks.extend(features, lengths, self.padded)
         x = self.stem_norm(self.stem(as_image(features)))
         lengths = _strode(lengths.clamp(min=self.shortest))
-        # Zeros beyond the lengths are as good as nothing to a maximum of what is not negative.
+        # Zeros beyond the lengths do not change a maximum of values that are not negative.
         x = F.max_pool2d(rectified(x, masks.keep(lengths, x)), 3, stride=2, padding=1)
         lengths = masks.strided(lengths, 2)
         keep = masks.keep(lengths, x)
@@ -104,14 +104,14 @@ class Res2Net(nn.Module):
 
 
 def _strode(size: _Size) -> _Size:
-    """How many positions the stem makes of so many bands or frames, five at least."""
+    """The number of positions after the stem, for at least five bands or frames."""
     return (size - 2) // 3
 
 
 class Bottleneck(nn.Module):
-    """Groups of channels, each convolved with what came of the one before, between two 1x1 convolutions.
+    """Groups of channels, each convolved after adding the output of the one before, between two 1x1 convolutions.
 
-    In a stage's first block nothing comes of the one before, and the last group is averaged over its neighbours.
+    In a stage's first block nothing is added, and the last group is averaged over its neighbours.
     """
 
     def __init__(self, channels: int, group: int, scale: int, out: int, halve: bool, first: bool) -> None:

@@ -1,17 +1,17 @@
-"""ResNet with squeeze-excitation: a thin residual network over bands and frames whose blocks weigh their channels.
+"""ResNet with squeeze-excitation: a thin residual network over bands and frames whose blocks weight their channels.
 
 He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", CVPR 2016 (the bottleneck of table 1); Hu, Shen
 and Sun, "Squeeze-and-Excitation Networks", CVPR 2018 (figure 3). With 80 bands and ten classes, its attentive pooling
 and its 192-wide embedding between batch norms, it has 9,125,826 parameters; 7,815,106 with the pooling's
 `context = false`.
 
-Shapes: `(B, F, T)` to `(B, 512 * ceil(F / 8), ceil(T / 8))`, any F and T: an odd count of bands or frames is halved
-upwards. A batch of fewer than nine frames is padded to nine, which changes nothing; no row is extended.
+Shapes: `(B, F, T)` to `(B, 512 * ceil(F / 8), ceil(T / 8))`, any F and T: odd numbers of bands or frames are
+halved and rounded up. A batch of fewer than nine frames is padded to nine, which changes nothing; no row is extended.
 
-Departs from the papers as `macls` 1.0.6 does, since the papers' choices would change its size: half as wide, a block's
+Departs from the papers like `macls` 1.0.6, since the papers' choices would change its size: half as wide, a block's
 output twice (not four times) as wide as its middle, gates from an eighth (not a sixteenth) of the channels, and a stem
-that keeps the bands and frames as they are. Departs from `macls`: rows are masked, in the means of the gates too, and
-any number of bands will do. The tensors of its checkpoints have their counterparts here, in the same order and shape.
+that keeps all bands and frames. Departs from `macls`: rows are masked, also in the means of the gates, and any number
+of bands is possible. The tensors of its checkpoints have counterparts here, in the same order and shape.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from soundbench_plugins.layers.images import ConvNorm, SqueezeExcitation, as_ima
 
 __all__ = ["ResNetSE"]
 
-# How many times as wide as its middle a block's output is.
+# Width of a block's output, in multiples of its middle.
 _EXPANSION = 2
-# Of how many channels the gates keep one.
+# Ratio of a block's output channels to the width inside its gate.
 _REDUCTION = 8
 
 
@@ -37,7 +37,7 @@ class ResNetSE(nn.Module):
     """ResNet over bands and frames, its bottlenecks with squeeze-excitation.
 
     Args:
-        layers: blocks of each stage; every stage but the first halves bands and frames.
+        layers: number of blocks of each stage; every stage but the first halves bands and frames.
         widths: channels of the 3x3 convolutions of each stage.
     """
 
@@ -53,9 +53,9 @@ class ResNetSE(nn.Module):
     ) -> None:
         super().__init__()
         if not layers or min(layers) < 1:
-            raise ValueError(f"layers must be a list of numbers from 1, one a stage, is {layers}")
+            raise ValueError(f"layers must be a list of numbers from 1, one per stage, is {layers}")
         if len(widths) != len(layers) or min(widths) < _REDUCTION:
-            raise ValueError(f"widths must be {len(layers)} numbers from {_REDUCTION}, one a stage, is {widths}")
+            raise ValueError(f"widths must be {len(layers)} numbers from {_REDUCTION}, one per stage, is {widths}")
         self.stem = ConvNorm(1, widths[0], 3)
         self.stages = nn.ModuleList()
         channels, rows = widths[0], bands
@@ -67,7 +67,7 @@ class ResNetSE(nn.Module):
             self.stages.append(stage)
             rows = -(-rows // 2) if place else rows
         self.channels = channels * rows
-        # Batches are padded to two positions after the last stage: export would take a single one for granted.
+        # Batches are padded to two positions after the last stage: export would specialise on a single one.
         self.padded = 2 ** (len(layers) - 1) + 1
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -89,7 +89,7 @@ class ResNetSE(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A 3x3 convolution between two of 1x1, gated, around which the input is added."""
+    """A 3x3 convolution between two 1x1 convolutions, gated, with a residual connection."""
 
     def __init__(self, channels: int, width: int, halve: bool, shortcut: bool) -> None:
         super().__init__()

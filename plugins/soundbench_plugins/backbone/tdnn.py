@@ -1,17 +1,17 @@
-"""A time-delay network, the frame layers of an x-vector: five layers that see fifteen frames.
+"""A time-delay network, the frame layers of an x-vector: five layers with a context of fifteen frames.
 
 Snyder et al., "X-Vectors: Robust DNN Embeddings for Speaker Recognition", ICASSP 2018, section 3.1, table 1. With 80
 bands and ten classes it has 2,772,810 parameters with its default pooling and head, 2,641,738 with
 `pooling.context = false`.
 
 Shapes: `(B, F, T)` to `(B, C, T - 14)`, any F and T; rows shorter than sixteen frames are extended to sixteen, so
-that two are left to take statistics of.
+that two are left to compute statistics of.
 
-Departs from the paper as `macls` does, whose network of this name it is: the last frame layer is as wide as the others
-(the paper's has 1500 channels) and its batch norm stands behind the pooling, attention pools, and one embedding layer
-of 192 takes the place of two of 512. The paper's pooling is `tsp`.
+Departs from the paper like the network of this name in `macls`: the last frame layer is as wide as the others (the
+paper's has 1500 channels) and its batch norm comes after the pooling, the pooling is attentive, and one embedding layer
+of 192 replaces two of 512. The paper's pooling is `tsp`.
 
-Nothing is padded, so that no frame of the output sees beyond its row's end.
+Nothing is padded, so that no frame of the output depends on values beyond its row's end.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from soundbench import masks
-from soundbench_plugins.layers.frames import TimeConv, Turning, rectified_norm
+from soundbench_plugins.layers.frames import TimeConv, TransposedLinear, rectified_norm
 
 __all__ = ["TDNN"]
 
-# Of the three layers that see more than one frame: how many frames, and the step between them.
+# For the three layers with a context: kernel size in frames, and dilation.
 _CONTEXTS = ((5, 1), (3, 2), (3, 3))
-# How many frames fewer come out than go in.
+# Number of frames that the output is shorter than the input.
 _UNPADDED = sum((kernel - 1) * dilation for kernel, dilation in _CONTEXTS)
 
 
@@ -55,7 +55,7 @@ class TDNN(nn.Module):
         )
         self.fourth = nn.Linear(channels, channels)
         self.fourth_norm = nn.BatchNorm1d(channels)
-        self.fifth = Turning(channels, channels)
+        self.fifth = TransposedLinear(channels, channels)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Features `(B, F, T)` to frame-level vectors `(B, C, T - 14)` and their lengths."""

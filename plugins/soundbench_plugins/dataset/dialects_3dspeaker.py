@@ -1,12 +1,12 @@
-"""3D-Speaker's dialects: Standard Mandarin and thirteen dialects of Chinese, each speaker before many devices.
+"""3D-Speaker's dialects: Standard Mandarin and thirteen dialects of Chinese, recorded by many devices.
 
 Zheng et al.: 3D-Speaker: A Large-Scale Multi-Device, Multi-Distance, and Multi-Dialect Corpus for Speech Representation
 Disentanglement, 2023 (arXiv:2306.15354). The layout is that of the official archives: the folds `train/` and `test/`,
-in them a folder a speaker, and names that say all: `3D_SPK_06154/3D_SPK_06154_001_Device03_Distance00_Dialect00.wav`.
-Several devices hear an utterance at once, and a speaker says many: a group is a speaker.
+with one folder per speaker, and file names such as `3D_SPK_06154/3D_SPK_06154_001_Device03_Distance00_Dialect00.wav`.
+Each utterance is recorded by several devices, and each speaker says many: a group is a speaker.
 
-The authors' own lists for this task, `lid_train_wav.scp` and `lid_test_wav.scp`, name a part of the sounds, in lines of
-a key and a path that begins at `root`.
+The authors' own lists for this task, `lid_train_wav.scp` and `lid_test_wav.scp`, name a part of the sound files; a line
+is a key and a path relative to `root`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Dialects3DSpeaker:
 
     Args:
         root: the folder that holds `train/` and `test/`.
-        lists: the folder of the authors' `lid_train_wav.scp` and `lid_test_wav.scp`; without it, every sound in the
+        lists: the folder of the authors' `lid_train_wav.scp` and `lid_test_wav.scp`; by default every sound file in the
             two folders is used.
     """
 
@@ -47,7 +47,7 @@ class Dialects3DSpeaker:
 
     @classmethod
     def example(cls, folder: Path) -> Mapping[str, Any]:
-        """The layout with a sound a dialect and fold, as good as empty."""
+        """The layout with one placeholder file per dialect and fold."""
         for number in range(2 * len(cls.classes)):
             fold, speaker = _FOLDS[number % 2], f"3D_SPK_{number:05d}"
             path = folder / fold / speaker / f"{speaker}_001_Device01_Distance00_Dialect{number // 2:02d}.wav"
@@ -56,15 +56,15 @@ class Dialects3DSpeaker:
         return {"root": folder}
 
     def clips(self) -> Iterator[Clip]:
-        """The sounds of the training fold, then of the test fold, in the order of folders or lists.
+        """The clips of the training fold, then of the test fold, in the order of folders or lists.
 
         Raises:
-            MissingDataError: the root, one of its folders, a list, or a sound that it names is not there.
-            DataError: a name that says no dialect, or a list that cannot be.
+            MissingDataError: the root, one of its folders, a list, or a sound file that it names does not exist.
+            DataError: a file name without a valid dialect, or an invalid line in a list.
         """
         if not self.root.is_dir():
             raise MissingDataError(
-                f"{self.root}: no such folder; dataset.root must be where 3D-Speaker lies (train/, test/)"
+                f"{self.root}: no such folder; dataset.root must be the folder of 3D-Speaker (train/, test/)"
             )
         for fold in _FOLDS:
             source = self.root / fold if self.lists is None else self.lists / f"lid_{fold}_wav.scp"
@@ -72,32 +72,33 @@ class Dialects3DSpeaker:
             for path in self._below(source) if self.lists is None else self._listed(source):
                 yield self._clip(path, fold)
             if path is None:
-                raise MissingDataError(f"{source}: no sound in it")
+                raise MissingDataError(f"{source}: no sound files in it")
 
     def _below(self, folder: Path) -> Iterator[str]:
-        """The sounds of a fold's folder."""
+        """The sound files in a fold's folder."""
         if not folder.is_dir():
             raise MissingDataError(f"{self.root}: not 3D-Speaker: no {folder.name}/")
         return sounds_below(str(folder))
 
     def _listed(self, table: Path) -> Iterator[str]:
-        """The sounds that a list of the authors' names."""
+        """The sound files that one of the authors' lists names."""
         if not table.is_file():
-            raise MissingDataError(f"{table}: no such file; dataset.lists must hold it")
+            raise MissingDataError(f"{table}: no such file; dataset.lists must be the folder that contains it")
         with table.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 _, _, name = line.strip().partition(" ")
                 if not name:
-                    raise DataError(f"{table}, line {number}: not a key and a path")
+                    raise DataError(f"{table}, line {number}: must be a key and a path")
                 path = self.root / name.strip()
                 if not path.is_file():
                     raise MissingDataError(f"{path}: no such file; {table.name} names it in line {number}")
                 yield str(path)
 
     def _clip(self, path: str, fold: str) -> Clip:
-        """What the name of a sound says."""
+        """The clip that a file name describes."""
         speaker = os.path.basename(os.path.dirname(path))
         found = re.fullmatch(rf"{re.escape(speaker)}_\w+_Dialect(\d\d)\.\w+", os.path.basename(path))
         if not found or int(found[1]) >= len(self.classes):
-            raise DataError(f"{path}: no name of 3D-Speaker, such as 3D_SPK_00001/3D_SPK_00001_001_..._Dialect00.wav")
+            example = "3D_SPK_00001/3D_SPK_00001_001_..._Dialect00.wav"
+            raise DataError(f"{path}: not a file name of 3D-Speaker, such as {example}")
         return Clip(path, (self.classes[int(found[1])],), fold=fold, group=speaker)

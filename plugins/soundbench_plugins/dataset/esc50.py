@@ -1,7 +1,7 @@
 """ESC-50: 2,000 clips of five seconds from fifty classes of environmental sound in five folds, and its subset ESC-10.
 
 Piczak: ESC: Dataset for Environmental Sound Classification, ACM Multimedia 2015. The layout is that of the official
-archive: `meta/esc50.csv` and `audio/`. The folds hold every recording (Freesound id) together.
+archive: `meta/esc50.csv` and `audio/`. The folds keep every recording (Freesound id) together.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ESC50:
 
     @staticmethod
     def example(folder: Path) -> Mapping[str, Any]:
-        """The layout with two clips a fold, as good as empty."""
+        """The layout with two placeholder files per fold."""
         lines = ["filename,fold,target,category,esc10,src_file,take"]
         for number in range(10):
             fold, name = 1 + number // 2, f"{1 + number // 2}-{number}-A-{number}.wav"
@@ -80,8 +80,8 @@ class ESC50:
         """The clips, in the metadata's order.
 
         Raises:
-            MissingDataError: the metadata, or a file that it lists, is not there.
-            DataError: a row of the metadata cannot be.
+            MissingDataError: the metadata, or a file that it lists, does not exist.
+            DataError: a row of the metadata is invalid.
         """
         rows = [row for row in self._rows() if row.target in self.targets]
         folder = self.root / "audio"
@@ -89,7 +89,7 @@ class ESC50:
         missing = [row.file for row in rows if row.file.name not in there]
         if missing:
             raise MissingDataError(
-                f"{missing[0]}: no such file; missing: {len(missing)} of the {len(rows)} clips that the metadata lists"
+                f"{missing[0]}: no such file; missing: {len(missing)} of the {len(rows)} clips in the metadata"
             )
         for row in rows:
             yield Clip(str(row.file), (_CLASSES[row.target],), fold=row.fold, group=row.recording)
@@ -100,7 +100,7 @@ class ESC50:
             raise MissingDataError(
                 f"{self.root}: not ESC-50: no {table.relative_to(self.root)}"
                 if self.root.is_dir()
-                else f"{self.root}: no such folder; dataset.root must be where ESC-50 lies (meta/, audio/)"
+                else f"{self.root}: no such folder; dataset.root must be the folder of ESC-50 (meta/, audio/)"
             )
         with table.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
@@ -116,7 +116,7 @@ class ESC50:
         except (TypeError, ValueError):
             raise DataError(f"{place}: fold {row['fold']!r}, target {row['target']!r}: not whole numbers") from None
         if fold not in _FOLDS:
-            raise DataError(f"{place}: fold {fold}; there are 1 to 5")
+            raise DataError(f"{place}: fold {fold}; folds are 1 to 5")
         if not 0 <= target < len(_CLASSES) or _CLASSES[target] != label:
             raise DataError(f"{place}: category {label!r} with target {target}, which ESC-50 does not have")
         return _Row(self.root / "audio" / name, target, fold, recording)

@@ -1,8 +1,8 @@
-"""Folder: one's own sounds, a folder a class.
+"""Folder: your own sound files, one folder per class.
 
-The classes are the folders in `root`, sorted by their names' characters, not by the machine's language. The sounds of a
-class are the files in any depth below its folder that end as sound files do; what begins with a dot is left out, links
-are followed. Each file is a group of its own: where several files were cut from one recording, use a manifest.
+The classes are the folders in `root`, sorted by character codes, independent of the machine's language. The clips of a
+class are the files with the suffix of a sound file at any depth below its folder; names that begin with a dot are left
+out, links are followed. Each file is its own group: if several files were cut from one recording, use a manifest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Folder"]
 
 
 class Folder:
-    """One's own sounds: a folder a class, sorted by name; each file is a group of its own.
+    """Your own sound files: one folder per class, sorted by name; each file is its own group.
 
     Args:
         root: the folder that holds the class folders.
@@ -35,7 +35,7 @@ class Folder:
 
     @staticmethod
     def example(folder: Path) -> Mapping[str, Any]:
-        """Two classes, one of them with its sounds in two folders; they are as good as empty."""
+        """Two classes of placeholder files, one of them in two folders."""
         for name in ("cat/1.wav", "dog/a/1.wav", "dog/b/2.flac"):
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,19 +47,19 @@ class Folder:
         """The names of the folders in the root, sorted.
 
         Raises:
-            MissingDataError: the root, or any folder in it, is not there.
-            DataError: sounds lie beside the folders, or the folders are folds.
+            MissingDataError: the root does not exist, or contains no folder.
+            DataError: there are sound files beside the folders, or the folders are folds.
         """
         if not self.root.is_dir():
             raise MissingDataError(f"{self.root}: no such folder; dataset.root must be a folder of class folders")
         folders, sounds = listed(str(self.root))
         if sounds:
             raise DataError(
-                f"{self.root}: {len(sounds)} sound files lie in it and belong to no class, such as {sounds[0]}; "
+                f"{self.root}: {len(sounds)} sound files directly in it belong to no class, such as {sounds[0]}; "
                 "put each into the folder of its class"
             )
         if not folders:
-            raise MissingDataError(f"{self.root}: no class folders in it; a folder a class is looked for")
+            raise MissingDataError(f"{self.root}: no class folders in it; it must contain one folder per class")
         if all(re.fullmatch(r"fold[-_ ]?\d+", name, re.IGNORECASE) for name in folders):
             raise DataError(
                 f"{self.root}: the folders in it ({', '.join(folders[:3])}, ...) are folds, not classes; "
@@ -68,21 +68,21 @@ class Folder:
         return tuple(folders)
 
     def clips(self) -> Iterator[Clip]:
-        """The sounds of one class after another, each folder's sorted by name.
+        """The clips of one class after another, those of each folder sorted by name.
 
         Raises:
-            DataError: a class folder holds no sound, or a folder cannot be read.
+            DataError: a class folder contains no sound file, or a folder cannot be read.
         """
-        silent = []
+        empty = []
         for label in self.classes:
             count = 0
             for path in sounds_below(os.path.join(self.root, label)):
                 count += 1
                 yield Clip(path, (label,))
             if not count:
-                silent.append(label)
-        if silent:
+                empty.append(label)
+        if empty:
             raise DataError(
-                f"{self.root}: no sound file in {len(silent)} of {len(self.classes)} class folders: "
-                f"{', '.join(silent[:5])}{', ...' if len(silent) > 5 else ''}; known: {', '.join(sorted(SUFFIXES))}"
+                f"{self.root}: no sound file in {len(empty)} of {len(self.classes)} class folders: "
+                f"{', '.join(empty[:5])}{', ...' if len(empty) > 5 else ''}; known: {', '.join(sorted(SUFFIXES))}"
             )

@@ -1,9 +1,9 @@
-"""Speech Commands v2: 105,829 utterances of a second at most, of 35 English words, by 2,618 speakers.
+"""Speech Commands v2: 105,829 utterances of at most one second, of 35 English words, by 2,618 speakers.
 
 Warden: Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition, 2018 (arXiv:1804.03209). The layout is
-that of the official archive: a folder a word, `validation_list.txt`, `testing_list.txt`, and `_background_noise_`,
-which is left out. The lists are the folds: `test`, `validation`, and `train` for what neither names. They were drawn by
-a hash of the speaker, who stands before `_nohash_` in a file's name, so that no speaker is in two of them.
+that of the official archive: one folder per word, `validation_list.txt`, `testing_list.txt`, and `_background_noise_`,
+which is left out. The lists are the folds: `test`, `validation`, and `train` for files in neither. They were drawn by a
+hash of the speaker, the part of a file's name before `_nohash_`, so that no speaker is in two of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class SpeechCommands:
     """Thirty-five spoken words (Warden, 2018), folds `train`, `validation` and `test`; a group is a speaker.
 
     Args:
-        root: the folder that holds the folders of the words and the two lists.
+        root: the folder that contains the folders of the words and the two lists.
     """
 
     multilabel = False
@@ -39,7 +39,7 @@ class SpeechCommands:
 
     @classmethod
     def example(cls, folder: Path) -> Mapping[str, Any]:
-        """The layout with a sound a word and fold, as good as empty."""
+        """The layout with one placeholder file per word and fold."""
         for word in cls.classes:
             (folder / word).mkdir()
             for speaker in ("0a000000", "0b000000", "0c000000"):
@@ -50,30 +50,30 @@ class SpeechCommands:
         return {"root": folder}
 
     def clips(self) -> Iterator[Clip]:
-        """The sounds of one word after another, each word's sorted by name.
+        """The clips of one word after another, those of each word sorted by name.
 
         Raises:
-            MissingDataError: a list, the folder of a word, or a sound that a list names is not there.
-            DataError: a sound is on both lists.
+            MissingDataError: a list, the folder of a word, or a sound file that a list names does not exist.
+            DataError: a sound file is on both lists.
         """
         folds = self._folds()
         for word in self.classes:
             folder = self.root / word
             names = sorted(path.name for path in folder.iterdir() if path.suffix == ".wav") if folder.is_dir() else []
             if not names:
-                raise MissingDataError(f"{folder}: no sounds of this word; the second version of the set has 35 words")
+                raise MissingDataError(f"{folder}: no sound files of this word; Speech Commands v2 has 35 words")
             for name in names:
                 fold = folds.pop(f"{word}/{name}", "train")
                 yield Clip(str(folder / name), (word,), fold=fold, group=name.partition("_nohash_")[0])
         if folds:
             first, fold = next(iter(folds.items()))
-            raise MissingDataError(f"{self.root / first}: no such file; missing: {len(folds)} of those on the lists")
+            raise MissingDataError(f"{self.root / first}: no such file; missing files of the lists: {len(folds)}")
 
     def _folds(self) -> dict[str, str]:
-        """The fold of every sound that a list names."""
+        """The fold of every sound file that a list names."""
         if not self.root.is_dir():
             raise MissingDataError(
-                f"{self.root}: no such folder; dataset.root must be where Speech Commands lies (bed/, bird/, ...)"
+                f"{self.root}: no such folder; dataset.root must be the folder of Speech Commands (bed/, bird/, ...)"
             )
         folds = dict[str, str]()
         for fold, name in _LISTS.items():
@@ -82,5 +82,5 @@ class SpeechCommands:
                 raise MissingDataError(f"{self.root}: not Speech Commands: no {name}")
             for line in path.read_text(encoding="utf-8").split():
                 if folds.setdefault(line, fold) != fold:
-                    raise DataError(f"{path}: {line} is in {_LISTS[folds[line]]} too")
+                    raise DataError(f"{path}: {line} is also in {_LISTS[folds[line]]}")
         return folds

@@ -1,18 +1,18 @@
-"""Tones: ten classes of synthetic sound, made when they are read; nothing to download.
+"""Tones: ten classes of synthetic sound, computed when they are read; nothing to download.
 
-They come in five pairs. The two of a pair have the same mean spectrum and the same loudness and differ only in what
-happens when: a network that averages over time too early hears five classes at best. Pitch, timbre, speed, level,
-background and the moment at which a clip begins are random.
+There are five pairs of classes. The two classes of a pair have the same mean spectrum and the same loudness and differ
+only in their course over time: a network that averages over time too early distinguishes five classes at best. Pitch,
+timbre, speed, level, background and the moment at which a clip begins are random.
 
 | pair | what differs |
 |---|---|
 | sweep-up, sweep-down | the direction in which a tone glides, again and again |
-| tremolo-slow, tremolo-fast | how often a second its amplitude swings |
-| vibrato-slow, vibrato-fast | how often a second its pitch swings |
-| bursts-even, bursts-paired | whether bursts of noise come evenly or two by two |
+| tremolo-slow, tremolo-fast | how many times per second its amplitude swings |
+| vibrato-slow, vibrato-fast | how many times per second its pitch swings |
+| bursts-even, bursts-paired | whether bursts of noise are evenly spaced or in pairs |
 | decay, swell | whether each note starts at once and fades, or grows and stops |
 
-A clip is a function of (seed, its number, seconds, rate) alone. Samples are rounded to 16 bits, so that machines whose
+A clip is a function of (seed, its number, seconds, rate) only. Samples are rounded to 16 bits, so that machines whose
 sines differ in the last place still agree.
 """
 
@@ -31,21 +31,21 @@ __all__ = ["Tones"]
 
 Samples = npt.NDArray[np.float64]
 
-_VERSION = 1  # of the sound: raise it with any change of what `read` gives
+_VERSION = 1  # of the sound: increase it with any change of what `read` returns
 _FOLDS = 5
-_SLOW, _FAST = (2.5, 4.0), (8.0, 12.0)  # swings a second
+_SLOW, _FAST = (2.5, 4.0), (8.0, 12.0)  # swings per second
 
 
 class Tones:
-    """Ten synthetic classes that loudness and mean spectrum cannot tell apart; no download.
+    """Ten synthetic classes with the same loudness and mean spectrum in pairs; no download.
 
-    Folds 1 to 5 have equally many clips of every class; each clip is a group of its own.
+    Folds 1 to 5 have equally many clips of every class; each clip is its own group.
 
     Args:
-        clips: how many, of all classes together.
-        seconds: length of a clip.
-        seed: another seed, other sounds.
-        rate: samples a second.
+        clips: number of clips, of all classes together.
+        seconds: length of a clip in seconds.
+        seed: seed of the random sounds.
+        rate: sample rate in Hz.
     """
 
     multilabel = False
@@ -75,7 +75,7 @@ class Tones:
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever the sound of a clip would."""
+        """A text that changes whenever the sound of a clip changes."""
         return f"tones {_VERSION}, seed {self.seed}, {self.seconds!r} s at {self.rate} Hz"
 
     def clips(self) -> Iterator[Clip]:
@@ -86,10 +86,10 @@ class Tones:
             yield Clip(path, (label,), fold=fold, group=path)
 
     def read(self, clip: Clip) -> tuple[npt.NDArray[np.float32], int]:
-        """The samples of a clip, `(S,)` in [-1, 1], and their rate."""
+        """The samples of a clip, `(S,)` in [-1, 1], and their sample rate."""
         folder, _, number = clip.path.rpartition("/")
         if folder != "tones" or not number.isdecimal():
-            raise DataError(f"{clip.path}: no clip of tones")
+            raise DataError(f"{clip.path}: not a clip of tones")
         index = int(number)
         rng = np.random.Generator(np.random.PCG64([self.seed, index]))
         sound = _sound(self.classes[index % len(self.classes)], round(self.seconds * self.rate), self.rate, rng)
@@ -103,7 +103,7 @@ def _sound(label: str, size: int, rate: int, rng: np.random.Generator) -> Sample
     """The sound of a class before background and level, `(S,)`."""
     time = np.arange(size) / rate
     pitch = 300.0 * 8.0 ** rng.uniform()
-    phase = rng.uniform()  # where in its rhythm a clip begins, in cycles
+    phase = rng.uniform()  # at which point of its rhythm a clip begins, in cycles
     name, _, variant = label.partition("-")
     swings = time * rng.uniform(*(_FAST if variant == "fast" else _SLOW)) + phase
     if name == "sweep":
@@ -121,7 +121,7 @@ def _sound(label: str, size: int, rate: int, rng: np.random.Generator) -> Sample
 
 
 def _tone(pitch: Samples, rate: int, rng: np.random.Generator) -> Samples:
-    """A tone of three partials at a moving pitch, in Hz `(S,)`; what would come near half the rate is left out."""
+    """A tone of three partials at a moving pitch, in Hz `(S,)`; partials near half the sample rate are left out."""
     turns = np.cumsum(pitch) / rate
     sound = np.zeros_like(turns)
     for partial, loudness in enumerate((1.0, rng.uniform(0.1, 0.7), rng.uniform(0.1, 0.5)), start=1):
@@ -131,7 +131,7 @@ def _tone(pitch: Samples, rate: int, rng: np.random.Generator) -> Samples:
 
 
 def _bursts(time: Samples, paired: bool, phase: float, rng: np.random.Generator) -> Samples:
-    """An envelope of short bursts, `(S,)`; as many a second whether they come evenly or in pairs."""
+    """An envelope of short bursts, `(S,)`; the same number per second whether they are even or in pairs."""
     pairs, width = rng.uniform(2.5, 4.0), rng.uniform(0.02, 0.03)
     second = rng.uniform(0.2, 0.25) if paired else 0.5
     since = np.minimum((time * pairs + phase) % 1.0, (time * pairs + phase - second) % 1.0) / pairs

@@ -1,8 +1,8 @@
 """UrbanSound8K: 8,732 clips of up to four seconds from ten urban classes, in ten folds.
 
 Salamon, Jacoby, Bello: A Dataset and Taxonomy for Urban Sound Research, ACM Multimedia 2014. The layout is that of the
-official archive: `metadata/UrbanSound8K.csv` and `audio/fold1` to `audio/fold10`. The folds are to be kept: they hold
-every recording (Freesound id) together but for five ids, which are a class in one fold and another class in another.
+official archive: `metadata/UrbanSound8K.csv` and `audio/fold1` to `audio/fold10`. The folds must be kept: they keep
+every recording (Freesound id) together, except for five ids that have one class in one fold and another in another.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class UrbanSound8K:
 
     Args:
         root: the folder that holds `metadata/` and `audio/`.
-        folds: which folds are used at all; without it, all ten. The files of the others need not be there.
+        folds: the folds to use, by default all ten. The files of other folds may be missing.
     """
 
     multilabel = False
@@ -62,7 +62,7 @@ class UrbanSound8K:
 
     @classmethod
     def example(cls, folder: Path) -> Mapping[str, Any]:
-        """The layout with a clip a fold, as good as empty."""
+        """The layout with one placeholder file per fold."""
         lines = ["slice_file_name,fsID,start,end,salience,fold,classID,class"]
         for code, fold in enumerate(_FOLDS):
             path = folder / "audio" / f"fold{fold}" / f"{1000 + fold}-{code}-0-0.wav"
@@ -77,11 +77,11 @@ class UrbanSound8K:
         """The clips of the chosen folds, in the metadata's order.
 
         Raises:
-            MissingDataError: the metadata, or a file of a chosen fold that it lists, is not there.
-            DataError: a row of the metadata cannot be.
+            MissingDataError: the metadata, or a file of a chosen fold that it lists, does not exist.
+            DataError: a row of the metadata is invalid.
         """
         rows = [row for row in self._rows() if row.fold in self.folds]
-        self._look_for(rows)
+        self._check_files(rows)
         for row in rows:
             yield Clip(str(row.file), (row.label,), fold=row.fold, group=row.recording)
 
@@ -91,7 +91,7 @@ class UrbanSound8K:
             raise MissingDataError(
                 f"{self.root}: not UrbanSound8K: no {table.relative_to(self.root)}"
                 if self.root.is_dir()
-                else f"{self.root}: no such folder; dataset.root must be where UrbanSound8K lies (metadata/, audio/)"
+                else f"{self.root}: no such folder; dataset.root must be the folder of UrbanSound8K (metadata/, audio/)"
             )
         with table.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
@@ -107,19 +107,19 @@ class UrbanSound8K:
         except (TypeError, ValueError):
             raise DataError(f"{place}: fold {row['fold']!r}, classID {row['classID']!r}: not whole numbers") from None
         if fold not in _FOLDS:
-            raise DataError(f"{place}: fold {fold}; there are 1 to 10")
+            raise DataError(f"{place}: fold {fold}; folds are 1 to 10")
         if not 0 <= code < len(self.classes) or self.classes[code] != label:
             raise DataError(f"{place}: class {label!r} with classID {code}, which UrbanSound8K does not have")
         return _Row(self.root / "audio" / f"fold{fold}" / name, label, fold, recording)
 
-    def _look_for(self, rows: list[_Row]) -> None:
-        """Compare with what the folders hold: one listing a fold instead of a look-up a file."""
+    def _check_files(self, rows: list[_Row]) -> None:
+        """Compare with the content of the folders: one listing per fold instead of one look-up per file."""
         there = {fold: self._names(self.root / "audio" / f"fold{fold}") for fold in self.folds}
         missing = [row.file for row in rows if row.file.name not in there[row.fold]]
         if missing:
             raise MissingDataError(
-                f"{missing[0]}: no such file; missing: {len(missing)} of the {len(rows)} clips that the metadata lists "
-                f"in folds {', '.join(map(str, sorted(self.folds)))}"
+                f"{missing[0]}: no such file; missing: {len(missing)} of the {len(rows)} clips in the metadata "
+                f"of folds {', '.join(map(str, sorted(self.folds)))}"
             )
 
     @staticmethod

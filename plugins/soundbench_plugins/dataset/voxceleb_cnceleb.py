@@ -1,20 +1,21 @@
 """VoxCeleb and CN-Celeb: two languages, English and Chinese, each from a set of celebrities' speech.
 
 Nagrani et al.: VoxCeleb: Large-scale speaker verification in the wild, Computer Speech & Language 2020; Fan et al.:
-CN-Celeb: A Challenging Chinese Speaker Recognition Dataset, ICASSP 2020. A speaker's folder is called `id` and five
-digits, in any depth; all sounds below it are his or hers:
+CN-Celeb: A Challenging Chinese Speaker Recognition Dataset, ICASSP 2020. A speaker's folder is named `id` and five
+digits, at any depth; all sound files below it are of this speaker:
 
-| set | such as |
+| set | example |
 |---|---|
 | VoxCeleb1 | `dev/wav/id10001/1zcIwhmdeo4/00001.wav`, `test/wav/id10270/...` |
 | VoxCeleb2 | `dev/aac/id00012/21Uxsk56VDQ/00001.m4a` (needs the extra `av`) |
 | CN-Celeb 1 and 2 | `data/id00000/singing-01-001.flac`; `eval/` has no folders of speakers and is left out |
 
-The sets have no folds; a group is a speaker, all videos of whom stay together. Ids recur from set to set, for different
-people, so a group bears its set's name.
+The sets have no folds; a group is a speaker, with all of the speaker's videos. Both sets use the same ids for different
+people, so the name of a group begins with its set.
 
-What a score means: each language comes from one set alone, so that whatever tells the sets apart, such as their
-channels, will do to tell the languages, and nothing is said of speech from elsewhere. VoxCeleb is not English alone.
+What a result means: each language comes from only one set, so whatever distinguishes the sets, such as recording
+channels, also distinguishes the languages. A result says nothing about speech from other sources. VoxCeleb is not only
+English.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ _SPEAKER = re.compile(r"id\d{5}")
 
 
 class VoxCelebCNCeleb:
-    """Chinese of CN-Celeb and English of VoxCeleb; a group is a speaker.
+    """Chinese from CN-Celeb and English from VoxCeleb; a group is a speaker.
 
     Args:
-        cnceleb: the folder that CN-Celeb lies in, of the first or second part, or of both.
-        voxceleb: the folder that VoxCeleb lies in, likewise.
+        cnceleb: the folder of CN-Celeb 1, CN-Celeb 2, or both.
+        voxceleb: the folder of VoxCeleb1, VoxCeleb2, or both.
     """
 
     multilabel = False
@@ -50,7 +51,7 @@ class VoxCelebCNCeleb:
 
     @staticmethod
     def example(folder: Path) -> Mapping[str, Any]:
-        """Both layouts, their sounds as good as empty."""
+        """Both layouts with placeholder files."""
         for name in ("cn/data/id00000/singing-01-001.flac", "vox/dev/wav/id10001/1zcIwhmdeo4/00001.wav"):
             path = folder / name
             path.parent.mkdir(parents=True)
@@ -58,14 +59,14 @@ class VoxCelebCNCeleb:
         return {"cnceleb": folder / "cn", "voxceleb": folder / "vox"}
 
     def clips(self) -> Iterator[Clip]:
-        """The sounds of one speaker after another, first the Chinese.
+        """The clips of one speaker after another, first those of CN-Celeb.
 
         Raises:
-            MissingDataError: a root, any speaker in it, or any sound of a speaker's is not there.
+            MissingDataError: a root does not exist, or contains no speaker, or a speaker has no sound file.
         """
         for (key, root), label in zip(self.roots.items(), self.classes, strict=True):
             if not root.is_dir():
-                raise MissingDataError(f"{root}: no such folder; dataset.{key} must be where that set lies")
+                raise MissingDataError(f"{root}: no such folder; dataset.{key} must be the folder of that set")
             speaker = None
             for speaker in _speakers(str(root)):
                 sound = None

@@ -1,12 +1,12 @@
-"""Kaldi's filter bank: log energies of overlapping frames in triangular bands, even on the mel scale.
+"""Kaldi's filter bank: log energies of overlapping frames in triangular bands, evenly spaced on the mel scale.
 
 Povey et al., "The Kaldi Speech Recognition Toolkit", ASRU 2011; the recipe is that of `compute-fbank-feats` without
 dither and energy: whole frames only, mean removal and pre-emphasis in each, Povey's window, power of a padded FFT,
 bands from mel(f) = 1127 ln(1 + f / 700), floor at float32's epsilon, natural logarithm. Samples are in [-1, 1]; Kaldi's
-own are 32768 times as large, which adds a constant and so vanishes with `normalize = "mean"`.
+own are 32768 times as large, which adds a constant that `normalize = "mean"` removes.
 
-Shapes: `(B, S)` to `(B, F, T)` with T = 1 + (S - frame) // hop; a row shorter than a frame is lengthened to one with
-zeros. Computed in float32 under autocast too, and in float64 where the samples are. Frames past a row's own are zero.
+Shapes: `(B, S)` to `(B, F, T)` with T = 1 + (S - frame) // hop; a row shorter than a frame is extended to one with
+zeros. Computed in float32 under autocast too, and in float64 for float64 samples. Frames beyond the lengths are zero.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class Fbank(nn.Module):
     """Kaldi's log mel filter bank.
 
     Args:
-        bands: how many bands; one too narrow to hold an FFT bin is the floor everywhere, as in Kaldi.
-        frame: length of a frame: a whole number counts samples, another is in seconds.
-        hop: from frame to frame, likewise.
+        bands: number of bands; a band too narrow to contain an FFT bin is the floor everywhere, as in Kaldi.
+        frame: length of a frame, in samples if a whole number, otherwise in seconds.
+        hop: step from one frame to the next, in samples or seconds likewise.
         low: lower edge of the lowest band in Hz.
-        high: upper edge of the highest band in Hz; 0 or below counts from half the rate downwards.
-        preemphasis: how much of the sample before is taken off each sample, from 0 to 1.
-        normalize: what is taken off each band of a clip: its "mean" over time, "mean-std" to divide by its standard
-            deviation too, or "none".
+        high: upper edge of the highest band in Hz; 0 or a negative number is added to half the sample rate.
+        preemphasis: share of the previous sample that is subtracted from each sample, from 0 to 1.
+        normalize: normalisation of each band of a clip: "mean" subtracts its mean over time, "mean-std" also divides by
+            its standard deviation, "none" does nothing.
     """
 
     window: Tensor
@@ -90,10 +90,10 @@ class Fbank(nn.Module):
             window, banks = self.window.to(waveform.dtype), self.banks.to(waveform.dtype)
         waveform, lengths = masks.extend(waveform, lengths, self.frame)
         lengths = 1 + (lengths - self.frame) // self.hop
-        # Kaldi takes mean and pre-emphasis frame by frame. But a sample less a share of the one before is the same in
-        # every frame, so it is done once on the whole row, and the mean becomes (1 - share) times itself. The first
-        # sample of a frame, which has none before it there, is where the window is zero. Frames are cut as long as the
-        # FFT is, with a window of zeros at the end, which spares padding each.
+        # Kaldi computes mean and pre-emphasis frame by frame. But a sample minus a share of the previous is the same
+        # in every frame, so it is computed once for the whole row, and the mean is multiplied by (1 - share). At the
+        # first sample of a frame, which has no previous one there, the window is zero. Frames are cut to the length of
+        # the FFT, with a window that is zero at the end, which avoids padding each.
         padded = F.pad(waveform, (1, self.fft - self.frame))
         emphasized = padded[:, 1:] - self.preemphasis * padded[:, :-1]
         means = (1.0 - self.preemphasis) * waveform.unfold(1, self.frame, self.hop).mean(-1, keepdim=True)
@@ -109,7 +109,7 @@ def povey_window(size: int) -> Tensor:
 
 
 def mel_banks(bands: int, fft: int, rate: int, low: float, high: float) -> Tensor:
-    """Weights `(fft / 2 + 1, bands)` of each FFT bin in each band, float64: triangles that are straight in mel."""
+    """Weights `(fft / 2 + 1, bands)` of each FFT bin in each band, float64: triangles in mel."""
 
     def mel(frequency: Tensor) -> Tensor:
         return 1127.0 * (1.0 + frequency / 700.0).log()
@@ -119,5 +119,5 @@ def mel_banks(bands: int, fft: int, rate: int, low: float, high: float) -> Tenso
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
     bins = mel(torch.arange(fft // 2 + 1, dtype=torch.float64) * rate / fft).unsqueeze(1)
     weights = torch.minimum((bins - left) / (centre - left), (right - bins) / (right - centre)).clamp(min=0.0)
-    # Kaldi knows no bin at half the rate.
+    # Kaldi has no bin at half the sample rate.
     return F.pad(weights[:-1], (0, 0, 0, 1))

@@ -1,13 +1,13 @@
-"""Mel spectrogram: energies of centred frames in triangular bands, even on the mel scale, and their logarithm.
+"""Mel spectrogram: log energies of centred frames in triangular bands, evenly spaced on the mel scale.
 
-What torchaudio's `MelSpectrogram` and librosa's `melspectrogram` compute, with the logarithm after it: Hann's periodic
-window, frames centred at every hop with the sound mirrored at its ends, bands of HTK's or Slaney's scale.
+The same as torchaudio's `MelSpectrogram` and librosa's `melspectrogram`, followed by the logarithm: a periodic Hann
+window, frames centred at every hop with the row mirrored at its ends, bands of HTK's or Slaney's scale.
 
 Shapes: `(B, S)` to `(B, F, T)` with T = 1 + S // hop, any S from 1. Computed in float32 under autocast too, and in
-float64 where the samples are. Frames past a row's own are zero.
+float64 for float64 samples. Frames beyond a row's length are zero.
 
-Departs from torchaudio: a padded row is mirrored at its own end, not at the batch's, over and over where it is shorter
-than half a frame; decibels have a floor of -100 dB but no `top_db`, which would measure a row against its batch.
+Departs from torchaudio: a padded row is mirrored at its own end, not at the batch's, repeatedly if it is shorter than
+half a frame; decibels have a floor of -100 dB but no `top_db`, which would make a row depend on its batch.
 
 PANNs' log-mels at 32 kHz: `bands = 64, frame = 1024, hop = 320, low = 50, high = 14000, scale = "slaney",
 norm = "slaney", log = "decibel", normalize = "none"`.
@@ -24,22 +24,22 @@ __all__ = ["MelSpectrogram"]
 
 
 class MelSpectrogram(nn.Module):
-    """Log mel spectrogram, as torchaudio's, librosa's and PANNs'.
+    """Log mel spectrogram, like those of torchaudio, librosa and PANNs.
 
     Args:
-        bands: how many bands; one too narrow to hold an FFT bin is the floor everywhere.
-        frame: length of a frame: a whole number counts samples, another is in seconds.
-        hop: from frame to frame, likewise.
-        n_fft: length of the Fourier transform in samples; 0 for the least power of two that holds a frame.
+        bands: number of bands; a band too narrow to contain an FFT bin is the floor everywhere.
+        frame: length of a frame, in samples if a whole number, otherwise in seconds.
+        hop: step from one frame to the next, in samples or seconds likewise.
+        n_fft: length of the Fourier transform in samples; 0 for the smallest power of two that holds a frame.
         low: lower edge of the lowest band in Hz.
-        high: upper edge of the highest band in Hz; 0 or below counts from half the rate downwards.
-        scale: the mel scale, "htk" or "slaney" (straight below 1 kHz).
-        norm: "slaney" divides each band by its width; "none" gives every band the peak 1.
-        power: what magnitudes are raised to before they are summed up: 2 for energies, 1 for themselves.
-        log: "natural" for the natural logarithm, "decibel" for 20 / power times the decimal one, of at least 1e-10; or
-            "none".
-        normalize: what is taken off each band of a clip: its "mean" over time, "mean-std" to divide by its standard
-            deviation too, or "none".
+        high: upper edge of the highest band in Hz; 0 or a negative number is added to half the sample rate.
+        scale: the mel scale, "htk" or "slaney" (linear below 1 kHz).
+        norm: "slaney" divides each band by its width; "none" gives every band a peak of 1.
+        power: exponent of the magnitudes before they are summed: 2 for energies, 1 for magnitudes.
+        log: "natural" for the natural logarithm, "decibel" for 20 / power times the decimal logarithm, with a floor of
+            1e-10 both; or "none".
+        normalize: normalisation of each band of a clip: "mean" subtracts its mean over time, "mean-std" also divides by
+            its standard deviation, "none" does nothing.
     """
 
     def __init__(

@@ -1,13 +1,13 @@
 """Mel-frequency cepstral coefficients: the cosine transform of a log mel spectrogram over its bands.
 
-Davis and Mermelstein, "Comparison of parametric representations for monosyllabic word recognition", 1980, as
-torchaudio's `MFCC` has it: the orthonormal transform of type II, the coefficient of loudness first, no liftering.
+Davis and Mermelstein, "Comparison of parametric representations for monosyllabic word recognition", 1980, in
+the form of torchaudio's `MFCC`: the orthonormal transform of type II, beginning with coefficient 0, no liftering.
 
 Shapes: `(B, S)` to `(B, F, T)` with F the coefficients and T = 1 + S // hop, any S from 1. Computed in float32 under
-autocast too, and in float64 where the samples are. Frames past a row's own are zero.
+autocast too, and in float64 for float64 samples. Frames beyond a row's length are zero.
 
-Departs from torchaudio: a padded row is mirrored at its own end, not at the batch's; the logarithm is natural, of at
-least 1e-10, where torchaudio's is decibels with a `top_db` that measures a row against its batch.
+Departs from torchaudio: a padded row is mirrored at its own end, not at the batch's; the logarithm is natural with a
+floor of 1e-10, while torchaudio's is in decibels with a `top_db` that makes a row depend on its batch.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ class MFCC(nn.Module):
     """Mel-frequency cepstral coefficients.
 
     Args:
-        coefficients: how many, from the first; what the backbone gets as bands.
-        bands: how many mel bands they are taken of.
-        frame: length of a frame: a whole number counts samples, another is in seconds.
-        hop: from frame to frame, likewise.
-        n_fft: length of the Fourier transform in samples; 0 for the least power of two that holds a frame.
+        coefficients: number of coefficients, from the first; the bands of the backbone's input.
+        bands: number of mel bands before the transform.
+        frame: length of a frame, in samples if a whole number, otherwise in seconds.
+        hop: step from one frame to the next, in samples or seconds likewise.
+        n_fft: length of the Fourier transform in samples; 0 for the smallest power of two that holds a frame.
         low: lower edge of the lowest band in Hz.
-        high: upper edge of the highest band in Hz; 0 or below counts from half the rate downwards.
-        scale: the mel scale, "htk" or "slaney" (straight below 1 kHz).
-        norm: "slaney" divides each band by its width; "none" gives every band the peak 1.
-        log: "natural" for the natural logarithm of the energies, "decibel" for ten times the decimal one.
-        normalize: what is taken off each coefficient of a clip: its "mean" over time, "mean-std" to divide by its
-            standard deviation too, or "none".
+        high: upper edge of the highest band in Hz; 0 or a negative number is added to half the sample rate.
+        scale: the mel scale, "htk" or "slaney" (linear below 1 kHz).
+        norm: "slaney" divides each band by its width; "none" gives every band a peak of 1.
+        log: "natural" for the natural logarithm of the energies, "decibel" for ten times the decimal logarithm.
+        normalize: normalisation of each coefficient of a clip: "mean" subtracts its mean over time, "mean-std" also
+            divides by its standard deviation, "none" does nothing.
     """
 
     cosines: Tensor

@@ -1,14 +1,14 @@
-"""Per-channel energy normalisation: mel energies against what each band was like lately, rather than their logarithm.
+"""Per-channel energy normalisation: mel energies divided by each band's recent level, instead of their logarithm.
 
 Wang et al., "Trainable frontend for robust and far-field keyword spotting", ICASSP 2017, equations 1 and 2:
 M[t] = (1 - s) M[t - 1] + s E[t] and PCEN = (E / (1e-6 + M) ** gain + bias) ** exponent - bias ** exponent. With their
-constants, and s from a time constant as Lostanlen et al., "Per-channel energy normalization: why and how", 2019, and
-librosa's `pcen` have it. `trained` learns gain, bias and exponent, one a band, as Wang et al. do, by their logarithms.
+constants, and s from a time constant as in Lostanlen et al., "Per-channel energy normalization: why and how", 2019, and
+librosa's `pcen`. `trained` learns the logarithms of gain, bias and exponent per band, as Wang et al. do.
 
 Shapes: `(B, S)` to `(B, F, T)` with T = 1 + S // hop, any S from 1. Computed in float32 under autocast too, and in
-float64 where the samples are. Frames past a row's own are zero.
+float64 for float64 samples. Frames beyond a row's length are zero.
 
-As those constants suppose, samples count from -2 ** 31 to 2 ** 31, and magnitudes are summed up, not energies. Departs
+As those constants require, samples are scaled to -2 ** 31 to 2 ** 31, and magnitudes are summed, not energies. Departs
 from the papers: M begins as each row's first frame (librosa's begins at 1).
 """
 
@@ -25,7 +25,7 @@ from soundbench_plugins.layers.spectra import Normalize, Spectra, check, in_part
 
 __all__ = ["PCEN"]
 
-# Frames that are smoothed by one matrix, before what stood before them is added.
+# Frames that are smoothed by one matrix, before the contribution of earlier frames is added.
 _BLOCK = 32
 
 
@@ -33,21 +33,21 @@ class PCEN(nn.Module):
     """Per-channel energy normalisation of a mel spectrogram.
 
     Args:
-        bands: how many bands; one too narrow to hold an FFT bin is zero everywhere.
-        frame: length of a frame: a whole number counts samples, another is in seconds.
-        hop: from frame to frame, likewise.
-        n_fft: length of the Fourier transform in samples; 0 for the least power of two that holds a frame.
+        bands: number of bands; a band too narrow to contain an FFT bin is zero everywhere.
+        frame: length of a frame, in samples if a whole number, otherwise in seconds.
+        hop: step from one frame to the next, in samples or seconds likewise.
+        n_fft: length of the Fourier transform in samples; 0 for the smallest power of two that holds a frame.
         low: lower edge of the lowest band in Hz.
-        high: upper edge of the highest band in Hz; 0 or below counts from half the rate downwards.
-        scale: the mel scale, "htk" or "slaney" (straight below 1 kHz).
-        norm: "slaney" divides each band by its width; "none" gives every band the peak 1.
-        time_constant: seconds that a band's past is smoothed over.
-        gain: how much of its past a band is divided by, as a power: 1 is wholly.
-        bias: what is added before the root.
-        exponent: the root that is taken, as a power.
-        trained: learn gain, bias and exponent, one a band, from there.
-        normalize: what is taken off each band of a clip: its "mean" over time, "mean-std" to divide by its standard
-            deviation too, or "none".
+        high: upper edge of the highest band in Hz; 0 or a negative number is added to half the sample rate.
+        scale: the mel scale, "htk" or "slaney" (linear below 1 kHz).
+        norm: "slaney" divides each band by its width; "none" gives every band a peak of 1.
+        time_constant: time constant of the smoothing of each band, in seconds.
+        gain: exponent of the smoothed energy that a band is divided by: 1 divides by all of it.
+        bias: value that is added before the root.
+        exponent: the root, as an exponent.
+        trained: whether gain, bias and exponent are learned for each band, from these values.
+        normalize: normalisation of each band of a clip: "mean" subtracts its mean over time, "mean-std" also divides by
+            its standard deviation, "none" does nothing.
     """
 
     constants: Tensor
@@ -81,7 +81,7 @@ class PCEN(nn.Module):
         spectra = Spectra(rate, frame, hop, n_fft, power=1.0)
         self.mel = MelSpectra(rate, spectra, bands, low, high, scale, norm)
         frames = time_constant * rate / spectra.hop
-        # librosa's (sqrt(1 + 4 f f) - 1) / (2 f f), with no difference of two numbers that are near each other.
+        # librosa's (sqrt(1 + 4 f f) - 1) / (2 f f), without a difference of two nearly equal numbers.
         self.share = 2.0 / (1.0 + math.sqrt(1.0 + 4.0 * frames**2))
         constants = torch.tensor([gain, bias, exponent]).log()[:, None].expand(3, bands).clone()
         if trained:
@@ -101,13 +101,13 @@ class PCEN(nn.Module):
 
 
 def smoothed(x: Tensor, share: float) -> Tensor:
-    """M[t] = (1 - share) M[t - 1] + share x[t] from M[0] = x[0], of `x` `(..., T)`, without a step a frame.
+    """M[t] = (1 - share) M[t - 1] + share x[t] from M[0] = x[0], of `x` `(..., T)`, without a loop over frames.
 
-    Each block of frames is smoothed by one matrix, as if nothing stood before it; then what the blocks leave over is
-    carried on by another, and fades within each.
+    Each block of frames is smoothed by one matrix, as if nothing came before it; then another matrix carries the last
+    values of the blocks on, and they decay within each block.
     """
     size = x.shape[-1]
-    # One more than needed: a program exported for any length takes a lone block for a case of its own.
+    # One more than needed: export for any length would specialise on a single block.
     blocks = (size + _BLOCK - 1) // _BLOCK + 1
     x = torch.cat([x[..., :1], share * x[..., 1:]], -1)
     x = F.pad(x, (0, blocks * _BLOCK - size)).reshape(*x.shape[:-1], blocks, _BLOCK)
@@ -118,7 +118,7 @@ def smoothed(x: Tensor, share: float) -> Tensor:
 
 
 def _fading(size: int, rest: float, like: Tensor) -> Tensor:
-    """The matrix `(size, size)` by which each place gets those before it, less and less."""
+    """The matrix `(size, size)` that adds to each place the earlier ones with decaying weights."""
     places = torch.arange(size, device=like.device, dtype=like.dtype)
     ages = places - places.unsqueeze(1)
     return (rest ** ages.clamp(min=0)).triu()

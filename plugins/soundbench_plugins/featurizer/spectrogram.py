@@ -1,13 +1,13 @@
-"""Spectrogram: energies of centred frames at every frequency of a Fourier transform, and their logarithm.
+"""Spectrogram: log energies of centred frames at every frequency of a Fourier transform.
 
-What torchaudio's `Spectrogram` computes, with the logarithm after it: Hann's periodic window, frames centred at every
-hop with the sound mirrored at its ends.
+The same as torchaudio's `Spectrogram`, followed by the logarithm: a periodic Hann window, frames centred at every hop
+with the row mirrored at its ends.
 
 Shapes: `(B, S)` to `(B, n_fft // 2 + 1, T)` with T = 1 + S // hop, any S from 1. Computed in float32 under autocast
-too, and in float64 where the samples are. Frames past a row's own are zero.
+too, and in float64 for float64 samples. Frames beyond a row's length are zero.
 
-Departs from torchaudio: a padded row is mirrored at its own end, not at the batch's, over and over where it is shorter
-than half a frame.
+Departs from torchaudio: a padded row is mirrored at its own end, not at the batch's, repeatedly if it is shorter than
+half a frame.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ class Spectrogram(nn.Module):
     """Log spectrogram, linear in frequency.
 
     Args:
-        frame: length of a frame: a whole number counts samples, another is in seconds.
-        hop: from frame to frame, likewise.
-        n_fft: length of the Fourier transform in samples, twice the bands; 0 for the least power of two that holds a
+        frame: length of a frame, in samples if a whole number, otherwise in seconds.
+        hop: step from one frame to the next, in samples or seconds likewise.
+        n_fft: length of the Fourier transform in samples, twice the bands; 0 for the smallest power of two that holds a
             frame.
-        power: what magnitudes are raised to: 2 for energies, 1 for themselves.
-        log: "natural" for the natural logarithm, "decibel" for 20 / power times the decimal one, of at least 1e-10; or
-            "none".
-        normalize: what is taken off each band of a clip: its "mean" over time, "mean-std" to divide by its standard
-            deviation too, or "none".
+        power: exponent of the magnitudes: 2 for energies, 1 for magnitudes.
+        log: "natural" for the natural logarithm, "decibel" for 20 / power times the decimal logarithm, with a floor of
+            1e-10 both; or "none".
+        normalize: normalisation of each band of a clip: "mean" subtracts its mean over time, "mean-std" also divides by
+            its standard deviation, "none" does nothing.
     """
 
     def __init__(

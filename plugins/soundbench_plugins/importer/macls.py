@@ -1,10 +1,10 @@
 """Models trained by macls 1.0.6, `models/<Model>_<feature>/best_model/`.
 
-What it leaves there is `model.pth`, a bare state dict, and `model.state`, JSON with the network's class. Features,
-network options and labels are in files that its user keeps elsewhere: the YAML that it was trained with, and the list
-of labels that the YAML names.
+It saves there `model.pth`, a state dict, and `model.state`, JSON with the network's class. Features, network options
+and labels are in files that its user keeps elsewhere: the YAML file of its training, and the label list that the YAML
+names.
 
-Its `predict` judges a whole sound, which a long window does here too; the level it sets before that is `audio.level`.
+Its `predict` scores a whole file at once, as a long window does here; the level that it sets before is `audio.level`.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from torch import Tensor
 
 from soundbench.contracts import Imported
 from soundbench.errors import CallError, NotInstalled, RunError
-from soundbench_plugins.layers.strangers import read_tensors, renamed
+from soundbench_plugins.layers.third_party_checkpoints import read_tensors, renamed
 
 __all__ = ["macls"]
 
 Table = dict[str, Any]
 
-# What macls never uses: the layer of its PANNs for the classes of AudioSet.
+# Not used by macls: the layer of its PANNs for the classes of AudioSet.
 _UNUSED = "fc_audioset."
 
 
 def macls(path: Path, *, config: Path | None = None, labels: Path | None = None, window: float = 60.0) -> Imported:
-    """A model trained by macls 1.0.6: its folder with model.pth in it.
+    """A model trained by macls 1.0.6: the folder that contains model.pth.
 
     Args:
         path: that folder, or the one around it.
-        config: the YAML that it was trained with; if left out, the only one beside the model.
-        labels: its label list, a class a line; if left out, the one that the YAML names.
-        window: seconds that are judged at once. macls judges a whole sound; a longer one than this is judged here by
-            several windows, and the mean of their scores taken.
+        config: YAML file that it was trained with. Default: the only one beside the model.
+        labels: label list, one class per line. Default: the one that the YAML file names.
+        window: length of the windows in seconds. macls scores a whole sound at once; here, a sound longer than this is
+            scored in several windows, and their scores are averaged.
     """
     folder = _folder(path)
     settings = Settings.read(config or _config(folder))
     name, networks = _name(settings, folder), _networks()
     if name not in networks:
         known = ", ".join(item for item in networks if item != "any")
-        raise RunError(f"{settings.source}: model_conf.model: {name} is no network of macls; known: {known}")
+        raise RunError(f"{settings.source}: model_conf.model: {name} is not a network of macls; known: {known}")
     weights = _weights(folder / "model.pth", [networks[name], networks["any"]])
     classes = _classes(settings, labels, folder)
     count = len(weights.get("head.classify.bias", classes))
@@ -62,11 +62,11 @@ def macls(path: Path, *, config: Path | None = None, labels: Path | None = None,
 
 
 def _folder(path: Path) -> Path:
-    """The folder that holds model.pth: the one given, or its best model."""
+    """The folder that contains model.pth: the one given, or its `best_model`."""
     for folder in (path, path / "best_model"):
         if (folder / "model.pth").is_file():
             return folder
-    raise RunError(f"{path}: no model of macls here: model.pth is missing")
+    raise RunError(f"{path}: not a model of macls: model.pth is missing")
 
 
 def _config(folder: Path) -> Path:
@@ -74,12 +74,12 @@ def _config(folder: Path) -> Path:
     found = [file for place in places for kind in ("*.yml", "*.yaml") for file in sorted(place.glob(kind))]
     if len(found) == 1:
         return found[0]
-    why = f"there are {len(found)} beside it" if found else "macls keeps none with the model"
-    raise CallError(f"{folder}: give the YAML that it was trained with, --config configs/cam++.yml or the like; {why}")
+    why = f"there are {len(found)} beside it" if found else "macls does not save it with the model"
+    raise CallError(f"{folder}: give the YAML file of its training, such as --config configs/cam++.yml; {why}")
 
 
 def _name(settings: Settings, folder: Path) -> str:
-    """The network's class, as the YAML and, where it is there, model.state have it."""
+    """The network's class, from the YAML and, if it exists, model.state."""
     try:
         state = json.loads((folder / "model.state").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -89,7 +89,7 @@ def _name(settings: Settings, folder: Path) -> str:
     kept = str(state.get("model", "")) if isinstance(state, dict) else ""
     name = str(settings.take("model_conf.model", kept))
     if kept and name != kept:
-        raise CallError(f"{settings.source}: is of a {name}, but {folder} holds a {kept}: give its own with --config")
+        raise CallError(f"{settings.source}: is for a {name}, but {folder} holds a {kept}: give its file with --config")
     return name
 
 
@@ -101,16 +101,16 @@ def _classes(settings: Settings, labels: Path | None, folder: Path) -> list[str]
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         tried = ", ".join(str(place) for place in dict.fromkeys(places))
-        raise CallError(f"{folder}: its label list is not there: give it with --labels (looked for {tried})")
+        raise CallError(f"{folder}: label list not found: give it with --labels (tried {tried})")
     return found.read_text(encoding="utf-8").removesuffix("\n").split("\n")
 
 
 class Settings:
-    """What the YAML says.
+    """The content of the YAML.
 
     Args:
-        source: its file.
-        tables: its content.
+        source: its path.
+        tables: its tables.
     """
 
     def __init__(self, source: Path, tables: Table) -> None:
@@ -118,7 +118,7 @@ class Settings:
 
     @classmethod
     def read(cls, path: Path) -> Settings:
-        """Those of a file."""
+        """Read a YAML file."""
         try:
             import yaml
         except ModuleNotFoundError as error:
@@ -129,9 +129,9 @@ class Settings:
         except OSError as error:
             raise CallError(f"{path}: cannot be read: {error.strerror}") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise CallError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
+            raise CallError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
         if not isinstance(found, dict) or "model_conf" not in found:
-            raise CallError(f"{path}: no configuration of macls: model_conf is missing")
+            raise CallError(f"{path}: not a configuration of macls: model_conf is missing")
         return cls(path, found)
 
     def take(self, key: str, default: Any) -> Any:
@@ -151,11 +151,11 @@ class Settings:
 
 
 class Options:
-    """The arguments of a network or of its features, each asked for once.
+    """The arguments of a network or of its features; each may be taken once.
 
     Args:
-        given: by their names; what is null is left out.
-        source: the YAML, for messages.
+        given: the arguments by name; null values are left out.
+        source: path of the YAML, for messages.
     """
 
     def __init__(self, given: Table, source: Path) -> None:
@@ -167,25 +167,25 @@ class Options:
         return self.given.pop(name, default)
 
     def only(self, name: str, *allowed: Any) -> None:
-        """Refuse a value that nothing here can do."""
+        """Refuse a value that soundbench does not support."""
         value = self.given.pop(name, allowed[0])
         if value not in allowed:
             raise RunError(f"{self.source}: {name}: {value!r} cannot be imported, {allowed[0]!r} can")
 
     def spread(self) -> None:
-        """Take apart what ECAPA-TDNN's lists say of its five layers; all the blocks between them are alike here."""
+        """Split ECAPA-TDNN's lists for its five layers; the three blocks in the middle are alike here."""
         channels, dilations = self.given.get("channels"), self.given.get("dilations")
         if isinstance(channels, list):
             if len(channels) != 5 or len(set(channels[:4])) > 1:
-                raise RunError(f"{self.source}: channels: four of one width and a fifth are imported, not {channels}")
+                raise RunError(f"{self.source}: channels: must be four equal widths and a fifth, is {channels}")
             self.given |= {"channels": channels[0], "aggregation": channels[4]}
         if isinstance(dilations, list):
             if len(dilations) != 5 or dilations[0] != 1 or dilations[4] != 1:
-                raise RunError(f"{self.source}: dilations: 1, three others and 1 are imported, not {dilations}")
+                raise RunError(f"{self.source}: dilations: must be 1, three others and 1, is {dilations}")
             self.given["dilations"] = dilations[1:4]
 
     def done(self) -> None:
-        """Refuse what nobody asked for."""
+        """Refuse arguments that were not taken."""
         if self.given:
             raise RunError(f"{self.source}: cannot be imported with {', '.join(sorted(self.given))}")
 
@@ -194,7 +194,7 @@ class Options:
 
 
 def _sound(settings: Settings, window: float) -> tuple[Table, Table, list[str]]:
-    """The audio and featurizer tables, and what differs."""
+    """The audio and featurizer tables, and notes on differences."""
     rate = int(settings.take("dataset_conf.dataset.sample_rate", 16000))
     level: float | str = "off"
     if settings.take("dataset_conf.dataset.use_dB_normalization", True):
@@ -203,7 +203,7 @@ def _sound(settings: Settings, window: float) -> tuple[Table, Table, list[str]]:
     if settings.take("preprocess_conf.use_hf_model", False) or method not in FEATURES:
         raise RunError(
             f"{settings.source}: features of {method} cannot be imported, only {', '.join(FEATURES)}: "
-            "macls computes others by a model of transformers that it does not keep"
+            "macls computes other features with a transformers model that it does not save"
         )
     options = Options(settings.table("preprocess_conf.method_args"), settings.source)
     featurizer, notes = FEATURES[method](options, rate)
@@ -229,7 +229,7 @@ def _fbank(options: Options, rate: int) -> tuple[Table, list[str]]:
 
 
 def _frames(options: Options) -> Table:
-    """What the transforms of torchaudio agree in: lengths in samples, no logarithm."""
+    """The options common to torchaudio's transforms: lengths in samples, no logarithm."""
     n_fft = options.take("n_fft", 400)
     frame = options.take("win_length", n_fft)
     hop = options.take("hop_length", frame // 2)
@@ -264,7 +264,7 @@ def _mfcc(options: Options, rate: int) -> tuple[Table, list[str]]:
     bands = _bands(inner, rate) | {"bands": inner.take("n_mels", 128)}
     inner.done()
     table = {"use": "mfcc", "coefficients": options.take("n_mfcc", 40), **bands, **frames}
-    note = "MFCC: macls cuts levels 80 dB below a sound's loudest, here the floor is -100 dB: scores differ a little"
+    note = "MFCC: macls cuts levels 80 dB below a file's maximum, here the floor is -100 dB: scores differ slightly"
     return {**table, "log": "decibel", "normalize": "mean"}, [note]
 
 
@@ -280,12 +280,12 @@ FEATURES: dict[str, Callable[[Options, int], tuple[Table, list[str]]]] = {
 
 
 def _networks() -> dict[str, Table]:
-    """What the file beside this one says of each network."""
+    """The description of each network, from the TOML file beside this one."""
     return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
 def _weights(path: Path, networks: list[Table]) -> dict[str, Tensor]:
-    """The tensors by the names of the network here."""
+    """The tensors, renamed to the parameter names of soundbench's network."""
     used = {name: tensor for name, tensor in read_tensors(path).items() if not name.startswith(_UNUSED)}
     parts = [named for network in networks for named in network["names"].items()]
     return renamed(used, {theirs: f"{part}.{ours}" for part, names in parts for theirs, ours in names.items()})
@@ -310,7 +310,7 @@ def _network(network: Table, settings: Settings, classes: int) -> Table:
 
 
 def _pooling(options: Options) -> Table:
-    """That of the networks which can have any of four."""
+    """The pooling table of networks that can have any of four."""
     attention, context = options.take("attention_channels", 128), options.take("global_context", True)
     kinds: dict[str, Table] = {
         "ASP": {"use": "asp", "attention": attention, "context": context},

@@ -1,8 +1,8 @@
-"""The published checkpoints of PANNs: Cnn6, Cnn10 and Cnn14, taught the 527 classes of AudioSet.
+"""The published checkpoints of PANNs: Cnn6, Cnn10 and Cnn14, trained on the 527 classes of AudioSet.
 
 Kong et al., "PANNs: Large-Scale Pretrained Audio Neural Networks for Audio Pattern Recognition", IEEE/ACM TASLP 2020.
-Their files hold the spectrogram too, as the matrices of a Fourier transform and of 64 mel bands; the featurizer
-`mel-spectrogram` makes its own, and these are compared with them.
+Their files also contain the spectrogram, as the matrices of a Fourier transform and of 64 mel bands; the featurizer
+`mel-spectrogram` computes its own matrices, which are compared with these.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from soundbench.contracts import Imported
 from soundbench.errors import CallError, RunError
-from soundbench_plugins.layers.strangers import read_tensors, renamed
+from soundbench_plugins.layers.third_party_checkpoints import read_tensors, renamed
 
 __all__ = ["panns"]
 
@@ -38,7 +38,7 @@ _HEAD = {"norm_before": False, "bias": True, "norm_after": "none", "activation":
 
 
 class Sound(NamedTuple):
-    """What one length of Fourier transform goes with."""
+    """The settings that belong to one length of the Fourier transform."""
 
     rate: int
     hop: int
@@ -54,14 +54,14 @@ def panns(path: Path, *, labels: Path | None = None, window: float = 10.0) -> Im
 
     Args:
         path: the file, such as Cnn14_mAP=0.431.pth.
-        labels: AudioSet's class_labels_indices.csv; if left out, classes are called by their numbers.
-        window: seconds that are judged at once; AudioSet's clips have ten.
+        labels: AudioSet's class_labels_indices.csv. Without it, classes are named by their numbers.
+        window: length of the windows in seconds; AudioSet's clips have ten.
     """
     tensors = read_tensors(path, "model")
     wanted = [_REAL, _IMAGINARY, _BANKS, "fc1.weight", "fc_audioset.weight", "conv_block1.conv1.weight"]
     missing = [name for name in wanted if name not in tensors]
     if missing:
-        raise RunError(f"{path}: no Cnn6, Cnn10 or Cnn14 of PANNs: it lacks {', '.join(missing)}")
+        raise RunError(f"{path}: not a Cnn6, Cnn10 or Cnn14 of PANNs: it lacks {', '.join(missing)}")
     banks, bins = tensors.pop(_BANKS), _window(path, tensors.pop(_REAL), tensors.pop(_IMAGINARY))
     sound = _SOUND[len(bins)]
     weights = renamed(tensors, _NAMES)
@@ -77,7 +77,7 @@ def panns(path: Path, *, labels: Path | None = None, window: float = 10.0) -> Im
 
 
 def _window(path: Path, real: Tensor, imaginary: Tensor) -> Tensor:
-    """The window `(N,)` in the matrices of a Fourier transform `(N / 2 + 1, 1, N)`, if they are those of one."""
+    """The window `(N,)` of the matrices of a Fourier transform `(N / 2 + 1, 1, N)`, after checking them."""
     size = real.shape[-1]
     if size not in _SOUND or real.shape != (size // 2 + 1, 1, size) or imaginary.shape != real.shape:
         raise RunError(f"{path}: a Fourier transform of the shape {tuple(real.shape)} is not that of PANNs")
@@ -86,7 +86,7 @@ def _window(path: Path, real: Tensor, imaginary: Tensor) -> Tensor:
     wanted = torch.stack([window * turns.cos(), -window * turns.sin()])
     apart = float((torch.stack([real[:, 0], imaginary[:, 0]]) - wanted).abs().max())
     if not apart <= 1e-4:
-        raise RunError(f"{path}: its spectrogram is no windowed Fourier transform: {apart:.2g} apart")
+        raise RunError(f"{path}: its spectrogram is not a windowed Fourier transform: it differs by {apart:.2g}")
     return window.float()
 
 
@@ -108,9 +108,9 @@ def _featurizer(sound: Sound, size: int, bands: int) -> dict[str, Any]:
 
 
 def _classes(labels: Path | None, count: int) -> tuple[list[str], list[str]]:
-    """The names of the classes, and what is to be said of them."""
+    """The names of the classes, and notes on them."""
     if labels is None:
-        note = "classes are called by their numbers: give AudioSet's class_labels_indices.csv with --labels"
+        note = "classes are named by their numbers: give AudioSet's class_labels_indices.csv with --labels"
         return [str(number) for number in range(count)], [note]
     try:
         with labels.open(encoding="utf-8", newline="") as file:
@@ -118,7 +118,7 @@ def _classes(labels: Path | None, count: int) -> tuple[list[str], list[str]]:
     except OSError as error:
         raise CallError(f"{labels}: cannot be read: {error.strerror}") from error
     except (KeyError, ValueError, TypeError) as error:
-        raise CallError(f"{labels}: no table of classes: it must have the columns index and display_name") from error
+        raise CallError(f"{labels}: not a table of classes: it must have the columns index and display_name") from error
     if sorted(rows) != list(range(count)):
         raise CallError(f"{labels}: names {len(rows)} classes, numbered from 0, but the checkpoint has {count}")
     return [rows[number] for number in range(count)], []

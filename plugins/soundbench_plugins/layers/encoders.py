@@ -1,6 +1,6 @@
-"""Audio encoders of transformers as featurizers: what their layers make of a waveform.
+"""Audio encoders of transformers as featurizers: the hidden states of their layers.
 
-Shapes: waveforms `(B, S)` to hidden states `(B, F, T)`, F the encoder's width. Rows are as `layers.fronts` says.
+Shapes: waveforms `(B, S)` to hidden states `(B, F, T)`, F the encoder's width. `layers.fronts` prepares their input.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ Layer = int | Literal["weighted"]
 
 
 class _Assets(str):
-    """A folder of `assets`, which has no weights in it."""
+    """A folder of `assets`, which contains no weights."""
 
 
 class Encoder(nn.Module):
     """A pretrained encoder, whose hidden states are the features.
 
-    Dropping of whole layers and masking of its own are off in training: what a row hears is then addressed chance, and
-    every layer learns in every step. Parameters that the features do not depend on are held fast.
+    Its own layer dropout and masking are off in training, so that all random changes of a row are addressed draws and
+    every layer is trained in every step. Parameters that the features do not depend on are not trained.
 
     Args:
-        rate: samples a second.
-        model: a local folder, or a name on the hub.
-        layer: which hidden state: 0 is what the first layer hears, 1 what it says, -1 what the last says; "weighted"
-            is a weighted sum of all of these, learned.
-        frozen: whether the encoder stays as it is.
-        types: the types of model that will do, as its configuration calls them; none for any.
+        rate: sample rate in Hz.
+        model: a local folder, or a name on the Hugging Face hub.
+        layer: which hidden state: 0 is the input of the first layer, 1 its output, -1 the output of the last layer;
+            "weighted" is a learned weighted sum of all of them.
+        frozen: whether the encoder's weights are fixed.
+        types: the allowed values of `model_type` in its configuration; empty for any.
     """
 
     def __init__(
@@ -68,21 +68,21 @@ class Encoder(nn.Module):
         self.ragged, self.shortest = self.front.ragged, self.front.shortest
         self.encoder = _load(model, _trimmed(self.config, self.layer))
         if self.config.model_type == "wavlm":
-            # It masks padding by truth values and biases attention by numbers. torch makes numbers of both, as it
-            # should, and says at each call that this is deprecated. A filter, since changing filters back and forth
-            # around each call is not safe among threads.
+            # It masks padding with booleans and biases attention with floats. torch correctly converts both to floats,
+            # and warns at each call that this is deprecated. A permanent filter, since changing the filters around
+            # each call is not safe with threads.
             warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask", UserWarning, "torch.nn.")
         self.frozen = frozen
         if frozen:
             self.encoder.requires_grad_(False).eval()
         else:
-            self._hold_unused()
+            self._freeze_unused()
         if self.layer == "weighted":
             self.weights = nn.Parameter(torch.zeros(depth + 1))
 
     @classmethod
     def from_assets(cls, folder: Path, rate: int, **options: Any) -> Self:
-        """One of the kind that wrote `folder`, its weights still to be filled in."""
+        """An encoder from the assets that another wrote into `folder`, without its weights."""
         return cls(rate, **options | {"model": _Assets(folder)})
 
     def assets(self, folder: Path) -> None:
@@ -91,7 +91,7 @@ class Encoder(nn.Module):
         self.extractor.save_pretrained(folder)
 
     def train(self, mode: bool = True) -> Self:
-        """To training, all but a frozen encoder."""
+        """Set training mode, except for a frozen encoder."""
         super().train(mode)
         if self.frozen:
             self.encoder.eval()
@@ -109,13 +109,13 @@ class Encoder(nn.Module):
         return masks.apply(self.front.frames(mixed, lengths).transpose(1, 2).contiguous(), lengths), lengths
 
     def _states(self, waveform: Tensor, lengths: Tensor) -> tuple[Sequence[Tensor], Tensor]:
-        """Hidden states, each `(B, N, F)`, from what the first layer hears on."""
+        """Hidden states, each `(B, N, F)`, beginning with the input of the first layer."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             arguments, lengths = self.front(waveform, lengths)
             return self.encoder(**arguments, output_hidden_states=True).hidden_states, lengths
 
-    def _hold_unused(self) -> None:
-        """Let no parameter learn that the features do not depend on, found by trying."""
+    def _freeze_unused(self) -> None:
+        """Freeze the parameters that the features do not depend on, found by a trial run."""
         waveform = torch.linspace(-0.1, 0.1, 2 * self.shortest).unsqueeze(0)
         states, _ = self._states(waveform, torch.tensor([waveform.shape[1]]))
         out = torch.stack(list(states) if self.layer == "weighted" else [states[self.layer]]).sum()
@@ -125,37 +125,38 @@ class Encoder(nn.Module):
 
 
 def _describe(model: Path | str, rate: int, types: Sequence[str]) -> tuple[Any, Any]:
-    """The configuration and the feature extractor of a model that is fit for sound at that rate."""
+    """The configuration and the feature extractor of a model, checked for its sample rate."""
     name = str(model)
     if not name:
         raise ValueError("model must be a local folder or a name on the hub, is ''")
     local = _is_local(name)
     if not local and (name.startswith((".", "~")) or name.count("/") > 1 or Path(name).is_absolute()):
-        raise ValueError(f"model must be a folder that is there, or a name on the hub, is {name!r}: no such folder")
+        raise ValueError(f"model must be an existing folder or a name on the hub, is {name!r}: no such folder")
     try:
         with _quiet():
             config = transformers.AutoConfig.from_pretrained(name, local_files_only=local, trust_remote_code=False)
             extractor = transformers.AutoFeatureExtractor.from_pretrained(
                 name, local_files_only=local, trust_remote_code=False
             )
-    except Exception as error:  # of half a dozen kinds, by what is missing
-        what = "with config.json and preprocessor_config.json" if local else "that is there, or a name on the hub"
-        raise ValueError(f"model must be a folder {what}, is {name!r}: {_first_line(error)}") from error
+    except Exception as error:  # of several types, depending on what is missing
+        what = "a folder with config.json and preprocessor_config.json"
+        what = what if local else "an existing folder or a name on the hub"
+        raise ValueError(f"model must be {what}, is {name!r}: {_first_line(error)}") from error
     if types and config.model_type not in types:
         raise ValueError(
             f'model must be of the type {" or ".join(types)}, is {config.model_type}; use = "transformers" takes any'
         )
-    hears = getattr(extractor, "sampling_rate", rate)
-    if hears != rate:
-        raise ValueError(f"model must hear sound at audio.rate, {rate} Hz, is {name!r}, which hears {hears} Hz")
+    expected = getattr(extractor, "sampling_rate", rate)
+    if expected != rate:
+        raise ValueError(f"model must take sound at audio.rate, {rate} Hz, is {name!r}, which takes {expected} Hz")
     return config, extractor
 
 
 def _trimmed(config: Any, layer: Layer) -> Any:
-    """The configuration of what is needed of the encoder up to a hidden state, and of nothing by chance."""
+    """The configuration of the layers needed for a hidden state, with layer dropout and masking off."""
     config = copy.deepcopy(config)
     if layer != "weighted":
-        # A layer more than needed: the last one's state may be normalised, and the one wanted is not the last.
+        # One layer more than needed: the last layer's state may be normalised, and the wanted one is not the last.
         config.num_hidden_layers = min(layer + 1, config.num_hidden_layers)
     for name in ("layerdrop", "encoder_layerdrop"):
         if hasattr(config, name):
@@ -165,12 +166,12 @@ def _trimmed(config: Any, layer: Layer) -> Any:
 
 
 def _load(model: Path | str, config: Any) -> nn.Module:
-    """The encoder, with the weights of a folder or of the hub; with none if the folder is one of assets."""
+    """The encoder, with weights from a folder or the hub; without weights from a folder of assets."""
     with _quiet():
         if isinstance(model, _Assets):
             return _encoder(transformers.AutoModel.from_config(config))
         try:
-            found, told = transformers.AutoModel.from_pretrained(
+            found, info = transformers.AutoModel.from_pretrained(
                 str(model),
                 config=config,
                 local_files_only=_is_local(str(model)),
@@ -180,7 +181,7 @@ def _load(model: Path | str, config: Any) -> nn.Module:
         except Exception as error:
             raise ValueError(f"model must have weights that fit it, is {str(model)!r}: {_first_line(error)}") from error
     encoder = _encoder(found)
-    missing = sorted(name for name in told["missing_keys"] if not name.startswith(("decoder.", "masked_spec_embed")))
+    missing = sorted(name for name in info["missing_keys"] if not name.startswith(("decoder.", "masked_spec_embed")))
     if missing:
         raise ValueError(
             f"model must have all its weights, is {str(model)!r}, which lacks {len(missing)}: {missing[0]}, ..."
@@ -202,7 +203,7 @@ def _first_line(error: Exception) -> str:
 
 
 def save_example(folder: Path, config: type[transformers.PretrainedConfig]) -> dict[str, Any]:
-    """Write a small model of the kin of wav2vec 2.0 that has learned nothing, and give the options that name it."""
+    """Write a small untrained model similar to wav2vec 2.0, and return the options that name it."""
     small = config(
         hidden_size=32,
         num_hidden_layers=2,
@@ -222,7 +223,7 @@ def save_example(folder: Path, config: type[transformers.PretrainedConfig]) -> d
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the library's advice and progress bars, and with a torchaudio that it can import."""
+    """Suppress the library's advice and progress bars, with a torchaudio that it can import."""
     logging = transformers.utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -230,7 +231,7 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with suppress(NotInstalled):  # the library does without
+            with suppress(NotInstalled):  # the library works without it
                 import_torchaudio()
             yield
     finally:

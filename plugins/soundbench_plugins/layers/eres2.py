@@ -13,7 +13,7 @@ from soundbench_plugins.layers.images import ConvNorm, as_image, halved, halved_
 
 __all__ = ["AttentiveFusion", "Downsample", "Trunk"]
 
-# What the authors' program cuts the blocks' activations to.
+# The maximum to which the authors' program clips the blocks' activations.
 _MOST = 20.0
 # The stages from this one on fuse their groups by attention, those before by a sum.
 _ATTENTIVE = 2
@@ -33,7 +33,7 @@ class Trunk(nn.Module):
     def __init__(self, layers: list[int], width: int, base_width: int, scale: int, expansion: int) -> None:
         super().__init__()
         if len(layers) < 2 or min(layers) < 1:
-            raise ValueError(f"layers must be at least two numbers from 1, one a stage, is {layers}")
+            raise ValueError(f"layers must be at least two numbers from 1, one per stage, is {layers}")
         for name, value, least in (("width", width, 1), ("scale", scale, 2), ("expansion", expansion, 1)):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, is {value}")
@@ -52,15 +52,15 @@ class Trunk(nn.Module):
                 channels = out
             self.stages.append(stage)
             self.widths.append(out)
-        # Batches are padded to two positions after the last stage: export would take a single one for granted.
+        # Batches are padded to two positions after the last stage: export would specialise on a single one.
         self.padded = 2 ** (len(layers) - 1) + 1
 
     def rows(self, bands: int) -> int:
-        """How many of the bands are left after the last stage."""
+        """The number of bands after the last stage."""
         return -(-bands // (1 << (len(self.stages) - 1)))
 
     def forward(self, features: Tensor, lengths: Tensor) -> list[tuple[Tensor, Tensor | None, Tensor]]:
-        """Features `(B, F, T)` to what each stage makes of them, what to keep of that, and its lengths."""
+        """Features `(B, F, T)` to the output of each stage, its `keep` and its lengths."""
         features, _ = masks.extend(features, lengths, self.padded)
         x = self.stem(as_image(features))
         keep = masks.keep(lengths, x)
@@ -76,7 +76,7 @@ class Trunk(nn.Module):
 
 
 class Block(nn.Module):
-    """Groups of channels, each convolved together with what came of the one before, around which the input is added."""
+    """Groups of channels, each convolved together with the output of the one before, with a residual connection."""
 
     def __init__(self, channels: int, group: int, scale: int, out: int, halve: bool, attentive: bool) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Block(nn.Module):
 
 
 class AttentiveFusion(nn.Module):
-    """Two images added, each channel of each position weighted by what both say: `x (1 + a) + y (1 - a)`."""
+    """Two images added, each channel of each position weighted by attention: `x (1 + a) + y (1 - a)`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Small sound files for the examples that components are proved with."""
+"""Small sound files for the `example` of components."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["write_sounds"]
 
 
 def write_sounds(folder: Path, *names: str) -> None:
-    """Noise of a quarter of a second that fades, which will do as an impulse response too, in each file `(4000,)`."""
+    """Write fading noise of a quarter of a second, `(4000,)`, to each file; also usable as an impulse response."""
     for number, name in enumerate(names):
         noise = np.random.default_rng(number).standard_normal(4000) * np.exp(-np.arange(4000) / 500)
         path = folder / name

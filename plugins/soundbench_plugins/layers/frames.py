@@ -1,7 +1,7 @@
-"""Layers over time of rows whose channels are innermost, `(B, T, C)`.
+"""Layers over time for rows with channels innermost, `(B, T, C)`.
 
-In this layout a layer of each frame by itself is a plain matrix product, and torch has its fastest convolutions on a
-CPU in it, for images: hence images one high, where a convolution of rows would copy them to and fro.
+In this layout a linear layer for each frame is a plain matrix product, and torch's fastest convolutions for images on a
+CPU use it: hence images of height one, since a 1-D convolution would copy the rows to another layout and back.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["TimeConv", "Turning", "rectified_norm"]
+__all__ = ["TimeConv", "TransposedLinear", "rectified_norm"]
 
 
 class TimeConv(nn.Conv1d):
@@ -25,10 +25,10 @@ class TimeConv(nn.Conv1d):
         return image.squeeze(2).transpose(1, 2)
 
 
-class Turning(nn.Linear):
-    """A layer of each frame by itself whose output has its frames innermost, `(B, T, C)` to `(B, C', T)`.
+class TransposedLinear(nn.Linear):
+    """A linear layer for each frame whose output has frames innermost, `(B, T, C)` to `(B, C', T)`.
 
-    Poolings compute on that layout, and the product comes out in it at no cost.
+    Poolings use that layout, and the matrix product gives it at no cost.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,6 +37,6 @@ class Turning(nn.Linear):
 
 
 def rectified_norm(norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
-    """ReLU, then batch norm, of `(B, T, C)` that nobody else holds."""
+    """ReLU, then batch norm, of `(B, T, C)`, changed in place."""
     normed: Tensor = norm(x.flatten(0, 1).relu_())
     return normed.view(x.shape)

@@ -1,8 +1,8 @@
-"""How the audio encoders of transformers are fed: waveforms to what each kind of them takes, a row at its own length.
+"""Prepare waveforms as input for the audio encoders of transformers, each row at its own length.
 
-A front is called with waveforms `(B, S)` and lengths; it gives the encoder's arguments and the lengths `(B,)` of its
-frames. `frames` makes hidden states `(B, N, D)` into frames `(B, T, D)`. `ragged` says whether padding leaves a
-row alone, `shortest` how many samples a row is extended to.
+A front takes waveforms `(B, S)` and lengths, and returns the encoder's arguments and the lengths `(B,)` of its
+frames. `frames` turns hidden states `(B, N, D)` into frames `(B, T, D)`. `ragged` says whether padding does not change
+a row, `shortest` to how many samples rows are extended.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from soundbench import masks
 
 __all__ = ["Front", "front_of"]
 
-# Encoders that hear nothing beyond an attention mask, in any convolution either, if none has a group norm.
+# Encoders that ignore everything beyond an attention mask, in their convolutions too, unless one has a group norm.
 _MASKING = {"hubert", "unispeech", "unispeech-sat", "wav2vec2", "wavlm"}
 
 
 class Front(Protocol):
-    """What all fronts offer."""
+    """The interface of all fronts."""
 
     ragged: bool
     shortest: int
@@ -39,10 +39,10 @@ class Front(Protocol):
 
 
 class Waves:
-    """Of wav2vec 2.0 and its kin, which hear the waveform: brought to mean 0 and deviation 1 where they ask for it.
+    """For wav2vec 2.0 and similar encoders of waveforms, normalised to mean 0 and deviation 1 if configured so.
 
-    Convolutions with a group norm take their statistics over a whole row, padding and all, and stacked ones carry it
-    into a row: such an encoder is not ragged, and gets no attention masks.
+    Convolutions with a group norm take statistics over a whole row with its padding, and stacked convolutions carry
+    padding into a row: such an encoder is not ragged, and gets no attention masks.
     """
 
     def __init__(self, config: Any, extractor: Any) -> None:
@@ -70,9 +70,9 @@ class Waves:
 
 
 class Whisper:
-    """Of Whisper, which hears 30 s and nothing else: log mels, each row lengthened with silence by itself.
+    """For Whisper, whose input is always 30 s: log mels, each row separately extended with silence.
 
-    Its encoder attends to that silence too, as it did in training; the frames of it are left out.
+    Its encoder attends to that silence too, as in its training; the frames of the silence are dropped.
     """
 
     ragged = True
@@ -92,10 +92,10 @@ class Whisper:
 
 
 class Patches:
-    """Of the Audio Spectrogram Transformer, which hears patches of a picture of fixed length, about 10 s.
+    """For the Audio Spectrogram Transformer, whose input is patches of a spectrogram of fixed length, about 10 s.
 
-    Each row is lengthened by itself; patches of that are left out. Those of all bands at one time are one frame, their
-    mean. The two tokens that stand for the whole are left out too: they hear what lengthens a row.
+    Each row is extended separately; patches of the extension are dropped. A frame is the mean of the patches of all
+    bands at one time. The two tokens for the whole input are dropped too, since they depend on the extension.
     """
 
     ragged = True
@@ -122,13 +122,13 @@ class Patches:
 
 
 class Stacked:
-    """Of w2v-BERT, which hears Kaldi's filter bank, two frames as one, normalised a row at a time."""
+    """For w2v-BERT, whose input is Kaldi's filter bank with two frames stacked, normalised per row."""
 
     ragged = True
 
     def __init__(self, config: Any, extractor: Any) -> None:
         self.extractor = extractor
-        # Two steps of the encoder: the deviation of a single frame is none.
+        # Two steps of the encoder: a single frame has no deviation.
         self.shortest = 400 + 160 * (2 * extractor.stride - 1)
 
     def __call__(self, waveform: Tensor, lengths: Tensor) -> tuple[dict[str, Tensor], Tensor]:
@@ -143,10 +143,10 @@ class Stacked:
 
 
 def front_of(config: Any, extractor: Any) -> Front:
-    """The front of an encoder with that configuration and feature extractor.
+    """The front for an encoder with that configuration and feature extractor.
 
     Raises:
-        ValueError: there is none for it.
+        ValueError: the feature extractor is not supported.
     """
     kinds: dict[type, type[Front]] = {
         transformers.Wav2Vec2FeatureExtractor: Waves,
@@ -161,11 +161,11 @@ def front_of(config: Any, extractor: Any) -> Front:
 
 
 def _rows(waveform: Tensor, lengths: Tensor) -> list[NDArray[np.float32]]:
-    """Each row at its own length, for a feature extractor, which takes NumPy's arrays."""
+    """Each row at its own length, as NumPy arrays for a feature extractor."""
     rows = waveform.detach().to("cpu", torch.float32).numpy()
     return [row[:length] for row, length in zip(rows, lengths.tolist(), strict=True)]
 
 
 def _check_longest(waveform: Tensor, longest: int, rate: int) -> None:
     if waveform.shape[1] > longest:
-        raise ValueError(f"the encoder hears at most {longest / rate:g} s at a time, not {waveform.shape[1] / rate:g}")
+        raise ValueError(f"the encoder takes at most {longest / rate:g} s at a time, not {waveform.shape[1] / rate:g}")

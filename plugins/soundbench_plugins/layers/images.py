@@ -1,7 +1,7 @@
-"""What two-dimensional networks share: convolutions over bands and frames, of rows that end at their lengths.
+"""Layers of two-dimensional networks: convolutions over bands and frames, masked beyond the lengths.
 
-Shapes: images `(B, C, F, T)`, channels innermost in memory, which is faster on a CPU. `keep` `(B, 1, 1, T)` is a row's
-ones and then zeros, as `soundbench.masks.keep` makes it: None where every row is full.
+Shapes: images `(B, C, F, T)`, channels innermost in memory, which is faster on a CPU. `keep` `(B, 1, 1, T)` is
+one inside each row's length and zero beyond, from `soundbench.masks.keep`: None if every row is full.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ def as_image(features: Tensor) -> Tensor:
 
 
 def masked(x: Tensor, keep: Tensor | None) -> Tensor:
-    """A tensor that nobody else holds, set to zero beyond the lengths: what a convolution may look at."""
+    """A tensor set to zero beyond the lengths, in place, as the input of a convolution must be."""
     return x if keep is None else x.mul_(keep)
 
 
 def rectified(x: Tensor, keep: Tensor | None, most: float | None = None) -> Tensor:
-    """ReLU of a tensor that nobody else holds, with zeros beyond the lengths.
+    """ReLU of a tensor, in place, with zeros beyond the lengths.
 
     Args:
         x: changed in place.
-        keep: ones where there is sound; None to leave all as it is.
-        most: what larger values are cut to.
+        keep: ones inside the lengths; None if every row is full.
+        most: the maximum that larger values are clipped to.
     """
     x = masked(x, keep)
     return x.relu_() if most is None else F.hardtanh_(x, 0.0, most)
 
 
 def halved(x: Tensor) -> Tensor:
-    """Every second band and frame, the first of each: `(B, C, ceil(F / 2), ceil(T / 2))`.
+    """Every second band and frame, beginning with the first: `(B, C, ceil(F / 2), ceil(T / 2))`.
 
-    A 1x1 convolution of it is one of stride 2, whose own gradient is slow on a CPU. Taken with the channels innermost,
-    so that its gradient is laid out like the others it is added to.
+    A 1x1 convolution of the result equals one of stride 2, whose own gradient is slow on a CPU. Indexed with the
+    channels innermost, so that its gradient has the same memory layout as the others it is added to.
     """
     return x.permute(0, 2, 3, 1)[:, ::2, ::2].permute(0, 3, 1, 2)
 
 
 def halved_keep(keep: Tensor | None) -> Tensor | None:
-    """What to keep of every second frame: as many as of `masks.strided(lengths, 2)`."""
+    """`keep` of every second frame, as for `masks.strided(lengths, 2)`."""
     return None if keep is None else keep[..., ::2]
 
 

@@ -1,6 +1,6 @@
-"""Energies in triangular bands that are even on the mel scale, from centred frames.
+"""Energies in triangular bands evenly spaced on the mel scale, from centred frames.
 
-The bands are torchaudio's, which are librosa's too. Shapes: waveforms `(B, S)` to `(B, F, T)`, T = 1 + S // hop.
+The bands are those of torchaudio and librosa. Shapes: waveforms `(B, S)` to `(B, F, T)`, T = 1 + S // hop.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ Norm = Literal["slaney", "none"]
 
 
 class MelSpectra(nn.Module):
-    """Magnitudes to a power, summed up in mel bands.
+    """Magnitudes raised to a power and summed in mel bands.
 
     Args:
-        rate: samples a second.
-        spectra: of the frames.
-        bands: how many.
+        rate: sample rate in Hz.
+        spectra: computes the spectra of the frames.
+        bands: number of bands.
         low: lower edge of the lowest band in Hz.
-        high: upper edge of the highest band in Hz; 0 or below counts from half the rate downwards.
-        scale: of mels, `"htk"` or `"slaney"`.
-        norm: `"slaney"` divides each band by its width, `"none"` leaves its peak at one.
+        high: upper edge of the highest band in Hz; 0 or a negative number is added to half the sample rate.
+        scale: the mel scale, `"htk"` or `"slaney"`.
+        norm: `"slaney"` divides each band by its width, `"none"` leaves its peak at 1.
     """
 
     banks: Tensor
@@ -48,7 +48,7 @@ class MelSpectra(nn.Module):
         self.spectra = spectra
         functional = _torchaudio_functional()
         with warnings.catch_warnings():
-            # Of bands too narrow to hold a bin; the options' documentation says what becomes of them.
+            # About bands too narrow to contain a bin; the options' documentation describes them.
             warnings.simplefilter("ignore")
             banks = functional.melscale_fbanks(
                 spectra.bins, low, high, bands, rate, None if norm == "none" else norm, scale
@@ -56,16 +56,16 @@ class MelSpectra(nn.Module):
         self.register_buffer("banks", banks, persistent=False)
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Waveforms `(B, S)` to energies `(B, F, T)` and their lengths in frames; frames past a row's own are noise."""
+        """Waveforms `(B, S)` to energies `(B, F, T)` and their lengths in frames; frames beyond are arbitrary."""
         spectra, lengths = self.spectra(waveform, lengths)
         return (spectra @ self.banks.to(spectra.dtype)).transpose(1, 2).contiguous(), lengths
 
 
 def upper_edge(rate: int, low: float, high: float) -> float:
-    """The upper edge in Hz that `high` means, once it and `low` are a range below half the rate."""
+    """The upper edge in Hz that `high` means, after checking that `low` and `high` are valid."""
     edge = high if high > 0.0 else rate / 2 + high
     if edge > rate / 2:
-        raise ValueError(f"high must be at most {rate / 2:g} Hz, half the rate of {rate} Hz, is {high:g}")
+        raise ValueError(f"high must be at most {rate / 2:g} Hz, half the sample rate of {rate} Hz, is {high:g}")
     if not 0.0 <= low < edge:
         raise ValueError(f"low must be from 0 to below high, {edge:g} Hz, is {low:g}")
     return edge

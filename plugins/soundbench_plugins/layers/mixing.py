@@ -1,4 +1,4 @@
-"""Sounds mixed into rows at a drawn ratio of signal to noise: what `noise` and `background` share."""
+"""Mix sounds into rows at a drawn signal-to-noise ratio: shared by `noise` and `background`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["check", "mixed", "passages", "strength"]
 
 
 def check(snr: tuple[float, float], chance: float) -> None:
-    """Refuses a range of ratios that is none, and a chance that is no share."""
+    """Refuse an invalid range of ratios, or a probability outside 0 to 1."""
     if not (all(map(math.isfinite, snr)) and snr[0] <= snr[1]):
-        raise ValueError(f"snr must be two numbers of decibels, the lower one first, is {list(snr)}")
+        raise ValueError(f"snr must be two numbers in decibels, the lower one first, is {list(snr)}")
     if not 0.0 <= chance <= 1.0:
         raise ValueError(f"chance must be from 0 to 1, is {chance}")
 
@@ -29,16 +29,16 @@ def passages(
 ) -> Tensor:
     """A passage of a sound for each row, `(B, size)`, zero beyond the row's length.
 
-    One that is longer than the row is cut at a random place, a shorter one repeated, beginning anywhere in it.
+    A random passage of a longer sound is used; a shorter one is repeated, from a random place in it.
 
     Args:
-        bank: where the sounds are.
-        which: of them, `(B,)`.
+        bank: the sounds.
+        which: index of the sound for each row, `(B,)`.
         lengths: true samples of each row, `(B,)`.
         size: samples of a row.
-        position: of the rows in the epoch's order, `(B,)`.
-        chance: where the draws come from.
-        draw: what the draw is called of where a passage begins.
+        position: positions of the rows in the epoch's order, `(B,)`.
+        chance: source of the draws.
+        draw: name of the draw of a passage's beginning.
     """
     found = bank.lengths[which]
     begins = chance.integers(position, draw, torch.where(found < lengths, found, found - lengths + 1))
@@ -54,14 +54,14 @@ def strength(x: Tensor) -> Tensor:
 def mixed(batch: Batch, noise: Tensor, snr: tuple[float, float], share: float, chance: Chance) -> Batch:
     """The batch with noise in a share of its rows, at ratios drawn from a range of decibels.
 
-    Where a row or its noise is silent there is no such ratio, and the row stays as it is.
+    A row is not changed if it or its noise is silent, since there is no ratio.
 
     Args:
-        batch: of waveforms `(B, S)`.
+        batch: waveforms `(B, S)`.
         noise: `(B, S)`, zero beyond each row's length; it is overwritten.
-        snr: the least and the greatest ratio of the energies of a row and its noise.
-        share: how often a row gets noise.
-        chance: where the draws come from, `snr` and `chance`.
+        snr: the lowest and the highest signal-to-noise ratio in decibels.
+        share: probability that a row gets noise.
+        chance: source of the draws `snr` and `chance`.
     """
     position = batch.position
     data = masks.apply(batch.data, batch.lengths)

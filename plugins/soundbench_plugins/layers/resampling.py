@@ -1,6 +1,6 @@
-"""Rows at another speed, pitch and all: a polyphase filter for a small ratio, which `speed` and `pitch` share.
+"""Change the speed of rows, with their pitch, by a polyphase filter for a small ratio; shared by `speed` and `pitch`.
 
-A sinc under Kaiser's window, cut off below the lower of both Nyquist frequencies, evaluated at the phases of the ratio.
+A sinc with a Kaiser window, cut off below the lower of both Nyquist frequencies, evaluated at the phases of the ratio.
 
 Shapes: waveforms `(B, S)` to `(B, ceil(S / factor))`.
 """
@@ -17,14 +17,14 @@ from torch.nn import functional as F
 __all__ = ["resampled", "resampled_lengths", "sinc_kernel"]
 
 # Zero crossings on either side, cutoff as a share of the lower Nyquist frequency, and Kaiser's beta. As measured on the
-# filters: nothing is lost up to 0.87 of that frequency (7 kHz of 8), and from it on all is 79 dB down.
+# filters: no loss up to 0.87 of that frequency (7 kHz of 8), and above it everything is 79 dB down.
 _CROSSINGS = 32
 _CUTOFF = 0.925
 _BETA = 8.0
 
 
 def sinc_kernel(factor: Fraction) -> Tensor:
-    """The filters of a factor p / q, float64 `(q, 1, W)`: output k q + j is made by filter j around input k p."""
+    """The filters for a factor p / q, float64 `(q, 1, W)`: filter j gives output k q + j around input k p."""
     p, q = factor.numerator, factor.denominator
     cutoff = _CUTOFF * min(1.0, q / p)
     reach = _CROSSINGS / cutoff  # in input samples
@@ -34,7 +34,7 @@ def sinc_kernel(factor: Fraction) -> Tensor:
     distance = torch.arange(-sides, sides + p, dtype=torch.float64) - at
     window = torch.special.i0(_BETA * (1.0 - (distance / reach).square()).clamp(min=0.0).sqrt())
     taps = torch.sinc(cutoff * distance) * window * (distance.abs() <= reach)
-    # Every phase passes a constant as it is.
+    # Every phase passes a constant unchanged.
     filters: Tensor = (taps / taps.sum(1, keepdim=True)).unsqueeze(1)
     return filters
 
@@ -52,5 +52,5 @@ def resampled(x: Tensor, factor: Fraction, kernel: Tensor) -> Tensor:
 
 
 def resampled_lengths(lengths: Tensor, factor: Fraction) -> Tensor:
-    """How many samples `lengths` become: `ceil(length / factor)`."""
+    """The lengths after resampling: `ceil(length / factor)`."""
     return (lengths * factor.denominator + factor.numerator - 1) // factor.numerator

@@ -1,8 +1,8 @@
-"""A sound bank: files held in memory, from which every row of a batch gets a stretch of one.
+"""A sound bank: sound files in memory; every row of a batch gets a stretch of one of them.
 
-Sounds lie back to back in one tensor, 16 bits a sample (115 MB an hour at 16 kHz), each at its own peak, so that a
-quiet one loses nothing; how loud it was is not kept, since whoever mixes sounds sets their level. Each goes round: at
-its end stands its beginning once more, so that a stretch is gathered in blocks, not sample by sample.
+Sounds lie back to back in one tensor, 16 bits a sample (115 MB an hour at 16 kHz), each scaled to full
+range, so that quiet ones keep their precision; the original level is not kept, since the callers set it. Each is
+circular: its beginning is repeated after its end, so that a stretch is gathered in blocks, not sample by sample.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from soundbench.errors import DataError, SoundError
 
 __all__ = ["SoundBank"]
 
-# Samples that are gathered at a time; a sound shorter than that is repeated until it is not.
+# Samples that are gathered at a time; a shorter sound is repeated to at least this length.
 _BLOCK = 256
 
-# How many of the files that cannot be used a message lists.
+# Number of unusable files that a message lists.
 _LISTED = 10
 
 
 class SoundBank(nn.Module):
-    """Sounds held in memory, each going round.
+    """Sounds in memory, each circular.
 
     Args:
-        sounds: samples of each sound, int16 `(n,)`, one at least.
+        sounds: samples of each sound, int16 `(n,)`, at least one.
 
     Attributes:
-        lengths: samples of each sound `(N,)`.
-        peaks: where each is loudest `(N,)`.
+        lengths: length of each sound in samples `(N,)`.
+        peaks: index of the loudest sample of each sound `(N,)`.
     """
 
     lengths: Tensor
@@ -61,18 +61,18 @@ class SoundBank(nn.Module):
 
     @classmethod
     def read(cls, paths: Sequence[str], rate: int) -> SoundBank:
-        """The sounds of files at a rate.
+        """Read sound files at a sample rate.
 
         Raises:
-            DataError: files that cannot be read, or that hold nothing but zeros, the first of them listed.
+            DataError: files cannot be read, or contain only zeros; it lists the first of them.
         """
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             found = list(pool.map(lambda path: _read(path, rate), paths))
         wrong = [f"  {sound.path}: {sound.reason}" for sound in found if isinstance(sound, SoundError)]
         if wrong:
             more = [f"  ... and {len(wrong) - _LISTED} more"] if len(wrong) > _LISTED else []
-            counted = f"{len(wrong)} of {len(paths)} sound{'s' * (len(paths) != 1)} cannot be used:"
-            raise DataError("\n".join([counted, *wrong[:_LISTED], *more, "mend or remove them"]))
+            counted = f"{len(wrong)} of {len(paths)} sound file{'s' * (len(paths) != 1)} cannot be used:"
+            raise DataError("\n".join([counted, *wrong[:_LISTED], *more, "repair or remove them"]))
         return cls([sound for sound in found if not isinstance(sound, SoundError)])
 
     def __len__(self) -> int:
@@ -82,8 +82,8 @@ class SoundBank(nn.Module):
         """A stretch of one sound for each row, float32 `(B, size)`, in 16-bit steps of its peak.
 
         Args:
-            which: sounds, `(B,)`.
-            begins: where each stretch begins in its sound, `(B,)`; before its beginning and past its end it goes round.
+            which: index of the sound for each row, `(B,)`.
+            begins: first sample of each stretch, `(B,)`; indices before the beginning or past the end wrap around.
             size: samples of a stretch.
         """
         blocks = torch.arange(0, size, _BLOCK, device=which.device)
@@ -98,6 +98,6 @@ def _read(path: str, rate: int) -> NDArray[np.int16] | SoundError:
         return error
     peak = np.abs(samples).max()
     if not peak:
-        return SoundError(path, f"holds only zeros ({len(samples) / rate:.3g} s); it must hold sound")
+        return SoundError(path, f"contains only zeros ({len(samples) / rate:.3g} s)")
     steps: NDArray[np.int16] = np.rint(samples * (32767 / peak)).astype(np.int16)
     return steps

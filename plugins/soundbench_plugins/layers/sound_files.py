@@ -1,6 +1,6 @@
-"""The sound files below a folder, in an order that is the same on every machine.
+"""The sound files below a folder, in the same order on every machine.
 
-Files in any depth that end as sound files do; what begins with a dot is left out, links are followed.
+Files with the suffix of a sound file at any depth; names that begin with a dot are left out, links are followed.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ __all__ = ["listed", "sounds_below", "sounds_of"]
 
 
 def sounds_of(folder: Path, key: str) -> list[str]:
-    """The sounds below a folder, each folder's sorted by name, its own before those below it.
+    """The sound files below a folder, sorted by name; those directly in a folder come before those of its subfolders.
 
     Args:
         folder: where to look.
-        key: which option names it, such as `noise.folder`, for messages.
+        key: the option that names the folder, such as `noise.folder`, for messages.
 
     Raises:
-        MissingDataError: there is no such folder, or no sound in it.
-        DataError: a folder that may not be read.
+        MissingDataError: the folder does not exist, or contains no sound file.
+        DataError: a folder cannot be read.
     """
     if not folder.is_dir():
         raise MissingDataError(f"{folder}: no such folder; {key} must be a folder of sound files")
@@ -35,7 +35,7 @@ def sounds_of(folder: Path, key: str) -> list[str]:
 
 
 def sounds_below(folder: str, above: frozenset[str] = frozenset()) -> Iterator[str]:
-    """The sounds below a folder; `above` are the real paths it was reached by, so that a link into one ends there."""
+    """The sound files below a folder; `above` are the real paths of its parents, which links must not enter again."""
     real = os.path.realpath(folder)
     if real in above:
         return
@@ -46,10 +46,10 @@ def sounds_below(folder: str, above: frozenset[str] = frozenset()) -> Iterator[s
 
 
 def listed(folder: str) -> tuple[list[str], list[str]]:
-    """The names of the folders and of the sounds in a folder, each sorted.
+    """The names of the folders and of the sound files in a folder, each sorted.
 
     Raises:
-        DataError: it may not be read.
+        DataError: the folder cannot be read.
     """
     folders, sounds = list[str](), list[str]()
     try:

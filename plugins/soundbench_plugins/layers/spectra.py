@@ -1,7 +1,7 @@
-"""Spectra of overlapping frames, as torch's `stft` centres them, but each row reflected at its own end.
+"""Spectra of overlapping frames, centred as by torch's `stft`, but with each row reflected at its own end.
 
-`torch.stft(center=True)` reflects a batch at the batch's end, so that a padded row's last frames hear its padding. Here
-each row is reflected at its own, over and over where it is shorter than half a frame, so that a single sample will do.
+`torch.stft(center=True)` reflects a batch at the batch's end, so that a padded row's last frames contain its padding.
+Here each row is reflected at its own end, repeatedly if it is shorter than half a frame; a single sample is enough.
 
 Shapes: waveforms `(B, S)` to spectra `(B, T, N)` with frames first, T = 1 + S // hop and N = n_fft // 2 + 1.
 """
@@ -22,22 +22,22 @@ __all__ = ["FLOOR", "Log", "Normalize", "Spectra", "check", "in_parts", "logarit
 Log = Literal["natural", "decibel", "none"]
 Normalize = Literal["mean", "mean-std", "none"]
 
-# What energies are raised to before a logarithm: -100 dB.
+# Lower limit of energies before a logarithm: -100 dB.
 FLOOR = 1e-10
 
-# Samples that go through at a time on a CPU: what they hold in between still fits its cache. Three rows of 3 s.
+# Samples that are processed at a time on a CPU: their intermediate values still fit its cache. Three rows of 3 s.
 _SAMPLES = 150_000
 
 
 class Spectra(nn.Module):
-    """Magnitudes, to a power, of the Fourier transforms of frames centred at every hop, under Hann's periodic window.
+    """Magnitudes, raised to a power, of the Fourier transforms of centred frames with a periodic Hann window.
 
     Args:
-        rate: samples a second.
-        frame: length of a frame; a whole number counts samples, another is in seconds.
-        hop: from frame to frame, likewise.
-        n_fft: length of the Fourier transform in samples, with the frame in its middle; 0 for the least power of two
-            that holds the frame.
+        rate: sample rate in Hz.
+        frame: length of a frame, in samples if a whole number, otherwise in seconds.
+        hop: step from one frame to the next, in samples or seconds likewise.
+        n_fft: length of the Fourier transform in samples, with the frame in its middle; 0 for the smallest power
+            of two that holds the frame.
         power: 2 for energies, 1 for magnitudes.
     """
 
@@ -61,25 +61,25 @@ class Spectra(nn.Module):
         self.register_buffer("window", window.float(), persistent=False)
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Waveforms `(B, S)` to spectra `(B, T, N)` and their lengths in frames; frames past a row's own are noise."""
+        """Waveforms `(B, S)` to spectra `(B, T, N)` and their lengths in frames; frames beyond are arbitrary."""
         padded = reflected(waveform, lengths, self.n_fft // 2)
         spectrum = torch.fft.rfft(padded.unfold(1, self.n_fft, self.hop) * self.window.to(waveform.dtype))
         energies = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
         if self.power != 2.0:
-            # The gradient of a root is infinite at zero, where digital silence is.
+            # The gradient of a root is infinite at zero, the value of digital silence.
             energies = energies.clamp(min=torch.finfo(torch.float32).tiny).pow(self.power / 2)
         return energies, 1 + lengths // self.hop
 
 
 def reflected(waveform: Tensor, lengths: Tensor, width: int) -> Tensor:
-    """Waveforms `(B, S)` with `width` samples more at both ends `(B, S + 2 width)`: mirrored at each row's own ends."""
+    """Waveforms `(B, S)` with `width` more samples at both ends `(B, S + 2 width)`: mirrored at each row's own ends."""
     size = waveform.shape[1]
     if masks.full(lengths, size) and size > width:
         return F.pad(waveform, (width, width), mode="reflect")
     last = (lengths - 1).unsqueeze(1)
     steps = torch.arange(width, device=waveform.device)
     places = torch.cat([(steps - width).expand(waveform.shape[0], -1), last + 1 + steps], 1)
-    # To and fro between the first sample and the last; a single sample stands everywhere.
+    # Back and forth between the first sample and the last; a single sample is repeated.
     mirrored = last - (last - places.remainder((2 * last).clamp(min=1))).abs()
     before, after = torch.split(waveform.gather(1, mirrored), width, 1)
     padded = torch.cat([before, masks.apply(waveform, lengths), torch.zeros_like(after)], 1)
@@ -87,15 +87,15 @@ def reflected(waveform: Tensor, lengths: Tensor, width: int) -> Tensor:
 
 
 def samples(duration: float, rate: int) -> int:
-    """A duration in samples: a whole number is one already, another is in seconds."""
-    # 0.029 * 1000 is 28.999999999999996: round off what is no part of a sample before cutting the rest.
+    """A duration in samples: a whole number is in samples already, any other is in seconds."""
+    # 0.029 * 1000 is 28.999999999999996: round off the floating-point error before truncating.
     return duration if isinstance(duration, int) else int(round(duration * rate, 6))
 
 
 def in_parts(
     function: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], waveform: Tensor, lengths: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """What `function` makes of waveforms `(B, S)` and lengths, in float32 at least, a few rows at a time on a CPU."""
+    """`function(waveforms (B, S), lengths)`, in float32 at least, computed for a few rows at a time on a CPU."""
     with torch.autocast(waveform.device.type, enabled=False):
         waveform = masks.wide(waveform)
         if torch.compiler.is_compiling() or waveform.device.type != "cpu" or waveform.numel() <= _SAMPLES:
@@ -107,7 +107,7 @@ def in_parts(
 
 
 def check(log: str, normalize: str) -> None:
-    """Refuses a logarithm or a way to normalise that there is not."""
+    """Refuse an unknown logarithm or normalisation."""
     if log not in ("natural", "decibel", "none"):
         raise ValueError(f'log must be "natural", "decibel" or "none", is {log!r}')
     if normalize not in ("mean", "mean-std", "none"):
@@ -123,11 +123,11 @@ def logarithm(energies: Tensor, log: Log, power: float = 2.0) -> Tensor:
 
 
 def normalized(features: Tensor, lengths: Tensor, normalize: Normalize) -> Tensor:
-    """Features `(B, F, T)` less its mean over a row, by its deviation too, or as it is; zero past the end."""
+    """Features `(B, F, T)` with each row normalised as `normalize` says, and zero beyond the lengths."""
     if normalize == "mean":
         features = features - masks.mean(features, lengths).unsqueeze(-1)
     elif normalize == "mean-std":
-        # A thousandth of a log unit is less than any sound's spread: silence stays at zero, not at rounding noise.
+        # A thousandth of a log unit is less than any sound's spread: silence gives zero, not amplified rounding noise.
         mean, std = masks.mean_std(features, lengths, eps=1e-6)
         features = (features - mean.unsqueeze(-1)) / std.unsqueeze(-1)
     return masks.apply(features, lengths)

@@ -1,4 +1,4 @@
-"""Packages that may be missing, or may not import, brought in where they are used and nowhere else."""
+"""Import torchaudio where it is used, also if its compiled part does not load."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["import_torchaudio"]
 
 
 def import_torchaudio() -> types.ModuleType:
-    """`torchaudio`, also where its compiled part does not fit the torch that is installed.
+    """`torchaudio`, also if its compiled part does not fit the installed torch.
 
-    Its wheels are built against one CUDA version and refuse to import beside a torch for CPUs or for another CUDA. All
-    but a few operators (RNN-T loss, forced alignment, fast IIR filters) are plain Python, and work with a stand-in for
+    Its wheels are built for one CUDA version and cannot be imported with a torch for CPUs or for another CUDA. All but
+    a few operators (RNN-T loss, forced alignment, fast IIR filters) are plain Python, and work with a substitute for
     the compiled part; those few then fail when called, with the reason.
 
     Raises:
-        NotInstalled: torchaudio is not there, or not even its Python part can be imported.
+        NotInstalled: torchaudio is not installed, or not even its Python part can be imported.
     """
     if "torchaudio" in sys.modules:
         return sys.modules["torchaudio"]
@@ -37,7 +37,7 @@ def import_torchaudio() -> types.ModuleType:
 
 
 def _without_extension(cause: Exception) -> types.ModuleType:
-    """`torchaudio` imported over a stand-in for its compiled part, which `cause` keeps from loading."""
+    """`torchaudio` imported with a substitute for its compiled part, which failed to load with `cause`."""
     _forget()
     sys.modules["torchaudio._extension"] = _stand_in(str(cause).splitlines()[0])
     try:
@@ -45,7 +45,7 @@ def _without_extension(cause: Exception) -> types.ModuleType:
     except Exception:
         _forget()
         raise NotInstalled(f"torchaudio cannot be imported: {cause}") from cause
-    message = "torchaudio's compiled part does not fit this torch: its Python part alone is used"
+    message = "torchaudio's compiled part does not fit this torch: only its Python part is used"
     warnings.warn(message, RuntimeWarning, stacklevel=3)
     return module
 
@@ -56,7 +56,7 @@ def _forget() -> None:
 
 
 def _stand_in(reason: str) -> types.ModuleType:
-    """What `torchaudio._extension` offers the rest of torchaudio 2.11, saying that there is nothing compiled."""
+    """A substitute for `torchaudio._extension` of torchaudio 2.11 that reports no compiled part."""
 
     def fail_if_no_align(function: Callable[..., Any]) -> Callable[..., Any]:
         def refuse(*args: Any, **kwargs: Any) -> Any:

@@ -1,9 +1,9 @@
-"""Additive angular margin softmax (ArcFace): a clip must be nearer to its own class by a margin.
+"""Additive angular margin softmax (ArcFace): a clip must be closer to its own class by a margin.
 
 Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", CVPR 2019, section 3.1; margin and scale
-by default as for speakers (Xiang et al., "Margin Matters", APSIPA 2019), not faces. Where the angle and the margin are
-more than half a turn together, the cosine goes on falling as a line, as in the authors' code. Each class gets the share
-of the margin that it has in the target, so that soft targets work: the paper's loss where it is one class.
+by default as for speakers (Xiang et al., "Margin Matters", APSIPA 2019), not faces. If the angle plus the margin is
+more than half a turn, the cosine continues as a falling line, as in the authors' code. Each class gets the share of the
+margin that it has in the target, so that soft targets work; for one class it is the paper's loss.
 
 Shapes: cosines and target `(B, K)` to `(B,)`. Computed in float32 at least.
 """
@@ -20,16 +20,16 @@ from soundbench import masks
 
 __all__ = ["AAMSoftmax"]
 
-# The least squared sine: at 0, where a vector lies on its class, the sine has no gradient.
+# Minimum squared sine: at 0, where a vector equals its class vector, the sine has no gradient.
 _LEAST = 1e-6
 
 
 class AAMSoftmax(nn.Module):
-    """Softmax of scaled cosines, with an angular margin in training; one class a clip.
+    """Softmax of scaled cosines, with an angular margin in training; one class per clip.
 
     Args:
-        margin: the angle in radians by which a clip must be nearer to its own class, from 0 to below pi / 2.
-        scale: what cosines are multiplied by before the softmax.
+        margin: angle in radians by which a clip must be closer to its own class, from 0 to below pi / 2.
+        scale: factor of the cosines before the softmax.
     """
 
     classifier: ClassVar[Literal["linear", "cosine"]] = "cosine"
@@ -48,9 +48,9 @@ class AAMSoftmax(nn.Module):
         target = target.to(cosine.dtype)
         margin = self.margin * target
         sine = (1.0 - cosine.square()).clamp(min=_LEAST).sqrt()
-        nearer = cosine * margin.cos() - sine * margin.sin()
-        nearer = torch.where(cosine > -margin.cos(), nearer, cosine - margin * margin.sin())
-        return -(target * (self.scale * nearer).log_softmax(1)).sum(1)
+        closer = cosine * margin.cos() - sine * margin.sin()
+        closer = torch.where(cosine > -margin.cos(), closer, cosine - margin * margin.sin())
+        return -(target * (self.scale * closer).log_softmax(1)).sum(1)
 
     def scores(self, logits: Tensor) -> Tensor:
         """Cosines `(B, K)` to probabilities `(B, K)`, without margin."""

@@ -1,7 +1,7 @@
-"""Binary cross entropy: each class is there or not, whatever the others are.
+"""Binary cross entropy: each class is present or not, independent of the others.
 
-The mean over the classes, as published recipes for tagging have it (PANNs, AST, EfficientAT), so that their learning
-rates carry over. Targets may be soft. How much a class counts is `train.class_weights`' to say.
+The mean over the classes, as in published multi-label recipes (PANNs, AST, EfficientAT), so that their learning rates
+can be used. Targets may be soft. `train.class_weights` sets the weights of classes.
 
 Shapes: logits and target `(B, K)` to `(B,)`. Computed in float32 at least.
 """
@@ -19,7 +19,7 @@ __all__ = ["BCE"]
 
 
 class BCE(nn.Module):
-    """Binary cross entropy; scores are sigmoids, several classes a clip."""
+    """Binary cross entropy; scores are sigmoids, several classes per clip."""
 
     classifier: ClassVar[Literal["linear", "cosine"]] = "linear"
     multilabel: ClassVar[bool] = True

@@ -17,10 +17,10 @@ __all__ = ["CrossEntropy"]
 
 
 class CrossEntropy(nn.Module):
-    """Cross entropy with label smoothing; scores are the softmax, one class a clip.
+    """Cross entropy with label smoothing; scores are the softmax, one class per clip.
 
     Args:
-        smoothing: the share of each target that is spread evenly over all classes, from 0 to below 1.
+        smoothing: share of each target that is spread evenly over all classes, from 0 to below 1.
     """
 
     classifier: ClassVar[Literal["linear", "cosine"]] = "linear"

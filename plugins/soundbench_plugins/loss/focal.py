@@ -1,9 +1,9 @@
-"""Focal loss: what is easy already counts less.
+"""Focal loss: clips that are already easy count less.
 
 Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, section 3: cross entropy times (1 - p)^gamma. The
-paper's form is a sigmoid a class, here `multilabel`, as the mean over the classes; the softmax form is for one class a
-clip. With gamma 0 they are `bce` and `cross-entropy`. A soft target costs the mix of what its parts would. The paper's
-alpha is left to `train.class_weights`.
+paper's form has one sigmoid per class, here `multilabel`, as the mean over the classes; the softmax form is for one
+class per clip. With gamma 0 they are `bce` and `cross-entropy`. The loss of a soft target is the weighted mean of the
+losses of its classes. `train.class_weights` takes the place of the paper's alpha.
 
 Shapes: logits and target `(B, K)` to `(B,)`. Computed in float32 at least.
 """
@@ -26,8 +26,8 @@ class Focal(nn.Module):
     """Cross entropy in which easy clips count less; scores are the softmax, or sigmoids.
 
     Args:
-        gamma: how much less; 0 is plain cross entropy.
-        multilabel: several classes a clip, each with a sigmoid of its own, rather than one of them all by a softmax.
+        gamma: how strongly easy clips are weighted down; 0 is plain cross entropy.
+        multilabel: whether a clip may have several classes, each with its own sigmoid, instead of one by a softmax.
     """
 
     classifier: ClassVar[Literal["linear", "cosine"]] = "linear"
@@ -46,7 +46,7 @@ class Focal(nn.Module):
             costs = target * (self.gamma * absent).exp() * there + (1.0 - target) * (self.gamma * there).exp() * absent
             return -costs.mean(1)
         logs = logits.log_softmax(1)
-        # Not quite 0, where the power has no gradient for a gamma below 1.
+        # Above 0, where the power has no gradient for a gamma below 1.
         rest = (-logs.expm1()).clamp(min=torch.finfo(logs.dtype).eps)
         return -(target * rest**self.gamma * logs).sum(1)
 

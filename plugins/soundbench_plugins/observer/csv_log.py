@@ -1,8 +1,8 @@
-"""A table of the training's progress in the run directory: a row each time the engine tells of it.
+"""A table of the training's progress in the run directory: one row each time the engine reports it.
 
-Columns: `step` and `epoch`, `loss` and `clips_per_second` since the row before, learning `rate`, and `seconds` of
-training so far. A run that is resumed goes on at its checkpoint: rows beyond it are cut first, and so is a row that a
-kill has torn.
+Columns: `step` and `epoch`, `loss` and `clips_per_second` since the previous row, learning `rate`, and `seconds` of
+training so far. A resumed run continues at its checkpoint: rows after it are removed first, and so is an incomplete
+last row.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class CsvLog:
 
     Args:
         run: the run.
-        file: the table's name.
+        file: file name of the table.
     """
 
     def __init__(self, run: RunInfo, *, file: str = "progress.csv") -> None:
@@ -38,7 +38,7 @@ class CsvLog:
 
     @hookimpl
     def run_started(self) -> None:
-        """Keep the rows up to where the run goes on."""
+        """Keep the rows up to the step at which the run continues."""
         kept = self._kept() if self.path.exists() else []
         self._before = float(kept[-1].rsplit(",", 1)[1]) if kept else 0.0
         beside = self.path.with_name(f".{self.path.name}.tmp")
@@ -48,19 +48,19 @@ class CsvLog:
 
     @hookimpl
     def progressed(self, epoch: int, step: int, loss: float, rate: float, clips_per_second: float) -> None:
-        """A row."""
+        """Append a row."""
         seconds = self._before + monotonic() - self._began
         with open(self.path, "a", encoding="utf-8", newline="\n") as file:
             file.write(f"{step},{epoch},{loss:.6g},{rate:.6g},{clips_per_second:.1f},{seconds:.2f}\n")
 
     def _kept(self) -> list[str]:
-        """Whole rows up to the run's first step.
+        """Complete rows up to the run's first step.
 
         Raises:
-            RunError: the file holds something else.
+            RunError: the file is not such a table.
         """
         head, *rows = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) or [_COLUMNS]
         if head != _COLUMNS:
-            raise RunError(f"{self.path}: not a table of progress: its first row is {head.strip()!r}")
+            raise RunError(f"{self.path}: not a progress table: its first row is {head.strip()!r}")
         whole = [row for row in rows if row.endswith("\n") and row.count(",") == _COLUMNS.count(",")]
         return [row for row in whole if int(row.split(",")[0]) <= self.run.start_step]

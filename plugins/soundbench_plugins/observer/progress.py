@@ -1,7 +1,7 @@
-"""What a run says while it trains: a bar on a terminal, plain lines elsewhere, and a line an epoch on both.
+"""The progress of training: a bar on a terminal, plain lines elsewhere, and one line per epoch on both.
 
-Everything goes to standard error; standard output is for what a program reads. The time left is that of the whole run,
-from the steps done since this process began to count and the time they took, validation included.
+Everything goes to standard error; standard output is for machine-readable output. The time left is that of the whole
+run, from the steps of this process so far and the time they took, validation included.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class Progress:
 
     Args:
         run: the run.
-        every: seconds between lines within an epoch where there is no terminal; 0 for every one.
-        width: characters of the bar.
+        every: seconds between lines within an epoch without a terminal; 0 for every report.
+        width: width of the bar in characters.
     """
 
     def __init__(self, run: RunInfo, *, every: float = 10.0, width: int = 24) -> None:
@@ -35,15 +35,15 @@ class Progress:
 
     @hookimpl
     def run_started(self) -> None:
-        """Time counts from here."""
+        """Start the clock."""
         self._throttle.restart()
 
     @hookimpl
     def progressed(self, epoch: int, step: int, loss: float, rate: float, clips_per_second: float) -> None:
-        """Draw the bar anew, or say a line now and then."""
+        """Update the bar, or print a line every few seconds."""
         done = min(1.0, max(0.0, step / self.run.steps_per_epoch - (epoch - 1)))
         figures = (
-            f"{done:4.0%}  loss {loss:.4f}  rate {rate:.1e}  {clips_per_second:.0f} clips/s  {self._left(step)} left"
+            f"{done:4.0%}  loss {loss:.4f}  lr {rate:.1e}  {clips_per_second:.0f} clips/s  {self._left(step)} left"
         )
         if on_terminal():
             self._line.show(self._barred(f"{self._epoch(epoch)} ", done, f" {figures}"))
@@ -52,22 +52,22 @@ class Progress:
 
     @hookimpl
     def epoch_completed(self, epoch: int, row: Mapping[str, float]) -> None:
-        """Say how the epoch went."""
+        """Print the results of the epoch."""
         text = f"{self._epoch(epoch)}  loss {row['train_loss']:.4f}"
         if "validation_accuracy" in row:
             text += f"  validation {row['validation_accuracy']:.1%}, macro-F1 {row['validation_macro_f1']:.1%}"
-        text += f"  rate {row['rate']:.1e}  {row['clips_per_second']:.0f} clips/s  {clock(row['seconds'])}"
+        text += f"  lr {row['rate']:.1e}  {row['clips_per_second']:.0f} clips/s  {clock(row['seconds'])}"
         self._line.say(text)
         self._throttle.restart()
 
     @hookimpl
     def run_finished(self) -> None:
-        """Leave a clean line."""
+        """Erase the bar."""
         self._line.erase()
 
     @hookimpl
     def run_failed(self) -> None:
-        """Leave the bar where it stopped, and what comes next a line of its own."""
+        """Leave the bar as it is, and begin a new line."""
         self._line.leave()
 
     def _epoch(self, epoch: int) -> str:
@@ -84,6 +84,6 @@ class Progress:
         return clock((now - began) / (step - first) * (self.run.epochs * self.run.steps_per_epoch - step))
 
     def _barred(self, before: str, done: float, after: str) -> str:
-        """The bar between two texts, within the terminal's width; it gives way to them."""
+        """The bar between two texts, shortened to the terminal's width."""
         width = min(self.width, columns() - 1 - len(before) - len(after) - 2)
         return f"{before}{bar(done, width) if width > 0 else ''}{after}"

@@ -1,9 +1,9 @@
-"""Curves and pictures for TensorBoard, in `tensorboard/` of the run directory: `tensorboard --logdir runs`.
+"""Curves and images for TensorBoard, in `tensorboard/` of the run directory: `tensorboard --logdir runs`.
 
-While a run trains: the loss and learning rate, clips a second, and after each epoch the other columns of its history.
-At its end: the test set's figures, the confusion matrix, and spectrograms of test clips with what they were taken for,
-those first that were wrong with the highest score. A run that is resumed goes on at its checkpoint: what TensorBoard
-was told beyond it is taken back. A clip that is no file (a dataset that makes its sound) has no spectrogram.
+During training: loss, learning rate and clips per second, and after each epoch the other columns of its history.
+At the end: test metrics, the confusion matrix, and spectrograms of test clips with their labels and predictions,
+beginning with wrong predictions of the highest score. A resumed run continues at its checkpoint: later values are
+purged. A clip that is not a file (of a dataset that computes its sound) has no spectrogram.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from soundbench.errors import SoundError
 
 __all__ = ["TensorBoard"]
 
-# Columns of an epoch's history that say which epoch it is, or that are drawn step by step.
+# Columns of an epoch's history that identify the epoch, or that are logged at each step.
 _LEFT_OUT = ("epoch", "step", "rate", "clips_per_second")
 _TAGS = {"train_loss": "loss/epoch", "validation_loss": "loss/validation"}
 _FRAME = 512  # samples of a spectrogram's frame
 _LONGEST = 10.0  # seconds that a spectrogram shows
-_RANGE = 80.0  # decibels below the loudest that are black
+_RANGE = 80.0  # decibels below the maximum that are black
 
 
 class TensorBoard:
@@ -37,7 +37,7 @@ class TensorBoard:
 
     Args:
         run: the run.
-        spectrograms: of how many test clips; 0 for none.
+        spectrograms: number of test clips with a spectrogram; 0 for none.
     """
 
     def __init__(self, run: RunInfo, *, spectrograms: int = 12) -> None:
@@ -49,54 +49,54 @@ class TensorBoard:
 
     @hookimpl
     def run_started(self) -> None:
-        """Open the folder; take back what was told beyond the checkpoint that the run goes on from."""
+        """Open the folder; purge values after the checkpoint that the run continues from."""
         folder = self.run.directory / "tensorboard"
         beyond = self._step + 1 if folder.exists() else None
         self._writer = SummaryWriter(str(folder), purge_step=beyond, flush_secs=10)
 
     @hookimpl
     def progressed(self, epoch: int, step: int, loss: float, rate: float, clips_per_second: float) -> None:
-        """The loss, the rate and the speed."""
-        self._tell("loss/step", loss, step)
-        self._tell("learning rate", rate, step)
-        self._tell("clips per second", clips_per_second, step)
+        """Log loss, learning rate and speed."""
+        self._log("loss/step", loss, step)
+        self._log("learning rate", rate, step)
+        self._log("clips per second", clips_per_second, step)
 
     @hookimpl
     def epoch_completed(self, epoch: int, row: Mapping[str, float]) -> None:
-        """The figures of an epoch."""
+        """Log the results of an epoch."""
         step = int(row["step"])
         for name, value in row.items():
             if name not in _LEFT_OUT:
-                self._tell(_tag(name), value, step)
+                self._log(_tag(name), value, step)
         self._writer.flush()
 
     @hookimpl
     def run_finished(self, report: Mapping[str, Any]) -> None:
-        """The test set's figures, the confusion matrix and spectrograms."""
+        """Log test metrics, the confusion matrix and spectrograms."""
         for name, figure in report["metrics"].items():
-            self._tell(f"test/{name}", figure["value"], self._step)
+            self._log(f"test/{name}", figure["value"], self._step)
         picture = self.run.directory / "figures" / "confusion.png"
         if picture.exists():
-            self._show("test/confusion", matplotlib.image.imread(picture)[..., :3])
+            self._log_image("test/confusion", matplotlib.image.imread(picture)[..., :3])
         for tag, spectrogram in self._spectrograms():
-            self._show(tag, spectrogram)
+            self._log_image(tag, spectrogram)
         self._writer.close()
 
     @hookimpl
     def run_failed(self) -> None:
-        """Keep what there is."""
+        """Close the file."""
         if self._writer is not None:
             self._writer.close()
 
-    def _tell(self, tag: str, value: float, step: int) -> None:
+    def _log(self, tag: str, value: float, step: int) -> None:
         self._step = max(self._step, step)
         self._writer.add_scalar(tag, value, step)
 
-    def _show(self, tag: str, picture: NDArray[np.floating[Any]]) -> None:
+    def _log_image(self, tag: str, picture: NDArray[np.floating[Any]]) -> None:
         self._writer.add_image(tag, picture, self._step, dataformats="HWC")
 
     def _spectrograms(self) -> Iterator[tuple[str, NDArray[np.floating[Any]]]]:
-        """Pictures of test clips, each with what it is and was taken for."""
+        """Spectrograms of test clips, each with its label, prediction and score."""
         drawn = 0
         for row in sorted(self._predictions(), key=_worst_first):
             if drawn == self.spectrograms:
@@ -104,8 +104,8 @@ class TensorBoard:
             picture = self._spectrogram(row)
             if picture is not None:
                 drawn += 1
-                heard = f"{row['label']} heard as {row['predicted']} {float(row['score']):.2f}"
-                yield f"test clips/{drawn:02d} {heard}", picture
+                title = f"{row['label']} predicted as {row['predicted']} {float(row['score']):.2f}"
+                yield f"test clips/{drawn:02d} {title}", picture
 
     def _predictions(self) -> list[dict[str, str]]:
         path = self.run.directory / "predictions.csv"
@@ -115,7 +115,7 @@ class TensorBoard:
             return list(csv.DictReader(file))
 
     def _spectrogram(self, row: Mapping[str, str]) -> NDArray[np.floating[Any]] | None:
-        """Decibels over time and frequency as colours, low frequencies below; None where there is no such file."""
+        """Decibels over time and frequency as colours, low frequencies at the bottom; None if it is not a file."""
         start = float(row["start"])
         stop = min(float(row["stop"] or "inf"), start + _LONGEST)
         try:
@@ -132,12 +132,12 @@ class TensorBoard:
 
 
 def _tag(column: str) -> str:
-    """The card of a column of the history; cards with the same first part stand together."""
+    """The tag of a column of the history; tags with the same first part are grouped."""
     of_validation = column.removeprefix("validation_")
     other = f"epoch/{column}" if of_validation == column else f"validation/{of_validation}"
     return _TAGS.get(column, other)
 
 
 def _worst_first(row: Mapping[str, str]) -> tuple[bool, float]:
-    """Clips judged wrong before those judged right, each with the surest judgement first."""
+    """Wrong predictions before right ones, each with the highest scores first."""
     return row["predicted"] in row["label"].split("|"), -float(row["score"])

@@ -1,6 +1,6 @@
-"""Adam: Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015. torch's, fused.
+"""Adam: Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015. PyTorch's, fused.
 
-`decay` is added to the gradient, as L2 regularisation is; AdamW keeps it apart.
+`decay` is added to the gradient as L2 regularisation; AdamW decouples it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ def adam(
     """Adam, with L2 regularisation.
 
     Args:
-        groups: what is trained.
-        lr: the learning rate of the groups that bring none of their own.
-        decay: the weight of the L2 regularisation, likewise.
-        betas: how much of the running means of gradient and squared gradient is kept from step to step, in [0, 1).
-        eps: what is added to the root of the mean squared gradient.
+        groups: the parameter groups.
+        lr: learning rate, for groups that set none.
+        decay: weight of the L2 regularisation, for groups that set none.
+        betas: share of the running means of gradient and squared gradient that is kept at each step, in [0, 1).
+        eps: value that is added to the root of the mean squared gradient.
     """
     for name, value in (("lr", lr), ("decay", decay), ("eps", eps)):
         if not 0.0 <= value < math.inf:

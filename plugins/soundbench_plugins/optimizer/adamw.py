@@ -1,4 +1,4 @@
-"""AdamW: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019. torch's, fused."""
+"""AdamW: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019. PyTorch's, fused."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def adamw(
     """Adam with decoupled weight decay.
 
     Args:
-        groups: what is trained.
-        lr: the learning rate of the groups that bring none of their own.
-        decay: the share of a weight, times the learning rate, that each step takes off, likewise.
-        betas: how much of the running means of gradient and squared gradient is kept from step to step, in [0, 1).
-        eps: what is added to the root of the mean squared gradient.
+        groups: the parameter groups.
+        lr: learning rate, for groups that set none.
+        decay: share of a weight, times the learning rate, that each step subtracts, for groups that set none.
+        betas: share of the running means of gradient and squared gradient that is kept at each step, in [0, 1).
+        eps: value that is added to the root of the mean squared gradient.
     """
     for name, value in (("lr", lr), ("decay", decay), ("eps", eps)):
         if not 0.0 <= value < math.inf:

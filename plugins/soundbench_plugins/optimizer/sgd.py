@@ -1,6 +1,6 @@
-"""Stochastic gradient descent with momentum: torch's, fused.
+"""Stochastic gradient descent with momentum: PyTorch's, fused.
 
-Nesterov's momentum is in the form of Sutskever et al., "On the importance of initialization and momentum in deep
+Nesterov's momentum has the form of Sutskever et al., "On the importance of initialization and momentum in deep
 learning", ICML 2013.
 """
 
@@ -26,17 +26,17 @@ def sgd(
     """Stochastic gradient descent with momentum.
 
     Args:
-        groups: what is trained.
-        lr: the learning rate of the groups that bring none of their own.
-        decay: the weight of the L2 regularisation, likewise.
-        momentum: how much of the last step is kept, from 0 to below 1.
-        nesterov: look ahead along the momentum, which then must not be 0.
+        groups: the parameter groups.
+        lr: learning rate, for groups that set none.
+        decay: weight of the L2 regularisation, for groups that set none.
+        momentum: share of the previous step that is kept, from 0 to below 1.
+        nesterov: whether to use Nesterov's momentum; momentum must not be 0.
     """
     for name, value in (("lr", lr), ("decay", decay)):
         if not 0.0 <= value < math.inf:
             raise ValueError(f"{name} must be at least 0 and finite, is {value:g}")
     if nesterov and not momentum:
-        raise ValueError("nesterov must be false where momentum is 0, is true")
+        raise ValueError("nesterov must be false if momentum is 0, is true")
     if not 0.0 <= momentum < 1.0:
         raise ValueError(f"momentum must be from 0 to below 1, is {momentum}")
     return torch.optim.SGD(

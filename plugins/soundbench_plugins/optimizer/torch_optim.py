@@ -1,4 +1,4 @@
-"""Any optimizer of `torch.optim`, by its name, with its own options in `args`."""
+"""Any optimizer of `torch.optim` by name, with its own options in `args`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 __all__ = ["torch_optim"]
 
-# LBFGS calls back for its loss several times a step, which the engine's accumulation and scaling do not allow.
+# LBFGS evaluates its loss several times per step, which the engine's accumulation and scaling do not allow.
 _NAMES = sorted(
     name
     for name, member in vars(torch.optim).items()
@@ -29,15 +29,15 @@ def torch_optim(
     """Any optimizer of torch.optim, by name.
 
     Args:
-        groups: what is trained.
-        name: the class, such as "RMSprop".
-        lr: the learning rate of the groups that bring none of their own.
-        args: the class's other options, such as `{alpha = 0.95}`; a list where it takes a tuple.
+        groups: the parameter groups.
+        name: name of the class, such as "RMSprop".
+        lr: learning rate, for groups that set none.
+        args: the class's other options, such as `{alpha = 0.95}`; a list is passed as a tuple.
     """
     if name not in _NAMES:
         nearest = difflib.get_close_matches(name, _NAMES, 1, 0.5)
         hint = f"did you mean {nearest[0]!r}? There are " if nearest else "there are "
-        raise ValueError(f"torch.optim has no {name!r} that could be used here; {hint}{', '.join(_NAMES)}")
+        raise ValueError(f"torch.optim has no usable optimizer {name!r}; {hint}{', '.join(_NAMES)}")
     make = getattr(torch.optim, name)
     allowed = [option for option in inspect.signature(make).parameters if option not in ("params", "lr")]
     unknown = sorted(set(args) - set(allowed))

@@ -5,7 +5,7 @@ the row's own mean and deviation beside each frame, is ECAPA-TDNN's: Desplanques
 2020, section 3.1; from there too the ReLU and batch norm before the tanh.
 
 Shapes: `(B, C, T)` to `(B, 2C)`, the means first. Masked; sums are taken in float32 at least. In training the batch
-norm sees zeros where there is padding.
+norm includes the zeros of the padding.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from soundbench import masks
 
 __all__ = ["ASP"]
 
-# The least variance: it keeps the root and its gradient finite on a single frame.
+# Minimum variance: it keeps the root and its gradient finite for a single frame.
 _EPS = 1e-12
 
 
@@ -26,8 +26,8 @@ class ASP(nn.Module):
     """Mean and standard deviation over time, weighted by attention.
 
     Args:
-        attention: width of the layer that the weights come from.
-        context: whether that layer sees the row's mean and deviation beside each frame.
+        attention: width of the layer that computes the weights.
+        context: whether the row's mean and deviation are also input of that layer.
     """
 
     def __init__(self, channels: int, *, attention: int = 128, context: bool = True) -> None:
@@ -52,7 +52,7 @@ class ASP(nn.Module):
         if not self.context:
             hidden: Tensor = self.hidden(frames)
             return hidden
-        # The context is the same for all frames of a row: its share of the layer is computed once for the row.
+        # The context is the same for all frames of a row: its part of the layer is computed once per row.
         here, row = self.hidden.weight[:, : self.channels], self.hidden.weight[:, self.channels :]
         context = torch.cat(masks.mean_std(frames, lengths, unbiased=False, eps=_EPS), 1).unsqueeze(-1)
         return F.conv1d(frames, here, self.hidden.bias) + F.conv1d(context, row)

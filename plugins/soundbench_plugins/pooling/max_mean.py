@@ -1,7 +1,7 @@
-"""Maximum plus mean over time, as PANNs pool.
+"""Maximum plus mean over time, as in PANNs.
 
 Kong et al., "PANNs: Large-Scale Pretrained Audio Neural Networks for Audio Pattern Recognition", IEEE/ACM Transactions
-on Audio, Speech, and Language Processing 28, 2020; the sum is that of its authors' program.
+on Audio, Speech, and Language Processing 28, 2020; the sum is taken from its authors' program.
 
 Shapes: `(B, C, T)` to `(B, C)`. Masked; in float32 at least.
 """

@@ -3,8 +3,8 @@
 Cai, Chen and Li, "Exploring the Encoding Layer and Loss Function in End-to-End Speaker and Language Recognition
 System", Odyssey 2018, section 2.3.
 
-Shapes: `(B, C, T)` to `(B, C)`. Masked; sums are taken in float32 at least. Departs from the paper in giving each
-channel weights of its own, where the paper has one weight a frame.
+Shapes: `(B, C, T)` to `(B, C)`. Masked; sums are taken in float32 at least. Departs from the paper: each
+channel has its own weights, while the paper has one weight per frame.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class SAP(nn.Module):
     """Mean over time, weighted by attention.
 
     Args:
-        attention: width of the layer that the weights come from.
+        attention: width of the layer that computes the weights.
     """
 
     def __init__(self, channels: int, *, attention: int = 128) -> None:

@@ -3,7 +3,7 @@
 Snyder et al., "X-Vectors: Robust DNN Embeddings for Speaker Recognition", ICASSP 2018, section 3.1.
 
 Shapes: `(B, C, T)` to `(B, 2C)`, the means first. Masked; sums are taken in float32 at least. The spread is unbiased;
-of a single frame it is zero, up to the floor that keeps its gradient finite.
+for a single frame it is zero, up to the floor that keeps its gradient finite.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class TSP(nn.Module):
     """Mean and standard deviation over time.
 
     Args:
-        spread: the standard deviation, or the variance that some older programs pool.
+        spread: "std" for the standard deviation, or "variance", as in some older programs.
     """
 
     def __init__(self, channels: int, *, spread: Literal["std", "variance"] = "std") -> None:

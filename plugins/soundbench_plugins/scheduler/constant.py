@@ -1,4 +1,4 @@
-"""Each group's own rate, from the first step to the last."""
+"""Constant learning rates: each group's own, from the first step to the last."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ __all__ = ["constant"]
 
 
 def constant(optimizer: Optimizer, steps: int, steps_per_epoch: int) -> LambdaLR:
-    """The same rate at every step."""
+    """The same learning rate at every step."""
     return LambdaLR(optimizer, lambda step: 1.0)

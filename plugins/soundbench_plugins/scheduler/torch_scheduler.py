@@ -1,4 +1,4 @@
-"""Any schedule of `torch.optim.lr_scheduler` that plain options can describe, by its name."""
+"""Any scheduler of `torch.optim.lr_scheduler` that plain options can describe, by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.optim import Optimizer, lr_scheduler
 
 __all__ = ["torch_scheduler"]
 
-# Those that are made of functions or of other schedules, or that wait for a score, cannot be told in a recipe.
+# Schedulers made of functions or other schedulers, or that depend on a metric, cannot be described in a recipe.
 _OTHERS = ("LRScheduler", "LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler", "ReduceLROnPlateau")
 _NAMES = sorted(
     name
@@ -31,22 +31,22 @@ def torch_scheduler(
     args: dict[str, Any] = {},  # noqa: B006
     every: Literal["step", "epoch"] = "epoch",
 ) -> lr_scheduler.LRScheduler:
-    """Any schedule of torch.optim.lr_scheduler, by name.
+    """Any scheduler of torch.optim.lr_scheduler, by name.
 
-    The schedule that comes back has an attribute `every`, this option: it stands above the function's own.
+    The returned scheduler has the attribute `every`, set to this option; it overrides the function's own.
 
     Args:
-        optimizer: whose rates are scaled.
-        steps: of the whole run.
-        steps_per_epoch: of one epoch.
-        name: the class, such as "CosineAnnealingLR".
-        args: the class's options, such as `{T_max = "epochs"}`: the words "steps" and "epochs" stand for the run's.
-        every: whether it is stepped at each step or at the end of each epoch.
+        optimizer: the optimizer whose learning rates are scaled.
+        steps: number of steps of the whole run.
+        steps_per_epoch: number of steps of one epoch.
+        name: name of the class, such as "CosineAnnealingLR".
+        args: the class's options, such as `{T_max = "epochs"}`; "steps" and "epochs" stand for the run's numbers.
+        every: when the scheduler is stepped: at each "step", or at the end of each "epoch".
     """
     if name not in _NAMES:
         nearest = difflib.get_close_matches(name, _NAMES, 1, 0.5)
         hint = f"did you mean {nearest[0]!r}? There are " if nearest else "there are "
-        raise ValueError(f"torch.optim.lr_scheduler has no {name!r} that could be used here; {hint}{', '.join(_NAMES)}")
+        raise ValueError(f"torch.optim.lr_scheduler has no usable scheduler {name!r}; {hint}{', '.join(_NAMES)}")
     if every not in ("step", "epoch"):
         raise ValueError(f'every must be "step" or "epoch", is {every!r}')
     make = getattr(lr_scheduler, name)

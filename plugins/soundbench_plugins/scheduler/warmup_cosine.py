@@ -3,8 +3,8 @@
 Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017, equation 5, without restarts;
 the warm-up is Goyal et al., "Accurate, Large Minibatch SGD", arXiv:1706.02677, section 2.2.
 
-Step s (from 0) of the W warm-up steps runs at (s + 1) / W of each group's rate, so that already the first step is one
-of the warm-up's. A warm-up that outlasts the run ends with it, below the peak.
+Step s (from 0) of the W warm-up steps uses (s + 1) / W of each group's learning rate, so that the first is above 0.
+A warm-up longer than the run ends with it, below the peak.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ def warmup_cosine(
     """Linear warm-up, then a cosine down to a floor.
 
     Args:
-        optimizer: whose rates are scaled.
-        steps: of the whole run.
-        steps_per_epoch: of one epoch.
-        warmup: epochs of warm-up; parts of an epoch are allowed.
-        floor: what is left of each group's rate at the end of the run, as a share of it.
+        optimizer: the optimizer whose learning rates are scaled.
+        steps: number of steps of the whole run.
+        steps_per_epoch: number of steps of one epoch.
+        warmup: length of the warm-up in epochs; may be a fraction.
+        floor: learning rate at the end of the run, as a share of each group's own.
     """
     if warmup < 0.0 or not math.isfinite(warmup):
         raise ValueError(f"warmup must be at least 0 epochs, and finite, is {warmup}")

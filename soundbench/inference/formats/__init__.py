@@ -1,4 +1,4 @@
-"""Output formats by name: a file each. A new one is a file here, a line in `FORMATS`, and its test."""
+"""Output formats by name, one file each. A new one is a file here, a line in `FORMATS`, and its test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "find"]
 
-# Named without importing them: `soundbench infer --help` shows the names.
+# Named without importing them, since `soundbench infer --help` lists the names.
 FORMATS = {
     "table": "soundbench.inference.formats.table:Table",
     "csv": "soundbench.inference.formats.csv:Csv",

@@ -1,4 +1,4 @@
-"""Labels for Audacity's label track: start, end and label in a line, tabs between them, no header."""
+"""Labels for a label track of Audacity: start, end and label in each line, separated by tabs, without a header."""
 
 from __future__ import annotations
 

@@ -21,10 +21,10 @@ class Row:
         path: the sound.
         label: the best class, or the event's.
         score: its score.
-        labels: those to show, with their scores, highest first; maybe none.
-        scores: of every class to report; None for events.
-        start: seconds; None for a whole sound.
-        end: seconds.
+        labels: the classes to show, with their scores, highest first; possibly none.
+        scores: the score of each class to report; None for events.
+        start: seconds from the beginning of the sound; None for a whole sound.
+        end: the same, of its end.
     """
 
     path: str
@@ -41,9 +41,9 @@ class Format(ABC):
     """How rows are written; a format is a subclass.
 
     Attributes:
-        per: what a row is of: clip, window or event.
-        classes: in the order of columns; none leaves out all scores where they are columns.
-        rate: samples a second of the network's input, which holds nothing above half of it.
+        per: what a row describes: clip, window or event.
+        classes: the classes with a column of scores, in this order; none for no such columns.
+        rate: the model's sample rate in Hz; its input holds no frequency above half of it.
         name: its name in `FORMATS`.
         suffix: of its files.
         timed: whether rows need a start and an end.
@@ -72,17 +72,17 @@ class Format(ABC):
 
     @abstractmethod
     def lines(self, row: Row, number: int) -> str:
-        """A row, the `number`-th of its sound from 0 on, as lines."""
+        """The lines of a row, the `number`-th of its sound, counted from 0."""
 
     def document(self, lines: str) -> str:
         """The whole file of a sound, from the `lines` of all its rows."""
         return self.header() + lines
 
     def error(self, path: str, reason: str) -> str:
-        """A sound without rows and the reason, as a line; none where the format has no place for it."""
+        """The line of a sound that could not be scored; empty if the format has no place for it."""
         return ""
 
 
 def one_line(label: str) -> str:
-    """A label that ends neither a cell nor a line."""
+    """A label without tabs and line breaks."""
     return " ".join(label.split()) or "?"

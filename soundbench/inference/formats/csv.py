@@ -1,4 +1,4 @@
-"""CSV with a header (RFC 4180, but for lines that end in LF), a line a row; on request a column for each class."""
+"""CSV with a header, one line per row (RFC 4180, but lines end in LF); on request one column of scores per class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Csv"]
 
 @attrs.frozen
 class Csv(Format):
-    r"""Comma-separated values; several labels of a row share a cell, `|` between them and `\` before one inside."""
+    r"""Comma-separated values; the labels of a row share a cell: `|` between them, `\` before a `|` or `\` inside."""
 
     name = "csv"
     suffix = ".csv"

@@ -1,4 +1,4 @@
-"""JSON lines: an object a row, and one for a sound without rows."""
+"""JSON lines: one object per row, and one per sound that could not be scored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["JsonLines"]
 
 @attrs.frozen
 class JsonLines(Format):
-    """A JSON object a line, in UTF-8, with numbers in full."""
+    """One JSON object per line, in UTF-8, with numbers in full precision."""
 
     name = "jsonl"
     suffix = ".jsonl"
@@ -29,5 +29,5 @@ class JsonLines(Format):
         return json.dumps(values, ensure_ascii=False) + "\n"
 
     def error(self, path: str, reason: str) -> str:
-        """An object of the path and the reason."""
+        """An object with the path and the reason."""
         return json.dumps({"path": path, "error": reason}, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-"""A selection table for Raven: a header, then a line a selection, tabs between its columns."""
+"""A selection table for Raven: a header, then one line per selection, with columns separated by tabs."""
 
 from __future__ import annotations
 

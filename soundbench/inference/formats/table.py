@@ -1,4 +1,4 @@
-"""A table to read: a line a row, tabs between path, span and the labels with their scores."""
+"""A table for people: one line per row, with tabs between the path, the times and the labels with their scores."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["Table"]
 
 @attrs.frozen
 class Table(Format):
-    """Lines of tabs, for people."""
+    """Lines of columns separated by tabs."""
 
     name = "table"
 
     def lines(self, row: Row, number: int) -> str:
-        """The path, start and end where there are such, and each label to show with its score."""
+        """The path, the start and end if there are any, and each label to show with its score."""
         span = [] if row.start is None else [f"{row.start:.2f}", f"{row.end:.2f}"]
         return "\t".join([row.path, *span, *(f"{label} {score:.4f}" for label, score in row.labels.items())]) + "\n"
 

@@ -1,4 +1,4 @@
-"""The metrics that reports hold, in their order. To add one: a file that computes it, and its line in a table here."""
+"""The metrics of a report, in order. To add one, write a file that computes it and add a line to a table here."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ONE_LABEL: tuple[Metric, ...] = (
     BALANCED_ACCURACY,
     TOP3,
 )
-"""Of one label a clip."""
+"""For clips with one label."""
 
 SEVERAL_LABELS: tuple[Metric, ...] = (
     MEAN_AVERAGE_PRECISION,
     MACRO_F1,
     MICRO_F1,
 )
-"""Of several labels a clip."""
+"""For clips with several labels."""
 
 
 def metric_of(name: str) -> Metric:

@@ -1,4 +1,4 @@
-"""Accuracy: the share of clips whose predicted class is theirs."""
+"""Accuracy: the share of clips whose predicted class is the true one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["ACCURACY"]
 
 
 def accuracy(sample: OneLabelSample) -> Floats:
-    """`sum t_c / N`: of N clips, `t_c` are of class c and predicted to be; every clip counts once."""
+    """`sum t_c / N`: of N clips, `t_c` are of class c and predicted as c; every clip counts once."""
     share: Floats = sample.right.sum(axis=1) / sample.clips
     return share
 

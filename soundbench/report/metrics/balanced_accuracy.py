@@ -1,4 +1,4 @@
-"""Balanced accuracy: the mean of the classes' own recall (as scikit-learn's `balanced_accuracy_score`)."""
+"""Balanced accuracy: the mean of the recall of each class (as scikit-learn's `balanced_accuracy_score`)."""
 
 from __future__ import annotations
 

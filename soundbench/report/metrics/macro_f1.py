@@ -1,6 +1,6 @@
-"""Macro-F1: the mean of the classes' own F1, of one label a clip or of several.
+"""Macro-F1: the mean of the F1 of each class, for clips with one label or several.
 
-Two things are called by this name; this one is the "averaged F1" of Opitz and Burst (Macro F1 and Macro F1, arXiv
+Two metrics have this name; this one is the "averaged F1" of Opitz and Burst (Macro F1 and Macro F1, arXiv
 1911.03347, 2019), not the F1 of mean precision and mean recall.
 """
 
@@ -14,7 +14,7 @@ __all__ = ["MACRO_F1"]
 
 
 def macro_f1(sample: Sample) -> Floats:
-    """The mean of `2 t_c / (n_c + p_c)` over the classes that have clips; 0 where none has."""
+    """The mean of `2 t_c / (n_c + p_c)` over the classes that have clips; 0 if none has."""
     present = sample.true > 0
     f1 = 2 * sample.right / np.maximum(sample.predicted + sample.true, 1)
     mean: Floats = (f1 * present).sum(axis=1) / np.maximum(present.sum(axis=1), 1)

@@ -1,4 +1,4 @@
-"""Mean average precision (mAP): the mean of the classes' own average precision. It does not depend on thresholds.
+"""Mean average precision (mAP): the mean of the average precision of each class. It does not depend on thresholds.
 
 Average precision is the area under the precision-recall curve as a sum over the ranks at which recall rises (Manning,
 Raghavan and Schütze, Introduction to Information Retrieval, 2008, section 8.4), clips of equal score at one rank.
@@ -15,7 +15,7 @@ __all__ = ["MEAN_AVERAGE_PRECISION", "average_precision", "last_of_equals"]
 
 
 def mean_average_precision(sample: Sample) -> Floats:
-    """The mean over the classes that have clips; 0 where none has."""
+    """The mean over the classes that have clips; 0 if none has."""
     columns = list(zip(sample.scores.T, sample.truth.T, strict=True))
     areas = np.concatenate(
         [
@@ -33,8 +33,8 @@ def average_precision(scores: Floats, truth: NDArray[np.bool_], weights: Floats)
 
     Args:
         scores: `(N,)`.
-        truth: `(N,)`, whether each clip carries the class.
-        weights: `(R, N)`, what each clip weighs.
+        truth: `(N,)`, whether each clip has the class.
+        weights: `(R, N)`, the weight of each clip.
     """
     ranked = np.argsort(-scores, kind="stable")
     last = last_of_equals(scores[ranked])
@@ -49,7 +49,7 @@ def average_precision(scores: Floats, truth: NDArray[np.bool_], weights: Floats)
 
 
 def last_of_equals(descending: Floats) -> NDArray[np.intp]:
-    """The last place of each run of equal scores. No difference is taken: of two that are minus infinity it is none."""
+    """The last place of each run of equal scores. Scores are not subtracted: minus infinity less itself is NaN."""
     return np.append(np.flatnonzero(descending[1:] != descending[:-1]), len(descending) - 1)
 
 

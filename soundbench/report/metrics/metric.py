@@ -1,4 +1,4 @@
-"""What a metric is, and what it is computed from."""
+"""A metric, and the counts and scores that it is computed from."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Sample:
     """N scored clips under R weightings: the test set itself (R = 1), or its resamples.
 
     Attributes:
-        scores: `(N, K)`, higher is more likely; what is NaN is minus infinity.
-        truth: `(N, K)`, whether each clip carries each class.
-        weights: what the clips weigh. `weights.sums(values)` gives weighted sums over the clips of each column of
-            `(N, M)` values, `(R, M)`; `weights.of_clips()` the weights, some at a time.
-        right: how many clips of each class are predicted to be of it, `(R, K)`.
-        predicted: how many clips are predicted to be of each class, `(R, K)`.
-        true: how many clips carry each class, `(R, K)`.
+        scores: `(N, K)`, higher is more likely; minus infinity instead of NaN.
+        truth: `(N, K)`, whether each clip has each class.
+        weights: the weights of the clips. `weights.sums(values)` gives weighted sums over the clips of each column of
+            `(N, M)` values, `(R, M)`; `weights.of_clips()` gives the weights, some at a time.
+        right: how many clips of each class are predicted as that class, `(R, K)`.
+        predicted: how many clips are predicted as each class, `(R, K)`.
+        true: how many clips have each class, `(R, K)`.
     """
 
     scores: NDArray[np.floating[Any]]
@@ -42,10 +42,10 @@ class Sample:
 
 @attrs.frozen(kw_only=True)
 class OneLabelSample(Sample):
-    """Of one label a clip.
+    """A sample of clips with one label each.
 
     Attributes:
-        among_top: how many clips are of one of the `TOP` classes with the highest scores, `(R,)`.
+        among_top: for how many clips the true class is among the `TOP` with the highest scores, `(R,)`.
     """
 
     among_top: Floats
@@ -64,9 +64,9 @@ class Metric:
     Attributes:
         name: its key in `report.json`.
         title: its name in tables.
-        value: gives its value under each weighting of a sample, `(R,)`.
+        value: computes it under each weighting of a sample, `(R,)`.
         share: whether it is shown in percent.
-        min_classes: with fewer classes than these it says nothing and is left out.
+        min_classes: with fewer classes it is meaningless and left out.
     """
 
     name: str
@@ -76,6 +76,6 @@ class Metric:
     min_classes: int = 1
 
     def figure(self, sample: Sample, resampled: Sample | None) -> dict[str, float | None]:
-        """Its `value`, and its interval's `low` and `high`: None without resamples."""
+        """Its `value`, and the `low` and `high` bounds of its interval, which are None without resamples."""
         low, high = (None, None) if resampled is None else percentiles(self.value(resampled))
         return {"value": float(self.value(sample)[0]), "low": low, "high": high}

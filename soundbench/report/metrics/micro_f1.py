@@ -1,4 +1,4 @@
-"""Micro-F1: F1 of all labels of all classes together (Manning, Raghavan and Schütze, 2008, section 13.6)."""
+"""Micro-F1: the F1 of all labels of all classes together (Manning, Raghavan and Schütze, 2008, section 13.6)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["MICRO_F1"]
 
 
 def micro_f1(sample: Sample) -> Floats:
-    """`2 sum t_c / sum (n_c + p_c)`; every label counts alike."""
+    """`2 sum t_c / sum (n_c + p_c)`; every label counts equally."""
     f1: Floats = 2 * sample.right.sum(axis=1) / np.maximum((sample.predicted + sample.true).sum(axis=1), 1)
     return f1
 

@@ -1,4 +1,4 @@
-"""Top-3 accuracy: the share of clips whose class is among the three with the highest scores."""
+"""Top-3 accuracy: the share of clips whose true class is among the three with the highest scores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["TOP3"]
 
 
 def top3(sample: OneLabelSample) -> Floats:
-    """Of classes with equal scores the first in class order counts as higher."""
+    """The share; of classes with equal scores, the first in class order ranks higher."""
     return sample.among_top / sample.clips
 
 

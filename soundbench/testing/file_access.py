@@ -1,4 +1,4 @@
-"""Which files a stretch of code writes, and which it reads, as Python's audit events tell."""
+"""Which files a block of code writes and reads, from Python's audit events."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Watch"]
+__all__ = ["FileAccess"]
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
 _PLACES = {"os.mkdir": 0, "os.rename": 1, "os.remove": 0, "os.link": 1, "os.symlink": 1, "os.truncate": 0}
 
-_watching: list[Watch] = []
+_active: list[FileAccess] = []
 
 
-class Watch:
-    """Notes the files that are opened inside its `with`.
+class FileAccess:
+    """Records the files that are opened inside its `with` block.
 
     Attributes:
-        written: opened for writing, made, renamed to or removed; not bytecode, not devices.
+        written: opened for writing, created, renamed to or removed; without bytecode and devices.
         read: opened for reading.
     """
 
@@ -29,18 +29,18 @@ class Watch:
         self.written: list[Path] = []
         self.read: list[Path] = []
 
-    def __enter__(self) -> Watch:
-        if not Watch.hooked:  # an audit hook stays for ever
+    def __enter__(self) -> FileAccess:
+        if not FileAccess.hooked:  # an audit hook cannot be removed
             sys.addaudithook(_audit)
-            Watch.hooked = True
-        _watching.append(self)
+            FileAccess.hooked = True
+        _active.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        _watching.remove(self)
+        _active.remove(self)
 
-    def note(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Take down an event that names a file."""
+    def record(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Record an audit event that names a file."""
         if event == "open":
             place, mode, flags = arguments
             writing = any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool(flags & _WRITING)
@@ -54,6 +54,6 @@ class Watch:
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if _watching and (event == "open" or event in _PLACES):
-        for watch in list(_watching):
-            watch.note(event, arguments)
+    if _active and (event == "open" or event in _PLACES):
+        for access in list(_active):
+            access.record(event, arguments)

@@ -1,4 +1,4 @@
-"""Tensors of other programs' checkpoints, read without executing anything of them, and by the names they have here."""
+"""Read the tensors of checkpoints of other programs without executing code, and rename them to soundbench's names."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ def read_tensors(path: Path, key: str = "") -> dict[str, Tensor]:
     """The tensors of a file of `torch.save`, by name.
 
     Args:
-        path: the file. Beside tensors it may hold plain values and NumPy's arrays; code is refused.
-        key: where in the file's dictionary the tensors are, if it has that key.
+        path: the file. It may contain tensors, plain values and NumPy arrays; code is refused.
+        key: the key of the tensors in the file's dictionary, if it has that key.
 
     Raises:
-        RunError: the file is damaged, holds code, or no tensors.
+        RunError: the file is damaged, contains code, or no tensors.
     """
     try:
         with torch.serialization.safe_globals(_of_numpy()):
             found = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # torch raises half a dozen kinds for a damaged file, and for one that holds code
+    except Exception as error:  # torch raises several types for a damaged file, or one that contains code
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
-        why = f"it holds code, {code[1]}, which is not executed" if code else "it is damaged, or no checkpoint"
+        why = f"it contains code, {code[1]}, which is not executed" if code else "it is damaged, or not a checkpoint"
         raise RunError(f"{path}: {why}") from error
     if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
         found = found[key]
     if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
-        raise RunError(f"{path}: no state dict: there must be tensors by their names in it, and nothing else")
+        raise RunError(f"{path}: not a state dict: it must contain only tensors by their names")
     return dict(found)
 
 
 def _of_numpy() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """What pickles of NumPy's numbers and arrays call, under its old name and its new one; none of it executes code."""
+    """The functions that pickles of NumPy values call, by their old and new names; none of them executes code."""
     array = np.zeros(1)
     rebuild, scalar = array.__reduce__()[0], array[0].__reduce__()[0]
     assert callable(rebuild)
@@ -55,12 +55,12 @@ def _of_numpy() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
 
 
 def renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    """Tensors by the names of a network here; what no rule knows keeps its own name, so that it is told as left over.
+    """Tensors renamed to the parameter names here; a name without a rule is kept, and later reported as left over.
 
     Args:
-        tensors: by the names that another program gives them.
-        names: what its modules are called here. `#` is a number that it counts from one, `*` one that it counts from
-            zero; what they become holds `#` for each, counted from zero.
+        tensors: tensors by the names of the other program.
+        names: its module names, each with the name here. `#` is a number that it counts from one, `*` one that it
+            counts from zero; the name here has a `#` for each of them, counted from zero.
     """
     rules = list(_rules(names))
     found = {}

@@ -1,0 +1,161 @@
+"""Options that several commands share: the same name has the same meaning and the same help everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+__all__ = [
+    "PATH",
+    "SCORE",
+    "batch",
+    "cache",
+    "device",
+    "event_rules",
+    "hop",
+    "json_object",
+    "list_devices",
+    "microphone",
+    "no_cache",
+    "processes",
+    "set_keys",
+    "trust_code",
+    "window",
+]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+PATH = click.Path(path_type=Path)
+SCORE = click.FloatRange(0, 1)
+
+# Recipes and results --------------------------------------------------------------------------------------------------
+
+set_keys = click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a key of the recipe, such as train.epochs=5. May be repeated.",
+)
+json_object = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+trust_code = click.option("--trust-code", is_flag=True, help="Allow Python code stored with the run to be executed.")
+
+# The machine ----------------------------------------------------------------------------------------------------------
+
+
+def device(default: str | None = "auto", name: str = "--device") -> Callable[[Command], Command]:
+    """The device to compute on; without a default, that of the recipe."""
+    shown = default or "the recipe's train.device"
+    return click.option(
+        name,
+        default=default,
+        metavar="DEVICE",
+        help=f"Device to compute on: auto, cpu, cuda or cuda:N. Default: {shown}.",
+    )
+
+
+processes = click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    help="Number of processes to divide the work among. Default: 1.",
+)
+cache = click.option(
+    "--cache",
+    type=PATH,
+    metavar="DIR",
+    help="Folder that keeps decoded sound. Default: $SOUNDBENCH_CACHE, or the user's cache folder.",
+)
+no_cache = click.option("--no-cache", is_flag=True, help="Delete the decoded sound when done. Default: keep it.")
+
+# Windows and events ---------------------------------------------------------------------------------------------------
+
+window = click.option("--window", type=float, metavar="SECONDS", help="Length of the windows. Default: the model's.")
+hop = click.option(
+    "--hop",
+    type=float,
+    metavar="SECONDS",
+    help="Time between the starts of windows. Default: --window, or the model's hop.",
+)
+batch = click.option(
+    "--batch",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Number of windows processed together. Default: those of one minute of sound, at most 32.",
+)
+
+_EVENT_RULES = (
+    click.option(
+        "--off",
+        type=SCORE,
+        metavar="SCORE",
+        help="Score at which an event begins and below which it ends. Default: 0.8 x the threshold.",
+    ),
+    click.option(
+        "--smooth",
+        type=int,
+        default=1,
+        metavar="N",
+        help="Average scores over N windows before finding events; N is odd. Default: 1.",
+    ),
+    click.option(
+        "--shortest", type=float, default=0.0, metavar="SECONDS", help="Drop events shorter than this. Default: 0."
+    ),
+    click.option(
+        "--gap",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="Join events of a class that are no further apart than this. Default: 0.",
+    ),
+    click.option(
+        "--refractory",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="Drop events that begin within this time after another of their class. Default: 0.",
+    ),
+)
+
+
+def event_rules(command: Command) -> Command:
+    """How scores become events: the fields of `EventRules` but `on`, which is the threshold."""
+    for option in reversed(_EVENT_RULES):
+        command = option(command)
+    return command
+
+
+# Microphones ----------------------------------------------------------------------------------------------------------
+
+
+def _list_devices(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:
+    """Print the devices that can record, and exit."""
+    if not asked or ctx.resilient_parsing:
+        return
+    from soundbench.audio import microphone as microphones
+    from soundbench.errors import DeviceError
+
+    found = microphones.list_devices()
+    if not found:
+        raise DeviceError("no microphone: this machine has no audio input device")
+    for one in found:
+        mark = "*" if one["default"] else " "
+        click.echo(f"{mark} {one['index']:2}  {one['name']}  ({one['channels']} channels, {one['rate']} Hz)")
+    ctx.exit()
+
+
+microphone = click.option(
+    "--device", metavar="NAME", help="Microphone, by number or part of its name. Default: the system's."
+)
+list_devices = click.option(
+    "--list-devices",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_devices,
+    help="List the microphones and exit.",
+)
