@@ -1,4 +1,4 @@
-"""soundbench: teach a machine to know sounds.
+"""soundbench: train, evaluate and use models that classify sound.
 
     import soundbench
 
@@ -6,7 +6,7 @@
     run = soundbench.run(recipe)
     soundbench.load(run.path).predict("a.wav")
 
-Names are resolved when they are used: importing this package imports neither torch nor any plugin.
+Names are imported on first use: importing this package imports neither torch nor any plugin.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m soundbench` is `soundbench`."""
+"""`python -m soundbench` is the same as `soundbench`."""
 
 from __future__ import annotations
 

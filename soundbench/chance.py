@@ -1,8 +1,8 @@
-"""Addressed draws: a number is a function of (seed, epoch, place, position, draw), never of how many came before.
+"""Random numbers without state: each is a function of (seed, epoch, place, position, draw), not of earlier numbers.
 
-Every draw hashes its address to 64 bits. The mixing is the finalizer of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014,
-section 3), in signed 64-bit arithmetic that wraps around alike in NumPy arrays and torch tensors, so that one code
-serves both and a draw stays on the device of the positions it is made for.
+These five values are hashed to 64 bits. The mixing is the finalizer of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014,
+section 3), in signed 64-bit arithmetic that wraps around alike in NumPy arrays and torch tensors: the same code works
+for both, and the numbers stay on the device of the positions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _UNIT = 2.0**-24
 
 
 def _signed(value: int) -> int:
-    """The 64 low bits of a number, as a signed integer."""
+    """The low 64 bits of a number, as a signed integer."""
     value &= (1 << 64) - 1
     return value - (1 << 64) if value >> 63 else value
 
@@ -44,12 +44,14 @@ def _mix(bits: Positions) -> Positions:
 
 @attrs.frozen
 class Chance:
-    """The draws of one component in one epoch.
+    """The random numbers of one component in one epoch.
 
     Attributes:
         seed: the run's seed.
         epoch: counted from 1.
-        place: the component's place, such as `augmentation[1]`.
+        place: the component's place in the recipe, such as `augmentation[1]`.
+
+    The argument `draw` of its methods names the quantity that is drawn: a different name gives independent numbers.
     """
 
     seed: int
@@ -71,11 +73,11 @@ class Chance:
         return low + (high - low) * (unit.float() * _UNIT)
 
     def integers(self, position: Positions, draw: str, count: Positions | int) -> Positions:
-        """An integer in [0, count) for each position, int64; `count` may differ from row to row, up to 2**31."""
+        """An integer in [0, count) for each position, int64; `count` is at most 2**31, one or one per position."""
         return (((self.bits(position, draw) >> 32) & ((1 << 31) - 1)) * count) >> 31
 
 
 def order(count: int, seed: int, epoch: int, place: str = "order") -> np.ndarray:
-    """A random order of `count` items, int64 `(count,)`, that depends on nothing but its arguments."""
+    """A random permutation of `count` items, int64 `(count,)`, that depends only on the arguments."""
     keys = Chance(seed, epoch, place).bits(np.arange(count, dtype=np.int64), "order")
     return np.argsort(keys, kind="stable")

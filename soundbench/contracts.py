@@ -1,21 +1,23 @@
-"""What a plugin author reads: the kinds of component, what each is given, and what each promises.
+"""The contracts of plugins: the kinds of component, the arguments that each receives and what each guarantees.
 
-A component is a class or function of one kind, offered by an entry point in the group `soundbench.<kind>`:
+A component is a class or a function of one kind. An entry point in the group `soundbench.<kind>` makes it available:
 
     [project.entry-points."soundbench.backbone"]
     tiny = "soundbench_tiny:Tiny"
 
-Its signature is its schema. What the framework supplies comes first, by position (see `KINDS`); what a recipe may set
-are keyword-only parameters, each with a type and a default. The docstring's first line is the summary in listings, its
-`Args:` section explains the options. A value out of range is refused by the constructor with a `ValueError` that says
-what is allowed. `**kwargs` and options without a type are refused when the component is loaded.
+The signature of a component defines its table in a recipe. The first parameters are positional; the framework supplies
+their values (see `KINDS`). The keyword-only parameters are the options that a recipe can set; each has a type, and a
+default unless it is required. The first line of the docstring is the summary in listings, and its `Args:` section
+describes the options. The constructor checks the values and raises a `ValueError` that says what is allowed. `**kwargs`
+and options without a type are errors when the component is loaded.
 
-`soundbench.testing.check_component(kind, component)` proves what follows. A component that cannot be made with its
-defaults alone, or that reads data, offers an example to be proved with: `example(folder) -> dict`, a static method of
-the class or an attribute of the function, writes what it needs (little) into an empty folder and gives the options.
+`soundbench.testing.check_component(kind, component)` tests a component against its contract. A component that needs
+options without a default, or that reads data, provides options for these tests: `example(folder) -> dict`, a static
+method of the class or an attribute of the function. It writes a small amount of data into an empty folder and returns
+the options.
 
-Shapes everywhere: B rows, S samples, F bands, T frames, C channels, K classes. `lengths` `(B,)` counts the true samples
-or frames of each row; what lies beyond them is padding, and changes nothing.
+Shapes: B rows, S samples, F bands, T frames, C channels, D features, K classes. `lengths` `(B,)` counts the valid
+samples or frames of each row. Everything after them is padding and must not change a result.
 """
 
 from __future__ import annotations
@@ -62,8 +64,8 @@ class Kind:
 
     Attributes:
         name: as in the entry-point group `soundbench.<name>` and in the recipe's table.
-        supplied: the names of the positional parameters that the framework supplies.
-        many: whether a recipe may hold several, as `[[name]]`.
+        supplied: the names of the positional parameters, whose values the framework supplies.
+        many: whether a recipe can have several of them, written `[[name]]`.
     """
 
     name: str
@@ -95,16 +97,16 @@ KINDS: dict[str, Kind] = {
 
 @attrs.frozen
 class Clip:
-    """A stretch of one sound, with what is known of it. It holds no samples.
+    """A section of one sound file with its labels. It holds no samples.
 
     Attributes:
-        path: the sound's file, or a name of the dataset's own where it reads sound itself.
+        path: the sound file, or any unique name if the dataset reads its sound itself.
         labels: class names; exactly one unless the dataset is `multilabel`.
-        start: where it begins in the file, in seconds.
-        stop: where it ends, in seconds; None for the end of the file.
-        fold: the fold that its publisher put it in, if any.
-        group: what must not stand on both sides of a split (the original recording, a speaker, a site); None means the
-            file itself.
+        start: start within the file, in seconds.
+        stop: end within the file, in seconds; None for the end of the file.
+        fold: the fold that the publisher assigned, if any.
+        group: what clips have in common that must not be in both training and test: the original recording, a speaker,
+            a site; None means the file itself.
     """
 
     path: str
@@ -117,14 +119,14 @@ class Clip:
 
 @attrs.frozen
 class Batch:
-    """Rows that go through the network together.
+    """Rows that the network processes together.
 
     Attributes:
         data: waveforms `(B, S)` or features `(B, F, T)`, padded at the end.
-        lengths: true samples or frames of each row, `(B,)` int64.
-        target: class weights `(B, K)` float32; one-hot until something mixes them.
-        index: which clip of the table each row comes from, `(B,)` int64.
-        position: each row's place in the epoch's order, `(B,)` int64; what its draws of chance are addressed by.
+        lengths: valid samples or frames of each row, `(B,)` int64.
+        target: class weights `(B, K)` float32; one-hot unless an augmentation mixes rows.
+        index: the clip of each row, as its row in the clip table, `(B,)` int64.
+        position: the position of each row in the order of the epoch, `(B,)` int64; random numbers are a function of it.
     """
 
     data: Tensor
@@ -135,14 +137,15 @@ class Batch:
 
 
 class Dataset(Protocol):
-    """Clips with labels. `clips()` reads no sound and gives the same order on every machine.
+    """A class `(*, ...)`: clips with labels.
 
-    Where sound is no file, it also offers `read(clip) -> (samples, rate)`, samples `(S,)` float32 in [-1, 1], and the
-    property `fingerprint: str`, which changes whenever what `read` gives would. Where its target is several classes at
-    once, `multilabel` is True.
+    A dataset whose sound is not in files also has a method `read(clip) -> (samples, rate)`, samples `(S,)` float32 in
+    [-1, 1], rate in Hz, and a property `fingerprint: str` that changes whenever the result of `read` would change.
+    `multilabel` is True if a clip can have any number of labels.
 
-    Raises `soundbench.errors.MissingDataError` naming a missing file or table, and `DataError` naming the row of a
-    wrong one, both from `classes` or `clips()`, never from the constructor: a recipe is described without its data.
+    `classes` and `clips()` raise `soundbench.errors.MissingDataError` with the path of a missing file or table, and
+    `DataError` with the row of an invalid entry. The constructor does not read data: `soundbench describe` works
+    without it.
     """
 
     multilabel: bool
@@ -153,58 +156,60 @@ class Dataset(Protocol):
         ...
 
     def clips(self) -> Iterable[Clip]:
-        """Every clip, in an order that is the same on every machine."""
+        """Yield every clip, in the same order on every machine, without reading sound."""
         ...
 
 
 class Augmentation(Protocol):
-    """An `nn.Module(rate, *, ...)` that changes training batches row by row, on the batch's device.
+    """An `nn.Module(rate, *, ...)` that changes the rows of training batches, on the device of the batch.
 
-    `on` says whether it takes waveforms or features. Lengths stay honest; `data` may grow or shrink along time, and
-    what lies beyond `lengths` stays zero. Draws are `chance.uniform(batch.position, ...)` and its like, never of
-    torch's global state: a row's draw then depends on seed, epoch, its position and this component's place alone. One
-    that takes a row's partner from the batch says `mixes = True`, mixes their targets too, and keeps each row's sum of
-    them. Never called in judging.
+    `rate` is the sample rate in Hz. `on` says whether it takes waveforms or features. It may change the time dimension
+    of `data`; it then returns the new `lengths`, and data after them stay zero. Random numbers come from the methods of
+    `chance`, such as `chance.uniform(batch.position, ...)`, never from torch's global generator: each depends only on
+    the seed, the epoch, the row's position and the component's place in the recipe. An augmentation that combines two
+    rows of a batch sets `mixes = True` and mixes their targets too; the sum of each row's target stays the same.
+    Augmentations are not used in validation, test or prediction.
 
-    One that needs files may offer `prepare()`, which a run calls before it reads any sound. What is not there or cannot
-    be used is a `soundbench.errors.MissingDataError` or `DataError` from there, never from the constructor: a recipe is
-    described without its data.
+    One that needs files can have a method `prepare()`, called before a run reads any sound. It raises
+    `soundbench.errors.MissingDataError` for missing files and `DataError` for files that cannot be used. The
+    constructor does not read data: `soundbench describe` works without it.
     """
 
     on: ClassVar[Literal["waveform", "features"]]
 
     def __call__(self, batch: Batch, chance: Chance) -> Batch:
-        """The changed batch."""
+        """Return the changed batch."""
         ...
 
 
 class Featurizer(Protocol):
     """An `nn.Module(rate, *, ...)`: waveforms `(B, S)` and lengths to features `(B, F, T)` and lengths.
 
-    `bands` is F. A row alone, padded, or in any batch gives the same frames; frames beyond the length are zero. A row
-    of any length from one sample gives at least one frame. Normalisation is an option of its own, and masked. One that
-    cannot promise it sets `ragged = False` and is given rows of equal length.
+    `rate` is the sample rate in Hz, `bands` is F. The frames of a row are the same alone, padded, and in any batch;
+    frames after its length are zero. A row of one sample or more gives at least one frame. Normalisation, if any, is an
+    option of the featurizer and ignores padding. A featurizer that cannot guarantee this sets `ragged = False` and
+    receives rows of equal length only.
 
-    It may offer `shortest`, the samples of the shortest row that is not extended inside (1 if left out). And
-    `assets(folder)`, to write what the model must carry along, with the class method `from_assets(folder, rate,
-    **options)`, which makes it again from there when a model is loaded, before its weights are filled in.
+    Optional: `shortest`, the number of samples up to which it pads shorter rows internally (1 if not set).
+    `assets(folder)` writes further files that the model needs; then the class method `from_assets(folder, rate,
+    **options)` makes the featurizer from them when the model is loaded. Its weights are loaded afterwards.
     """
 
     bands: int
 
     def __call__(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Features `(B, F, T)` and their lengths in frames `(B,)`."""
+        """Return the features `(B, F, T)` and their lengths in frames `(B,)`."""
         ...
 
 
 class Backbone(Protocol):
     """An `nn.Module(bands, *, ...)`: features `(B, F, T)` and lengths to `(B, C, T')` and lengths.
 
-    `channels` is C. Any F from 16 and any T from 1: rows are extended to the shortest input inside, and lengths clamped
-    to it (`shortest` says to how many frames; 1 if left out). Padding changes nothing in evaluation; every parameter
-    gets a gradient; `torch.export` takes any batch and length. `default_pooling` (a table with `use`) and
-    `default_head` (a `[head]` table) are its paper's own. One that is faster on a CPU in the layouts that it gives its
-    images itself says `channels_last = False`, and `auto` leaves them.
+    `channels` is C. It takes any F >= 16 and any T >= 1. Where it needs more frames, it pads rows internally and clamps
+    their lengths to that minimum (`shortest` is the number of frames; 1 if not set). In evaluation mode padding must
+    not change a result. Every parameter gets a gradient. `torch.export` works with dynamic batch size and length.
+    `default_pooling` (a table with `use`) and `default_head` (a `[head]` table) are those of its paper. A backbone that
+    is faster on a CPU without `train.channels_last` sets `channels_last = False`; `auto` then does not use it there.
     """
 
     channels: int
@@ -212,74 +217,78 @@ class Backbone(Protocol):
     default_head: ClassVar[Mapping[str, Any]]
 
     def __call__(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Frame-level vectors `(B, C, T')` and their lengths `(B,)`."""
+        """Return frame-level vectors `(B, C, T')` and their lengths `(B,)`."""
         ...
 
 
 class Pooling(Protocol):
-    """An `nn.Module(channels, *, ...)`: `(B, C, T)` and lengths to one vector a row, `(B, D)`.
+    """An `nn.Module(channels, *, ...)`: `(B, C, T)` and lengths to one vector per row, `(B, D)`.
 
-    `features` is D. Masked, and finite on one frame.
+    `features` is D. It ignores padding and gives finite values for a single frame.
     """
 
     features: int
 
     def __call__(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """One vector a row, `(B, D)`."""
+        """Return one vector per row, `(B, D)`."""
         ...
 
 
 class Loss(Protocol):
-    """An `nn.Module(classes, *, ...)` without parameters: logits and targets, both `(B, K)`, to one loss a row `(B,)`.
+    """An `nn.Module(classes, *, ...)` without parameters: logits and targets `(B, K)` to one loss per row, `(B,)`.
 
-    `classifier` says which last layer the network gets: `"linear"`, or `"cosine"` (unit vectors against unit class
-    weights, in [-1, 1]). The engine weighs rows and divides by the global batch. One that scores each class on its own,
-    so that a clip may carry several, has `multilabel = True`.
+    `classes` is K. `classifier` is the last layer of the network: `"linear"`, or `"cosine"` (the cosine between the
+    embedding and the weights of each class, in [-1, 1]). Training multiplies the losses by the class weights and
+    divides their sum by the size of the global batch. A loss that scores each class independently, for multi-label
+    datasets, sets `multilabel = True`.
     """
 
     classifier: ClassVar[Literal["linear", "cosine"]]
 
     def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The loss of each row, `(B,)`."""
+        """Return the loss of each row, `(B,)`."""
         ...
 
     def scores(self, logits: Tensor) -> Tensor:
-        """Scores in [0, 1] of each class, `(B, K)`."""
+        """Return the score of each class, in [0, 1], `(B, K)`."""
         ...
 
 
 class MakeOptimizer(Protocol):
-    """A function `(groups, *, ...)`; the groups come ready made, each a mapping with `params` and what differs."""
+    """A function `(groups, *, ...)` that returns an optimizer.
+
+    Each group is a mapping with `params` and the settings in which it differs, as `torch.optim` takes them.
+    """
 
     def __call__(self, groups: Sequence[Mapping[str, Any]], **options: Any) -> Optimizer:
-        """The optimizer."""
+        """Return the optimizer."""
         ...
 
 
 class MakeScheduler(Protocol):
-    """A function `(optimizer, steps, steps_per_epoch, *, ...)`; scales each group's own rate.
+    """A function `(optimizer, steps, steps_per_epoch, *, ...)` that returns a scheduler.
 
-    The function's attribute `every` is `"step"` (the default) or `"epoch"`, when it is stepped.
+    `steps` are all optimizer steps of the run. The schedule scales the learning rate of each parameter group. The
+    function's attribute `every` says when `step()` is called: `"step"` (the default) or `"epoch"`.
     """
 
     def __call__(self, optimizer: Optimizer, steps: int, steps_per_epoch: int, **options: Any) -> LRScheduler:
-        """The scheduler."""
+        """Return the scheduler."""
         ...
 
 
 @attrs.frozen
 class Imported:
-    """A model of another program, in the words of this one.
+    """A model of another program, converted to soundbench.
 
     Attributes:
-        name: what its folder is called where the user names none.
-        tables: what `model.toml` shall say: `classes`, `multilabel` and the tables `audio`, `featurizer`, `backbone`,
-            `pooling`, `head` and `loss`; options left out get their defaults.
-        weights: its tensors, each under the name of the network's own that it fills; every one is filled, and none is
-            left over.
-        constants: tensors that it brings though the network makes its own, each under the name of that buffer; they are
+        name: the default name of the model's folder.
+        tables: the content of `model.toml`: `classes`, `multilabel` and the tables `audio`, `featurizer`, `backbone`,
+            `pooling`, `head` and `loss`; options left out have their defaults.
+        weights: its tensors by the names in the network's state dict; exactly one for each of the network's.
+        constants: tensors of the source that the network computes itself, by the names of its buffers; they are
             compared, not loaded.
-        notes: what a user should know of it, such as what was left out and why.
+        notes: information for the user, such as what was left out and why.
     """
 
     name: str
@@ -290,30 +299,30 @@ class Imported:
 
 
 class Importer(Protocol):
-    """A function `(path, *, ...)`: a model of another program, read without executing anything of it.
+    """A function `(path, *, ...)` that reads a model of another program without executing code from it.
 
-    A recipe names none; `soundbench import NAME PATH` does, and its options are those of the command. Raises
-    `soundbench.errors.RunError` for a model that cannot be used, `CallError` where something has to be given beside it.
+    `soundbench import NAME PATH` calls it, with the options of the command; recipes do not use importers. It raises
+    `soundbench.errors.RunError` if the model cannot be used, and `CallError` if a required option is missing.
     """
 
     def __call__(self, path: Path, **options: Any) -> Imported:
-        """The model."""
+        """Return the model."""
         ...
 
 
 @attrs.frozen
 class RunInfo:
-    """What an observer is told of the run when it is made.
+    """What an observer receives when it is made.
 
     Attributes:
-        directory: the run directory; an observer may add files of its own.
-        name: the recipe's name.
+        directory: the run directory; an observer can add files to it.
+        name: the name of the recipe.
         recipe: the resolved recipe, as plain tables.
         classes: the class names.
-        clips: how many clips each part has: train, validation, test, purged.
-        epochs: how many epochs the run trains at most.
-        steps_per_epoch: optimizer steps of one epoch.
-        start_step: steps done before, where the run was resumed.
+        clips: the number of clips in each part: train, validation, test, purged.
+        epochs: the maximum number of epochs.
+        steps_per_epoch: optimizer steps in one epoch.
+        start_step: the step that a resumed run continues from; 0 for a new run.
     """
 
     directory: Path
@@ -331,31 +340,41 @@ hookimpl = pluggy.HookimplMarker("soundbench")
 
 
 class Hooks:
-    """What an observer `Class(run, *, ...)` may listen to, each method marked with `hookimpl`; fewer arguments will do.
+    """The hooks of an observer, a class `(run, *, ...)`; `run` is a `RunInfo`.
 
-    Called on the main process only. An observer that raises is told on the log and dropped; the run goes on.
+    An observer implements any of these methods, each decorated with `hookimpl`, with all or some of its arguments. They
+    are called in the main process only. If one raises, the error is logged, the observer is removed, and the run
+    continues.
     """
 
     @_spec
     def run_started(self) -> None:
-        """Training is about to begin."""
+        """Training is about to start."""
 
     @_spec
     def progressed(self, epoch: int, step: int, loss: float, rate: float, clips_per_second: float) -> None:
-        """A few times a second at most: the step of the whole run, mean loss and clips a second since the last call."""
+        """Training is under way; called a few times a second at most.
+
+        Args:
+            epoch: the current epoch, counted from 1.
+            step: optimizer steps since the start of the run.
+            loss: the mean loss since the previous call.
+            rate: the learning rate.
+            clips_per_second: the speed since the previous call.
+        """
 
     @_spec
     def epoch_completed(self, epoch: int, row: Mapping[str, float]) -> None:
-        """An epoch was trained and validated; `row` is its row of `history.csv`."""
+        """An epoch has been trained and validated; `row` is its row of `history.csv`."""
 
     @_spec
     def checkpoint_saved(self, path: Path) -> None:
-        """A checkpoint is on disk."""
+        """A checkpoint has been saved to `path`."""
 
     @_spec
     def run_finished(self, report: Mapping[str, Any]) -> None:
-        """The test set was judged and the report written; `report` is `report.json`."""
+        """The test set has been evaluated and the report written; `report` is the content of `report.json`."""
 
     @_spec
     def run_failed(self, error: BaseException) -> None:
-        """The run ends with an error, or was stopped by hand."""
+        """The run ended with an error or was stopped by the user."""

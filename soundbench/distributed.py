@@ -1,7 +1,7 @@
-"""Processes, ranks and gathering: the one file that knows `ignite.distributed`.
+"""Distributed runs: joining processes, ranks, gathering. The only file that uses `ignite.distributed`.
 
-A run is one process, or several started by `--processes`, `torchrun` or SLURM's `srun`, which say so in the
-environment. Every function here does the right thing for both.
+A run is one process, or several started by `--processes`, `torchrun` or SLURM's `srun`, as environment variables say.
+Every function here works in both cases.
 """
 
 from __future__ import annotations
@@ -41,31 +41,31 @@ __all__ = [
 
 T = TypeVar("T")
 
-# An engine logs whatever ends it; without a handler that would reach the user beside the one line meant for them.
+# An Ignite engine logs the exception that ends it; without a handler the user would see it besides our own message.
 logging.getLogger("ignite").addHandler(logging.NullHandler())
 
 
-# How long one waits for another that is alive but has not come as far: one machine may read all sound anew while the
-# others have it. One that is gone is noticed at once.
+# How long a process waits for another that is alive: one machine may decode all sound while the others have it cached.
+# A process that has ended is noticed at once.
 _PATIENCE = timedelta(hours=12)
 
 
 def join(device: str) -> None:
-    """Join the other processes that were started with this one; does nothing where there are none, or when joined.
+    """Join the other processes of the run; does nothing for a single process, or if joined already.
 
     Args:
-        device: that the work is asked to be done on; whether it is there is for `machine.settle` to say.
+        device: the requested device; `machine.settle` checks whether it exists.
 
     Raises:
-        CallError: a GPU for each process was asked for, and there are too few.
-        LostProcess: the others cannot be reached.
+        CallError: each process needs its own GPU, and there are too few.
+        LostProcess: the other processes cannot be reached.
     """
     if _expected() == 1 or idist.backend() is not None:
         return
     gpu = device != "cpu" and torch.cuda.is_available()
     if gpu:
         _refuse_shared_gpus(device)
-    # What torchrun has said counts inside a SLURM job as well; and who computes on CPUs needs no GPU for each process.
+    # torchrun's variables count inside a SLURM job as well; and on CPUs no process needs its own GPU.
     hidden: dict[str, str | None] = {"SLURM_JOB_ID": None} if started_by() == "torchrun" else {}
     if not gpu:
         hidden["CUDA_VISIBLE_DEVICES"] = ""
@@ -74,7 +74,7 @@ def join(device: str) -> None:
 
 
 def _expected() -> int:
-    """How many processes were started, as the environment says."""
+    """The number of processes, by the environment variables."""
     said_in = {"torchrun": "WORLD_SIZE", "srun": "SLURM_STEP_NUM_TASKS"}
     return int(os.environ[said_in[starter]]) if (starter := started_by()) else 1
 
@@ -82,17 +82,17 @@ def _expected() -> int:
 def _refuse_shared_gpus(device: str) -> None:
     own, there = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0"))), torch.cuda.device_count()
     if own and ":" in device:
-        raise CallError(f"train.device: {device!r} is one GPU; the processes of a machine take one each with 'cuda'")
+        raise CallError(f"train.device: {device!r} is a single GPU; use 'cuda', which gives each process its own")
     if own >= there:
         raise CallError(
-            f"process {own + 1} of this machine finds no GPU of its own: it sees {there}; "
-            "start as many processes as there are, let each see all of them, or use --device cpu"
+            f"process {own + 1} on this machine has no GPU of its own: {there} visible; "
+            "start one process per GPU, make all GPUs visible to each process, or use --device cpu"
         )
 
 
 @contextmanager
 def _environment(changed: dict[str, str | None]) -> Iterator[None]:
-    """While variables of the environment are others, or (None) not there."""
+    """Change environment variables in the body; None removes one."""
     before = {name: os.environ.get(name) for name in changed}
     try:
         _set(changed)
@@ -110,61 +110,61 @@ def _set(variables: dict[str, str | None]) -> None:
 
 @contextmanager
 def contact() -> Iterator[None]:
-    """Say in one line what torch raises when another process is gone.
+    """Turn torch's errors about a process that has ended into a `LostProcess`.
 
     Raises:
-        LostProcess: contact to another process is lost.
+        LostProcess: the connection to another process is lost.
     """
     try:
         yield
     except RuntimeError as error:
         if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
             raise LostProcess(
-                "contact to another process is lost: it has ended, or cannot be reached; if it did not say why, "
-                "its machine or its starter (torchrun, SLURM) may"
+                "lost the connection to another process: it has ended, or cannot be reached; "
+                "see its own output, or the log of its launcher (torchrun, SLURM)"
             ) from error
         raise
 
 
 def leave() -> None:
-    """Leave the group of processes, when joined."""
+    """Leave the process group, if joined."""
     if idist.backend() is not None:
         idist.finalize()
 
 
 def rank() -> int:
-    """The number of this process, from 0."""
+    """The rank of this process, from 0."""
     return int(idist.get_rank())
 
 
 def world() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return int(idist.get_world_size())
 
 
 def local_rank() -> int:
-    """The number of this process on its machine."""
+    """The rank of this process on its machine."""
     return int(idist.get_local_rank())
 
 
 def local_world() -> int:
-    """How many processes there are on this machine."""
+    """The number of processes on this machine."""
     return int(idist.get_nproc_per_node())
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes."""
+    """Whether this is the main process, which writes files."""
     return rank() == 0
 
 
 def barrier() -> None:
-    """Wait for the others."""
+    """Wait for all processes."""
     with contact():
         idist.barrier()
 
 
 def gather(item: T) -> list[T]:
-    """Every process's item, in the order of their ranks, on every process."""
+    """The items of all processes, in the order of their ranks, on every process."""
     if world() == 1:
         return [item]
     items: list[Any] = [None] * world()
@@ -185,7 +185,7 @@ def broadcast(item: T) -> T:
 
 
 def from_main(make: Callable[[], T]) -> T:
-    """What the main process makes, on every process; what it raises, too, or the others would wait for ever."""
+    """The result of `make()` in the main process, on every process; its `SoundbenchError`, too, is raised by all."""
     made: T | SoundbenchError | None = None
     if is_main():
         try:
@@ -199,9 +199,9 @@ def from_main(make: Callable[[], T]) -> T:
 
 
 def first_here(make: Callable[[], T]) -> T:
-    """What every process makes once the first of its machine has; what is raised there is raised by all.
+    """The result of `make()` in every process; the first process of each machine runs it before the others start.
 
-    So that work whose result they share is not begun by all of them at once.
+    For work whose result is shared on disk. An error of a first process is raised by all.
     """
     made: T | None = None
     failed: SoundbenchError | None = None
@@ -217,20 +217,20 @@ def first_here(make: Callable[[], T]) -> T:
 
 
 def wrap(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module with its gradients averaged over the processes, all beginning alike; itself where there is one."""
+    """The module as DistributedDataParallel, with equal weights everywhere; itself for a single process."""
     if world() == 1:
         return module
     with contact(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # newer versions of torch have another name for it
+        warnings.simplefilter("ignore", FutureWarning)  # newer versions of torch renamed an argument
         wrapped = nn.parallel.DistributedDataParallel(
             module,
             device_ids=[device.index] if device.type == "cuda" else None,
-            broadcast_buffers=False,  # `same_buffers` does so where it matters, and not in every step
+            broadcast_buffers=False,  # `same_buffers` does it where needed, not in every step
             gradient_as_bucket_view=True,
         )
     if device.type == "cpu" and world() > 2:
-        # Gradients are laid out anew after a first step, and what three add up depends on where it lies: a step that is
-        # the first one after a resume would not be the step of a run that was never stopped. So now, before any.
+        # The reducer changes the layout of gradients after the first step, and with three processes or more the sums
+        # depend on it: the first step after a resume would differ from that of an uninterrupted run. So do it now.
         wrapped.reducer._push_all_rebuilt_params()
         wrapped.reducer._rebuild_buckets()
     same_buffers(module)
@@ -238,7 +238,7 @@ def wrap(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def same_buffers(module: nn.Module) -> None:
-    """Give every process the main one's buffers: each has moved its batch norm's statistics by its own last step."""
+    """Copy the main process's buffers to all: their batch norm statistics differ, for each saw its own rows."""
     if world() > 1:
         with contact():
             for buffer in module.buffers():

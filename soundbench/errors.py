@@ -1,22 +1,22 @@
-"""Every error that soundbench raises at a user, and the exit code that each one means.
+"""The exceptions of soundbench and the exit code of each.
 
-    SoundbenchError            1   failed while working
-    ├── CallError              2   a mistake in the call
-    │   └── RecipeError        2   the mistakes of a recipe, all at once (3 if every one is a plugin's)
+    SoundbenchError            1   a failure
+    ├── CallError              2   an invalid argument
+    │   └── RecipeError        2   all mistakes in a recipe (3 if every one is the fault of a plugin)
     ├── DataError              1   sound or a table that cannot be used
-    │   ├── MissingDataError   2   what the recipe or the call points at is not there
-    │   └── SoundError         1   one sound: its path and what is wrong with it
-    ├── DeviceError            1   a device that sound cannot be recorded from
+    │   ├── MissingDataError   2   a file or folder named by the recipe or the call does not exist
+    │   └── SoundError         1   one sound file that cannot be used: its path and the reason
+    ├── DeviceError            1   an audio device that cannot be used
     ├── RunError               1   a run directory, checkpoint or model that cannot be used
-    │   ├── RunPlaceError      2   what the call names is no run directory, or no place for a new one
-    │   └── LostProcess        1   another process of the same work is gone
+    │   ├── RunPlaceError      2   not a run directory, or not an empty folder for a new one
+    │   └── LostProcess        1   another process of a distributed run has ended
     └── PluginError            3   a plugin that cannot be used
         ├── UnknownPlugin      2   no plugin of that kind and name
-        ├── NotInstalled       3   it needs a package that is not there
-        ├── BrokenPlugin       3   importing it fails, or it does not keep to its contract
-        └── ClaimedTwice       3   two distributions offer the same name
+        ├── NotInstalled       3   a package that it needs is not installed
+        ├── BrokenPlugin       3   its import fails, or it does not follow its contract
+        └── ClaimedTwice       3   two distributions provide the same name
 
-Nothing else is raised at a user: the command line prints the message of these, and a traceback of anything else.
+The command line prints the message of these exceptions, and a traceback for any other exception.
 """
 
 from __future__ import annotations
@@ -47,25 +47,25 @@ __all__ = [
 
 
 class SoundbenchError(Exception):
-    """The root. `exit_code` is what the command line ends with."""
+    """The base class. `exit_code` is the exit code of the command line."""
 
     exit_code = 1
 
 
 class CallError(SoundbenchError):
-    """A mistake in the call: an argument that does not exist, or that does not fit the others."""
+    """An invalid argument, or one that does not fit the others."""
 
     exit_code = 2
 
 
 @attrs.frozen
 class Problem:
-    """One mistake of a recipe.
+    """One mistake in a recipe.
 
     Attributes:
         key: the dotted path, such as `train.epochs` or `augmentation[0].chance`; empty for the file as a whole.
-        message: what was given, what is allowed, and the nearest known name where there is one.
-        plugin: whether the cause is a plugin that cannot be used rather than the recipe.
+        message: the given value, what is allowed, and the nearest known name if there is one.
+        plugin: whether the cause is a plugin that cannot be used, not the recipe.
     """
 
     key: str
@@ -77,7 +77,7 @@ class Problem:
 
 
 class RecipeError(CallError):
-    """All mistakes of a recipe.
+    """All mistakes in a recipe.
 
     Attributes:
         source: the recipe's file, or `<python>`.
@@ -96,21 +96,21 @@ class RecipeError(CallError):
 
 
 class DataError(SoundbenchError):
-    """Sound, or a table about it, that cannot be used."""
+    """Sound, or a table of clips, that cannot be used."""
 
 
 class MissingDataError(DataError):
-    """What the recipe or the call points at is not there."""
+    """A file or folder named by the recipe or the call does not exist."""
 
     exit_code = 2
 
 
 class SoundError(DataError):
-    """One sound that cannot be used.
+    """One sound file that cannot be used.
 
     Attributes:
-        path: which sound.
-        reason: what is wrong with it.
+        path: the file.
+        reason: why it cannot be used.
     """
 
     def __init__(self, path: str, reason: str) -> None:
@@ -122,7 +122,7 @@ class SoundError(DataError):
 
 
 class DeviceError(SoundbenchError):
-    """A device that sound cannot be recorded from, or none at all."""
+    """An audio device that cannot be used, or none found."""
 
 
 class RunError(SoundbenchError):
@@ -130,13 +130,13 @@ class RunError(SoundbenchError):
 
 
 class RunPlaceError(RunError):
-    """What the call names is no run directory, or no place for a new one."""
+    """Not a run directory, or not an empty folder for a new one."""
 
     exit_code = 2
 
 
 class LostProcess(RunError):
-    """Another process of the same work is gone; what ended it is told by it, or by who has started both."""
+    """Another process of a distributed run has ended; that process or its launcher reports the cause."""
 
 
 class PluginError(SoundbenchError):
@@ -146,7 +146,7 @@ class PluginError(SoundbenchError):
 
 
 class UnknownPlugin(PluginError):
-    """No plugin of that kind has that name."""
+    """There is no plugin of that kind and name."""
 
     exit_code = 2
 
@@ -156,8 +156,8 @@ class NotInstalled(PluginError):
 
 
 class BrokenPlugin(PluginError):
-    """Importing the plugin fails, or what it holds does not keep to its contract."""
+    """The import of the plugin fails, or it does not follow its contract."""
 
 
 class ClaimedTwice(PluginError):
-    """Two distributions offer a plugin of the same kind and name."""
+    """Two distributions provide a plugin of the same kind and name."""

@@ -1,11 +1,11 @@
-r"""Files that appear whole, tables that survive a kill, and one line for a disk that is full.
+r"""Read and write files: atomic writes, logs and CSV tables that survive a kill, and `OSError` as one-line messages.
 
-A file is written beside its place, synced and renamed into it: a reader sees the old one or the new one. A log or table
-that grows is appended to instead; the line that a kill has torn is ignored by readers and cut before the next append.
-All text is UTF-8 with `\n`; what has no UTF-8 (a file name in another encoding) is written as `\udcXX`.
+A file is written under a temporary name, synced and renamed: a reader sees the old file or the new one. Logs and tables
+that grow are appended to; readers ignore an incomplete last line left by a kill, and the next append removes it.
+All text is UTF-8 with `\n`; characters without UTF-8 (in file names of another encoding) are written as `\udcXX`.
 
 Tables are CSV: cells with a comma, a quote or a line break are quoted, None is empty. A line break inside a quoted cell
-ends no row, so a row is torn, too, where the quotes up to the end of the file do not pair up.
+does not end a row, so a row is also incomplete if the quotes up to the end of the file do not pair up.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ _REASONS = {
     errno.EEXIST: "a part of this path is a file, not a folder",
     errno.EISDIR: "this is a folder, not a file",
 }
-_FULL = 1 << 16  # bytes: with less than this left, it was the disk that failed a library's own writer
+_FULL = 1 << 16  # bytes: with less than this free, the full disk is why a library's writer failed
 
 
 @contextmanager
 def explain_os_errors(path: Path) -> Iterator[None]:
-    """Turn an `OSError` while working on `path` into a `RunError` of one line."""
+    """Turn an `OSError` in the body into a `RunError` of one line that names `path`."""
     try:
         yield
     except OSError as error:
@@ -65,13 +65,13 @@ def explain_os_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; what was written there takes the place of `path` at the end, whole and synced.
+    """Yield a temporary path in the same folder; at the end it is synced and replaces `path`.
 
-    Folders are made as needed. Where the body raises, nothing is left behind and `path` is what it was. One process
-    writes a path at a time.
+    Folders are made as needed. If the body raises, the temporary file is removed and `path` is unchanged. Only one
+    process may write a path at a time.
 
     Raises:
-        RunError: it cannot be written; the disk being full is told so whichever library was writing.
+        RunError: the file cannot be written. A full disk is reported as such whatever the library that wrote raises.
     """
     beside = path.with_name(f".{path.name}.tmp")
     with explain_os_errors(path):
@@ -91,40 +91,40 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def room(folder: Path) -> int:
-    """Bytes that are free where a folder is, or would be."""
+    """Free bytes on the disk of a folder, which need not exist."""
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     return shutil.disk_usage(there).free
 
 
 def refuse_full(path: Path, needed: int) -> None:
-    """Refuse to begin a file that will not fit.
+    """Raise an error if a file of `needed` bytes does not fit on the disk.
 
     Raises:
-        RunError: fewer bytes are free than are needed.
+        RunError: fewer bytes are free than needed.
     """
     free = room(path.parent)
     if free < needed:
-        raise RunError(f"{path}: {megabytes(needed)} are needed and {megabytes(free)} are free: the disk is full")
+        raise RunError(f"{path}: the disk is full: {megabytes(needed)} needed, {megabytes(free)} free")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file, whole."""
+    """Write a file atomically."""
     with atomic(path) as beside:
         beside.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole."""
+    """Write a text file atomically."""
     write_bytes(path, _encode(text))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, whole, for people too: indented, in any script. NaN is refused: JSON has none."""
+    """Write an indented JSON file atomically, without escaping non-ASCII. NaN raises `ValueError`: JSON has none."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table, whole; rows may come from a generator, and are not kept."""
+    """Write a table atomically; `rows` can be a generator, and are not kept in memory."""
     with atomic(path) as beside, open(beside, "wb") as file:
         file.write(_line(columns))
         for row in rows:
@@ -132,7 +132,7 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """The content of a JSON file.
 
     Raises:
         RunError: it is missing or damaged.
@@ -147,7 +147,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_table(path: Path) -> tuple[list[str], Iterator[list[str]]]:
-    """The columns and the rows of a table, without a torn last row; a missing one is empty.
+    """The columns and rows of a table, without an incomplete last row; a missing file is an empty table.
 
     Raises:
         RunError: it is damaged before its last row.
@@ -163,15 +163,15 @@ def read_table(path: Path) -> tuple[list[str], Iterator[list[str]]]:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a table as mappings from column to text, without a torn last row; a missing one has none."""
+    """The rows of a table as dicts of column to text, without an incomplete last row; none if the file is missing."""
     columns, rows = read_table(path)
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def append_row(path: Path, row: Mapping[str, object]) -> None:
-    """Append a row to a table, synced; its columns are the first row's, and grow where a later row has more.
+    """Append a row to a table and sync it. A new column is added to the table; earlier rows are empty there.
 
-    The whole table is read each time to find a torn row: this is for tables that grow by the epoch, not by the step.
+    The whole table is read each time to find an incomplete row: use it for one row per epoch, not per step.
     """
     with explain_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ def append_row(path: Path, row: Mapping[str, object]) -> None:
 
 
 def append_line(path: Path, text: str) -> None:
-    """Append text to a log, synced, as lines of its own; a torn line before it is cut."""
+    """Append text to a log as whole lines and sync it; an incomplete line before it is removed."""
     with explain_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         data = _read(path) or b""
@@ -194,7 +194,7 @@ def append_line(path: Path, text: str) -> None:
 
 
 def _append(path: Path, end: int, data: bytes) -> None:
-    """Write `data` at `end` and cut the file behind it; where that fails, the file ends at `end`."""
+    """Write `data` at `end` and truncate the file after it; if that fails, the file ends at `end`."""
     new = not path.exists()
     handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
     try:
@@ -215,7 +215,7 @@ def _append(path: Path, end: int, data: bytes) -> None:
 
 
 def _whole(data: bytes) -> int:
-    """How many bytes of a table are whole rows. Zeros at the end are what a power cut leaves of unwritten blocks."""
+    """The number of bytes in complete rows. Zeros at the end are blocks that a power failure left unwritten."""
     end = data.rfind(b"\n", 0, len(data.rstrip(b"\0"))) + 1
     while end and data.count(b'"', 0, end) % 2:
         end = data.rfind(b"\n", 0, end - 1) + 1
@@ -223,14 +223,14 @@ def _whole(data: bytes) -> int:
 
 
 def _line(cells: Sequence[object]) -> bytes:
-    r"""One row. The csv module quotes those line breaks only that its own line ending holds: at first it is `\r\n`."""
+    r"""One row. The csv module quotes only the line breaks of its line terminator, so that is `\r\n` at first."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerow(cells)
     return _encode(text.getvalue()[:-2] + "\n")
 
 
 def _checked(path: Path, reader: Iterator[list[str]], width: int) -> Iterator[list[str]]:
-    """The rows, each as wide as the header."""
+    """The rows; each must have as many cells as the header."""
     try:
         for number, row in enumerate(reader, start=2):
             if len(row) != width:
@@ -241,12 +241,12 @@ def _checked(path: Path, reader: Iterator[list[str]], width: int) -> Iterator[li
 
 
 def _encode(text: str) -> bytes:
-    """UTF-8, whatever the text holds."""
+    """The text as UTF-8; other characters are escaped."""
     return text.encode("utf-8", errors="backslashreplace")
 
 
 def _read(path: Path) -> bytes | None:
-    """What a file holds; None if there is no such file."""
+    """The content of a file; None if it does not exist."""
     with explain_os_errors(path):
         try:
             return path.read_bytes()
@@ -259,7 +259,7 @@ def _is_full(folder: Path) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut, where the system can."""
+    """Make a rename survive a power failure, where the system can."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,7 +1,7 @@
-"""What the machine can do, and what `auto` therefore means: settled once at the start of a run, and recorded.
+"""Devices, precision, threads and memory layout: what `auto` means on this machine, settled when a run starts.
 
-The rules follow measurements kept in `benchmarks/results/`. Importing this imports no torch: what only counts cores, or
-asks who has started this process, does not wait for it.
+The rules follow the measurements in `benchmarks/results/`. Importing this module does not import torch, so that
+counting cores is fast.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 
 def cores() -> int:
-    """Of the machine, those that this process is not kept off (`taskset`, SLURM, containers' sets of CPUs)."""
+    """The number of CPU cores that this process may use (`taskset`, SLURM and CPU sets of containers limit it)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def started_by() -> str | None:
-    """What has started this process as one of several, by what it has put into the environment; None for nobody."""
-    if "WORLD_SIZE" in os.environ:  # a world of one is nobody's, as torchrun or a container platform may have said
+    """The launcher of this process, "torchrun" or "srun", by its environment variables; None for a single process."""
+    if "WORLD_SIZE" in os.environ:  # torchrun and container platforms also set a world size of 1
         return "torchrun" if int(os.environ["WORLD_SIZE"]) > 1 else None
-    # Of the job step, not of the job: a program in a batch script is one, however many tasks the job may have.
+    # The tasks of the job step, not of the job: a program in a batch script is one process whatever the job's tasks.
     return "srun" if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 else None
 
 
@@ -42,10 +42,10 @@ class Machine:
     """A device and how it is used.
 
     Attributes:
-        device: where tensors live.
-        precision: of the network's forward pass in training; scoring is always float32.
-        threads: of this process, for computing on a CPU.
-        channels_last: whether images are stored with their channels last.
+        device: the device of the tensors.
+        precision: precision of the forward pass in training; scoring is always float32.
+        threads: CPU threads of this process.
+        channels_last: whether images are stored in channels-last layout.
     """
 
     device: torch.device
@@ -54,7 +54,7 @@ class Machine:
     channels_last: bool
 
     def use(self) -> None:
-        """Compute with that many threads on that device from now on; for who owns the process, as a run does."""
+        """Set the threads and device of the process; only for code that owns the process, such as a run."""
         import torch
 
         torch.set_num_threads(self.threads)
@@ -64,7 +64,7 @@ class Machine:
 
     @contextmanager
     def exact(self) -> Iterator[None]:
-        """While float32 is float32 on a GPU too: a score must not depend on the device."""
+        """Disable TF32 in the body: a score must not depend on the device."""
         import torch
 
         cudnn = torch.backends.cudnn
@@ -78,7 +78,7 @@ class Machine:
             cudnn.allow_tf32 = True
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context in which a forward pass of training runs in this machine's precision."""
+        """The autocast context for the forward pass in training."""
         import torch
 
         if self.precision == "fp32":
@@ -86,7 +86,7 @@ class Machine:
         return torch.autocast(self.device.type, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[self.precision])
 
     def place(self, module: nn.Module) -> nn.Module:
-        """The module on the device, images channels last where that was settled."""
+        """Move the module to the device, in channels-last layout if set."""
         import torch
 
         module = module.to(self.device)
@@ -103,22 +103,22 @@ def settle(
     local_world: int = 1,
     fits: bool = True,
 ) -> Machine:
-    """Settle what `auto` means here; nothing of the process is changed.
+    """Replace every `auto` by its value on this machine; the process is not changed.
 
-    Several processes of a machine share its cores: threads that were settled for fewer are cut to a process's share.
+    Several processes on one machine share its cores: each has at most its share of threads.
 
     Args:
-        device: such as `cuda:1`.
-        precision: of training.
-        threads: of this process.
-        channels_last: how images are stored.
-        workers: that load for this process.
-        local_rank: which of the machine's processes this is.
-        local_world: how many there are.
-        fits: whether the backbone is for its images to be channels last on a CPU; its attribute `channels_last`.
+        device: "auto", or a device such as `cuda:1`.
+        precision: precision of training.
+        threads: CPU threads of this process.
+        channels_last: whether images are stored in channels-last layout.
+        workers: data loading processes of this process.
+        local_rank: rank of this process on its machine.
+        local_world: number of processes on this machine.
+        fits: whether channels-last suits the backbone on a CPU; the backbone's attribute `channels_last`.
 
     Raises:
-        CallError: a device that is not there, or a precision that it does not have.
+        CallError: the device does not exist, or does not support the precision.
     """
     where = _device(device, local_rank)
     share = max(1, cores() // local_world - workers)
@@ -138,24 +138,24 @@ def _device(name: str, local_rank: int) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise CallError(f"device {name!r} is not known; use 'auto', 'cpu', 'cuda' or 'cuda:N'") from None
+        raise CallError(f"unknown device {name!r}; use 'auto', 'cpu', 'cuda' or 'cuda:N'") from None
     if device.type not in {"cpu", "cuda"}:
         raise CallError(f"device {name!r} is not supported; use 'auto', 'cpu', 'cuda' or 'cuda:N'")
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise CallError(f"device {name!r} was asked for, but torch sees no CUDA device; use 'auto' or 'cpu'")
+            raise CallError(f"device {name!r}: torch finds no CUDA device; use 'auto' or 'cpu'")
         device = torch.device("cuda", local_rank if device.index is None else device.index)
         if device.index >= torch.cuda.device_count():
-            raise CallError(f"device {name!r} was asked for, but there are {torch.cuda.device_count()} CUDA devices")
+            raise CallError(f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices")
     return device
 
 
 def _precision(device: torch.device) -> Precision:
-    """bf16 where the hardware multiplies it faster than float32, fp16 on older GPUs, float32 elsewhere."""
+    """bf16 where the hardware computes it faster than float32, fp16 on older GPUs, float32 elsewhere."""
     import torch
 
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
-    # Without matrix units for bf16 it was measured slower than float32.
+    # Measured: without matrix units, bf16 is slower than float32.
     matrix_units = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     return "bf16" if matrix_units() else "fp32"

@@ -1,4 +1,4 @@
-"""Words for messages: values and types as a reader of recipes would put them, and the nearest known name."""
+"""Formatting for messages: values and types in the notation of recipes, nearest known names, sizes."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _WORDS: dict[Any, str] = {
 
 
 def megabytes(count: int) -> str:
-    """Bytes as a disk's user counts them."""
+    """A number of bytes, as `12 MB` or `1.2 MB`."""
     return f"{count / 1e6:,.0f} MB" if count >= 10_000_000 else f"{count / 1e6:.1f} MB"
 
 
 def join(key: str, part: str | int) -> str:
-    """A dotted path one step longer; a key that TOML would quote is quoted."""
+    """Append a key or an index to a dotted path; a key is quoted where TOML requires it."""
     if isinstance(part, int):
         return f"{key}[{part}]"
     if not re.fullmatch(r"[A-Za-z0-9_-]+", part):
@@ -49,7 +49,7 @@ def join(key: str, part: str | int) -> str:
 
 
 def show(value: Any) -> str:
-    """The value as a recipe would write it, shortened."""
+    """The value in TOML notation, shortened to 80 characters."""
     if isinstance(value, bool):
         text = "true" if value else "false"
     elif isinstance(value, str):
@@ -64,14 +64,14 @@ def show(value: Any) -> str:
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """`; did you mean "x"?` where a known name is near enough, else nothing."""
+    """`; did you mean "x"?` if a known name is similar, else an empty string."""
     lowered = {item.lower(): item for item in known}
     close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
     return f'; did you mean "{lowered[close[0]]}"?' if close else ""
 
 
 def spell(kind: Any) -> str:
-    """A type as one would write it, without module names: `float | "off"`."""
+    """A type as Python source without module names: `float | "off"`."""
     if kind is type(None):
         return "None"
     if get_origin(kind) is Literal:
@@ -87,7 +87,7 @@ def _or(words: Iterable[str]) -> str:
 
 
 def describe(kind: Any) -> str:
-    """What a value of that type is, in words."""
+    """A description of the values of a type, such as `a number`."""
     if kind in _WORDS:
         return _WORDS[kind]
     if get_origin(kind) is Literal:
@@ -114,7 +114,7 @@ def is_sequence(kind: Any) -> bool:
 
 
 def is_set(kind: Any) -> bool:
-    """A set of something, which TOML has not."""
+    """A set of something; TOML has no sets."""
     origin = get_origin(kind) or kind
     return inspect.isclass(origin) and issubclass(origin, Set)
 
@@ -130,7 +130,7 @@ def _is_container(kind: Any) -> bool:
 
 
 def parts_of(kind: Any) -> tuple[Any, ...]:
-    """The types that a type is made of."""
+    """The type arguments of a type."""
     if get_origin(kind) is Literal:
         return ()
     return tuple(part for part in get_args(kind) if part not in (Ellipsis, type(None)))

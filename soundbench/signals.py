@@ -1,4 +1,4 @@
-"""Stopping by Ctrl-C or SIGTERM: training goes on to the end of its step, and listening to the end of its block."""
+"""Stop on Ctrl-C or SIGTERM: training after its current step, live audio after its current block."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from typing import Any, NoReturn
 
 import attrs
 
-__all__ = ["Asked", "Stop", "outlast", "stoppable"]
+__all__ = ["Stop", "StopRequest", "outlast", "stoppable"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_NOTICE = "stopping at the end of this step, with a checkpoint; once more stops at once"
-# Seconds that a loading process outlives a SIGTERM sent to all processes of a run.
+_NOTICE = "stopping after this step, with a checkpoint; a second signal stops immediately"
+# Seconds that a data loading process continues after a SIGTERM sent to all processes of a run.
 _GRACE = 10.0
 
 
 class Stop:
-    """What was asked of this process by a signal.
+    """The signal, if any, that asked this process to stop.
 
     Args:
-        aloud: whether to say that it was heard; one of several processes does.
+        notice: print a notice when a signal arrives; one of several processes does.
 
     Attributes:
-        signal: the signal that waits to be obeyed; 0 for none.
+        signal: the signal that is waiting for `obey`; 0 for none.
     """
 
-    def __init__(self, aloud: bool = True) -> None:
+    def __init__(self, notice: bool = True) -> None:
         self.signal = 0
-        self._aloud = aloud
+        self._notice = notice
         self._deferred = False
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """While signals raise here, or wait inside `deferred`. One that the process ignores stays ignored.
+    def handling(self) -> Iterator[None]:
+        """Handle signals in the body: they raise, or wait inside `deferred`. A signal that is ignored stays ignored.
 
-        Only the main thread of a program is told of signals: elsewhere nothing is changed.
+        Only the main thread can handle signals: in other threads this changes nothing.
         """
         before: dict[signal.Signals, Any] = {}
         if threading.current_thread() is threading.main_thread():
             before = {number: signal.getsignal(number) for number in _SIGNALS}
             before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
         for number in before:
-            signal.signal(number, self._hear)
+            signal.signal(number, self._handle)
         try:
             yield
         finally:
@@ -55,7 +55,7 @@ class Stop:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """While the first signal waits until it is asked for; a second one raises at once."""
+        """In the body the first signal waits until its end, or until `obey`; a second one raises immediately."""
         self._deferred = True
         try:
             yield
@@ -65,48 +65,48 @@ class Stop:
             self.obey(self.signal)
 
     def obey(self, number: int) -> NoReturn:
-        """Raise what a signal means.
+        """Raise the exception that stands for a signal.
 
         Raises:
-            KeyboardInterrupt: of Ctrl-C.
-            SystemExit: of SIGTERM, with the exit code that a shell gives it.
+            KeyboardInterrupt: for Ctrl-C.
+            SystemExit: for SIGTERM, with exit code 143, as a shell has it.
         """
         self.signal = 0
         if number == signal.SIGTERM:
             raise SystemExit(128 + number)
         raise KeyboardInterrupt
 
-    def _hear(self, number: int, _frame: Any) -> None:
+    def _handle(self, number: int, _frame: Any) -> None:
         if not self._deferred or self.signal:
             self.obey(number)
         self.signal = number
-        if self._aloud:
-            # Not by print: a handler that interrupts a print may not print itself. A bar on a terminal ends here.
+        if self._notice:
+            # Not with print: a handler may interrupt another print. On a terminal, a progress bar's line ends here.
             os.write(2, f"{os.linesep * os.isatty(2)}{_NOTICE}\n".encode())
 
 
 def outlast(_worker: int) -> None:
-    """In a process that loads: leave stopping to the one that it loads for, which ends it when that is done."""
+    """In a data loading process: ignore Ctrl-C and delay SIGTERM, so that the main process can finish its step."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGTERM, lambda *_: signal.setitimer(signal.ITIMER_REAL, _GRACE))
 
 
 @attrs.define
-class Asked:
-    """Whether the program was asked to stop.
+class StopRequest:
+    """Whether the user asked to stop.
 
     Attributes:
-        asked: it was.
+        asked: whether a signal has arrived.
     """
 
     asked: bool = False
 
 
 @contextmanager
-def stoppable() -> Iterator[Asked]:
-    """While Ctrl-C and SIGTERM ask what goes on for ever to end, which is no failure; a second one stops at once."""
-    stop = Asked()
+def stoppable() -> Iterator[StopRequest]:
+    """In the body, the first Ctrl-C or SIGTERM sets `asked`, a second one raises; for work without a natural end."""
+    stop = StopRequest()
 
     def ask(_number: int, _frame: FrameType | None) -> None:
         if stop.asked:

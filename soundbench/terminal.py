@@ -1,6 +1,6 @@
-"""Standard error as a person sees it: a line that is drawn anew in its place, a bar, times, and how often to write.
+"""Status output on standard error: a line that is redrawn in place, a progress bar, durations, throttling.
 
-Nothing here fails where there is no standard error.
+Nothing here fails if there is no standard error.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import attrs
 
 __all__ = ["PATIENCE", "StatusLine", "Throttle", "bar", "clock", "columns", "on_terminal"]
 
-# Seconds between two lines that say how far a long piece of work is, where none takes the place of the last.
+# Seconds between two progress lines where they cannot be redrawn in place.
 PATIENCE = 20.0
 
 
 def on_terminal() -> bool:
-    """Whether standard error is a terminal, where a line can be drawn anew."""
+    """Whether standard error is a terminal, where a line can be redrawn."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 
 def columns() -> int:
-    """The width of the terminal behind standard error; 80 where it reports none."""
+    """The width of the terminal; 80 if it reports none."""
     try:
         return os.get_terminal_size(sys.stderr.fileno()).columns or 80
     except (AttributeError, OSError, ValueError):
@@ -38,62 +38,62 @@ def clock(seconds: float) -> str:
 
 
 def bar(share: float, width: int) -> str:
-    """`[######------]`: a share from 0 to 1 of `width` characters, and two brackets."""
+    """A progress bar such as `[######------]`: `share` is from 0 to 1, `width` excludes the brackets."""
     filled = min(max(round(share * width), 0), width)
     return "[" + "#" * filled + "-" * (width - filled) + "]"
 
 
 @attrs.define
 class Throttle:
-    """Lets something happen once in a while.
+    """Limits how often something happens.
 
     Attributes:
-        last: when it last did, by `time.monotonic()`; at first when this was made, so that it begins with a wait.
+        last: the time of the last restart, by `time.monotonic()`; at first the time of creation.
     """
 
     last: float = attrs.field(factory=lambda: time.monotonic())
 
     def due(self, seconds: float) -> bool:
-        """Whether so many seconds have gone by; they count anew from then on."""
+        """Whether this many seconds have passed since the last restart; if so, restart."""
         if time.monotonic() - self.last < seconds:
             return False
         self.restart()
         return True
 
     def restart(self) -> None:
-        """Count from now."""
+        """Count the seconds from now."""
         self.last = time.monotonic()
 
 
 class StatusLine:
-    """One line on standard error, drawn anew in its place on a terminal; elsewhere each is a line of its own."""
+    """One line on standard error: redrawn in place on a terminal, a new line each time elsewhere."""
 
     def __init__(self) -> None:
         self._drawn = 0
 
     def show(self, line: str) -> None:
-        """Draw it over the last one, cut to the width of the terminal."""
+        """Draw `line` in place of the last one, cut to the width of the terminal."""
         if not on_terminal():
             _write(line + "\n")
             return
-        width = columns() - 1  # the last column makes some terminals go on to the next line
+        width = columns() - 1  # some terminals wrap after the last column
         line = line[:width]
         _write("\r" + line.ljust(min(self._drawn, width)))
         self._drawn = len(line)
 
     def say(self, line: str) -> None:
-        """Write a line that stays, in the place of the one that does not."""
+        """Erase the status line and print a permanent line."""
         self.erase()
         _write(line + "\n")
 
     def erase(self) -> None:
-        """Take the line off the terminal, for what others write."""
+        """Erase the status line, so that others can write."""
         if self._drawn:
             _write("\r" + " " * min(self._drawn, columns() - 1) + "\r")
             self._drawn = 0
 
     def leave(self) -> None:
-        """Leave the line where it is; what comes next begins one of its own."""
+        """Keep the status line as it is; what follows starts a new line."""
         if self._drawn:
             _write("\n")
             self._drawn = 0

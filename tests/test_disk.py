@@ -48,7 +48,7 @@ def test_sound_that_will_not_fit_is_said_before_any_is_read(tmp_path: Path, monk
     with pytest.raises(DataError) as caught:
         open_store(ClipTable.of(dataset), dataset, 16000, tmp_path / "cache", "skip", print)
     assert str(caught.value) == (
-        f"{tmp_path / 'cache'}: 0.0 MB are free and the sound needs about 0.0 MB here; free as much, "
+        f"{tmp_path / 'cache'}: the sound needs about 0.0 MB, but 0.0 MB are free; free some space, "
         "set SOUNDBENCH_CACHE to another folder, or use --no-cache"
     )
     assert not list((tmp_path / "cache").glob("tmp-*"))
@@ -62,7 +62,7 @@ def test_a_checkpoint_that_will_not_fit_is_not_begun(tmp_path: Path, monkeypatch
     leave(monkeypatch, 7999)
     with pytest.raises(RunError) as caught:
         checkpoints.save(tmp_path, 1, state)
-    assert str(caught.value) == f"{tmp_path}/step-00000001.pt: 0.0 MB are needed and 0.0 MB are free: the disk is full"
+    assert str(caught.value) == f"{tmp_path}/step-00000001.pt: the disk is full: 0.0 MB needed, 0.0 MB free"
     assert not list(tmp_path.iterdir())
     leave(monkeypatch, 8000)
     assert checkpoints.save(tmp_path, 1, state).exists()
@@ -85,7 +85,7 @@ def test_a_run_that_the_disk_has_no_room_for_goes_on_once_there_is_some(
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "save", fills)
-        with pytest.raises(RunError, match=r"step-00000014.pt: .* are needed and .* are free: the disk is full"):
+        with pytest.raises(RunError, match=r"step-00000014.pt: the disk is full: .* needed, .* free"):
             toy_run(recipe, tmp_path / "cut", say=said.append)
     monkeypatch.undo()
     monkeypatch.setenv("SOUNDBENCH_CACHE", str(tmp_path / "cache"))

@@ -62,12 +62,12 @@ def test_processes_on_gpus_are_joined_by_nccl(
     [
         (
             "auto",
-            "process 3 of this machine finds no GPU of its own: it sees 2; start as many processes as there are, ",
+            "process 3 on this machine has no GPU of its own: 2 visible; start one process per GPU, ",
         ),
-        ("cuda:1", "train.device: 'cuda:1' is one GPU; the processes of a machine take one each with 'cuda'"),
+        ("cuda:1", "train.device: 'cuda:1' is a single GPU; use 'cuda', which gives each process its own"),
     ],
 )
-def test_more_processes_than_gpus_are_told_so(device: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_processes_than_gpus_are_reported_so(device: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.setenv("LOCAL_RANK", "2")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -93,7 +93,7 @@ def test_one_process_joins_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
     ],
 )
-def test_only_lost_contact_is_told_as_such(error: RuntimeError, lost: bool) -> None:
+def test_only_lost_contact_is_reported_as_such(error: RuntimeError, lost: bool) -> None:
     with pytest.raises(LostProcess if lost else RuntimeError) as caught, distributed.contact():
         raise error
     assert (caught.value is not error) == lost
@@ -207,7 +207,7 @@ def test_processes_of_different_recipes_are_refused(
     assert str(caught.value) == f"the processes do not run the same recipe: {message}"
 
 
-def test_memory_that_runs_out_is_told_with_what_to_lower(only_toys: None) -> None:
+def test_memory_that_runs_out_is_reported_with_what_to_lower(only_toys: None) -> None:
     from helpers.entry_points import NAMES
 
     recipe = Recipe(

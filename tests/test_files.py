@@ -111,7 +111,7 @@ def test_json_comes_back_and_nan_is_refused(tmp_path: Path) -> None:
     assert "猫" in path.read_text(encoding="utf-8")
 
 
-def test_json_that_is_missing_or_damaged_is_told(tmp_path: Path) -> None:
+def test_json_that_is_missing_or_damaged_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "value.json"
     with pytest.raises(RunError) as missing:
         files.read_json(path)
@@ -212,7 +212,7 @@ def test_a_process_killed_while_it_appends_loses_one_row_at_most(tmp_path: Path)
         (b"a\n\xff\xfe\n1\n", "damaged: 'utf-8' codec can't decode byte 0xff in position 2: invalid start byte"),
     ],
 )
-def test_damage_before_the_last_row_is_told(tmp_path: Path, data: bytes, message: str) -> None:
+def test_damage_before_the_last_row_is_reported(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "table.csv"
     path.write_bytes(data)
 

@@ -1,4 +1,4 @@
-"""One sound: decoding, containers, resampling, pipes, microphones, recording. Its names here are open to plugins."""
+"""Sound files and live sound: decoding, resampling, pipes, microphones, recording. Plugins may use the names here."""
 
 from __future__ import annotations
 

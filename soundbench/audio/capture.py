@@ -1,7 +1,6 @@
-"""Sound as it comes: blocks that wait between the one who brings them and the one who takes them, and pipes.
+"""Live sound: a queue of blocks between two threads, a ring buffer, and pipes.
 
-A pipe carries raw samples (`s16le`, `f32le`) or a WAV file whose length nobody knows yet, as `ffmpeg` and `arecord`
-write them.
+A pipe carries raw samples (`s16le`, `f32le`) or a WAV file of unknown length, as `ffmpeg` and `arecord` write them.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from numpy.typing import NDArray
 
 from soundbench.errors import CallError, SoundError
 
-__all__ = ["FORMATS", "Block", "Coding", "Pipe", "Ring", "Source", "Waiting", "read_wav_header"]
+__all__ = ["FORMATS", "Block", "Coding", "Pipe", "Ring", "Source", "BlockQueue", "read_wav_header"]
 
-# What raw samples can be.
+# The formats of raw samples.
 FORMATS = {"s16le": "<i2", "f32le": "<f4"}
-# Seconds of sound that wait at most; a pipe is then read no further, a device's sound is lost.
+# The most sound in the queue, in seconds; then a pipe is not read further, and sound of a device is lost.
 LONGEST_WAIT = 10
-# Bytes read from a pipe at a time, at most; what is there is taken at once.
+# Bytes to read from a pipe at a time, at most; fewer if no more are available.
 READ = 1 << 16
-# Bytes that may stand before a WAV file's samples.
+# The most bytes before the samples of a WAV file.
 HEADER = 1 << 20
-# A WAV file's coding and bits: how its samples are read, what lies at their middle, and their full scale.
+# By the format tag and bits of a WAV file: the type of its samples, the value of silence, and full scale.
 _CODINGS = {
     (1, 8): ("u1", 128, 128),
     (1, 16): ("<i2", 0, 1 << 15),
@@ -43,7 +42,7 @@ NAME = "standard input"
 
 
 class Block(NamedTuple):
-    """Samples `(S, C)` float32, when the last of them was there (by `time.perf_counter`), how many were lost before."""
+    """Samples `(S, C)` float32, the time of the last one (by `time.perf_counter`), the number lost before them."""
 
     samples: NDArray[np.float32]
     at: float
@@ -51,28 +50,28 @@ class Block(NamedTuple):
 
 
 class Source(Protocol):
-    """Where sound comes from.
+    """A source of live sound.
 
     Attributes:
-        rate: samples a second.
-        channels: of each block.
+        rate: sample rate in Hz.
+        channels: channels of each block.
     """
 
     rate: int
     channels: int
 
     def take(self, seconds: float) -> list[Block] | None:
-        """All blocks that wait, once there is one or the time is over; None when none will follow."""
+        """Wait up to `seconds` for a block, and return all that are available; None if no more will follow."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release the source."""
 
 
-class Waiting:
-    """Blocks between a thread that brings them and one that takes them.
+class BlockQueue:
+    """A queue of blocks between a thread that adds them and one that takes them.
 
     Args:
-        limit: samples that wait at most.
+        limit: the most samples in the queue.
     """
 
     def __init__(self, limit: int) -> None:
@@ -83,7 +82,7 @@ class Waiting:
         self._error: Exception | None = None
 
     def offer(self, samples: NDArray[np.float32], at: float, lost: int = 0) -> None:
-        """Bring samples that cannot wait: lost where there is no room, and counted."""
+        """Add samples without waiting: if the queue is full, they are lost, and counted."""
         with self._changed:
             self._lost += lost
             if self._held + len(samples) > self._limit:
@@ -93,7 +92,7 @@ class Waiting:
             self._lost = 0
 
     def put(self, samples: NDArray[np.float32], at: float) -> None:
-        """Bring samples once there is room for them."""
+        """Add samples, waiting until there is room for them."""
         with self._changed:
             self._changed.wait_for(lambda: self._held < self._limit or self._ended)
             self._add(Block(samples, at))
@@ -104,13 +103,13 @@ class Waiting:
         self._changed.notify_all()
 
     def end(self, error: Exception | None = None) -> None:
-        """Nothing follows; what is wrong is raised at the one who takes, after the blocks."""
+        """No blocks follow; `take` raises `error`, if given, after the last block."""
         with self._changed:
             self._ended, self._error = True, error
             self._changed.notify_all()
 
     def take(self, seconds: float) -> list[Block] | None:
-        """As `Source.take`."""
+        """Same as `Source.take`."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._blocks) or self._ended, timeout=seconds)
             found = list(self._blocks)
@@ -125,10 +124,10 @@ class Waiting:
 
 
 class Ring:
-    """The last samples of a stream.
+    """A ring buffer of the last samples of a stream.
 
     Args:
-        size: how many are kept.
+        size: the number of samples kept.
     """
 
     def __init__(self, size: int) -> None:
@@ -152,7 +151,7 @@ class Ring:
         self.write(np.zeros(min(count, size), np.float32))
 
     def span(self, start: int, stop: int) -> NDArray[np.float32]:
-        """A copy of what is kept of the samples from `start` to `stop`, counted from the first that was written."""
+        """A copy of the samples from `start` to `stop`, counted from the first one written, as far as they are kept."""
         size = len(self._kept)
         stop = min(stop, self.total)
         start = max(start, self.total - size, 0)
@@ -163,14 +162,14 @@ class Ring:
 
 @attrs.frozen
 class Coding:
-    """How samples lie in bytes.
+    """The encoding of samples as bytes.
 
     Attributes:
-        rate: samples a second.
-        channels: interleaved.
-        kind: of number, as NumPy writes it; `i3` for 24 bits.
-        middle: the number that is silence.
-        full: what is 1.0.
+        rate: sample rate in Hz.
+        channels: number of channels, interleaved.
+        kind: type of a sample, in NumPy's notation; `i3` for 24 bits.
+        middle: value of silence.
+        full: value of full scale, 1.0.
     """
 
     rate: int
@@ -181,11 +180,11 @@ class Coding:
 
     @property
     def frame(self) -> int:
-        """Bytes of a sample of all channels."""
+        """Bytes of one sample of all channels."""
         return self.channels * (3 if self.kind == "i3" else np.dtype(self.kind).itemsize)
 
     def decode(self, data: bytes) -> NDArray[np.float32]:
-        """Whole frames as `(S, C)`."""
+        """Decode whole frames to `(S, C)` float32."""
         if self.kind == "i3":
             wide = np.zeros((len(data) // 3, 4), np.uint8)
             wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
@@ -197,17 +196,17 @@ class Coding:
 
 
 class Pipe:
-    """A source of samples that a pipe carries.
+    """A source that reads samples from a pipe.
 
     Args:
-        descriptor: of the pipe, 0 for standard input.
-        form: of `FORMATS`, or None for a WAV file.
-        rate: samples a second; a WAV file says it itself.
-        channels: of raw samples, interleaved.
+        descriptor: file descriptor of the pipe, 0 for standard input.
+        form: format of raw samples, one of `FORMATS`; None for a WAV file.
+        rate: sample rate of raw samples in Hz; a WAV file states its own.
+        channels: channels of raw samples, interleaved.
 
     Raises:
         CallError: raw samples without a rate, or a rate for a WAV file.
-        SoundError: what comes first is no WAV file.
+        SoundError: the data do not start as a WAV file.
     """
 
     def __init__(
@@ -216,7 +215,7 @@ class Pipe:
         self._descriptor = descriptor
         if form is None:
             if rate is not None:
-                raise CallError("--rate is for raw samples, with --format; a WAV file says its rate itself")
+                raise CallError("--rate is only for raw samples with --format; a WAV file states its own rate")
             self._coding, self._left = read_wav_header(self._read)
         else:
             if rate is None:
@@ -224,36 +223,36 @@ class Pipe:
             self._coding = Coding(rate, channels, FORMATS[form], 0, 1 << 15 if form == "s16le" else 1)
             self._left = None
         self.rate, self.channels = self._coding.rate, self._coding.channels
-        self._waiting = Waiting(LONGEST_WAIT * self.rate)
-        threading.Thread(target=self._bring, daemon=True, name="pipe").start()
+        self._queue = BlockQueue(LONGEST_WAIT * self.rate)
+        threading.Thread(target=self._pump, daemon=True, name="pipe").start()
 
     def take(self, seconds: float) -> list[Block] | None:
-        """All blocks that wait, once there is one or the time is over; None when none will follow."""
-        return self._waiting.take(seconds)
+        """Wait up to `seconds` for a block, and return all that are available; None if no more will follow."""
+        return self._queue.take(seconds)
 
     def close(self) -> None:
-        """Read no further."""
-        self._waiting.end()
+        """Stop reading."""
+        self._queue.end()
 
     def _read(self, count: int) -> bytes:
         return os.read(self._descriptor, count)
 
-    def _bring(self) -> None:
+    def _pump(self) -> None:
         try:
             for data in self._whole_frames():
                 at = time.perf_counter()
                 samples = self._coding.decode(data)
                 if not np.isfinite(samples).all():
-                    raise SoundError(NAME, "holds NaN or infinity; is --format what is written to it?")
-                self._waiting.put(samples, at)
-            self._waiting.end()
+                    raise SoundError(NAME, "contains NaN or infinity; does --format match the data?")
+                self._queue.put(samples, at)
+            self._queue.end()
         except SoundError as error:
-            self._waiting.end(error)
+            self._queue.end(error)
         except OSError as error:
-            self._waiting.end(SoundError(NAME, f"cannot be read: {error.strerror or error}"))
+            self._queue.end(SoundError(NAME, f"cannot be read: {error.strerror or error}"))
 
     def _whole_frames(self) -> Iterator[bytes]:
-        """What is read, cut where frames end; half a frame at the end of all is no sound."""
+        """The data that are read, cut after whole frames; an incomplete frame at the end is dropped."""
         frame, held, left = self._coding.frame, b"", self._left
         while left is None or left > 0:
             data = self._read(READ if left is None else min(READ, left))
@@ -268,17 +267,17 @@ class Pipe:
 
 
 def read_wav_header(read: Callable[[int], bytes]) -> tuple[Coding, int | None]:
-    """The coding of a WAV file and the bytes of its samples, None if it does not know; read up to its first sample.
+    """Read the header of a WAV file: its coding, and the bytes of its samples or None if it does not state them.
 
     Args:
-        read: gives at most so many bytes, none at the end.
+        read: returns at most the given number of bytes, none at the end.
 
     Raises:
-        SoundError: it is none, or none of PCM or float.
+        SoundError: not a WAV file, or neither PCM nor float.
     """
     head = _exactly(read, 12)
     if head[:4] not in {b"RIFF", b"RF64"} or head[8:] != b"WAVE":
-        wrong = "is no WAV file; raw samples need --format s16le or f32le, and --rate" if head else "is empty"
+        wrong = "is not a WAV file; raw samples need --format s16le or f32le, and --rate" if head else "is empty"
         raise SoundError(NAME, wrong)
     coding, passed = None, 0
     while passed < HEADER:
@@ -306,7 +305,7 @@ def _coding(body: bytes) -> Coding:
 
 
 def _exactly(read: Callable[[int], bytes], count: int) -> bytes:
-    """So many bytes, or fewer at the end."""
+    """Read this many bytes, or fewer at the end."""
     found = b""
     while len(found) < count and (data := read(count - len(found))):
         found += data

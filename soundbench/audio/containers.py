@@ -1,7 +1,7 @@
-"""What a sound file says of itself, read without decoding: its kind, and whether all that it promises is there.
+"""Detect the format of a sound file, and check without decoding that the file is complete.
 
-The decoders read a file that was cut off, or of which a part was overwritten, as a shorter sound and say nothing (WAV,
-AIFF, Ogg), or print what they think of it on standard error (MP3). So the frame of each such format is checked here.
+The decoders read a truncated or partly overwritten file as a shorter sound without an error (WAV, AIFF, Ogg), or print
+warnings on standard error (MP3). So the structure of these formats is checked here.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import attrs
 
 __all__ = ["PYAV_KINDS", "damage", "last_ogg_page", "sniff"]
 
-# Bytes that may be missing before a file counts as cut off: headers that count themselves in are common.
+# Bytes that may be missing before a file counts as truncated: many headers include themselves in the size.
 SLACK = 256
-# Bytes after the last MPEG frame that are let pass without being a known tag.
+# Bytes after the last MPEG frame that are accepted without being a known tag.
 TAIL = 4096
-# Bytes of a file that may as well be read at once.
+# The largest file that is read at once, in bytes.
 LARGE = 1 << 24
 Data = bytes | mmap.mmap
 MAGIC: tuple[tuple[int, bytes, str], ...] = (
@@ -49,25 +49,25 @@ PYAV_KINDS = frozenset(
 
 
 def sniff(file: BinaryIO) -> str:
-    """The kind of a sound file by its first bytes, "" where they are no sound's that we know."""
+    """The format of a sound file by its first bytes; "" if unknown."""
     start = _after_id3(file)
     head = _at(file, start, 64)
     for offset, magic, kind in MAGIC:
         if head[offset : offset + len(magic)] == magic:
             return {b"Speex   ": "Ogg Speex", b"\x7fFLAC": "Ogg FLAC"}.get(_ogg_codec(head), kind)
-    # ADTS and MPEG audio begin alike; a layer of 0 is ADTS's.
+    # ADTS and MPEG audio start alike; ADTS has layer 0.
     if len(head) >= 2 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
         return "AAC"
     return "MP3" if start or _mpeg_frame(head, 0) else ""
 
 
 def damage(file: BinaryIO, size: int, kind: str) -> str:
-    """What is missing or broken in a file of that kind; "" where all is as it promises.
+    """What is missing or damaged in a file; "" if it is complete.
 
     Args:
-        file: open for reading in binary.
+        file: the file, open for reading in binary.
         size: its size in bytes.
-        kind: as `sniff` names it.
+        kind: its format, as named by `sniff`.
     """
     check = _CHECKS.get(kind)
     return check(file, size) if check else ""
@@ -79,7 +79,7 @@ def _at(file: BinaryIO, offset: int, count: int) -> bytes:
 
 
 def _whole(file: BinaryIO, size: int) -> Data:
-    """All of a file; where it is large, mapped, so that hours of sound need no memory for it."""
+    """The content of a file; a large one is memory-mapped, so that hours of sound need no memory."""
     if size > LARGE:
         with contextlib.suppress(OSError, ValueError):
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -87,7 +87,7 @@ def _whole(file: BinaryIO, size: int) -> Data:
 
 
 def _after_id3(file: BinaryIO) -> int:
-    """Where the sound begins: after an ID3v2 tag, if there is one."""
+    """The start of the sound: after an ID3v2 tag, if there is one."""
     return _id3_end(_at(file, 0, 10), 0)
 
 
@@ -95,7 +95,7 @@ def _id3_end(data: Data, at: int) -> int:
     if data[at : at + 3] != b"ID3" or len(data) < at + 10:
         return at
     length = 0
-    for byte in data[at + 6 : at + 10]:  # seven bits a byte
+    for byte in data[at + 6 : at + 10]:  # seven bits per byte
         length = length << 7 | byte & 127
     return at + 10 + length
 
@@ -103,7 +103,7 @@ def _id3_end(data: Data, at: int) -> int:
 def _cut_off(promised: int, there: int) -> str:
     if promised - there <= SLACK:
         return ""
-    return f"truncated: its header promises {promised} bytes of sound, {there} are there; copy it again"
+    return f"truncated: the header states {promised} bytes of sound, the file has {there}; copy it again"
 
 
 # Chunks: WAV, AIFF, W64, CAF ------------------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ def _cut_off(promised: int, there: int) -> str:
 
 @attrs.frozen
 class _Chunks:
-    """How a format of chunks is laid out.
+    """The layout of a chunk format.
 
     Attributes:
         first: where the first chunk begins.
@@ -137,7 +137,7 @@ _CHUNKS: Mapping[str, _Chunks] = {
 
 
 def _chunks(layout: _Chunks) -> Callable[[BinaryIO, int], str]:
-    """A check that a file of chunks holds as much sound as the chunk's header says."""
+    """A check that a file of chunks has as much sound as the header of the chunk states."""
 
     def check(file: BinaryIO, size: int) -> str:
         form = layout.form
@@ -160,7 +160,7 @@ def _chunks(layout: _Chunks) -> Callable[[BinaryIO, int], str]:
 
 
 def _unknown(length: int) -> bool:
-    """Whether a size is what programs write that cannot go back and fill it in."""
+    """Whether a size is a placeholder of programs that cannot go back to fill it in."""
     return length <= 0 or 0x7FFFF000 <= length <= 0x80000000 or 0xFFFFFF00 <= length <= 0xFFFFFFFF or length >= 1 << 62
 
 
@@ -172,18 +172,18 @@ def _au(file: BinaryIO, size: int) -> str:
 # Ogg ------------------------------------------------------------------------------------------------------------------
 
 LARGEST_PAGE = 27 + 255 + 255 * 255
-# Ogg's checksum takes bits in the order opposite to zlib's: turned round before and after, zlib computes it.
+# Ogg's checksum has the opposite bit order of zlib's: with bits reversed before and after, zlib computes it.
 _TURNED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def _ogg_codec(head: bytes) -> bytes:
-    """The first bytes of the first packet, as long as the names of the codecs that PyAV reads."""
+    """The first bytes of the first packet, where the codecs that PyAV reads have their names."""
     packet = head[28:36] if head[:4] == b"OggS" else b""
     return packet[:5] if packet[:5] == b"\x7fFLAC" else packet
 
 
 def last_ogg_page(file: BinaryIO) -> int:
-    """The first sample of the last page of an Ogg file; 0 where it cannot be told."""
+    """The first sample of the last page of an Ogg file; 0 if unknown."""
     size = file.seek(0, os.SEEK_END)
     tail = _at(file, max(size - 2 * LARGEST_PAGE, 0), 2 * LARGEST_PAGE)
     ends = [-1, -1]  # of the last pages: the number of samples up to there, -1 for a page on which no packet ends
@@ -195,7 +195,7 @@ def last_ogg_page(file: BinaryIO) -> int:
 
 
 def _ogg(file: BinaryIO, size: int) -> str:
-    """Every page whole, and with the checksum that it states. A stream without a last page is let pass."""
+    """Check that every page is complete and has the stated checksum. A stream without a last page is accepted."""
     data = _whole(file, size)
     at = 0
     while at < size:
@@ -229,7 +229,7 @@ _TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 
 
 def _mpeg_frame(data: Data, at: int) -> int:
-    """The length in bytes of the frame whose header stands there; 0 where none does."""
+    """The length in bytes of the frame with its header at this place; 0 if there is none."""
     head = data[at : at + 4]
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return 0
@@ -246,7 +246,7 @@ def _mpeg_frame(data: Data, at: int) -> int:
 
 
 def _mpeg_promise(data: Data, at: int) -> int:
-    """How many frames the header in the first frame promises, itself not counted; 0 where there is none."""
+    """The number of frames stated by the header in the first frame, itself not counted; 0 if there is none."""
     frame = data[at : at + 64]
     tag = max(frame.find(b"Xing"), frame.find(b"Info"))
     flags, frames = struct.unpack(">II", frame[tag + 4 : tag + 12]) if 0 <= tag <= 52 else (0, 0)
@@ -254,7 +254,7 @@ def _mpeg_promise(data: Data, at: int) -> int:
 
 
 def _mpeg(file: BinaryIO, size: int) -> str:
-    """Frame after frame to the end, and as many as promised. What is cut off without a promise is let pass."""
+    """Check every frame, and their number if it is stated. A truncated file that states none is accepted."""
     data = _whole(file, size)
     at = first = _after_id3(file)
     frames = 0
@@ -272,21 +272,21 @@ def _mpeg(file: BinaryIO, size: int) -> str:
             break
     promised = _mpeg_promise(data, first)
     if promised and frames - 1 < promised - 1:  # some count the header itself
-        return f"truncated: its header promises {promised} MPEG frames, {max(frames - 1, 0)} are there; copy it again"
+        return f"truncated: the header states {promised} MPEG frames, the file has {max(frames - 1, 0)}; copy it again"
     return ""
 
 
 def _mpeg_lost(data: Data, at: int) -> str:
-    """What is wrong where a frame should begin and none does; "" where it is the end and its tags."""
+    """The error if no frame starts where one should; "" if only tags follow."""
     again = data.find(b"\xff", at)
     while again >= 0:
         length = _mpeg_frame(data, again)
         if length and _mpeg_frame(data, again + length):
-            return f"corrupt: {again - at} bytes from byte {at} on are no MPEG audio; copy it again"
+            return f"corrupt: {again - at} bytes from byte {at} on are not MPEG audio; copy it again"
         again = data.find(b"\xff", again + 1)
     left = len(data) - at
     if left > TAIL and not data[at : at + 16].startswith(_TAGS):
-        return f"corrupt: the last {left} bytes are no MPEG audio; copy it again"
+        return f"corrupt: the last {left} bytes are not MPEG audio; copy it again"
     return ""
 
 

@@ -1,8 +1,8 @@
-"""Sound from files, bytes and file objects: decoded, mixed down to one channel, resampled, set to a level.
+"""Decode sound from files, bytes and file objects; mix down to one channel, resample, trim silence.
 
-libsndfile (soundfile) reads WAV, AIFF, AU, CAF, W64, FLAC, Ogg Vorbis, Opus and MP3; PyAV, where it is installed
-(`pip install 'soundbench[av]'`), reads M4A, AAC, WebM and their like. Samples are float32, and 1.0 is full scale; what
-a float file holds beyond it is kept. Sound that is damaged is refused rather than read as something else.
+libsndfile (soundfile) reads WAV, AIFF, AU, CAF, W64, FLAC, Ogg Vorbis, Opus and MP3. PyAV, if installed
+(`pip install 'soundbench[av]'`), reads M4A, AAC, WebM and similar formats. Samples are float32 with full scale at 1.0;
+values beyond it in float files are kept. A damaged file raises an error and is never read as something else.
 """
 
 from __future__ import annotations
@@ -39,33 +39,33 @@ __all__ = [
 
 Source: TypeAlias = str | Path | bytes | BinaryIO
 
-# What folders are searched for; below, what PyAV reads.
+# The suffixes of sound files; the last line is read by PyAV.
 SUFFIXES = frozenset(
     {".wav", ".wave", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf"}
     | {".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2"}
     | {".m4a", ".mp4", ".aac", ".webm", ".mka", ".wma", ".ac3", ".amr", ".ape", ".wv", ".spx"}
 )
-# What the samples depend on beside the file.
+# The versions of the libraries that the samples depend on.
 VERSIONS = f"{sndfile.VERSION}, soxr {soxr.__version__} HQ"
 
-# Below -400 dB there is no sound: what is smaller (codecs leave 1e-34) only makes arithmetic slow.
+# -400 dB: smaller values, which codecs leave (1e-34), are no sound and make arithmetic slow.
 SILENCE = 1e-20
-# Above 18 dB over full scale a lossy codec decodes what was never encoded.
+# 18 dB over full scale: a higher peak from a lossy codec means damaged data.
 LOUDEST = 8.0
-# Seconds of the frames that silence is told by.
+# Length of the frames for detecting silence, in seconds.
 FRAME = 0.02
-# Seconds that a sound of a very low rate may last: it grows when resampled, by a thousand and more.
+# The longest sound of a very low sample rate, in seconds: resampling multiplies its size by a thousand or more.
 LONGEST = 3600
 
 
 @attrs.frozen
 class SoundInfo:
-    """What a file's header says.
+    """The header of a sound file.
 
     Attributes:
-        rate: samples a second.
-        channels: how many.
-        seconds: how long it says it lasts; an estimate for MP3 without a header of its own, 0 where it does not say.
+        rate: sample rate in Hz.
+        channels: number of channels.
+        seconds: stated length; an estimate for MP3 without a length header, 0 if not stated.
         format: container and coding, such as `WAV PCM_16`.
     """
 
@@ -77,14 +77,14 @@ class SoundInfo:
 
 @attrs.define
 class _Opened:
-    """A source, open and looked at.
+    """An open source.
 
     Attributes:
-        name: what errors call it.
-        file: for reading it here.
-        target: what the decoders are given: the path where there is one, which they read without Python in between.
-        size: in bytes.
-        kind: as `containers.sniff` names it.
+        name: its name in errors.
+        file: the file, for reading it here.
+        target: the input of the decoders: the path if there is one, which they read without going through Python.
+        size: size in bytes.
+        kind: format, as named by `containers.sniff`.
     """
 
     name: str
@@ -104,7 +104,7 @@ class _Opened:
 
     @contextmanager
     def read(self) -> Iterator[None]:
-        """While the file itself is read; afterwards it is at its beginning, where decoders want it."""
+        """Read the file in the body; afterwards it is rewound for the decoders."""
         try:
             yield
             self.file.seek(0)
@@ -113,23 +113,23 @@ class _Opened:
 
 
 def decode(source: Source, start: float = 0.0, stop: float | None = None) -> tuple[np.ndarray, int]:
-    """The samples of a sound, or of a stretch of it, mixed down to one channel by their mean.
+    """Decode a sound or a section of it, mixed down to one channel by the mean.
 
     Args:
-        source: a path, a file's bytes, or a file object that is open for reading in binary.
-        start: where to begin, in seconds; exact to the sample.
-        stop: where to end, in seconds; None, or anything beyond the end, for the end.
+        source: a path, the bytes of a file, or a file object open for reading in binary.
+        start: start in seconds, exact to the sample.
+        stop: end in seconds; None, or any value after the end, for the end.
 
     Returns:
-        Samples `(S,)` float32, never none, always finite; and their rate.
+        Samples `(S,)` float32, at least one, all finite; and their sample rate in Hz.
 
     Raises:
-        SoundError: naming the sound, what is wrong with it, and what would be right.
+        SoundError: the sound cannot be read; the message names it and the reason.
     """
     with _open(source) as sound:
         if not (0 <= start < math.inf and (stop is None or start < stop)):
             raise sound.error(f"no samples between {_span(start, stop)}; it must start at 0 s or later, and stop after")
-        if stop is None:  # before decoding, where it is decoded to the end: MP3's decoder prints what it dislikes
+        if stop is None:  # check before decoding to the end: the MP3 decoder prints warnings
             sound.refuse_damage()
         decoder = pyav if sound.kind in containers.PYAV_KINDS else sndfile
         samples, rate, lossy = decoder.decode(sound.name, sound.target, sound.kind, start, stop)
@@ -141,9 +141,9 @@ def decode(source: Source, start: float = 0.0, stop: float | None = None) -> tup
 
 
 def resample(samples: np.ndarray, rate: int, target: int) -> np.ndarray:
-    """Another rate, by soxr's high quality: flat to 0.9 of the band, images below -130 dB.
+    """Change the sample rate with soxr's high quality: flat to 0.9 of the band, images below -130 dB.
 
-    Shape: `(S,)` to `(round(S * target / rate),)` float32; one sample at least where there was one.
+    Shape: `(S,)` to `(round(S * target / rate),)` float32; at least one sample if there was one.
     """
     samples = np.asarray(samples, dtype=np.float32)
     if rate == target or not len(samples):
@@ -153,43 +153,43 @@ def resample(samples: np.ndarray, rate: int, target: int) -> np.ndarray:
 
 
 def load(source: Source, rate: int, start: float = 0.0, stop: float | None = None) -> np.ndarray:
-    """`decode` and `resample`: samples `(S,)` float32 at `rate`, never none."""
+    """`decode`, then `resample`: samples `(S,)` float32 at `rate` Hz, at least one."""
     samples, native = decode_for(source, rate, start, stop)
     return resample(samples, native, rate)
 
 
 def decode_for(source: Source, rate: int, start: float = 0.0, stop: float | None = None) -> tuple[np.ndarray, int]:
-    """`decode`, of what can be resampled to `rate`: what would grow beyond measure is refused too."""
+    """`decode` a sound that is to be resampled to `rate`; one that would become too large raises `SoundError`, too."""
     samples, native = decode(source, start, stop)
     _refuse_slow(_name(source), len(samples), native, rate)
     return samples, native
 
 
 def blocks(source: Source, rate: int) -> Iterator[np.ndarray]:
-    """`load`, a block of some seconds after the other: the same samples, and memory that does not grow with them.
+    """Like `load`, but yield blocks of a few seconds: the same samples, with constant memory.
 
-    What is damaged is refused when its block is reached.
+    An error in damaged sound is raised when its block is reached.
     """
     with _open(source) as sound:
         sound.refuse_damage()
         decoder = pyav if sound.kind in containers.PYAV_KINDS else sndfile
         resampler: Any = None
-        heard = given = 0
+        decoded = given = 0
         first = np.empty(0, np.float32)
         for samples, native, lossy in decoder.stream(sound.name, sound.target, sound.kind):
             if not len(samples):
                 continue
             samples = _checked(sound, samples, lossy)
-            first = first if heard else samples[:1].copy()
-            heard += len(samples)
-            _refuse_slow(sound.name, heard, native, rate)
+            first = first if decoded else samples[:1].copy()
+            decoded += len(samples)
+            _refuse_slow(sound.name, decoded, native, rate)
             if native != rate:
                 resampler = resampler or soxr.ResampleStream(native, rate, 1, dtype="float32", quality="HQ")
                 samples = resampler.resample_chunk(samples)
             given += len(samples)
             if len(samples):
                 yield samples
-        if not heard:
+        if not decoded:
             raise sound.error("holds no samples")
         if resampler:
             rest = resampler.resample_chunk(np.empty(0, np.float32), last=True)
@@ -198,19 +198,19 @@ def blocks(source: Source, rate: int) -> Iterator[np.ndarray]:
 
 
 def _refuse_slow(name: str, samples: int, native: int, rate: int) -> None:
-    """Refuse what would grow beyond measure when it is resampled."""
+    """Raise an error for a sound that resampling would make too large."""
     seconds = samples / native
     if seconds > LONGEST and native * 16 < rate:
         hours = f"{seconds / 3600:.0f} hours" if seconds >= 7200 else f"{seconds / 60:.0f} minutes"
-        reason = f"its header says {native} Hz, which makes it last {hours}; a rate so low may last an hour at most"
+        reason = f"its header states {native} Hz, so that it lasts {hours}; at such a low rate the limit is one hour"
         raise SoundError(name, reason)
 
 
 def trim(samples: np.ndarray, rate: int, decibels: float | Literal["off"]) -> np.ndarray:
-    """Samples `(S,)` without the silence at both ends: a view that begins and ends with a frame that is loud enough.
+    """Samples `(S,)` without silence at both ends: a view from the first loud frame to the last.
 
-    A frame is 20 ms, and loud enough when its energy is at most `decibels` below that of the loudest one. So there is
-    always one left, and digital silence stays whole.
+    A frame of 20 ms is loud if its energy is at most `decibels` below that of the loudest frame. So at least one frame
+    remains, and digital silence is not changed.
     """
     if decibels == "off":
         return samples
@@ -219,7 +219,7 @@ def trim(samples: np.ndarray, rate: int, decibels: float | Literal["off"]) -> np
 
 
 def loud(parts: Iterable[np.ndarray], rate: int, decibels: float) -> tuple[int, int]:
-    """From where to where `trim` keeps a sound that comes in blocks, in samples."""
+    """The start and end, in samples, that `trim` keeps of a sound given in blocks."""
     size = max(round(FRAME * rate), 1)
     energies: list[np.ndarray] = []
     left = np.empty(0, np.float32)
@@ -239,10 +239,10 @@ def loud(parts: Iterable[np.ndarray], rate: int, decibels: float) -> tuple[int, 
 
 
 def info(path: Source) -> SoundInfo:
-    """What a file's header says, without decoding it: a millisecond a file.
+    """Read the header of a sound file without decoding it, in about a millisecond.
 
     Raises:
-        SoundError: where it cannot be read as sound.
+        SoundError: the file cannot be read as sound.
     """
     with _open(path) as sound:
         decoder = pyav if sound.kind in containers.PYAV_KINDS else sndfile
@@ -268,7 +268,7 @@ def _frame(seconds: float, rate: int) -> int:
 
 @contextmanager
 def _open(source: Source) -> Iterator[_Opened]:
-    """The source as a file that can seek, its size and its kind; refused where it is no file or empty."""
+    """The source as a seekable file with its size and format; an error if it is not a file or empty."""
     name = _name(source)
     if isinstance(source, (str, os.PathLike)):
         try:
@@ -290,7 +290,7 @@ def _seekable(name: str, source: Any) -> BinaryIO:
     if isinstance(source, (bytes, bytearray, memoryview)):
         return io.BytesIO(source)
     if not hasattr(source, "read"):
-        raise CallError(f"a sound is a path, bytes or a file object, not {type(source).__name__}")
+        raise CallError(f"sound must be a path, bytes or a file object, not {type(source).__name__}")
     if isinstance(source.read(0), str):
         raise CallError(f"{name}: the file is open as text; open it with mode 'rb'")
     if getattr(source, "seekable", lambda: False)():
@@ -310,7 +310,7 @@ def _look(name: str, file: BinaryIO, target: Any) -> _Opened:
 
 
 def _checked(sound: _Opened, samples: np.ndarray, lossy: bool) -> np.ndarray:
-    """Finite, believable, and without the smallest numbers."""
+    """Check that samples are finite and plausible, and set the smallest ones to zero."""
     magnitude = np.abs(samples)
     peak = float(magnitude.max())
     if not math.isfinite(peak):

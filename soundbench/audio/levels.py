@@ -1,4 +1,4 @@
-"""How loud sound is, as a number."""
+"""Sound levels in dB of full scale."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 __all__ = ["decibels", "level_of"]
 
-# Below it there is no level, in dB.
+# The lowest level, in dB.
 SILENCE = -120.0
 
 
 def decibels(power: float) -> float:
-    """A mean square in dB of full scale."""
+    """A mean square as a level in dB of full scale."""
     return max(10 * math.log10(power), SILENCE) if power > 0 else SILENCE
 
 
 def level_of(samples: NDArray[Any]) -> float:
-    """The power of samples in dB of full scale."""
+    """The RMS level of samples in dB of full scale."""
     return decibels(float(np.mean(np.square(samples, dtype=np.float64)))) if samples.size else SILENCE

@@ -1,6 +1,6 @@
-"""Sound from a device, by PortAudio: opened at its own rate where it refuses another, waited for when it goes.
+"""Microphones, through PortAudio: opened at their own rate if another is not supported, reopened after a disconnect.
 
-`sounddevice` is imported when a device is asked for, since its import fails where PortAudio is missing.
+`sounddevice` is imported on first use, because its import fails if PortAudio is missing.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from soundbench.audio.capture import LONGEST_WAIT, Block, Waiting
+from soundbench.audio.capture import LONGEST_WAIT, Block, BlockQueue
 from soundbench.errors import CallError, DeviceError
 
 __all__ = ["Microphone", "list_devices"]
 
-# Seconds without a sample after which a device counts as gone.
+# Seconds without a sample after which a device counts as disconnected.
 SILENT = 3.0
-# Seconds until it is looked for, doubled from time to time up to the longest.
+# Seconds between two tries to reopen it: doubled each time, up to the longest.
 FIRST_LOOK, LONGEST_LOOK = 0.5, 30.0
 
 
@@ -29,21 +29,21 @@ def _portaudio() -> ModuleType:
     """The module `sounddevice`.
 
     Raises:
-        DeviceError: it, or the library that it needs, is not installed.
+        DeviceError: it, or PortAudio, is not installed.
     """
     try:
         import sounddevice
     except ImportError:
-        raise DeviceError("no sound can be recorded: pip install sounddevice") from None
+        raise DeviceError("recording needs the package sounddevice: pip install sounddevice") from None
     except OSError:
-        reason = "no sound can be recorded: PortAudio is not installed; on Debian and Ubuntu: apt install libportaudio2"
+        reason = "recording needs PortAudio, which is not installed; on Debian and Ubuntu: apt install libportaudio2"
         raise DeviceError(reason) from None
     module: ModuleType = sounddevice
     return module
 
 
 def list_devices() -> list[dict[str, Any]]:
-    """The devices that sound can be recorded from: index, name, channels, rate, and which is the default."""
+    """The input devices: index, name, channels, rate, and whether it is the default."""
     portaudio = _portaudio()
     default = portaudio.default.device[0]
     return [
@@ -61,7 +61,7 @@ def list_devices() -> list[dict[str, Any]]:
 
 @attrs.frozen
 class _Opened:
-    """A device's stream, its rate and channels, and whom it brings its samples to."""
+    """The open stream of a device, with its rate and channels."""
 
     stream: Any
     rate: int
@@ -69,20 +69,19 @@ class _Opened:
 
 
 class Microphone:
-    """A source of what a device hears; what is not taken in time is lost, and counted.
+    """A source that records from a device; samples that are not taken in time are lost, and counted.
 
-    The device itself may change while it is listened to: one that goes is waited for, and the time without it counts
-    as lost samples.
+    If the device is disconnected, the source waits for it; the time without it counts as lost samples.
 
     Args:
-        device: its number, or a part of its name; None for the default one.
-        rate: samples a second that are wanted; where the device refuses it, `rate` is another.
-        channels: that are wanted; one is the mean of all where the device refuses one.
-        say: is told that the device has gone or come back.
+        device: its number or a part of its name; None for the default device.
+        rate: requested sample rate in Hz; if the device does not support it, the attribute `rate` is different.
+        channels: requested channels; one is the mean of all if the device does not support one.
+        say: called with a message when the device is disconnected or connected again.
 
     Raises:
-        DeviceError: there is none, or it cannot be opened.
-        CallError: more channels are wanted than it has.
+        DeviceError: there is no such device, or it cannot be opened.
+        CallError: the device has fewer channels than requested.
     """
 
     def __init__(
@@ -98,39 +97,39 @@ class Microphone:
         self._name = ""
         self._opened = self._open(rate)
         self.rate = self._opened.rate
-        self._waiting = Waiting(LONGEST_WAIT * self.rate)
-        self._heard = time.perf_counter()  # when its last sample came
-        self._due: float | None = None  # on the device's clock, when its next one does
-        self._gone: tuple[float, float] | None = None  # when it is looked for next, and how long it was waited before
+        self._queue = BlockQueue(LONGEST_WAIT * self.rate)
+        self._last = time.perf_counter()  # the time of its last sample
+        self._due: float | None = None  # on the device's clock, the time of its next sample
+        self._gone: tuple[float, float] | None = None  # the time of the next try, and the wait before
         self._start()
 
     def take(self, seconds: float) -> list[Block] | None:
-        """All blocks that wait, once there is one or the time is over; never None."""
+        """Wait up to `seconds` for a block, and return all that are available; never None."""
         if self._gone:
             self._look(seconds)
-        found = self._waiting.take(seconds) if not self._gone else []
+        found = self._queue.take(seconds) if not self._gone else []
         if found:
-            self._heard = found[-1].at
+            self._last = found[-1].at
         elif not self._gone and not self._alive():
-            self._let_go()
-            self._say("the device has gone; waiting for it")
+            self._release()
+            self._say("the device is disconnected; waiting for it")
             self._gone = time.perf_counter() + FIRST_LOOK, FIRST_LOOK
         return found
 
     def close(self) -> None:
-        """Let go of the device."""
+        """Release the device."""
         if not self._gone:
-            self._let_go()
+            self._release()
 
     def _open(self, rate: int | None) -> _Opened:
-        """The device at the wanted rate and channels, or at its own."""
+        """Open the device with the requested rate and channels, or with its own."""
         portaudio = self._portaudio
         try:
             found = portaudio.query_devices(self._wanted, "input")
         except (ValueError, portaudio.PortAudioError):
             raise DeviceError(self._missing()) from None
         if isinstance(self._wanted, int) and self._name and found["name"] != self._name:
-            raise DeviceError(f"another device has its number now: {found['name']}")
+            raise DeviceError(f"its number now belongs to another device: {found['name']}")
         self._name = found["name"]
         most, own = found["max_input_channels"], round(found["default_samplerate"])
         if self.channels > most:
@@ -145,7 +144,7 @@ class Microphone:
                         device=self._wanted,
                         channels=channels,
                         dtype="float32",
-                        callback=self._bring,
+                        callback=self._callback,
                     )
                 except portaudio.PortAudioError as error:
                     reason = reason or str(error)
@@ -156,10 +155,10 @@ class Microphone:
     def _missing(self) -> str:
         names = [f"{device['index']} {device['name']}" for device in list_devices()]
         if not names:
-            return "no microphone: this machine has no device that sound can be recorded from"
+            return "no microphone: this machine has no audio input device"
         if self._wanted is None:
-            return f"no device is the default one; name one by --device: {', '.join(names)}"
-        return f"no one device that records is {self._wanted!r}; there are: {', '.join(names)}"
+            return f"there is no default microphone; choose one with --device: {', '.join(names)}"
+        return f"no single microphone matches {self._wanted!r}; known: {', '.join(names)}"
 
     def _start(self) -> None:
         try:
@@ -169,31 +168,31 @@ class Microphone:
             raise DeviceError(f"the device cannot be started: {error}") from None
 
     def _alive(self) -> bool:
-        return self._opened.stream.active and time.perf_counter() - self._heard < SILENT
+        return self._opened.stream.active and time.perf_counter() - self._last < SILENT
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         try:
             self._opened.stream.abort()
             self._opened.stream.close()
         except self._portaudio.PortAudioError:
-            pass  # it is gone
+            pass  # it is disconnected
 
     def _look(self, seconds: float) -> None:
-        """Wait for as long as one may, and open the device again if it is there."""
+        """Wait for the next try, up to `seconds`, and open the device again if it is connected."""
         assert self._gone
         due, waited = self._gone
         time.sleep(max(min(due - time.perf_counter(), seconds), 0))
         now = time.perf_counter()
         if now < due:
             return
-        # PortAudio knows the devices that there were when it was initialised.
+        # PortAudio lists the devices only when it is initialised.
         self._portaudio._terminate()
         self._portaudio._initialize()
         try:
             opened = self._open(self.rate)
             if opened.rate != self.rate:
                 opened.stream.close()
-                raise DeviceError(f"it is another: {opened.rate} samples a second instead of {self.rate}")
+                raise DeviceError(f"its sample rate is now {opened.rate} Hz instead of {self.rate} Hz")
             self._opened, self._due = opened, None
             self._start()
         except (DeviceError, CallError):
@@ -201,16 +200,16 @@ class Microphone:
             self._gone = now + waited, waited
             return
         self._gone = None
-        self._waiting.offer(np.empty((0, self.channels), np.float32), now, round((now - self._heard) * self.rate))
-        self._heard = now
-        self._say("the device is back")
+        self._queue.offer(np.empty((0, self.channels), np.float32), now, round((now - self._last) * self.rate))
+        self._last = now
+        self._say("the device is connected again")
 
-    def _bring(self, samples: NDArray[np.float32], count: int, clock: Any, status: Any) -> None:
-        """Called by PortAudio, in its own thread, with samples `(S, C)` that it will overwrite."""
+    def _callback(self, samples: NDArray[np.float32], count: int, clock: Any, status: Any) -> None:
+        """Called by PortAudio, in its own thread, with samples `(S, C)` that it overwrites afterwards."""
         begun = clock.inputBufferAdcTime
         lost = 0
         if status.input_overflow:
             lost = max(round((begun - self._due) * self.rate), 1) if self._due and begun else count
         self._due = begun + count / self.rate
         mixed = samples.mean(axis=1, keepdims=True) if samples.shape[1] != self.channels else samples.copy()
-        self._waiting.offer(mixed, time.perf_counter(), lost)
+        self._queue.offer(mixed, time.perf_counter(), lost)

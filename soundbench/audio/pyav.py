@@ -1,4 +1,4 @@
-"""Decoding what libsndfile does not, M4A, AAC, WebM and their like, by PyAV (the extra `soundbench[av]`)."""
+"""Decode M4A, AAC, WebM and similar formats, which libsndfile does not read, with PyAV (`soundbench[av]`)."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from soundbench.errors import SoundError
 
 __all__ = ["decode", "info", "stream"]
 
-# Seconds that may be missing of what the container promises: codecs fill and trim their first and last frames.
+# Seconds that may be missing of the stated length: codecs pad and trim their first and last frames.
 SLACK = 0.5
 
 
 def decode(name: str, target: Any, kind: str, start: float, stop: float | None) -> tuple[np.ndarray, int, bool]:
-    """The samples of a stretch, mixed down, their rate, and whether they were coded with loss.
+    """Decode a section, mixed down: its samples, their rate, and whether the codec is lossy.
 
-    Everything before the stretch is decoded too, and dropped: time stamps (milliseconds in WebM) are too coarse to
-    seek to a sample. Long files of which many stretches are read are better kept as WAV or FLAC.
+    Everything before the section is decoded too, and dropped: time stamps (milliseconds in WebM) are too coarse to
+    seek to a sample. Convert long files to WAV or FLAC if many sections of them are read.
 
     Args:
-        name: what errors call it.
+        name: the name of the sound in errors.
         target: a path or a file object.
-        kind: what its container is called in errors.
-        start: seconds.
-        stop: seconds; None for the end.
+        kind: the name of its format in errors.
+        start: start in seconds.
+        stop: end in seconds; None for the end.
 
     Returns:
-        Samples `(S,)` float32, possibly none; rate; lossy: taken to be.
+        Samples `(S,)` float32, possibly none; rate in Hz; lossy, which is always assumed.
     """
     parts: list[np.ndarray] = []
     rate = done = 0
@@ -52,7 +52,7 @@ def decode(name: str, target: Any, kind: str, start: float, stop: float | None) 
 
 
 def stream(name: str, target: Any, kind: str) -> Iterator[tuple[np.ndarray, int, bool]]:
-    """`decode` of the whole, block after block."""
+    """Like `decode` of the whole sound, in blocks."""
     seconds = 0.0
     with _open(name, target, kind) as (container, track):
         for block, rate in _frames(container, track):
@@ -64,7 +64,7 @@ def stream(name: str, target: Any, kind: str) -> Iterator[tuple[np.ndarray, int,
 
 
 def info(name: str, target: Any, kind: str) -> tuple[int, int, float, str]:
-    """Rate, channels, seconds and coding, by the header."""
+    """Rate, channels, seconds and coding, from the header."""
     with _open(name, target, kind) as (container, stream):
         codec = stream.codec_context
         return codec.sample_rate, codec.channels, _seconds(container, stream), f"{kind} {codec.name}"
@@ -72,7 +72,7 @@ def info(name: str, target: Any, kind: str) -> tuple[int, int, float, str]:
 
 @contextmanager
 def _open(name: str, target: Any, kind: str) -> Iterator[tuple[Any, Any]]:
-    """The container and its first stream of sound; whatever PyAV dislikes becomes a `SoundError`."""
+    """The container and its first audio stream; errors of PyAV become `SoundError`."""
     try:
         import av.error
     except ImportError:
@@ -87,7 +87,7 @@ def _open(name: str, target: Any, kind: str) -> Iterator[tuple[Any, Any]]:
             yield container, container.streams.audio[0]
     except (av.error.FFmpegError, OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or str(error)
-        raise SoundError(name, f"damaged {kind} file: PyAV says '{said}'; copy it again, or convert it anew") from None
+        raise SoundError(name, f"damaged {kind} file: PyAV reports '{said}'; copy or convert it again") from None
 
 
 def _frames(container: Any, stream: Any) -> Iterator[tuple[np.ndarray, int]]:
@@ -102,12 +102,12 @@ def _frames(container: Any, stream: Any) -> Iterator[tuple[np.ndarray, int]]:
 
 def _refuse_truncated(name: str, promised: float, there: float) -> None:
     if promised - there > SLACK:
-        said = f"its header promises {promised:.2f} s of sound, {there:.2f} s are there"
+        said = f"the header states {promised:.2f} s of sound, the file has {there:.2f} s"
         raise SoundError(name, f"truncated: {said}; copy it again")
 
 
 def _seconds(container: Any, stream: Any) -> float:
-    """How long the header says that it lasts; 0 where it does not say."""
+    """The length stated by the header; 0 if it states none."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
     return float(container.duration / 1_000_000) if container.duration else 0.0

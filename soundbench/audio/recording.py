@@ -1,6 +1,6 @@
-"""Recording: what a source brings goes into WAV files of 16 bits, as one take, or as a take for each sound.
+"""Record live sound to 16-bit WAV files: one take, or one take for each sound between silences.
 
-A take is a whole file after every second of it, so that what was recorded outlives whatever ends the program.
+The file of a take is completed every second, so that a recording survives the end of the program, however it ends.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ __all__ = ["Splitter", "Take", "places", "record", "refuse_label"]
 
 Samples = NDArray[np.float32]
 
-# Seconds of the frames that silence is told by; that a take must be loud for, or it is a click; of silence that end
-# it; and of silence that stay before and after it.
+# In seconds: the frames for detecting silence; the least sound in a take, less is a click; the silence that ends a
+# take; the silence that is kept before and after it.
 FRAME, SHORTEST, PAUSE, AROUND = 0.02, 0.1, 0.5, 0.2
-# Bytes of a take, after which another begins: a WAV file holds 4 GiB.
+# The most bytes of a take; then another one starts: a WAV file is limited to 4 GiB.
 LARGEST = (1 << 32) - (1 << 24)
-# Seconds after which a stop is noticed, at the latest, where no sound comes.
+# The most seconds until a stop is noticed if no sound arrives.
 WAIT = 0.2
 
 
 @attrs.frozen
 class Take:
-    """A file that was recorded.
+    """A recorded file.
 
     Attributes:
-        path: of the WAV file.
-        seconds: that it lasts.
+        path: the WAV file.
+        seconds: its length.
         peak: its largest sample, in dB of full scale.
     """
 
@@ -83,7 +83,7 @@ class _Writer:
         return Take(self.path, self._count / self._rate, decibels((self._peak / 32768) ** 2))
 
     def _flush(self) -> None:
-        """Write what is held, and a header that knows of it."""
+        """Write the buffered samples, and a header with the new size."""
         frame = 2 * self._channels
         size = frame * self._count
         coding = struct.pack("<IHHIIHH", 16, 1, self._channels, self._rate, frame * self._rate, frame, 16)
@@ -101,20 +101,20 @@ class Splitter:
     """Cuts sound where it is silent for half a second.
 
     Args:
-        rate: samples a second.
-        threshold: dB of full scale; a frame of 20 ms that is below is silent.
+        rate: sample rate in Hz.
+        threshold: level in dB of full scale; a frame of 20 ms below it is silent.
     """
 
     def __init__(self, rate: int, threshold: float) -> None:
         self._size, self._threshold = max(round(FRAME * rate), 1), threshold
         self._around, self._pause, self._shortest = (round(span / FRAME) for span in (AROUND, PAUSE, SHORTEST))
         self._rest: Samples | None = None
-        self._held: list[Samples] = []  # frames that may yet belong to a take
-        self._loud = self._silent = 0  # loud frames of this take, silent ones since the last of them
-        self._running = False  # whether a take is
+        self._held: list[Samples] = []  # frames that may still become part of a take
+        self._loud = self._silent = 0  # loud frames of this take, silent frames since the last of them
+        self._running = False  # whether a take has started
 
     def feed(self, samples: Samples) -> Iterator[Samples | None]:
-        """What of samples `(S, C)`, and of those before, belongs to a take; None where one is over."""
+        """Add samples `(S, C)`; yield the samples that belong to a take, and None at the end of each take."""
         joined = samples if self._rest is None else np.concatenate([self._rest, samples])
         whole = len(joined) // self._size * self._size
         self._rest = joined[whole:]
@@ -122,7 +122,7 @@ class Splitter:
             yield from self._frame(joined[at : at + self._size])
 
     def finish(self) -> Iterator[Samples | None]:
-        """What is left when nothing follows."""
+        """Yield the rest of the last take."""
         if self._running:
             yield from self._held[: self._around]
             yield None
@@ -154,29 +154,29 @@ def record(
     seconds: float | None = None,
     silence: float | None = None,
     meter: Callable[[float], None] = lambda _: None,
-    tell: Callable[[Take], None] = lambda _: None,
+    notify: Callable[[Take], None] = lambda _: None,
 ) -> int:
-    """Record until so many seconds of sound have come, the source ends, or Ctrl-C is pressed.
+    """Record until `seconds` are over, the source ends, or Ctrl-C is pressed.
 
     Args:
-        source: brings the sound.
-        place: gives the file of each take, which must not be there yet.
-        rate: samples a second of the files.
-        seconds: of sound, silence among it; None for no end.
-        silence: dB of full scale, below which takes are cut apart; None makes one take.
-        meter: is told how loud it is.
-        tell: is told of each take that is done.
+        source: the source of the sound.
+        place: returns the path of each take, which must not exist.
+        rate: sample rate of the files in Hz.
+        seconds: length of sound to record, silence included; None for no limit.
+        silence: level in dB of full scale below which takes are separated; None for one take.
+        meter: called with the level of each block, in dB of full scale.
+        notify: called with each finished take.
 
     Returns:
-        How many samples the source lost.
+        The number of samples that the source lost.
 
     Raises:
-        CallError: seconds or silence that are no number.
+        CallError: `seconds` or `silence` is out of range.
     """
     if seconds is not None and not 0 < seconds < math.inf:
         raise CallError(f"seconds must be a number above 0, is {seconds:g}")
     if silence is not None and math.isnan(silence):
-        raise CallError("silence must be dB of full scale, such as -45, is nan")
+        raise CallError("silence must be a level in dB of full scale, such as -45, is nan")
     writer: _Writer | None = None
     splitter = None if silence is None else Splitter(rate, silence)
     lost = 0
@@ -186,7 +186,7 @@ def record(
         for part in parts:
             if writer and (part is None or writer.full):
                 done, writer = writer.close(), None
-                tell(done)
+                notify(done)
             if part is not None and len(part):
                 writer = writer or _Writer(place(), rate, source.channels)
                 writer.write(part)
@@ -206,7 +206,7 @@ def record(
 def _resampled(
     source: Source, rate: int, seconds: float | None, meter: Callable[[float], None], count: Callable[[int], None]
 ) -> Iterator[Samples]:
-    """What comes until it is enough or a stop is asked for, `(S, C)` at the rate wanted."""
+    """Yield the samples `(S, C)` at the requested rate until there are enough or the user stops."""
     left = math.inf if seconds is None else round(seconds * rate)
     resampler: Any = None
     if source.rate != rate:
@@ -228,26 +228,26 @@ def _resampled(
 
 
 def refuse_label(label: str) -> None:
-    """Refuse a label that is no folder's name.
+    """Raise an error for a label that cannot be a folder name.
 
     Raises:
-        CallError: it is none.
+        CallError: it cannot.
     """
     if label in {"", ".", ".."} or label.startswith(".") or re.search(r'[\x00-\x1f/\\:*?"<>|]', label):
-        raise CallError(f"--label {label!r}: is no name of a folder")
+        raise CallError(f"--label {label!r}: is not usable as a folder name")
 
 
 def places(out: Path | None, label: str | None, split: bool) -> Callable[[], Path]:
-    """What gives the file of each take.
+    """A function that returns the path of each take.
 
     Args:
-        out: the file; with a label the folder of class folders, and with several takes their folder; None for one that
-            says when it was made, or `sounds` with a label.
-        label: the class of all of them.
-        split: whether there may be several.
+        out: the file; with `label`, the folder of class folders; with `split`, the folder of the takes; None for a name
+            with the current time, or for the folder `sounds` with a label.
+        label: the class of all takes.
+        split: whether there can be several takes.
 
     Raises:
-        CallError: a file that is there already, or that is no WAV file.
+        CallError: the file exists already, or is not a WAV file.
     """
     now = f"{datetime.now():%Y%m%d-%H%M%S}"
     number = 0
@@ -256,14 +256,14 @@ def places(out: Path | None, label: str | None, split: bool) -> Callable[[], Pat
         if label is not None:
             folder = (out or Path("sounds")) / label
         if folder.exists() and not folder.is_dir():
-            raise CallError(f"--out {folder}: is a file; with --label or --split-on-silence it is a folder")
+            raise CallError(f"--out {folder}: is a file; with --label or --split-on-silence it must be a folder")
         stem, first = folder / now, ""
     else:
         path = out or Path(f"recording-{now}.wav")
         if path.suffix.lower() != ".wav":
-            raise CallError(f"--out {path}: is recorded as WAV; give it a name that ends in .wav")
+            raise CallError(f"--out {path}: recordings are WAV files; the name must end in .wav")
         if path.exists():
-            raise CallError(f"--out {path}: is there already; nothing is recorded over it")
+            raise CallError(f"--out {path}: exists already and is not overwritten")
         stem, first = path.with_suffix(""), path.suffix
 
     def place() -> Path:

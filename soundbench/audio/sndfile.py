@@ -1,4 +1,4 @@
-"""Decoding by libsndfile: WAV, AIFF, AU, CAF, W64, FLAC, Ogg Vorbis, Opus, MP3."""
+"""Decode WAV, AIFF, AU, CAF, W64, FLAC, Ogg Vorbis, Opus and MP3 with libsndfile."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ __all__ = ["VERSION", "decode", "info", "stream"]
 
 VERSION = f"libsndfile {soundfile.__libsndfile_version__}"
 
-# Samples of all channels that are decoded at a time, so that a hundred channels or ten hours take no more memory.
+# Samples, over all channels, to decode at a time, so that many channels or hours need no more memory.
 BLOCK = 1 << 22
-# And of a stream.
+# The same for a stream.
 STRETCH = 1 << 20
-# libsndfile's length of what does not state its own.
+# libsndfile's length of a file that does not state it.
 ENDLESS = 1 << 62
-# MP3's frames lean on earlier ones, up to nine of them: what is decoded right after a seek is wrong.
+# MP3 frames depend on up to nine earlier ones: samples right after a seek are wrong.
 PREROLL = 10 * 1152
 LOSSY = frozenset({"VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III"})
 KNOWN = "WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF, AU, CAF, W64"
 
 
 def decode(name: str, target: Any, kind: str, start: float, stop: float | None) -> tuple[np.ndarray, int, bool]:
-    """The samples of a stretch, mixed down, their rate, and whether they were coded with loss.
+    """Decode a section, mixed down: its samples, their rate, and whether the codec is lossy.
 
     Args:
-        name: what errors call it.
+        name: the name of the sound in errors.
         target: a path or a file object.
-        kind: what its container is called in errors; "" if unknown.
-        start: seconds.
-        stop: seconds; None for the end.
+        kind: the name of its format in errors; "" if unknown.
+        start: start in seconds.
+        stop: end in seconds; None for the end.
 
     Returns:
-        Samples `(S,)` float32, possibly none; rate; lossy.
+        Samples `(S,)` float32, possibly none; rate in Hz; lossy.
     """
     with _open(name, target, kind) as file:
-        # soundfile seeks after each read, to where it is: decoders start anew there, and some files cannot.
+        # soundfile seeks to its position after each read: decoders restart there, and some files cannot seek.
         file.seekable = lambda: False
         rate, frames = file.samplerate, file.frames
         begin = round(start * rate)
@@ -65,7 +65,7 @@ def decode(name: str, target: Any, kind: str, start: float, stop: float | None) 
 
 
 def stream(name: str, target: Any, kind: str) -> Iterator[tuple[np.ndarray, int, bool]]:
-    """`decode` of the whole, block after block."""
+    """Like `decode` of the whole sound, in blocks."""
     with _open(name, target, kind) as file:
         file.seekable = lambda: False  # as above
         rate, frames, lossy = file.samplerate, file.frames, file.subtype in LOSSY
@@ -87,7 +87,7 @@ def stream(name: str, target: Any, kind: str) -> Iterator[tuple[np.ndarray, int,
 
 
 def info(name: str, target: Any, kind: str) -> tuple[int, int, float, str]:
-    """Rate, channels, seconds and coding, by the header."""
+    """Rate, channels, seconds and coding, from the header."""
     with _open(name, target, kind) as file:
         seconds = file.frames / file.samplerate if file.frames < ENDLESS else 0.0
         return file.samplerate, file.channels, seconds, f"{file.format} {file.subtype}"
@@ -96,17 +96,17 @@ def info(name: str, target: Any, kind: str) -> tuple[int, int, float, str]:
 def _open(name: str, target: Any, kind: str) -> Any:
     try:
         return soundfile.SoundFile(target)
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: it is called *.raw
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a file named *.raw
         raise _unreadable(name, kind, error) from None
 
 
 def _where(file: Any, target: Any, begin: int) -> int:
-    """Where to seek so that what is decoded is exact from `begin` on."""
+    """Where to seek so that the samples are exact from `begin` on."""
     if "MPEG" in file.subtype:
         return max(begin - PREROLL, 0)
     if file.subtype != "VORBIS":
         return begin
-    # After a seek into the last page, libsndfile is off by as much as its end was trimmed.
+    # After a seek into the last page, libsndfile is off by the number of samples trimmed at the end.
     if not isinstance(target, (str, bytes)):
         at = target.tell()
         last = containers.last_ogg_page(target)
@@ -119,16 +119,16 @@ def _where(file: Any, target: Any, begin: int) -> int:
 
 def _unreadable(name: str, kind: str, error: Exception) -> SoundError:
     if not kind:
-        reason = f"is no sound file of a known kind ({KNOWN}; with soundbench[av] also M4A, AAC, WebM)"
+        reason = f"is not a sound file of a known format ({KNOWN}; with soundbench[av] also M4A, AAC, WebM)"
         return SoundError(name, reason)
     said = getattr(error, "error_string", str(error)).removeprefix("Error : ").strip().rstrip(".")
-    if kind == "MP3":  # of an MP3 without a frame it says that there is no such file
+    if kind == "MP3":  # for an MP3 without a frame libsndfile reports a missing file
         said = "no MPEG frame that can be decoded"
-    return SoundError(name, f"damaged {kind} file: {said}; copy it again, or convert it anew")
+    return SoundError(name, f"damaged {kind} file: {said}; copy or convert it again")
 
 
 def _blocks(file: Any, count: int, likely: int) -> np.ndarray:
-    """Up to `count` frames from where the file stands, mixed down; `likely` is what its header says, never trusted."""
+    """Up to `count` frames from the current position, mixed down; `likely` is the stated number, only an estimate."""
     parts = [np.empty(0, dtype=np.float32)]
     most = max(BLOCK // file.channels, 1)
     while count > 0:
@@ -144,7 +144,7 @@ def _blocks(file: Any, count: int, likely: int) -> np.ndarray:
 
 def _mixed(channels: np.ndarray) -> np.ndarray:
     """The mean of channels `(C, S)`: `(S,)`."""
-    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused later
+    with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite raise an error later
         mixed: np.ndarray = channels[0].copy()
         for channel in channels[1:]:
             mixed += channel

@@ -141,7 +141,7 @@ def _list_devices(ctx: click.Context, _option: click.Parameter, asked: bool) -> 
 
     found = microphones.list_devices()
     if not found:
-        raise DeviceError("no microphone: this machine has no device that sound can be recorded from")
+        raise DeviceError("no microphone: this machine has no audio input device")
     for one in found:
         mark = "*" if one["default"] else " "
         click.echo(f"{mark} {one['index']:2}  {one['name']}  ({one['channels']} channels, {one['rate']} Hz)")

@@ -1,1 +1,1 @@
-"""Many clips: tables, splits, the audit, the store of decoded sound, features made ahead, batches."""
+"""Datasets: clip tables, splits, checks, the cache of decoded sound, precomputed features, batches."""

@@ -1,6 +1,6 @@
-"""Looking through the sounds of a recipe before anything is trained on them: what cannot be used, and what is odd.
+"""Check the sound of a dataset before training: what cannot be used, and what looks wrong.
 
-Every different stretch of sound is read once, as a run reads it, and leaves one row of numbers behind.
+Every distinct section of sound is read once, as a run reads it, and gives one row of measurements.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Audit", "Check", "audit"]
 
-EXAMPLES = 5  # kept of each check
-SHOWN = 2  # of these in the table
-SHORTEST = 0.010  # seconds; less is not even a hop of the usual features
+EXAMPLES = 5  # the most examples of a check
+SHOWN = 2  # the most of them in the table
+SHORTEST = 0.010  # seconds; less than a hop of the usual features
 FULL_SCALE = 32766.5 / 32768
 
 MISSING, UNREADABLE, EMPTY, SILENT, CLIPPED = (1 << bit for bit in range(5))
@@ -41,13 +41,13 @@ Rows = npt.NDArray[np.int64]
 
 @attrs.frozen
 class Check:
-    """What one question came to.
+    """The result of one check.
 
     Attributes:
-        name: what was looked for.
-        count: how many were found; of what, the name says.
+        name: what is checked.
+        count: how many were found.
         examples: the first few.
-        fatal: whether a run would refuse them.
+        fatal: whether a run fails because of them.
     """
 
     name: str
@@ -58,14 +58,14 @@ class Check:
 
 @attrs.frozen
 class Audit:
-    """What a look through the sounds came to.
+    """The result of all checks.
 
     Attributes:
-        clips: how many clips each part has.
-        sounds: how many different stretches of sound.
-        seconds: how long they last together.
-        classes: how many clips of each class each part has.
-        checks: the questions, in the order of the table.
+        clips: the number of clips in each part.
+        sounds: the number of distinct sections of sound.
+        seconds: their total length.
+        classes: for each class, the number of clips in each part.
+        checks: the checks, in the order of the table.
     """
 
     clips: Mapping[str, int]
@@ -76,15 +76,15 @@ class Audit:
 
     @property
     def fatal(self) -> bool:
-        """Whether a run would refuse the data."""
+        """Whether a run fails on these data."""
         return any(check.fatal and check.count for check in self.checks)
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """The result as plain values, for JSON."""
         return attrs.asdict(self) | {"fatal": self.fatal}
 
     def to_text(self) -> str:
-        """One table."""
+        """The result as a table."""
         hours = f"{self.seconds / 3600:.1f} hours" if self.seconds >= 3600 else f"{self.seconds / 60:.1f} minutes"
         parts = ", ".join(f"{count} {part}" for part, count in self.clips.items() if count)
         lines = [f"{sum(self.clips.values())} clips of {len(self.classes)} classes: {parts}; {hours} of sound", ""]
@@ -93,15 +93,15 @@ class Audit:
         for check in self.checks:
             shown = "; ".join(check.examples[:SHOWN]) + "; ..." * (check.count > SHOWN < len(check.examples))
             lines.append(f"{check.name:{width}}  {check.count:>7}  {shown}".rstrip())
-        refused = [check.name for check in self.checks if check.fatal and check.count]
-        if refused:
-            lines += ["", f"`soundbench run` refuses what is {', '.join(refused)}"]
+        failed = [check.name for check in self.checks if check.fatal and check.count]
+        if failed:
+            lines += ["", f"`soundbench run` fails because of: {', '.join(failed)}"]
         return "\n".join(lines)
 
 
 @attrs.frozen(eq=False)
-class _Looked:
-    """What is known of each different stretch of sound, M of them, in the order of their first `rows` in the table."""
+class _Measurements:
+    """The measurements of M distinct sections of sound, in the order of their first `rows` in the table."""
 
     rows: Rows
     state: npt.NDArray[np.uint8]
@@ -112,26 +112,26 @@ class _Looked:
 
 
 def audit(dataset: Dataset, how: Split, settings: Audio, seed: int, source: str = "<python>") -> Audit:
-    """Look through all sounds of a dataset.
+    """Check all sound of a dataset.
 
     Args:
-        dataset: where the clips come from.
-        how: the table that would split them.
-        settings: what sound would be turned into.
-        seed: of the split.
+        dataset: the dataset.
+        how: the settings of the split.
+        settings: the audio settings.
+        seed: the seed of the split.
         source: the recipe, for messages.
 
     Raises:
-        RecipeError: the split cannot be.
-        DataError: the dataset's own tables cannot be used.
+        RecipeError: the split is not possible.
+        DataError: the tables of the dataset cannot be used.
         BrokenPlugin: the dataset reads its sound itself, but has no fingerprint.
     """
     table = ClipTable.of(dataset)
     refuses = how.crossing == "refuse"
     result = split(table, attrs.evolve(how, crossing="allow") if refuses else how, seed, source)
-    sounds = _look(Sounds.of(table, dataset, settings.rate))
+    sounds = _measure_all(Sounds.of(table, dataset, settings.rate))
     checks = [*_unusable(table, sounds), *_odd(table, sounds, settings), *_twice(table, sounds, result)]
-    crossing = Check("groups on two sides", result.crossing_groups, result.crossing_names, refuses)
+    crossing = Check("groups in more than one part", result.crossing_groups, result.crossing_names, refuses)
     return Audit(
         clips=result.counts(),
         sounds=len(sounds.rows),
@@ -144,12 +144,12 @@ def audit(dataset: Dataset, how: Split, settings: Audio, seed: int, source: str 
 # Reading --------------------------------------------------------------------------------------------------------------
 
 
-def _look(sounds: Sounds) -> _Looked:
-    """Read each different stretch of sound once."""
+def _measure_all(sounds: Sounds) -> _Measurements:
+    """Read and measure each distinct section of sound once."""
     count = len(sounds)
     order = np.argsort(sounds.rows)
     places = np.argsort(order)
-    found = _Looked(
+    found = _Measurements(
         sounds.rows[order],
         np.zeros(count, np.uint8),
         np.zeros(count, np.int32),
@@ -169,14 +169,14 @@ _Measured = tuple[int, int, float, bytes, str]
 
 
 def _measure(sounds: Sounds, number: int) -> _Measured:
-    """State, rate, seconds, digest of the samples, and why it cannot be used."""
+    """State, rate, seconds, digest of the samples, and the reason if it cannot be used."""
     nothing = bytes(16)
     try:
         samples, rate = sounds.native(number)
     except SoundError as error:
         return _why(sounds.path(number), sounds.of_files), 0, 0.0, nothing, error.reason
     loud = np.abs(samples) >= FULL_SCALE
-    # A peak may touch full scale; what stays there for three samples was cut off.
+    # A peak may touch full scale; three samples in a row at full scale were clipped.
     clipped = bool((loud[2:] & loud[1:-1] & loud[:-2]).any())
     silent = not samples.any()
     digest = hashlib.blake2b(np.ascontiguousarray(samples).tobytes(), digest_size=16).digest()
@@ -184,7 +184,7 @@ def _measure(sounds: Sounds, number: int) -> _Measured:
 
 
 def _why(path: str, is_file: bool) -> int:
-    """Which kind of unusable a sound is that could not be read."""
+    """Why a sound cannot be read: missing, empty or unreadable."""
     if is_file and not os.path.exists(path):
         return MISSING
     try:
@@ -194,18 +194,18 @@ def _why(path: str, is_file: bool) -> int:
     return EMPTY if empty else UNREADABLE
 
 
-# Judging --------------------------------------------------------------------------------------------------------------
+# Checks ---------------------------------------------------------------------------------------------------------------
 
 
 def _named(table: ClipTable, row: int) -> str:
-    """A clip as an example shows it: its path, and the stretch where it is not the whole file."""
+    """A clip in an example: its path, and its start if it is not the whole file."""
     clip = table.clip(row)
     inside = os.path.isabs(clip.path) and clip.path.startswith(os.getcwd() + os.sep)
     path = os.path.relpath(clip.path) if inside else clip.path
     return path if clip.start == 0 and clip.stop is None else f"{path} from {clip.start:g} s"
 
 
-def _unusable(table: ClipTable, sounds: _Looked) -> Iterator[Check]:
+def _unusable(table: ClipTable, sounds: _Measurements) -> Iterator[Check]:
     for name, bit in (("missing", MISSING), ("unreadable", UNREADABLE), ("empty", EMPTY)):
         found = np.flatnonzero(sounds.state & bit)
         examples = []
@@ -215,10 +215,10 @@ def _unusable(table: ClipTable, sounds: _Looked) -> Iterator[Check]:
         yield Check(name, len(found), tuple(examples), fatal=True)
 
 
-def _odd(table: ClipTable, sounds: _Looked, settings: Audio) -> Iterator[Check]:
+def _odd(table: ClipTable, sounds: _Measurements, settings: Audio) -> Iterator[Check]:
     usable = (sounds.state & UNUSABLE) == 0
     seconds, rates = sounds.seconds, sounds.rates
-    # A sound of exactly a window may come out a sample short of it.
+    # A sound of exactly one window may be a sample shorter after resampling.
     short = seconds < settings.window - 1 / settings.rate
     for name, found in (
         ("silent", sounds.state & SILENT > 0),
@@ -228,34 +228,34 @@ def _odd(table: ClipTable, sounds: _Looked, settings: Audio) -> Iterator[Check]:
     ):
         yield _check(name, found, lambda number: f"{_named(table, sounds.rows[number])} ({seconds[number]:.3g} s)")
 
-    def told(number: int) -> str:
+    def with_rate(number: int) -> str:
         return f"{_named(table, int(sounds.rows[number]))} ({rates[number]} Hz)"
 
     common = Counter(rates[usable].tolist()).most_common(1)
     usual = common[0][0] if common else settings.rate
-    yield _check(f"another rate than most, {usual} Hz", usable & (rates != usual), told)
-    yield _check(f"a lower rate than audio.rate, {settings.rate} Hz", usable & (rates < settings.rate), told)
+    yield _check(f"other sample rate than most, {usual} Hz", usable & (rates != usual), with_rate)
+    yield _check(f"sample rate below audio.rate, {settings.rate} Hz", usable & (rates < settings.rate), with_rate)
 
 
-def _check(name: str, found: npt.NDArray[np.bool_], tell: Callable[[int], str]) -> Check:
+def _check(name: str, found: npt.NDArray[np.bool_], describe: Callable[[int], str]) -> Check:
     numbers = np.flatnonzero(found)
-    return Check(name, len(numbers), tuple(tell(number) for number in numbers[:EXAMPLES].tolist()))
+    return Check(name, len(numbers), tuple(describe(number) for number in numbers[:EXAMPLES].tolist()))
 
 
-def _twice(table: ClipTable, sounds: _Looked, result: SplitResult) -> Iterator[Check]:
-    """Sounds whose samples are those of an earlier one, and what that may spoil."""
-    heard = np.flatnonzero(sounds.digests.any(axis=1))
-    _, first, same = np.unique(sounds.digests[heard], axis=0, return_index=True, return_inverse=True)
-    earlier = heard[first][same.reshape(-1)]
-    later, earlier = heard[heard != earlier], earlier[heard != earlier]
+def _twice(table: ClipTable, sounds: _Measurements, result: SplitResult) -> Iterator[Check]:
+    """Sound with the same samples as an earlier one, and duplicates that distort a result."""
+    sounding = np.flatnonzero(sounds.digests.any(axis=1))
+    _, first, same = np.unique(sounds.digests[sounding], axis=0, return_index=True, return_inverse=True)
+    earlier = sounding[first][same.reshape(-1)]
+    later, earlier = sounding[sounding != earlier], earlier[sounding != earlier]
     pairs = sounds.rows[np.stack([earlier, later], axis=1)]
     parts = result.part[pairs]
     purged = (parts == PARTS.index("purged")).any(axis=1)
     labels = [table.labels(one) != table.labels(other) for one, other in pairs]
     for name, found in (
-        ("the same sound as another", np.ones(len(pairs), dtype=bool)),
-        ("the same, in another part", (parts[:, 0] != parts[:, 1]) & ~purged),
-        ("the same, with another label", np.array(labels, dtype=bool)),
+        ("duplicate sound", np.ones(len(pairs), dtype=bool)),
+        ("duplicates in different parts", (parts[:, 0] != parts[:, 1]) & ~purged),
+        ("duplicates with different labels", np.array(labels, dtype=bool)),
     ):
         yield _check(name, found, lambda number: " = ".join(_named(table, row) for row in pairs[number].tolist()))
 
@@ -276,4 +276,4 @@ def _classes(table: ClipTable, result: SplitResult) -> Iterable[Check]:
     counts = np.bincount(table.label_values, minlength=len(table.classes))
     least, most = (f"{table.classes[code]}: {counts[code]}" for code in (counts.argmin(), counts.argmax()))
     ends = (least, most) if counts.min() < counts.max() else (f"each: {counts.min()}",)
-    yield Check("classes, the smallest and the largest", len(table.classes), ends)
+    yield Check("classes: smallest and largest", len(table.classes), ends)

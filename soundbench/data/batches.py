@@ -1,8 +1,8 @@
-"""A clip table and a store become batches: windows of clips, read from the store and moved to the device.
+"""Make batches: windows of clips, read from the store of decoded sound and moved to the device.
 
-Training shows each clip once an epoch, a random window of it; judging cuts every clip into windows on a fixed grid.
-Both read whole batches from the store's memory map; samples travel as 16-bit integers and become floats on the device.
-Where features were made ahead of training, they take the store's place: training draws from the windows of the grid.
+Training uses each clip once per epoch, with a random window; scoring cuts every clip into windows on a fixed grid. Both
+read whole batches from the memory map of the store; samples are transferred as 16-bit integers and become floats on the
+device. Precomputed features can take the place of the store: training then draws from the windows of the grid.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ Rows = NDArray[np.int64]
 
 
 class RawBatch(NamedTuple):
-    """A batch as it travels: 16-bit samples `(B, S)` and the scale `(B,)` of each row; the rest as in `Batch`.
+    """A batch before it is moved to the device: 16-bit samples `(B, S)` and scales `(B,)`; the rest as in `Batch`.
 
-    Features made ahead travel as `samples` `(B, T, F)` float32, each of scale 1, with `lengths` in frames.
+    Precomputed features are `samples` `(B, T, F)` float32 with scale 1 and `lengths` in frames.
     """
 
     samples: Tensor
     scales: Tensor
     lengths: Tensor
     target: Tensor
-    index: Tensor  # type: ignore[assignment]  # a tuple's own method of that name is of no use here
+    index: Tensor  # type: ignore[assignment]  # replaces the method of tuples
     position: Tensor
 
 
 @attrs.frozen
 class Grid:
-    """How a sound is cut into windows.
+    """How sound is cut into windows.
 
     Attributes:
-        window: samples of a window.
-        hop: samples between the beginnings of windows.
-        trim: decibels below its loudest frame that a sound's ends are trimmed at before, or `off`; a store's are.
+        window: length of a window in samples.
+        hop: samples between the starts of two windows.
+        trim: threshold of the trimming before, in dB below the loudest frame, or `off`; a store is trimmed already.
     """
 
     window: int
@@ -76,7 +76,7 @@ class _Steps(Sampler[int]):
 
 
 class _TrainingWindows(Dataset[RawBatch]):
-    """Item k is the batch of step k of the whole run: a random window of each clip."""
+    """Item k is the batch of step k, counted over the whole run: a random window of each clip."""
 
     def __init__(self, store: Store | Features, table: ClipTable, plan: Order, window: int) -> None:
         self.store, self.table, self.plan, self.window = store, table, plan, window
@@ -111,7 +111,7 @@ class _ScoringWindows(Dataset[RawBatch]):
 def _read(
     store: Store | Features, table: ClipTable, rows: Rows, starts: NDArray[np.int64], window: int, positions: Rows
 ) -> RawBatch:
-    """The batch of the windows of `rows` that begin at `starts`."""
+    """The batch of the windows of `rows` that start at `starts`."""
     data: NDArray[np.int16] | NDArray[np.float32]
     if isinstance(store, Features):
         data, counts = store.gather(rows, starts)
@@ -146,24 +146,24 @@ def training_batches(
 def scoring_batches(
     store: Store | Features, table: ClipTable, rows: Rows, window: int, hop: int, batch: int, workers: int = 0
 ) -> Iterable[RawBatch]:
-    """The windows of `rows`, in their order; `index` says which row of the table each window is of."""
+    """The windows of `rows`, in their order; `index` is the row of the table that each window belongs to."""
     owner, starts = window_grid(store.lengths[rows], window, hop)
     windows = _ScoringWindows(store, table, rows[owner], starts, window, batch)
     return _loader(windows, _Steps(0, len(windows)), workers)
 
 
 def _loader(dataset: Dataset[RawBatch], sampler: Sampler[int], workers: int) -> DataLoader[RawBatch]:
-    own = torch.Generator().manual_seed(0)  # the loader's base seed must draw nothing from the global state
+    own = torch.Generator().manual_seed(0)  # the loader's base seed must not use the global generator
     return DataLoader(
         dataset, batch_size=None, sampler=sampler, num_workers=workers, generator=own, worker_init_fn=outlast
     )
 
 
 def window_grid(lengths: Rows, window: int, hop: int) -> tuple[Rows, Rows]:
-    """The windows that sounds of `lengths` samples are judged by: which sound each is of, and where it begins.
+    """The windows for scoring clips of `lengths` samples: for each window, the clip and the start in samples.
 
-    Windows begin at k · hop while a whole one fits; a remainder gets one that ends at the end; a shorter sound is one
-    window.
+    Windows start at k · hop while a whole one fits; a remainder gets a window that ends at the end; a shorter clip is
+    one window.
     """
     last = np.maximum(lengths - window, 0)
     counts = 1 - (-last // hop)
@@ -173,7 +173,7 @@ def window_grid(lengths: Rows, window: int, hop: int) -> tuple[Rows, Rows]:
 
 
 def pack(samples: list[NDArray[np.int16]], scales: list[float], index: list[int], classes: int) -> RawBatch:
-    """A batch of windows that come from no store, padded to the longest; without labels."""
+    """A batch of given windows, padded to the longest, without labels."""
     lengths = np.array([len(row) for row in samples], np.int64)
     rows = np.zeros((len(samples), lengths.max()), np.int16)
     for row, values in zip(rows, samples, strict=True):
@@ -189,9 +189,9 @@ def pack(samples: list[NDArray[np.int16]], scales: list[float], index: list[int]
 
 
 def on_device(raw: RawBatch, device: torch.device, level: float | Literal["off"]) -> Batch:
-    """The batch as floats in [-1, 1] (more where the sound itself goes beyond), each row brought to `level`.
+    """The batch as floats in [-1, 1] (beyond it if the sound is), each row scaled to `level`.
 
-    Features made ahead are of windows that were brought to it.
+    Precomputed features are not changed: their windows were scaled before.
     """
     raw = RawBatch(*(part.to(device, non_blocking=True) for part in raw))
     if raw.samples.dim() == 3:
@@ -203,7 +203,7 @@ def on_device(raw: RawBatch, device: torch.device, level: float | Literal["off"]
 
 
 def set_level(waveform: Tensor, lengths: Tensor, decibels: float) -> Tensor:
-    """Bring each row of `(B, S)` to `decibels` of RMS over its true samples; digital silence stays."""
+    """Scale each row of `(B, S)` to an RMS level in dB over its valid samples; digital silence is not changed."""
     size = waveform.shape[1]
     inside = masks.mask(lengths, size)
     power = (waveform.square() * inside).sum(dim=1) / lengths

@@ -1,4 +1,4 @@
-"""Clip tables: every clip of a dataset in columns, numbers and each different text once."""
+"""The clip table: every clip of a dataset, stored in columns, with each distinct text once."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Codes = npt.NDArray[np.int32]
 
 @attrs.frozen(eq=False)
 class Column(Generic[Value]):
-    """A column of a table: `names`, each once in the order of first appearance, and a code into them for each row.
+    """A column of a table: the distinct values in the order of first appearance, and an index for each row.
 
-    Read by row it is a sequence of values: `column[row]`.
+    It is a sequence of values: `column[row]`.
 
     Attributes:
-        names: the different values.
-        codes: `(N,)` int32 indices into `names`; -1 where a row has none.
+        names: the distinct values.
+        codes: `(N,)` int32 indices into `names`; -1 for no value.
     """
 
     names: Sequence[Value]
@@ -49,7 +49,7 @@ class Column(Generic[Value]):
 
 
 class _Writer(Generic[Value]):
-    """A column while it is written, a row at a time."""
+    """Builds a column row by row."""
 
     def __init__(self) -> None:
         self.known: dict[Value, int] = {}
@@ -68,14 +68,14 @@ class ClipTable:
 
     Attributes:
         classes: the class names, in the order of the network's outputs.
-        multilabel: whether a clip may have several labels.
-        paths: `paths[row]` is a clip's path; the same file is kept once.
+        multilabel: whether a clip can have any number of labels.
+        paths: `paths[row]` is the path of a clip; each path is stored once.
         starts: `(N,)` float64 seconds.
         stops: `(N,)` float64 seconds, NaN for the end of the file.
-        folds: `folds[row]` is a clip's fold, or None.
-        groups: `groups[row]` is a clip's group: the dataset's, or the path where it gives none.
-        label_offsets: `(N + 1,)` int64; where each row's labels begin in `label_values`, and where the last one's end.
-        label_values: int32 indices into `classes`, row after row.
+        folds: `folds[row]` is the fold of a clip, or None.
+        groups: `groups[row]` is the group of a clip; its path if the dataset gives none.
+        label_offsets: `(N + 1,)` int64; the start of each row's labels in `label_values`, and the end of the last.
+        label_values: int32 indices into `classes`, row by row.
     """
 
     classes: tuple[str, ...]
@@ -90,10 +90,10 @@ class ClipTable:
 
     @classmethod
     def of(cls, dataset: Dataset) -> ClipTable:
-        """The table of a dataset, written while its clips stream by.
+        """Build the table of a dataset, in one pass over its clips.
 
         Raises:
-            DataError: no classes, a class named twice, no clips at all, or a clip whose labels or times cannot be.
+            DataError: no classes, a class named twice, no clips, or a clip with invalid labels or times.
         """
         classes, multilabel = tuple(dataset.classes), bool(getattr(dataset, "multilabel", False))
         places = {name: code for code, name in enumerate(classes)}
@@ -144,7 +144,7 @@ class ClipTable:
         return tuple(self.classes[code] for code in codes)
 
     def targets(self, rows: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """The target of each of `rows` `(n,)`, 0 or 1, `(n, K)` float32."""
+        """The targets of `rows` `(n,)`: 0 or 1, `(n, K)` float32."""
         rows = np.asarray(rows, dtype=np.int64)
         counts = self.label_offsets[rows + 1] - self.label_offsets[rows]
         firsts = np.cumsum(counts) - counts
@@ -154,14 +154,14 @@ class ClipTable:
         return target
 
     def class_counts(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """How many of `rows`, each given once, carry each class, `(K,)`; without the `(n, K)` targets."""
+        """The number of `rows` (without duplicates) with each class, `(K,)`; does not need the `(n, K)` targets."""
         chosen = np.zeros(len(self), dtype=np.bool_)
         chosen[rows] = True
         own = np.repeat(chosen, np.diff(self.label_offsets))
         return np.bincount(self.label_values[own], minlength=len(self.classes))
 
     def clip(self, row: int) -> Clip:
-        """The clip of a row, as the dataset gave it but for its group, which is never None."""
+        """The clip of a row, as the dataset gave it, but with a group that is never None."""
         stop = float(self.stops[row])
         return Clip(
             path=self.paths.names[self.paths.codes[row]],
@@ -173,17 +173,17 @@ class ClipTable:
         )
 
     def folds_in_order(self) -> list[Fold]:
-        """The different folds: numbers first, then texts, `fold2` before `fold10`."""
+        """The distinct folds: numbers first, then strings, `fold2` before `fold10`."""
         return sorted(self.folds.names, key=_natural)
 
 
 def fingerprint(table: ClipTable, parts: npt.NDArray[np.int8], lengths: npt.NDArray[np.int64]) -> str:
-    """A digest of what was trained and judged on: every clip's place, labels, part and length in samples.
+    """A digest of the data of a run: the path, times, labels, part and length in samples of every clip.
 
     Args:
         table: the clips.
-        parts: the part of each, `(N,)`.
-        lengths: the samples of each, `(N,)`; 0 where it cannot be read.
+        parts: the part of each clip, `(N,)`.
+        lengths: the length of each clip in samples, `(N,)`; 0 if it cannot be read.
     """
     digest = hashlib.blake2b(digest_size=16)
     for text in chain(table.classes, ("/".join(path.split("/")[-2:]) for path in table.paths.names)):
@@ -195,21 +195,21 @@ def fingerprint(table: ClipTable, parts: npt.NDArray[np.int8], lengths: npt.NDAr
 
 
 def _check(clip: Clip, places: Mapping[str, int], multilabel: bool) -> None:
-    """Refuse a clip whose labels or times cannot be."""
+    """Raise an error for a clip with invalid labels or times."""
     unknown = [label for label in clip.labels if label not in places]
     if unknown:
-        raise DataError(f"{clip.path}: label {unknown[0]!r} is none of the {len(places)} classes of the dataset")
+        raise DataError(f"{clip.path}: label {unknown[0]!r} is not one of the {len(places)} classes of the dataset")
     if not clip.labels:
         raise DataError(f"{clip.path}: no label")
     if len(set(clip.labels)) > 1 and not multilabel:
         raise DataError(f"{clip.path}: {len(clip.labels)} labels, but the dataset is not multilabel")
     if not 0 <= clip.start < (float("inf") if clip.stop is None else clip.stop):
         end = "the end" if clip.stop is None else f"{clip.stop:g} s"
-        raise DataError(f"{clip.path}: a clip from {clip.start:g} s to {end} is none")
+        raise DataError(f"{clip.path}: invalid clip from {clip.start:g} s to {end}")
 
 
 def _natural(fold: Fold) -> tuple[bool, int, list[tuple[bool, int, str]]]:
-    """A sorting key: numbers before texts, and the numbers inside a text by their value."""
+    """A sorting key: numbers before strings; numbers inside a string are compared by value."""
     if isinstance(fold, int):
         return False, fold, []
     pieces = re.split(r"(\d+)", fold)

@@ -1,12 +1,12 @@
-"""Features of sound made ahead of training: blocks of windows on disk, and the tables that find each window in them.
+"""Precomputed features: blocks of windows on disk, and the tables that find each window in them.
 
-    block-00012.f32   the features of up to 64 windows of the judging grid, float32, little-endian, `(T, F)` after
-                      `(T, F)`; behind them the frames of each, int32; and the CRC-32 of all that
-    features.toml     what the folder's name is a digest of, for people
+    block-00012.f32   the features of up to 64 windows of the scoring grid: float32, little-endian, `(T, F)` after
+                      `(T, F)`; then the number of frames of each window, int32; then the CRC-32 of all that
+    features.toml     the settings that the folder's name is a digest of, for information
 
-Such a folder is in the cache folder, beside the stores that its windows are of. A block appears whole, made by one
-process that holds its lock: what a kill leaves is blocks that are there and blocks that are not. Nothing is kept open
-between two looks at a block, so features travel to another process as their path and a few numbers a window.
+The folder is in the cache folder, next to the stores of decoded sound. A block is written atomically by the process
+that holds its lock: a kill leaves some blocks complete and the others missing. Files are not kept open, so features are
+passed to another process as a path and a few numbers per window.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from soundbench.errors import RunError
 
 __all__ = ["BLOCK", "Blocks", "Features"]
 
-# Windows of a block: a kill loses no more than the making of so many.
+# Windows in a block: a kill loses at most the work on one block.
 BLOCK = 64
-# Bytes that are looked at together.
+# Bytes to read at a time.
 _CHUNK = 1 << 22
 
 
 @attrs.frozen
 class Blocks:
-    """The files that the features of windows are in.
+    """The files with the features of windows.
 
     Attributes:
-        folder: where they are.
-        windows: how many windows there are.
+        folder: the folder of the files.
+        windows: the number of windows.
         bands: F.
     """
 
@@ -58,7 +58,7 @@ class Blocks:
         return range(number * BLOCK, min((number + 1) * BLOCK, self.windows))
 
     def write(self, number: int, rows: Iterable[NDArray[np.float32]]) -> None:
-        """Write a block, whole: the features of each of its windows, `(T, F)`."""
+        """Write a block atomically: the features of each of its windows, `(T, F)`."""
         counts, check = [], 0
         with files.atomic(self.path(number)) as beside, open(beside, "wb") as file:
             for row in rows:
@@ -70,11 +70,11 @@ class Blocks:
             file.write(frames + zlib.crc32(frames, check).to_bytes(4, "little"))
 
     def frames(self, number: int) -> NDArray[np.int32]:
-        """The frames of each window of a block.
+        """The number of frames of each window in a block.
 
         Raises:
-            FileNotFoundError: it is not there.
-            ValueError: what is wrong with it.
+            FileNotFoundError: the block does not exist.
+            ValueError: the block is damaged.
         """
         count = len(self.span(number))
         with open(self.path(number), "rb") as file:
@@ -83,11 +83,11 @@ class Blocks:
             frames = np.frombuffer(file.read(4 * count), dtype="<i4")
         wanted = 4 * (self.bands * int(frames.sum(dtype=np.int64)) + count + 1)
         if len(frames) < count or (frames < 1).any() or size != wanted:
-            raise ValueError("its size is not what it was written with")
+            raise ValueError("its size is wrong")
         return frames
 
     def wrong(self, number: int) -> str | None:
-        """What is wrong with a block, all of it looked at; empty if it is only not there, None if nothing is."""
+        """Read a whole block and say what is wrong with it: None if nothing, empty if it does not exist."""
         try:
             self.frames(number)
             with open(self.path(number), "rb") as file:
@@ -101,14 +101,14 @@ class Blocks:
             return ""
         except ValueError as error:
             return str(error)
-        return None if found == check else "its checksum is another than that of what is in it"
+        return None if found == check else "its checksum is wrong"
 
     @contextlib.contextmanager
     def locked(self, number: int, wait: bool) -> Iterator[bool]:
-        """While no other process makes a block; False where one does and that is not to be waited for.
+        """Hold the lock of a block in the body; yields False if another process holds it and `wait` is False.
 
-        The lock's file goes once the block is made. Whoever waited for it then holds a lock that others do not see, but
-        finds the block made, and so do they.
+        The lock file is removed once the block is made. A process that waited then holds a lock that others do not see,
+        but it finds the block complete, and so do they.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.path(number).with_suffix(".lock"))
@@ -126,18 +126,18 @@ class Blocks:
 
 
 class Features:
-    """The features of the windows of each row of a clip table; it stands where a store of samples does.
+    """The features of the windows of each row of a clip table; used in place of a store of samples.
 
     Args:
-        blocks: all made.
-        sounds: which of its sounds each row of the table is, `(N,)` int32.
-        lengths: samples of each row, `(N,)`; 0 where it cannot be read.
+        blocks: the blocks, all complete.
+        sounds: the sound of each row of the table, `(N,)` int32.
+        lengths: length of each row in samples, `(N,)`; 0 if it cannot be read.
         firsts: the first window of each sound, `(M,)`.
-        window: samples of a window.
-        hop: samples between the beginnings of two windows of a sound; its last ends where it ends.
+        window: length of a window in samples.
+        hop: samples between the starts of two windows; the last one ends at the end of the sound.
 
     Raises:
-        RunError: a block is gone or damaged.
+        RunError: a block is missing or damaged.
     """
 
     def __init__(
@@ -164,20 +164,20 @@ class Features:
 
     @property
     def size_bytes(self) -> int:
-        """What the features take on disk."""
+        """The size of the features on disk."""
         return 4 * self.blocks.bands * int(self.frames.sum(dtype=np.int64))
 
     def gather(
         self, rows: NDArray[np.integer], starts: NDArray[np.integer]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The features of many windows at once, zeros behind them.
+        """The features of many windows at once, padded with zeros.
 
         Args:
-            rows: of the table, `(n,)`.
-            starts: where each window begins, in samples, `(n,)`; on the grid.
+            rows: rows of the table, `(n,)`.
+            starts: start of each window in samples, `(n,)`; on the grid.
 
         Returns:
-            Features `(n, T, F)` and how many frames each window has, `(n,)`.
+            Features `(n, T, F)` and the number of frames of each window, `(n,)`.
         """
         steps = -(-starts // self.hop)
         if (starts != np.minimum(steps * self.hop, np.maximum(self.lengths[rows] - self.window, 0))).any():
@@ -194,4 +194,4 @@ class Features:
         with files.explain_os_errors(path), open(path, "rb", buffering=0) as file:
             file.seek(4 * self.blocks.bands * int(self._offsets[window]))
             if file.readinto(into.data) != into.nbytes:
-                raise RunError(f"{path}: damaged: shorter than when the run began")
+                raise RunError(f"{path}: damaged: shorter than at the start of the run")

@@ -1,4 +1,4 @@
-"""Which clips each step of each epoch shows, a function of (seed, epoch) alone; and each class's weight in the loss."""
+"""The order of clips in each epoch, a function of (seed, epoch) alone; and the weights of the classes in the loss."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ _order = lru_cache(maxsize=2)(order)
 
 @attrs.frozen
 class Order:
-    """Which clips each step of each epoch shows, and which of them each process takes.
+    """The clips of each step of each epoch, and the share of each process.
 
-    An epoch's clips are dealt to its steps as evenly as they go, so that no step is left with a single clip, which
-    batch norm could not train on (but for an odd number of clips in batches of 2).
+    The clips of an epoch are distributed evenly over its steps, so that no step has a single clip, which batch norm
+    cannot train on (except for an odd number of clips in batches of 2).
 
     Attributes:
-        rows: the clips to train on, as rows of the clip table.
-        members: of each class, which of `rows` carry it, to show each class equally often; None shows each clip once.
-        batch: clips a step at most, of all processes together.
-        seed: of the order.
-        rank: this process's number.
-        world: how many processes share each step.
+        rows: the training clips, as rows of the clip table.
+        members: for each class, the indices into `rows` of its clips, to use all classes equally often; None uses each
+            clip once.
+        batch: the most clips in a step, over all processes together.
+        seed: the seed of the order.
+        rank: the rank of this process.
+        world: the number of processes.
     """
 
     rows: Rows = attrs.field(eq=False)
@@ -46,17 +47,17 @@ class Order:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of an epoch."""
+        """Optimizer steps in an epoch."""
         return max(1, -(-len(self.rows) // self.batch))
 
     def step(self, epoch: int, step: int) -> tuple[Rows, Rows]:
-        """The clips of one step that are this process's: rows of the table, and positions in the epoch's order."""
+        """The clips of one step for this process: rows of the table, and positions in the order of the epoch."""
         edges = np.arange(self.steps + 1) * len(self.rows) // self.steps
         positions = np.arange(edges[step], edges[step + 1])[self.rank :: self.world]
         return self.rows[self._order(epoch)[positions]], positions
 
     def _order(self, epoch: int) -> Rows:
-        """Which of `rows` stands at each position of an epoch."""
+        """The index into `rows` at each position of an epoch."""
         if self.members is None:
             return _order(len(self.rows), self.seed, epoch)
         if epoch not in self._shown:
@@ -65,24 +66,24 @@ class Order:
         return self._shown[epoch]
 
     def size(self, step: int) -> int:
-        """Clips of one step, of all processes together."""
+        """Clips in one step, over all processes together."""
         edges = np.arange(self.steps + 1) * len(self.rows) // self.steps
         return int(edges[step + 1] - edges[step])
 
 
 def members(table: ClipTable, rows: Rows) -> list[Rows]:
-    """Of each class that any of `rows` carries, which of them do."""
+    """For each class that occurs in `rows`, the indices into `rows` of its clips."""
     carried = table.targets(rows) > 0
     return [where for where in (np.flatnonzero(column) for column in carried.T) if len(where)]
 
 
 def balanced_order(members: Sequence[Rows], count: int, seed: int, epoch: int) -> Rows:
-    """`count` members for an epoch, as many of each class to one: a class's clips in turn, in an order of the epoch's.
+    """`count` members for an epoch, equally many of each class (to one), each class in a random order of its own.
 
     Args:
-        members: of each class, `(n,)` numbers.
-        count: how many there shall be.
-        seed: of the run.
+        members: the members of each class, `(n,)` each.
+        count: the number of members to return.
+        seed: the seed of the run.
         epoch: counted from 1.
     """
     turn = order(count, seed, epoch)
@@ -98,13 +99,13 @@ def class_weights(given: Mapping[str, float] | str, table: ClipTable, rows: Rows
     """The weight of each class `(K,)` in the loss, with mean 1 over the training clips.
 
     Args:
-        given: `train.class_weights`: `none`, `balanced` (the inverse of a class's clips), or a weight a class.
+        given: `train.class_weights`: `none`, `balanced` (inverse to the number of clips), or a weight for each class.
         table: the clips.
-        rows: those to train on.
+        rows: the training clips.
         source: the recipe, for messages.
 
     Raises:
-        RecipeError: a class that there is not, or no weight at all.
+        RecipeError: an unknown class, or all weights are 0.
     """
     if given == "none":
         return np.ones(len(table.classes), np.float32)
@@ -119,7 +120,7 @@ def class_weights(given: Mapping[str, float] | str, table: ClipTable, rows: Rows
         weights = np.divide(1.0, counts, out=np.zeros(len(counts)), where=counts > 0)
     whole = float((weights * counts).sum())
     if not whole:
-        text = "0 for every class that is trained on: nothing would be learnt"
+        text = "must not be 0 for every class in the training set"
         raise RecipeError(source, [Problem("train.class_weights", text)])
     scaled: NDArray[np.float32] = (weights * counts.sum() / whole).astype(np.float32)
     return scaled

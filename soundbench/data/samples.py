@@ -1,12 +1,12 @@
-"""A folder of samples, back to back in one file that is mapped into memory, and the tables that find them in it.
+"""A folder of decoded samples: one memory-mapped file, and the tables that find each sound in it.
 
-    audio.i16    every sound's samples, 16 bits, little-endian, sound after sound
-    index.npz    offsets (M + 1,) int64 samples; scales (M,) float32; failed (E,) int32 sounds that could not be read,
-                 and reasons, why: JSON in bytes
-    meta.toml    what it holds and the digest of index.npz; written last, so that without it there is no such folder
+    audio.i16    the samples of all sounds, 16 bits, little-endian, one sound after the other
+    index.npz    offsets (M + 1,) int64 samples; scales (M,) float32; failed (E,) int32: the sounds that could not be
+                 read; reasons: why, as JSON in bytes
+    meta.toml    a description and the digest of index.npz; written last: without it the folder is incomplete
 
-A sample is its 16 bits times its sound's scale. Tables are read and the file is mapped by each process when it first
-asks, so a store travels to another process as its path and one number a row.
+A sample is its 16-bit value times the scale of its sound. Each process reads the tables and maps the file on first use,
+so a store is passed to another process as its path and one number per row.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ Quantized = tuple[NDArray[np.int16], float]
 
 
 def quantize(samples: NDArray[np.float32]) -> Quantized:
-    """16-bit samples `(S,)` and the scale that makes them what they were.
+    """16-bit samples `(S,)`, and the scale to multiply them by.
 
-    What came from a 16-bit file keeps its bits. Anything else uses all 16 for its own peak, so that the error is half a
-    step of 90 dB below it, however quiet the sound; and beyond full scale nothing is clipped.
+    Sound from a 16-bit file keeps its exact values. Other sound is scaled so that its peak uses all 16 bits: the error
+    is half a step, 90 dB below the peak, however quiet the sound; and values beyond full scale are not clipped.
     """
     with np.errstate(over="ignore"):
         steps = samples / PCM
@@ -54,12 +54,12 @@ def quantize(samples: NDArray[np.float32]) -> Quantized:
 
 @attrs.frozen(eq=False)
 class Index:
-    """What each of M sounds is in a folder.
+    """The table of the M sounds in a folder.
 
     Attributes:
-        offsets: where each begins, in samples, and where the last one ends, `(M + 1,)`.
-        scales: what its 16-bit samples are multiplied by, `(M,)`.
-        errors: why some could not be read, by their number; they have no samples.
+        offsets: start of each sound in samples, and end of the last one, `(M + 1,)`.
+        scales: factor of the 16-bit samples of each sound, `(M,)`.
+        errors: why sounds could not be read, by their index; they have no samples.
     """
 
     offsets: NDArray[np.int64]
@@ -74,7 +74,7 @@ class Index:
             return cls(file["offsets"], file["scales"], errors)
 
     def to_bytes(self) -> bytes:
-        """What `index.npz` holds."""
+        """The content of `index.npz`."""
         reasons = json.dumps(list(self.errors.values())).encode()
         file = io.BytesIO()
         np.savez(
@@ -88,7 +88,7 @@ class Index:
 
 
 def finish(folder: Path, index: Index, meta: Mapping[str, Any]) -> None:
-    """Finish a folder whose samples are written: the index, then `meta.toml`; each synced."""
+    """Complete a folder after its samples: write the index, then `meta.toml`, each synced."""
     data = index.to_bytes()
     written = {
         "format": FORMAT,
@@ -106,10 +106,10 @@ def finish(folder: Path, index: Index, meta: Mapping[str, Any]) -> None:
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """What `meta.toml` says, once it is sure that the folder is whole.
+    """The content of `meta.toml`, after checking that the folder is complete.
 
     Raises:
-        ValueError: what is wrong with it.
+        ValueError: the folder is damaged.
     """
     try:
         meta = tomllib.loads((folder / META).read_text(encoding="utf-8"))
@@ -125,7 +125,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     if size != promised["bytes"]:
         raise ValueError(f"{AUDIO} has {size} bytes instead of {promised['bytes']}")
     if _digest(data) != promised["index"]:
-        raise ValueError(f"{INDEX} is not what was written")
+        raise ValueError(f"{INDEX} has a wrong checksum")
     return meta
 
 
@@ -134,14 +134,14 @@ def _digest(data: bytes) -> str:
 
 
 class Store:
-    """The samples of each row of a clip table, from a folder; rows of the same stretch of the same file share them.
+    """The samples of each row of a clip table, from a folder; rows of the same section of a file share them.
 
     Args:
         path: the folder.
-        sounds: which of its sounds each row of the table is, `(N,)` int32.
+        sounds: the sound of each row of the table, `(N,)` int32.
     """
 
-    # Samples between the windows that training draws from: any will do.
+    # Samples between the windows that training draws from: it can use any.
     hop = 1
 
     def __init__(self, path: Path, sounds: NDArray[np.int32]) -> None:
@@ -159,21 +159,21 @@ class Store:
 
     @cached_property
     def _opened(self) -> tuple[Index, NDArray[np.int16]]:
-        """Index and samples, read together: the folder may be made anew between two looks at it."""
+        """Index and samples, read together, because the folder may be made again at any time."""
         index = Index.read(self.path)
         with open(self.path / AUDIO, "rb") as file:
-            # An array over the map, not `np.memmap`, whose every slice costs two microseconds more.
+            # An array over the map: each slice of `np.memmap` would take two microseconds more.
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if index.offsets[-1] else b""
         return index, np.frombuffer(data, dtype="<i2")
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """Samples of each row, `(N,)`; 0 where it cannot be read."""
+        """The length of each row in samples, `(N,)`; 0 if it cannot be read."""
         return np.diff(self._opened[0].offsets)[self.sounds]
 
     @property
     def scales(self) -> NDArray[np.float32]:
-        """What the samples of each row are multiplied by, `(N,)`."""
+        """The factor of the samples of each row, `(N,)`."""
         return self._opened[0].scales[self.sounds]
 
     @cached_property
@@ -185,16 +185,16 @@ class Store:
 
     @property
     def size_bytes(self) -> int:
-        """What the folder takes on disk."""
+        """The size of the folder on disk."""
         return sum(file.stat().st_size for file in self.path.iterdir())
 
     @property
     def digest(self) -> str:
-        """A digest of all samples: the same sound gives the same one, wherever it lies."""
+        """A digest of all samples, which does not depend on where the files are."""
         return str(read_meta(self.path)["digest"])
 
     def read(self, row: int, start: int = 0, count: int | None = None) -> NDArray[np.int16]:
-        """Samples `(count,)` of a row, from `start` on (to its end if None): a view of the map."""
+        """Samples `(count,)` of a row from `start` on, to its end if `count` is None; a view of the memory map."""
         index, audio = self._opened
         sound = self.sounds[row]
         begin, end = int(index.offsets[sound]), int(index.offsets[sound + 1])
@@ -206,13 +206,13 @@ class Store:
     def gather(
         self, rows: NDArray[np.integer], starts: NDArray[np.integer], counts: NDArray[np.integer], size: int
     ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
-        """The samples of many rows at once, zeros behind them.
+        """The samples of many rows at once, padded with zeros.
 
         Args:
-            rows: of the table, `(n,)`.
-            starts: where to begin in each, in samples, `(n,)`.
-            counts: how many samples of each, `(n,)`, up to `size`.
-            size: samples of a row of what is returned.
+            rows: rows of the table, `(n,)`.
+            starts: start within each row in samples, `(n,)`.
+            counts: number of samples of each row, `(n,)`, at most `size`.
+            size: length of a returned row in samples.
 
         Returns:
             Samples `(n, size)` int16 and scales `(n,)` float32.

@@ -1,4 +1,4 @@
-"""The store of a work's sounds, opened: one for the processes of a machine, in the cache folder or for a while only."""
+"""Open the store of decoded sound: one per machine, in the cache folder or in a temporary folder."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def sound_store(
     say: Say,
     on_error: Literal["fail", "skip"] | None = None,
 ) -> Iterator[Store]:
-    """While the store of a table's sounds is open; every process calls it, and the first of each machine reads.
+    """Open the store of a table's sound; every process calls this, and the first one of each machine decodes.
 
     Args:
         table: the clips.
-        dataset: where they are from.
-        audio: the rate and the trimming that count.
-        cache: the folder of stores; True for the user's own, False for one that goes afterwards.
-        say: is given a line now and then.
-        on_error: whether a sound that cannot be read is an error or skipped; None for what `audio` says.
+        dataset: the dataset of the clips.
+        audio: the sample rate and trimming.
+        cache: the cache folder; True for the user's default, False for a temporary folder.
+        say: called with progress messages.
+        on_error: whether a sound that cannot be read is an error or skipped; None for the setting of `audio`.
 
     Raises:
-        DataError: sounds that cannot be read, or a folder that cannot be written.
+        DataError: sound that cannot be read, or a folder that cannot be written.
     """
     with ExitStack() as stack:
         folder = None if cache is True else cache

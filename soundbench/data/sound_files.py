@@ -1,4 +1,4 @@
-"""Sound files: those that paths, folders and globs name, and a manifest of those in class folders."""
+"""Find sound files by paths, folders and globs, and write a manifest of class folders."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["find_sounds", "manifest_of"]
 
 
 def find_sounds(paths: Sequence[str]) -> list[Path]:
-    """The files that `paths` name: a file itself, the sounds below a folder, what a glob matches; each once, in order.
+    """Find the sound files for `paths`: files, folders and globs; each file once, in order.
 
-    Folders are searched in any depth and through links, but for what begins with a dot. A path that is not there stays
-    in the list, for whoever opens it to say so without losing the others. `-` stands for a list on standard input, a
-    path of any of these kinds a line.
+    Folders are searched recursively and through links, except for names that start with a dot. A path that does not
+    exist stays in the list, so that opening it reports the error without losing the others. `-` stands for paths on
+    standard input, one per line.
 
     Raises:
-        MissingDataError: a folder without a sound, or a list without a path.
-        DataError: a folder that may not be read.
+        MissingDataError: a folder without sound files, or no paths on standard input.
+        DataError: a folder that cannot be read.
     """
     found: dict[Path, None] = {}
     for text in _listed(paths):
@@ -44,19 +44,19 @@ def find_sounds(paths: Sequence[str]) -> list[Path]:
 
 
 def _listed(paths: Sequence[str]) -> Iterator[str]:
-    """The paths, and in the place of `-` those on standard input."""
+    """The paths; `-` is replaced by those on standard input."""
     for text in paths:
         if text != "-":
             yield text
             continue
         lines = [os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer]
         if not any(lines):
-            raise MissingDataError("-: no path on standard input; it is a list of files, a line each")
+            raise MissingDataError("-: no paths on standard input; give one path per line")
         yield from filter(None, lines)
 
 
 def _below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
-    """The sounds below a folder; `above` are the real paths it was reached by, so that a link into one ends there."""
+    """The sound files below a folder; `above` are the real paths of its parents, to stop at loops of links."""
     real = os.path.realpath(folder)
     if real in above:
         return
@@ -77,26 +77,26 @@ def _below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
 def manifest_of(folder: Path, base: Path) -> str:
     """A manifest as CSV: path, label, group.
 
-    The label is the folder's name below `folder`. A folder inside it becomes the group of what it holds; a sound that
-    lies in the class folder itself has none, which makes it a group of its own.
+    The label is the name of the class folder. A folder inside it is the group of the files in it; the group of a file
+    directly in the class folder is empty, so that the file is its own group.
 
     Args:
-        folder: the folder of class folders.
-        base: the folder that the paths in the manifest begin at.
+        folder: the folder with one folder per class.
+        base: the folder that the paths in the manifest are relative to.
 
     Raises:
-        MissingDataError: no such folder, or no sound in it.
-        DataError: sounds that lie in no class folder, or a folder that may not be read.
+        MissingDataError: no such folder, or no sound files in it.
+        DataError: sound files outside of class folders, or a folder that cannot be read.
     """
     if not folder.is_dir():
-        raise MissingDataError(f"{folder}: no such folder; a folder of class folders is looked for there")
+        raise MissingDataError(f"{folder}: no such folder; expected a folder with one folder per class")
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["path", "label", "group"])
     for sound in find_sounds([str(folder)]):
         *above, _ = sound.relative_to(folder).parts
         if not above:
-            raise DataError(f"{sound}: lies in no class folder; put it into the folder of its class")
+            raise DataError(f"{sound}: is not in a class folder; move it into the folder of its class")
         group = "/".join(above) if len(above) > 1 else ""
         table.writerow([Path(os.path.relpath(sound, base)).as_posix(), above[0], group])
     return text.getvalue()

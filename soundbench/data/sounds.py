@@ -1,4 +1,4 @@
-"""The different sounds that a clip table is made of, what each is known by, and how it is read."""
+"""The distinct sections of sound in a clip table: how they are identified, and how they are read."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ __all__ = ["Sounds", "in_threads"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# What is read is a function of a key that begins with this: a change of how it is read is a change of this.
+# Part of the key of a store: change it whenever the way of reading changes.
 VERSION = f"soundbench 1, {audio.VERSIONS}"
 
 
 @attrs.frozen(eq=False)
 class Sounds:
-    """The different (path, start, stop) of a table, sorted; and their samples at one rate.
+    """The distinct (path, start, stop) of a table, sorted; and their samples at one sample rate.
 
     Attributes:
         table: the clips.
-        dataset: where they are from; where it has `read`, it gives the sound itself, and is asked by one thread alone.
-        rate: samples a second to give.
-        trim: decibels below their loudest frame that their ends are trimmed at, or `off`.
-        key: changes with whatever the samples depend on: a file's path, size and time of change, or what the dataset
-            says by its `fingerprint`; the stretches; the rate; the trimming; the libraries.
-        of_rows: which sound each row of the table is, `(N,)` int32.
-        rows: the first row of the table that holds each sound, `(M,)`.
+        dataset: the dataset of the clips; if it has `read`, it reads the sound itself, in one thread only.
+        rate: the sample rate of the result in Hz.
+        trim: threshold for trimming the ends, in dB below the loudest frame, or `off`.
+        key: a digest of everything that the samples depend on: path, size and modification time of files, or the
+            dataset's `fingerprint`; start and stop; sample rate; trimming; versions of libraries.
+        of_rows: the sound of each row of the table, `(N,)` int32.
+        rows: the first row of the table of each sound, `(M,)`.
     """
 
     table: ClipTable
@@ -89,19 +89,19 @@ class Sounds:
 
     @property
     def of_files(self) -> bool:
-        """Whether the sounds are files, which any thread may read."""
+        """Whether the sound is in files, which any thread may read."""
         return not hasattr(self.dataset, "read")
 
     def path(self, number: int) -> str:
-        """What a sound is called."""
+        """The path of a sound."""
         return str(self.table.paths[int(self.rows[number])])
 
     def expected_bytes(self) -> int:
-        """About how much the samples will take on disk; a sound whose length nothing tells counts as none."""
+        """The approximate size of all samples on disk; a sound of unknown length counts as 0."""
         return sum(round(2 * self.rate * self._seconds(number)) for number in range(len(self)))
 
     def _seconds(self, number: int) -> float:
-        """How long a sound is, by its table or its header."""
+        """The length of a sound, by the table or the file's header."""
         row = int(self.rows[number])
         start, stop = float(self.table.starts[row]), float(self.table.stops[row])
         if math.isnan(stop) and self.of_files:
@@ -112,11 +112,11 @@ class Sounds:
         return max(0.0, stop - start) if math.isfinite(stop) else 0.0
 
     def each(self, work: Callable[[int], Result], workers: int | None = None) -> Generator[Result, None, None]:
-        """The result of work on the number of every sound, in order, a few of them made ahead by threads.
+        """Yield the result of `work` for the index of every sound, in order, computed in threads.
 
         Args:
-            work: is given a number; where the dataset reads its sound itself, by this thread alone.
-            workers: threads; None for one a core.
+            work: called with an index; only in this thread if the dataset reads its sound itself.
+            workers: the number of threads; None for one per core.
         """
         numbers = range(len(self))
         if self.of_files:
@@ -125,7 +125,7 @@ class Sounds:
             yield from map(work, numbers)
 
     def load(self, number: int) -> NDArray[np.float32]:
-        """The samples of a sound, `(S,)`, never none: at the rate, trimmed.
+        """The samples of a sound, `(S,)`, at least one: resampled and trimmed.
 
         Raises:
             SoundError: it cannot be read.
@@ -134,10 +134,10 @@ class Sounds:
         return audio.trim(audio.resample(samples, rate, self.rate), self.rate, self.trim)
 
     def native(self, number: int) -> tuple[NDArray[np.float32], int]:
-        """The samples of a whole sound, `(S,)`, never none, always finite; and the rate that they came with.
+        """The samples of a sound before resampling and trimming, `(S,)`, at least one, all finite; and their rate.
 
         Raises:
-            SoundError: it cannot be read, or not be resampled to the rate.
+            SoundError: it cannot be read, or cannot be resampled.
         """
         row = int(self.rows[number])
         if not self.of_files:
@@ -148,7 +148,7 @@ class Sounds:
         )
 
     def _ask(self, row: int) -> tuple[NDArray[np.float32], int]:
-        """What the dataset reads, looked at as closely as a file."""
+        """The samples from the dataset's `read`, checked like those of a file."""
         clip = self.table.clip(row)
         try:
             samples, rate = self.dataset.read(clip)
@@ -159,7 +159,7 @@ class Sounds:
         samples = np.asarray(samples, dtype=np.float32)
         if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
             found = "NaN or infinite samples" if samples.ndim == 1 and len(samples) else f"the shape {samples.shape}"
-            raise SoundError(clip.path, f"its dataset gives {found}; wanted: finite samples (S,), one at least")
+            raise SoundError(clip.path, f"its dataset returns {found}; expected finite samples (S,), at least one")
         return samples, int(rate)
 
 
@@ -170,13 +170,13 @@ def _fingerprint(dataset: Any) -> str:
         return str(dataset.fingerprint)
     except AttributeError:
         raise BrokenPlugin(
-            f"dataset {type(dataset).__name__}: it has read(clip), so it needs the property fingerprint, which changes "
-            "whenever what is read does"
+            f"dataset {type(dataset).__name__}: it has read(clip), so it also needs the property fingerprint, which "
+            "must change whenever the result of read changes"
         ) from None
 
 
 def _identity(path: str) -> str:
-    """What tells a file from the one that it becomes when it is changed."""
+    """The path, size and modification time of a file."""
     absolute = os.path.abspath(path)
     try:
         found = os.stat(path)
@@ -186,9 +186,9 @@ def _identity(path: str) -> str:
 
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Generator[Result, None, None]:
-    """The results of work on each item, in the order of the items, made ahead by threads.
+    """Yield the result of `work` for each item, in order, computed in threads.
 
-    At most two a thread are ahead of the one that is asked for: what is in memory does not grow with their number.
+    At most two results per thread are computed ahead, so that memory does not grow with the number of items.
     """
     pool = ThreadPoolExecutor(workers)
     ahead: deque[Future[Result]] = deque()

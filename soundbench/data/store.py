@@ -1,9 +1,9 @@
-"""The sounds of a clip table, decoded, mixed down and resampled once, and kept on disk.
+"""The store: the sound of a clip table, decoded, mixed down and resampled once, and cached on disk.
 
-A store is a folder in the cache folder, called by the key of its sounds (`sounds.py`); `samples.py` says what is in it.
-It is made beside its place and renamed into it, by one process that holds the key's lock, while others that want the
-same one wait for it. Nobody else makes a `tmp-<pid>-<key>`, so one whose lock is free was left by a process that was
-killed, and goes when the next store is made.
+A store is a folder in the cache folder, named by the key of its sound (`sounds.py`); `samples.py` describes its files.
+It is made under a temporary name and renamed, by one process that holds the lock of the key, while others wait for it.
+A folder `tmp-<pid>-<key>` whose lock is free was left by a process that was killed; it is removed when the next store
+is made.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from soundbench.terminal import PATIENCE, Throttle
 
 __all__ = ["Store", "cache_folder", "open_store", "quantize"]
 
-# How many of the sounds that cannot be read a message lists.
+# The most unreadable sounds that a message lists.
 LISTED = 10
 FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 ELSEWHERE = "set SOUNDBENCH_CACHE to another folder, or use --no-cache"
@@ -43,7 +43,7 @@ Say = Callable[[str], None]
 
 
 def cache_folder() -> Path:
-    """Where stores are kept: $SOUNDBENCH_CACHE, or else `soundbench` in the user's cache folder."""
+    """The cache folder: $SOUNDBENCH_CACHE, or else `soundbench` in the user's cache folder."""
     if chosen := os.environ.get("SOUNDBENCH_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "soundbench"
@@ -59,26 +59,26 @@ def open_store(
     workers: int | None = None,
     trim: float | Literal["off"] = "off",
 ) -> Store:
-    """The store of a table's sounds: the one that is there, or a new one.
+    """Open the store of a table's sound, or make it.
 
     Args:
         table: the clips.
-        dataset: where they are from; where it has `read`, it gives the sound.
-        rate: samples a second to keep.
-        folder: where stores are kept; None for `cache_folder()`.
+        dataset: the dataset of the clips; if it has `read`, it reads the sound.
+        rate: sample rate of the store in Hz.
+        folder: the cache folder; None for `cache_folder()`.
         on_error: whether a sound that cannot be read is an error, or recorded in `errors`.
-        say: is given a line now and then.
-        workers: threads that decode; None for one a core.
-        trim: decibels below its loudest frame that a sound's ends are trimmed at, or `off`.
+        say: called with progress messages.
+        workers: threads for decoding; None for one per core.
+        trim: threshold for trimming the ends, in dB below the loudest frame, or `off`.
 
     Raises:
-        DataError: sounds that cannot be read, the first of them listed; or a folder that cannot be written.
+        DataError: sound that cannot be read, with the first few listed; or a folder that cannot be written.
     """
     sounds = Sounds.of(table, dataset, rate, trim)
     root = (folder or cache_folder()).absolute()
     place = root / sounds.key
     store = Store(place, sounds.of_rows)
-    with _telling(root):
+    with _explained(root):
         if _is_good(place, sounds, say):
             say(f"sound: {_count(len(sounds))} in {place}, {megabytes(store.size_bytes)}")
         else:
@@ -91,37 +91,37 @@ def open_store(
 
 
 def _is_good(place: Path, sounds: Sounds, say: Say) -> bool:
-    """Whether a store is there, whole, and what could not be read then cannot be read now."""
+    """Whether a complete store exists, and the sounds that could not be read then cannot be read now."""
     if not place.exists():
         return False
     try:
         meta = read_meta(place)
     except ValueError as error:
-        say(f"sound: {place} is damaged ({error}) and is made again")
+        say(f"sound: {place} is damaged ({error}) and will be made again")
         return False
     if not meta["unreadable"]:
         return True
     for number in Index.read(place).errors:
         if not isinstance(_read(sounds, number), SoundError):
-            say(f"sound: {sounds.path(number)} can be read now, so {place} is made again")
+            say(f"sound: {sounds.path(number)} can be read now, so {place} will be made again")
             return False
     return True
 
 
 def _refuse(sounds: Sounds, errors: Mapping[int, str], on_error: str, say: Say) -> None:
-    """Say which sounds cannot be read, as an error unless they may be skipped."""
+    """Report the sounds that cannot be read: as an error, unless they may be skipped."""
     if not errors:
         return
     counted = f"{len(errors)} of {_count(len(sounds))} cannot be read"
     if on_error == "skip" and len(errors) < len(sounds):
-        say(f"sound: {counted}; left out")
+        say(f"sound: {counted} and are skipped")
         return
     listed = [f"  {sounds.path(number)}: {errors[number]}" for number in list(errors)[:LISTED]]
     if len(errors) > LISTED:
         listed.append(f"  ... and {len(errors) - LISTED} more")
-    remedy = "mend or remove them"
+    remedy = "fix or remove them"
     if len(errors) < len(sounds):
-        remedy += ', or leave them out with audio.on_error = "skip"'
+        remedy += ', or skip them with audio.on_error = "skip"'
     raise DataError("\n".join([f"{counted}:", *listed, remedy]))
 
 
@@ -130,7 +130,7 @@ def _refuse(sounds: Sounds, errors: Mapping[int, str], on_error: str, say: Say) 
 
 @attrs.define
 class _Progress:
-    """How far a store is: sounds done of all, and their samples."""
+    """Progress of making a store: sounds done, and their samples."""
 
     total: int
     done: int = 0
@@ -145,7 +145,7 @@ class _Progress:
 
 
 def _make(root: Path, sounds: Sounds, say: Say, workers: int | None) -> None:
-    """Fill a folder beside the store's place, and move it there."""
+    """Make a store in a temporary folder, and rename it."""
     place, beside = root / sounds.key, root / f"tmp-{os.getpid()}-{sounds.key}"
     progress = _Progress(len(sounds))
     say(f"sound: reading {_count(len(sounds))} into {place}")
@@ -165,7 +165,7 @@ def _make(root: Path, sounds: Sounds, say: Say, workers: int | None) -> None:
             raise
         needed = megabytes(2 * progress.samples * progress.total // max(progress.done, 1))
         raise DataError(
-            f"{root}: the disk is full: the sound needs about {needed} here; free as much, {ELSEWHERE}"
+            f"{root}: the disk is full: the sound needs about {needed}; free some space, {ELSEWHERE}"
         ) from error
     finally:
         for name in (beside, root / f"tmp-{os.getpid()}-old-{sounds.key}"):
@@ -175,16 +175,16 @@ def _make(root: Path, sounds: Sounds, say: Say, workers: int | None) -> None:
 
 
 def _refuse_full(root: Path, needed: int) -> None:
-    """Say before anything is read that it will not fit."""
+    """Raise an error before reading if the store will not fit on the disk."""
     if needed > (free := room(root)):
         raise DataError(
-            f"{root}: {megabytes(free)} are free and the sound needs about {megabytes(needed)} here; "
-            f"free as much, {ELSEWHERE}"
+            f"{root}: the sound needs about {megabytes(needed)}, but {megabytes(free)} are free; "
+            f"free some space, {ELSEWHERE}"
         )
 
 
 def _fill(folder: Path, sounds: Sounds, progress: _Progress, say: Say, workers: int | None) -> tuple[Index, str]:
-    """Write the samples of all sounds; their index and digest."""
+    """Write the samples of all sounds; return their index and digest."""
     lengths = np.zeros(len(sounds), dtype=np.int64)
     scales = np.ones(len(sounds), dtype=np.float32)
     errors: dict[int, str] = {}
@@ -220,11 +220,11 @@ def _read(sounds: Sounds, number: int) -> Quantized | SoundError:
 
 
 @contextlib.contextmanager
-def _telling(root: Path) -> Iterator[None]:
-    """What keeps the cache folder from being used, in one line."""
+def _explained(root: Path) -> Iterator[None]:
+    """Turn an `OSError` about the cache folder into a `DataError` of one line."""
     try:
         yield
-    except BrokenPipeError:  # whoever `say` told does not listen any more
+    except BrokenPipeError:  # the reader of the messages of `say` has ended
         raise
     except OSError as error:
         reason = error.strerror or str(error)
@@ -233,13 +233,13 @@ def _telling(root: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(root: Path, key: str, say: Say) -> Iterator[None]:
-    """While no other process makes the store of that key."""
+    """Hold the lock of a key in the body."""
     root.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(root / f"{key}.lock")
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        say(f"sound: waiting for another process that reads it into {root / key}")
+        say(f"sound: waiting for another process, which reads it into {root / key}")
         lock.acquire()
     try:
         yield
@@ -248,7 +248,7 @@ def _locked(root: Path, key: str, say: Say) -> Iterator[None]:
 
 
 def _sweep(root: Path, key: str) -> None:
-    """Remove what killed processes left behind; the lock of `key` is held."""
+    """Remove temporary folders of killed processes; the lock of `key` is held."""
     for left in root.glob("tmp-*"):
         owner = left.name.rpartition("-")[2]
         lock = filelock.FileLock(root / f"{owner}.lock")
@@ -259,7 +259,7 @@ def _sweep(root: Path, key: str) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Make what was renamed in a folder survive a power cut, where the system can."""
+    """Make a rename survive a power failure, where the system can."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -269,4 +269,4 @@ def _sync(folder: Path) -> None:
 
 
 def _count(sounds: int) -> str:
-    return f"{sounds:,} sound{'s' * (sounds != 1)}"
+    return f"{sounds:,} clip{'s' * (sounds != 1)}"

@@ -1,6 +1,6 @@
-"""TOML to typed tables and back: read, `extends`, `--set`, defaults, keys and types checked; components by their names.
+"""Recipes: TOML to typed, checked tables and back, and the registry that finds components by name.
 
-Names are resolved when they are used: listing what is installed does not wait for what reads recipes.
+Names are imported on first use, so that `list-plugins` does not import what reads recipes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What can be named in a recipe: tables of what is installed, and the whole of one component's documentation."""
+"""Listings of the installed components, and the documentation of one component."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["Details", "Entry", "as_table", "catalogue", "check_kind", "details"]
 
 @attrs.frozen
 class Entry:
-    """A line of the catalogue.
+    """One line of the catalogue.
 
     Attributes:
-        listing: what the metadata says.
-        checked: whether it was imported.
+        listing: the metadata.
+        checked: whether the component was imported.
         error: why it cannot be used; None if it can, or was not imported.
-        note: what else a user should know of it.
+        note: further information for the user.
     """
 
     listing: Listing
@@ -37,18 +37,18 @@ class Entry:
     def to_dict(self) -> dict[str, Any]:
         """As `--json` prints it."""
         item = self.listing
-        told = {"kind": item.kind, "name": item.name, "distribution": item.distribution, "version": item.version}
-        told["summary"] = item.summary()
-        return told | ({"ok": self.error is None, "error": self.error} if self.checked else {})
+        entry = {"kind": item.kind, "name": item.name, "distribution": item.distribution, "version": item.version}
+        entry["summary"] = item.summary()
+        return entry | ({"ok": self.error is None, "error": self.error} if self.checked else {})
 
 
 @attrs.frozen
 class Details:
-    """All that a component's own file says of it.
+    """The documentation of a component, from its docstring and signature.
 
     Attributes:
         component: the component, imported.
-        listing: what the metadata says; None for a component of a local file.
+        listing: the metadata; None for a component of a local file.
     """
 
     component: Component
@@ -60,14 +60,14 @@ class Details:
         return inspect.cleandoc(self.component.obj.__doc__ or "")
 
     def options(self) -> list[dict[str, Any]]:
-        """Each option's name, type, default (absent where it must be given) and documentation."""
+        """The name, type, default (absent if the option is required) and documentation of each option."""
         docs = argument_docs(self.doc)
         options = []
         for field in attrs.fields(self.component.options):
-            told: dict[str, Any] = {"name": field.name, "type": spell(field.type)}
+            option: dict[str, Any] = {"name": field.name, "type": spell(field.type)}
             if field.default is not attrs.NOTHING:
-                told["default"] = plain(field.default)
-            options.append({**told, "doc": docs.get(field.name, "")})
+                option["default"] = plain(field.default)
+            options.append({**option, "doc": docs.get(field.name, "")})
         return options
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,40 +86,40 @@ class Details:
         }
 
     def to_text(self) -> str:
-        """As a page for people."""
-        told = self.to_dict()
-        origin = f"{told['distribution']} {told['version']}".strip() or str(self.component.source)
-        lines = [f"{told['kind']} {told['name']}", f"{origin}, {told['module']}:{told['object']}", ""]
+        """As readable text."""
+        found = self.to_dict()
+        origin = f"{found['distribution']} {found['version']}".strip() or str(self.component.source)
+        lines = [f"{found['kind']} {found['name']}", f"{origin}, {found['module']}:{found['object']}", ""]
         lines += [self.doc or "It has no docstring.", ""]
-        rows = [(o["name"], o["type"], _default(o), o["doc"]) for o in told["options"]]
+        rows = [(o["name"], o["type"], _default(o), o["doc"]) for o in found["options"]]
         lines += as_columns([("OPTION", "TYPE", "DEFAULT", "MEANING"), *rows]) if rows else ["It has no options."]
         return "\n".join(lines)
 
 
 def check_kind(kind: str | None) -> None:
-    """Refuse what is no kind.
+    """Raise an error if `kind` is not a kind of component.
 
     Raises:
-        CallError: naming the nearest kind, and all.
+        CallError: with the nearest kind and the list of kinds.
     """
     if kind is not None and kind not in KINDS:
         raise CallError(f'there is no kind "{kind}"{nearest(kind, KINDS) or ";"} known: {", ".join(KINDS)}')
 
 
 def catalogue(registry: Registry, kind: str | None = None, check: bool = False) -> list[Entry]:
-    """Everything installed of a kind, or of all.
+    """The installed components of one kind, or of all kinds.
 
     Args:
-        registry: where to look.
+        registry: where components are found.
         kind: one of `KINDS`; None for all.
-        check: import each, to find out which are broken.
+        check: import each component to find those that are broken.
     """
     check_kind(kind)
     return [_entry(registry, listing, check) for listing in registry.listings(kind)]
 
 
 def details(registry: Registry, kind: str, name: str) -> Details:
-    """One component's documentation; it is imported.
+    """The documentation of one component, which is imported.
 
     Raises:
         PluginError: it is unknown or cannot be used.
@@ -132,7 +132,7 @@ def details(registry: Registry, kind: str, name: str) -> Details:
 
 
 def as_table(entries: Sequence[Entry]) -> str:
-    """The catalogue in columns, and below them what is wrong."""
+    """The catalogue in columns, followed by errors and notes."""
     if not entries:
         return "nothing is installed"
     header = ("KIND", "NAME", "DISTRIBUTION", "VERSION", "SUMMARY")
@@ -147,7 +147,7 @@ def as_table(entries: Sequence[Entry]) -> str:
 
 
 def as_columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines, the cells of each column beginning under each other."""
+    """Rows as lines with aligned columns."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return ["  ".join(_pad(row, widths)).rstrip() for row in rows]
 
@@ -167,7 +167,7 @@ def _entry(registry: Registry, listing: Listing, check: bool) -> Entry:
     note = ""
     if len(same) > 1:
         uses = " or ".join(f"use = {show(item.full_name)}" for item in same)
-        note = f'{listing.kind} "{listing.name}" is offered by {len(same)} distributions: say which, {uses}'
+        note = f'{listing.kind} "{listing.name}" is provided by {len(same)} distributions; choose one: {uses}'
     error = None
     if check:
         try:

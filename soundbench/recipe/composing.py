@@ -1,4 +1,4 @@
-"""`Recipe` and `Model`: what a run, and what judging, is made of; from a file, from Python, from `model.toml`."""
+"""`Recipe` and `Model`: everything that defines a run or a trained model; from a file, Python or `model.toml`."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ _MODEL = ("audio", "featurizer", "backbone", "pooling", "head", "loss")
 
 @attrs.frozen(init=False)
 class Recipe:
-    """What a run is made of: every component found, every option checked, every default written out.
+    """Everything that defines a run: every component found, every option checked, every default filled in.
 
         Recipe(dataset={"use": "folder", "root": "sounds"}, backbone=MyNet, train={"epochs": 3})
 
     Args:
-        name: the recipe's name, which run directories are called after.
-        source: how messages call the recipe.
+        name: the name of the recipe; names of run directories start with it.
+        source: the name of the recipe in messages.
         base: the folder that local files are relative to; None for the working directory.
-        registry: where components are found; None for what is installed.
+        registry: where components are found; None for the installed ones.
         **tables: the tables of a recipe. A component is a mapping with `use`, a name, a class, or a `ComponentSpec`;
-            the core's own are mappings or `Split`, `Audio`, `Head`, `Init`, `Train`.
+            the other tables are mappings or `Split`, `Audio`, `Head`, `Init`, `Train`.
 
     Raises:
-        RecipeError: all mistakes at once.
+        RecipeError: with all mistakes.
     """
 
     dataset: ComponentSpec
@@ -71,7 +71,7 @@ class Recipe:
         self.__attrs_init__(**_resolve(draft, registry, True))
 
     def with_tables(self, **changes: Any) -> Recipe:
-        """The recipe with some of its tables changed, for tables that are made and checked already."""
+        """The recipe with some tables replaced; they are not checked again."""
         return attrs.evolve(self, **changes)
 
     def components(self) -> Iterator[ComponentSpec]:
@@ -81,16 +81,16 @@ class Recipe:
             yield from (value,) if isinstance(value, ComponentSpec) else value if isinstance(value, tuple) else ()
 
     def tables(self) -> dict[str, Any]:
-        """The recipe as plain TOML tables, every default written out, `use` first; what is None is left out."""
+        """The recipe as plain TOML tables, with every default, `use` first; None is left out."""
         return {"name": self.name} | {table: _plain(getattr(self, table)) for table in TABLES}
 
     def to_toml(self) -> str:
-        """The recipe as a file that, read again, is the same recipe; it opens with where each component came from."""
+        """The recipe as a TOML file, which gives the same recipe when read; comments name the origin of components."""
         try:
             own = f"soundbench {version('soundbench')}"
         except PackageNotFoundError:
             own = "soundbench"
-        lines = [f"# Resolved by {own}, every default written out: running it again is running the same."]
+        lines = [f"# Resolved by {own}, with every default filled in. Running this file repeats the run."]
         for spec in self.components():
             component = spec.component
             own_code = component.source.name if component.source else "Python"
@@ -102,9 +102,9 @@ class Recipe:
 
 @attrs.frozen
 class Model:
-    """What judging needs of a recipe, and the classes: the content of `model.toml`.
+    """The parts of a recipe that prediction needs, and the classes: the content of `model.toml`.
 
-    Of a multilabel model, `thresholds` are the scores from which on a sound is said to carry each class; none is 0.5.
+    A multi-label model predicts the classes that score at least their value in `thresholds`; if empty, 0.5 each.
     """
 
     classes: tuple[str, ...]
@@ -128,16 +128,16 @@ def compose(
 def read(
     path: str | Path, sets: Sequence[str] = (), registry: Registry | None = None, trust_code: bool = True
 ) -> Recipe:
-    """A recipe from its file.
+    """Read a recipe from a file.
 
     Args:
         path: the file, or the name of one that ships with soundbench.
-        sets: what the command line sets, `KEY=VALUE` each.
-        registry: where components are found; None for what is installed.
-        trust_code: whether components in local files may be executed; False for the recipe of somebody's run.
+        sets: the values of `--set`, each `KEY=VALUE`.
+        registry: where components are found; None for the installed ones.
+        trust_code: whether components in local files may be executed; False for the recipe of a run.
 
     Raises:
-        RecipeError: all mistakes at once.
+        RecipeError: with all mistakes.
     """
     draft = read_draft(find_recipe(path), sets)
     recipe = Recipe.__new__(Recipe)
@@ -146,12 +146,12 @@ def read(
 
 
 def dataset_spec(path: Path, multilabel: bool = False, registry: Registry | None = None) -> ComponentSpec:
-    """The dataset that sounds without a recipe make: those of a folder of class folders, or those that a table lists.
+    """The dataset for sound files without a recipe: a folder with one folder per class, or a table of files.
 
     Args:
         path: the folder or the table.
-        multilabel: whether a sound of the table may have several labels.
-        registry: where components are found; None for what is installed.
+        multilabel: whether a file in the table can have several labels.
+        registry: where components are found; None for the installed ones.
     """
     listed = {"use": MANIFEST_DATASET, "path": str(path), "multilabel": multilabel}
     table = {"use": FOLDER_DATASET, "root": str(path)} if path.is_dir() else listed
@@ -163,7 +163,7 @@ def dataset_spec(path: Path, multilabel: bool = False, registry: Registry | None
 def model_tables(
     recipe: Recipe | Model, classes: Sequence[str], multilabel: bool = False, thresholds: Sequence[float] = ()
 ) -> dict[str, Any]:
-    """What `model.toml` holds."""
+    """The content of `model.toml`."""
     head = {"format": FORMAT, "classes": list(classes), "multilabel": multilabel}
     head |= {"thresholds": list(thresholds)} if thresholds else {}
     return head | {table: _plain(getattr(recipe, table)) for table in _MODEL}
@@ -176,17 +176,17 @@ def read_model(
     trust_code: bool = False,
     source: str = "model.toml",
 ) -> Model:
-    """The model that the tables of a `model.toml` describe.
+    """Make a model from the tables of a `model.toml`.
 
     Args:
-        tables: what the file holds.
+        tables: the content of the file.
         base: the model's folder.
-        registry: where components are found; None for what is installed.
-        trust_code: whether code that came with the model may be executed.
-        source: how messages call the file.
+        registry: where components are found; None for the installed ones.
+        trust_code: whether Python files in the model folder may be executed.
+        source: the name of the file in messages.
 
     Raises:
-        RecipeError: all mistakes at once.
+        RecipeError: with all mistakes.
     """
     own = {key: tables[key] for key in tables if key not in _OF_CLASSES}
     resolver = Resolver(draft_of(own, "model", source, base), registry, trust_code)
@@ -199,7 +199,7 @@ def read_model(
 
 def _distinct(_: Any, attribute: attrs.Attribute[Any], value: list[str]) -> None:
     if not value or len(set(value)) != len(value):
-        raise ValueError(f"{attribute.name} must be different names, at least one, is {show(value)}")
+        raise ValueError(f"{attribute.name} must be distinct names, at least one, is {show(value)}")
 
 
 @attrs.frozen
@@ -210,7 +210,8 @@ class _ModelHead:
 
     def __attrs_post_init__(self) -> None:
         if self.thresholds and len(self.thresholds) != len(self.classes):
-            raise ValueError(f"thresholds must be {len(self.classes)}, one a class, are {len(self.thresholds)}")
+            wanted, given = len(self.classes), len(self.thresholds)
+            raise ValueError(f"thresholds must have {wanted} values, one per class, has {given}")
 
 
 @attrs.frozen
@@ -220,7 +221,7 @@ class _Name:
     @name.validator
     def _check(self, attribute: attrs.Attribute[Any], value: str) -> None:
         if not value.strip() or "/" in value or "\0" in value or value.startswith("."):
-            raise ValueError(f"{attribute.name} must be fit for a folder's name, is {show(value)}")
+            raise ValueError(f"{attribute.name} must be usable as a folder name, is {show(value)}")
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What the metadata of installed distributions says of components, and what it means when one cannot be imported."""
+"""Metadata of installed components, and the errors for those that cannot be imported."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["Listing", "import_failure", "listing_of", "normal"]
 
 @attrs.frozen
 class Listing:
-    """What the metadata says of a component; nothing is imported.
+    """The metadata of a component, which is not imported.
 
     Attributes:
         kind: one of `KINDS`.
         name: the name that recipes use.
-        distribution: the distribution that offers it.
-        version: that distribution's version.
-        value: where it is, `module:attribute`.
+        distribution: the distribution that provides it.
+        version: the version of the distribution.
+        value: its location, `module:attribute`.
     """
 
     kind: str
@@ -36,17 +36,17 @@ class Listing:
 
     @property
     def module(self) -> str:
-        """The module that holds it."""
+        """The module that contains it."""
         return self.value.partition(":")[0].strip()
 
     @property
     def attribute(self) -> str:
-        """Its name inside the module, dotted where it is nested."""
+        """Its name in the module, dotted if nested."""
         return re.sub(r"\s*\[.*\]\s*$", "", self.value.partition(":")[2]).strip()
 
     @property
     def full_name(self) -> str:
-        """`distribution/name`, which is never claimed twice."""
+        """`distribution/name`, which is unique."""
         return f"{self.distribution}/{self.name}"
 
     def summary(self) -> str:
@@ -68,13 +68,13 @@ def listing_of(entry: EntryPoint, kind: str) -> Listing:
 
 
 def import_failure(what: str, error: BaseException, module: str, listing: Listing | None = None) -> PluginError:
-    """What an exception in importing or making a component means to a user.
+    """The error for a component whose import or constructor raised an exception.
 
     Args:
-        what: the component, as messages call it.
-        error: what was raised.
-        module: the component's own module.
-        listing: what its distribution says, to name the extra that would bring a missing package.
+        what: the component, for the message.
+        error: the exception.
+        module: the module of the component.
+        listing: the metadata of the component, to name the extra that installs a missing package.
     """
     missing = (getattr(error, "name", None) or "") if isinstance(error, ModuleNotFoundError) else ""
     top = missing.partition(".")[0]
@@ -92,9 +92,9 @@ def _installed(module: str) -> bool:
 
 
 def _cure(package: str, listing: Listing | None) -> str:
-    """How to install a missing package: by the smallest extra that brings it, where the metadata says so.
+    """How to install a missing package: with the smallest extra that contains it, if the metadata lists one.
 
-    A package of an extra is often in another for developers too, among much else.
+    A package is often in a large extra for developers as well.
     """
     if listing is None:
         return ""
@@ -111,5 +111,5 @@ def _cure(package: str, listing: Listing | None) -> str:
 
 
 def normal(distribution: str) -> str:
-    """A distribution's name, so that two spellings of it are equal."""
+    """A distribution's name in normal form, so that two spellings of it are equal."""
     return re.sub(r"[-_.]+", "-", distribution).lower()

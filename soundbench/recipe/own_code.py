@@ -1,4 +1,4 @@
-"""The code of the user's own that a recipe names: its files, and copies of them that go with a run."""
+"""Components in local Python files: which files a recipe uses, and the copies that a run keeps."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ __all__ = ["local_files", "relocated", "write_code"]
 
 
 def local_files(recipe: Recipe) -> dict[str, Path]:
-    """The files of the user's own that hold components of a recipe, by the name that each gets inside a run.
+    """The local files that contain components of a recipe, by the names of their copies in a run.
 
     Raises:
-        RecipeError: a component was given from Python and cannot be found again in a file.
+        RecipeError: a component was given from Python and cannot be loaded from a file.
     """
-    problems = [Problem(spec.kind, why) for spec in recipe.components() if (why := _not_found_again(spec))]
+    problems = [Problem(spec.kind, why) for spec in recipe.components() if (why := _not_loadable(spec))]
     if problems:
         raise RecipeError(recipe.source, problems)
     return {name: path for path, name in _targets(recipe).items()}
 
 
 def relocated(recipe: Recipe, prefix: str) -> Recipe:
-    """The recipe with components of local files taken from copies of them.
+    """The recipe with its local files replaced by their copies.
 
     Args:
         recipe: the recipe.
-        prefix: the folder of the copies as the recipe shall write it, such as `./model/code`.
+        prefix: the folder of the copies as written in the recipe, such as `./model/code`.
     """
     targets = _targets(recipe)
 
@@ -56,13 +56,13 @@ def relocated(recipe: Recipe, prefix: str) -> Recipe:
 
 
 def write_code(recipe: Recipe, folder: Path) -> None:
-    """Copy the local files of a recipe into a folder, which is made if there are any."""
+    """Copy the local files of a recipe into a folder, which is created if there are any."""
     for name, path in local_files(recipe).items():
         write_bytes(folder / name, path.read_bytes())
 
 
 def _targets(recipe: Recipe) -> dict[Path, str]:
-    """The name that each local file gets inside a run; two files of one name get two."""
+    """The name of each file's copy in a run; files with the same name get different ones."""
     names: dict[Path, str] = {}
     for spec in recipe.components():
         path = spec.component.source
@@ -76,19 +76,19 @@ def _targets(recipe: Recipe) -> dict[Path, str]:
     return names
 
 
-def _not_found_again(spec: ComponentSpec) -> str:
-    """Why a component cannot be found again in a copy of its file; empty if it can."""
+def _not_loadable(spec: ComponentSpec) -> str:
+    """Why a component cannot be loaded from a copy of its file; empty if it can."""
     component = spec.component
     if component.distribution:
         return ""
-    what = f"{getattr(component.obj, '__qualname__', spec.use)} cannot be kept with the run"
+    what = f"{getattr(component.obj, '__qualname__', spec.use)} cannot be saved with the run"
     if component.source is None:
-        return "" if not spec.use.startswith("<python>") else f"{what}: it has no source file; put it into one"
+        return "" if not spec.use.startswith("<python>") else f"{what}: it has no source file; define it in a file"
     if "<" in spec.use.rpartition(":")[2]:
-        return f"{what}: it is defined inside a function; move it to the top of {component.source}"
+        return f"{what}: it is defined inside a function; move it to the top level of {component.source}"
     source = component.source.read_text("utf-8", errors="replace")
     if imports_neighbours(source):
-        return f"{what}: {component.source} imports from its own package; make it a plugin, or a file that stands alone"
+        return f"{what}: {component.source} uses relative imports; make it a plugin, or a self-contained file"
     if component.obj.__module__ == "__main__" and runs_when_imported(source):
-        return f'{what}: importing {component.source} would run it again; guard its work by if __name__ == "__main__":'
+        return f'{what}: importing {component.source} would run it again; put its work under if __name__ == "__main__":'
     return ""

@@ -1,4 +1,4 @@
-"""A recipe's file, what it extends, and what the command line sets, merged into one draft of plain tables."""
+"""Read recipe files: `extends` and `--set` merged into one draft of plain tables, not checked yet."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _SET = "given by --set"
 
 @attrs.define
 class Draft:
-    """Tables not checked yet, and which file each key comes from.
+    """Merged tables, not checked yet, and the origin of each key.
 
     Attributes:
-        source: the recipe's file, as messages name it.
-        name: the recipe's name.
+        source: the name of the recipe in messages.
+        name: the name of the recipe.
         tables: the merged tables.
-        origins: dotted path to where it was written, unless that is the recipe's file.
+        origins: the origin of each dotted path; empty for the recipe's own file.
         problems: mistakes found so far.
     """
 
@@ -41,18 +41,18 @@ class Draft:
     problems: list[Problem] = attrs.field(factory=list)
 
     def located(self, problem: Problem) -> Problem:
-        """The problem, told where it was written if that is not the recipe's own file."""
+        """The problem with the origin of its key added to the message, if that is not the recipe's own file."""
         above = [key for key in self.origins if problem.key == key or problem.key.startswith((f"{key}.", f"{key}["))]
         where = self.origins[max(above, key=len)] if above else ""
         return attrs.evolve(problem, message=f"{problem.message} ({where})") if where else problem
 
     def put(self, tables: Mapping[str, Any], base: Path, where: str = "") -> None:
-        """Lay tables over what is there.
+        """Merge tables over the present ones.
 
         Args:
-            tables: from a file or from Python.
+            tables: the tables, from a file or from Python.
             base: the folder that local files are relative to.
-            where: how messages tell these tables from the recipe's own; empty for its own.
+            where: the origin to show in messages; empty for the recipe's own file.
         """
         for key, value in tables.items():
             value = normal(key, value, base)
@@ -66,10 +66,10 @@ class Draft:
             self._mark(join(key, part), item, where)
 
     def set(self, path: Sequence[str | int], value: Any) -> None:
-        """Put one value where a path leads, making the tables on the way.
+        """Set the value at a path, creating tables as needed.
 
         Raises:
-            ValueError: the path leads nowhere.
+            ValueError: there is no such place.
         """
         if path == ["name"]:
             self.name = value
@@ -82,7 +82,7 @@ class Draft:
             node, dotted = self._step(node, part, dotted), join(dotted, part)
         last = str(path[-1])
         if not isinstance(node, dict):
-            raise ValueError(f"{dotted} is no table, it is {show(node)}")
+            raise ValueError(f"{dotted} is not a table, it is {show(node)}")
         if last == "use" and isinstance(value, str):
             value = _absolute(value, Path())
             if node.get("use") != value:
@@ -91,16 +91,16 @@ class Draft:
         self._mark(join(dotted, last), value, _SET)
 
     def _step(self, node: Any, part: str | int, dotted: str) -> Any:
-        """One table further down; made if it is not there."""
+        """The table or entry one step down, created if missing."""
         if isinstance(part, str) and isinstance(node, dict):
             kind = KINDS.get(part) if node is self.tables else None
             below = node.get(part, [] if kind and kind.many else {})
             node[part] = normal(part, below, Path()) if kind else below
             return node[part]
         if isinstance(part, str):
-            raise ValueError(f"{dotted} is no table, it is {show(node)}")
+            raise ValueError(f"{dotted} is not a table, it is {show(node)}")
         if not isinstance(node, list):
-            raise ValueError(f"{dotted} is no list, it is {show(node)}")
+            raise ValueError(f"{dotted} is not a list, it is {show(node)}")
         if part > len(node):
             raise ValueError(f"there is no {dotted}[{part}], {dotted} has {len(node)}")
         if part == len(node):
@@ -109,7 +109,7 @@ class Draft:
 
 
 def _absolute(use: str, base: Path) -> str:
-    """A local file's `use`, independent of the folder that it was written for."""
+    """The `use` of a local file with an absolute path."""
     if not is_file(use):
         return use
     path, colon, name = use.rpartition(":") if ":" in use else (use, "", "")
@@ -117,7 +117,7 @@ def _absolute(use: str, base: Path) -> str:
 
 
 def normal(key: str, value: Any, base: Path) -> Any:
-    """A component's table in its long form: `"name"` is short for a table with `use` alone."""
+    """A component's table in its long form: `"name"` stands for a table with only `use`."""
     kind = KINDS.get(key)
     if kind is None:
         return dict(value) if isinstance(value, Mapping) else value
@@ -136,7 +136,7 @@ def _long(value: Any, base: Path) -> Any:
 
 
 def merge_tables(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables merge; everything else is replaced."""
+    """Merge tables recursively; other values are replaced."""
     merged = dict(below)
     for key, value in above.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
@@ -145,7 +145,7 @@ def merge_tables(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str
 
 
 def merge_component(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """A component's tables merge while they name the same one; another one starts from its own defaults."""
+    """Merge the tables of a component; if `use` changes, the options of the old component are dropped."""
     if "use" in above and above["use"] != below.get("use"):
         return dict(above)
     return merge_tables(below, above)
@@ -161,16 +161,16 @@ def _merged(key: str, below: Any, above: Any) -> Any:
 
 
 def shipped() -> Path | None:
-    """The folder of the recipes that come with soundbench: inside the package, or beside it in a checkout."""
+    """The folder of the recipes that ship with soundbench: in the package, or next to it in a checkout."""
     package = Path(__file__).parents[1]
     return next((folder for folder in (package / "recipes", package.parent / "recipes") if folder.is_dir()), None)
 
 
 def find_recipe(path: str | Path) -> Path:
-    """The recipe's file: as given, else the one of that name among those that ship with soundbench.
+    """The path of a recipe: as given, or else a recipe of that name that ships with soundbench.
 
     Raises:
-        RecipeError: it is not there.
+        RecipeError: there is no such file.
     """
     given, folder = Path(path), shipped()
     if given.exists():
@@ -181,32 +181,31 @@ def find_recipe(path: str | Path) -> Path:
     beside = [item.name for item in given.parent.glob("*.toml")] if given.parent.is_dir() else []
     hint = nearest(given.name, [*beside, *ours]) or ";"
     raise RecipeError(
-        str(path), [Problem("", f"there is no such file{hint} soundbench brings {', '.join(ours) or 'none'}")]
+        str(path), [Problem("", f"there is no such file{hint} recipes of soundbench: {', '.join(ours) or 'none'}")]
     )
 
 
 def _ours(given: Path) -> Path | None:
-    """The recipe that ships with soundbench, of a path such as `recipes/quickstart.toml`."""
+    """The recipe that ships with soundbench under a path such as `recipes/quickstart.toml`."""
     folder = shipped()
     known = folder and given.parent in (Path(), Path("recipes")) and (folder / given.name).is_file()
     return folder / given.name if folder and known else None
 
 
 def check_format(source: str, version: Any) -> None:
-    """Refuse what a newer soundbench wrote.
+    """Raise an error for a file of a newer format.
 
     Raises:
-        RecipeError: it is of a format that this one does not know.
+        RecipeError: this version does not know the format.
     """
     if not isinstance(version, int) or isinstance(version, bool) or not 0 <= version <= FORMAT:
-        message = (
-            f"is {show(version)}; this soundbench reads up to {FORMAT}: use the version that wrote it, or a newer one"
-        )
+        known = f"but this soundbench knows formats up to {FORMAT}"
+        message = f"is {show(version)}, {known}; use the version that wrote it, or a newer one"
         raise RecipeError(source, [Problem("format", message)])
 
 
 def read_draft(path: Path, sets: Sequence[str] = ()) -> Draft:
-    """The draft of a recipe's file."""
+    """The draft of a recipe file."""
     draft = Draft(str(path), path.stem)
     chain = [path]
     layers = [(path, _parse(path))]
@@ -236,7 +235,7 @@ def draft_of(tables: Mapping[str, Any], name: str, source: str, base: Path | Non
 
 
 def _extended(source: str, path: Path, tables: Mapping[str, Any], chain: list[Path]) -> Path:
-    """The file that a recipe extends; without it nothing else can be said of the recipe."""
+    """The file that a recipe extends; if it is missing, the recipe cannot be checked further."""
     given = tables["extends"]
     below = Path(os.path.normpath(path.parent / given)) if isinstance(given, str) else path
     below = below if below.is_file() else _ours(Path(str(given))) or below
@@ -260,7 +259,7 @@ def _parse(path: Path) -> dict[str, Any]:
         place = place.rstrip(")").replace("end of document", "the end of the file")
         raise RecipeError(str(path), [Problem("", f"{place}: {message[:1].lower()}{message[1:]}")]) from error
     except UnicodeDecodeError as error:
-        raise RecipeError(str(path), [Problem("", f"no UTF-8 text: byte {error.start} is not")]) from error
+        raise RecipeError(str(path), [Problem("", f"not UTF-8 text: invalid byte at offset {error.start}")]) from error
     except OSError as error:
         raise RecipeError(str(path), [Problem("", f"cannot be read: {error.strerror}")]) from error
 
@@ -277,7 +276,7 @@ def _apply(draft: Draft, sets: Sequence[str]) -> None:
             draft.problems.append(Problem(f"--set {text}", "must be KEY=VALUE, such as train.epochs=3"))
         else:
             parsed.append((key.strip(), path, _value(value.strip())))
-    # First which component, then its options: in whatever order they were given, none of them is lost.
+    # First the components, then their options, whatever their order: a new `use` drops the options set before it.
     for key, path, value in sorted(parsed, key=lambda item: not (len(item[1]) == 1 or item[1][-1] == "use")):
         try:
             draft.set(path, value)
@@ -286,7 +285,7 @@ def _apply(draft: Draft, sets: Sequence[str]) -> None:
 
 
 def _path(key: str) -> list[str | int]:
-    """The steps of a dotted key; numbers, bare or in brackets, count entries of a list."""
+    """The steps of a dotted key; numbers, bare or in brackets, are indices of a list."""
     dotted = re.sub(r"\[([0-9]+)\]", r".\1", key)
     try:
         nested: Any = tomli.loads(f"{dotted} = 0")
@@ -303,7 +302,7 @@ def _path(key: str) -> list[str | int]:
 
 
 def _value(text: str) -> Any:
-    """A TOML value; what is none is a string."""
+    """A TOML value; other text is a string."""
     try:
         tables = tomli.loads(f"value = {text}")
     except tomli.TOMLDecodeError:

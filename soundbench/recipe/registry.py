@@ -1,8 +1,7 @@
-"""(kind, name) to component: from entry points, from a file of the user's own, or given from Python.
+"""The registry: finds a component by kind and name, among entry points, in a local file, or given from Python.
 
-Listing reads metadata and imports nothing; a component is imported when it is asked for, checked, and kept. A plugin
-that cannot be used harms nobody who does not ask for it. Four errors are told apart: unknown, not installed, broken,
-claimed twice.
+Listings read metadata and import nothing; a component is imported and checked when it is requested. A plugin that
+cannot be used affects only recipes that use it. There are four errors: unknown, not installed, broken, claimed twice.
 """
 
 from __future__ import annotations
@@ -38,12 +37,12 @@ class Component:
 
     Attributes:
         kind: one of `KINDS`.
-        name: the `use` that finds it again.
-        distribution: the distribution that offers it; empty for a file or a class given from Python.
-        version: that distribution's version; empty likewise.
+        name: the value of `use` that finds it.
+        distribution: the distribution that provides it; empty for a local file or a class given from Python.
+        version: the version of the distribution; empty in the same cases.
         obj: the class or function.
-        options: an attrs class of what a recipe may set.
-        source: the local file that holds it, if it comes from none of the installed plugins.
+        options: an attrs class of its options.
+        source: the local file that contains it; None for an installed plugin.
     """
 
     kind: str
@@ -55,7 +54,7 @@ class Component:
     source: Path | None = None
 
     def structure(self, table: Mapping[str, Any], key: str) -> tuple[dict[str, Any], list[Problem]]:
-        """A table's options, checked and every default written out; what is None is left out.
+        """The options of a table, checked, with every default; None is left out.
 
         Args:
             table: the options, without `use`.
@@ -65,7 +64,7 @@ class Component:
         unset = {name for name, value in table.items() if value is None}
         given = {name: value for name, value in table.items() if value is not None}
         problems = [
-            Problem(f"{key}.{name}", "cannot be None: a recipe that leaves it out gets " + show(defaults[name]))
+            Problem(f"{key}.{name}", "cannot be None; leave it out for the default, " + show(defaults[name]))
             for name in sorted(unset & defaults.keys())
             if defaults[name] is not None and defaults[name] is not attrs.NOTHING
         ]
@@ -76,11 +75,11 @@ class Component:
 
 
 class Registry:
-    """Finds components.
+    """Finds components by kind and name.
 
     Args:
-        entry_points: where to look; None for everything installed, or, where the environment variable
-            `SOUNDBENCH_PLUGINS` is set, for the distributions that it names, separated by commas.
+        entry_points: the entry points to use; None for all that are installed, or those of the distributions in the
+            environment variable `SOUNDBENCH_PLUGINS`, separated by commas, if it is set.
     """
 
     def __init__(self, entry_points: Iterable[EntryPoint] | None = None) -> None:
@@ -103,15 +102,15 @@ class Registry:
         return sorted(listings, key=lambda item: (order.index(item.kind), item.name, item.distribution, item.value))
 
     def listings(self, kind: str | None = None) -> list[Listing]:
-        """What is installed, in the order of `KINDS` and then of names."""
+        """The installed components, in the order of `KINDS`, then by name."""
         return [item for item in self._listings if kind in (None, item.kind)]
 
     def names(self, kind: str) -> list[str]:
-        """The names of a kind."""
+        """The names of the components of a kind."""
         return list(dict.fromkeys(item.name for item in self.listings(kind)))
 
     def get(self, kind: str, use: str | Callable[..., Any], base: Path | None = None) -> Component:
-        """The component that a recipe's `use` means.
+        """The component for a value of `use`.
 
         Args:
             kind: one of `KINDS`.
@@ -119,10 +118,10 @@ class Registry:
             base: the folder that a file's path is relative to; None for the working directory.
 
         Raises:
-            UnknownPlugin: nothing has that name; also for a file that is not there or does not define it.
-            NotInstalled: it needs a package that is not there.
-            BrokenPlugin: importing it fails, or its signature does not keep to the contract.
-            ClaimedTwice: two distributions offer that name.
+            UnknownPlugin: there is no such component; also if a file does not exist or does not define it.
+            NotInstalled: a package that it needs is not installed.
+            BrokenPlugin: its import fails, or its signature does not follow the contract.
+            ClaimedTwice: two distributions provide that name.
         """
         if not isinstance(use, str):
             return self._given(kind, use)
@@ -131,7 +130,7 @@ class Registry:
         return self.load(self._find(kind, use))
 
     def load(self, listing: Listing) -> Component:
-        """The component of a listing, imported once."""
+        """Import the component of a listing, once."""
         if listing not in self._loaded:
             unique = len([item for item in self.listings(listing.kind) if item.name == listing.name]) <= 1
             name = listing.name if unique else listing.full_name
@@ -151,7 +150,7 @@ class Registry:
         if len(found) > 1:
             origins = " and ".join(f"{item.distribution} {item.version}".strip() for item in found)
             cure = " or ".join(f"use = {show(item.full_name)}" for item in found)
-            raise ClaimedTwice(f'{_a(kind)} "{name}" is offered by {origins}: say which, {cure}')
+            raise ClaimedTwice(f'{_a(kind)} "{name}" is provided by {origins}; choose one: {cure}')
         return found[0]
 
     def _unknown(self, kind: str, use: str) -> str:
@@ -163,7 +162,7 @@ class Registry:
         return f'there is no {kind} "{use}"{hint} known: {", ".join(names) or "none"}{allowed}'
 
     def _given(self, kind: str, obj: Any) -> Component:
-        """A class or function given from Python: an installed one is found again by its name."""
+        """A class or function given from Python; that of an installed plugin gets its name."""
         if not (inspect.isclass(obj) or inspect.isroutine(obj)):
             raise BrokenPlugin(f"{_a(kind)} must be given as a class or a function, not as {obj!r:.60}")
         for listing in self.listings(kind):
@@ -179,7 +178,7 @@ class Registry:
 
 
 def is_file(use: str) -> bool:
-    """Whether a `use` names a component in a file rather than an installed one."""
+    """Whether a `use` names a component in a local file, not an installed one."""
     return use.startswith((".", "/", "~")) or use.endswith(".py") or ".py:" in use
 
 
@@ -188,7 +187,7 @@ def _a(kind: str) -> str:
 
 
 def _reached(module: Any, attribute: str) -> Any:
-    """A dotted attribute of a module; None where it is not there."""
+    """A dotted attribute of a module; None if it does not exist."""
     for part in attribute.split("."):
         module = getattr(module, part, None)
     return module
@@ -209,7 +208,7 @@ def _import(listing: Listing) -> Any:
 
 
 def _from_file(kind: str, use: str, base: Path | None) -> Component:
-    """A component of a local file. Its mistakes are the user's own, so the message says which line."""
+    """A component of a local file. Errors in it are the user's, so the message names the line."""
     file, colon, name = use.rpartition(":")
     path = Path(os.path.normpath((base or Path()) / Path(file if colon else use).expanduser())).absolute()
     if not path.is_file():
@@ -225,7 +224,7 @@ def _from_file(kind: str, use: str, base: Path | None) -> Component:
         line, missing = line_of(error, path), getattr(error, "name", None)
         where = f"{what}{f', line {line},' if line else ''}"
         if isinstance(error, ModuleNotFoundError) and (path.parent / f"{missing}.py").exists():
-            raise BrokenPlugin(f"{where} cannot import {missing}: a component's file must do without others") from error
+            raise BrokenPlugin(f"{where} cannot import {missing}: a local component must be a single file") from error
         raise import_failure(where, error, path.stem) from error
     obj = _reached(module, name)
     if obj is None:
@@ -240,9 +239,9 @@ def _list(names: list[str]) -> str:
 def _check(
     what: str, kind: str, name: str, obj: Any, distribution: str, version: str, source: Path | None
 ) -> Component:
-    """The component, if its signature keeps to the contract of its kind."""
+    """The component, if its signature follows the contract of its kind."""
     if not callable(obj):
-        raise BrokenPlugin(f"{what} cannot be used: it is no class or function")
+        raise BrokenPlugin(f"{what} cannot be used: it is not a class or function")
     options, faults = options_of(obj, KINDS[kind].supplied)
     faults += unfit_fields(options)
     if faults:

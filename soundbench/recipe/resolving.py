@@ -1,4 +1,4 @@
-"""One draft's tables resolved: components found, keys and types checked, defaults laid below, all mistakes gathered."""
+"""Resolve a draft: find components, fill in defaults, check keys and types, and collect all mistakes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class ComponentSpec:
 
     Attributes:
         kind: its kind.
-        use: what a recipe finds it by.
+        use: its name in a recipe.
         options: every option that is not None, as the constructor takes it.
-        component: the component itself.
+        component: the imported component.
     """
 
     kind: str
@@ -35,12 +35,12 @@ class ComponentSpec:
     component: Component = attrs.field(eq=False, repr=False)
 
     def table(self) -> dict[str, Any]:
-        """Its table in a recipe."""
+        """The table of this component in a recipe."""
         return {"use": self.use, **plain(self.options)}
 
 
 class Resolver:
-    """Makes what the tables of one draft describe."""
+    """Makes components and settings from the tables of one draft."""
 
     def __init__(self, draft: Draft, registry: Registry | None, trust_code: bool) -> None:
         self.draft = draft
@@ -49,18 +49,18 @@ class Resolver:
         self.cause: PluginError | None = None
 
     def resolve(self, known: Sequence[str], required: Sequence[str]) -> dict[str, Any]:
-        """Every known table, made.
+        """The values of all known tables.
 
         Raises:
-            RecipeError: all mistakes at once, in the order of the recipe.
+            RecipeError: with all mistakes, in the order of the recipe.
         """
         tables = self.draft.tables
         for key in tables:
             if key not in known:
-                self._tell(key, f"unknown table{nearest(key, known) or ';'} known: {', '.join(known)}")
+                self._add(key, f"unknown table{nearest(key, known) or ';'} known: {', '.join(known)}")
         for key in required:
             if key not in tables:
-                self._tell(key, self._missing(key))
+                self._add(key, self._missing(key))
         backbone = self._table("backbone", {}) if "backbone" in tables else None
         made: dict[str, Any] = {}
         for key in known:
@@ -75,7 +75,7 @@ class Resolver:
             raise RecipeError(self.draft.source, problems) from self.cause
         return made
 
-    def _tell(self, key: str, message: str, plugin: bool = False) -> None:
+    def _add(self, key: str, message: str, plugin: bool = False) -> None:
         self.draft.problems.append(Problem(key, message, plugin))
 
     def _missing(self, key: str) -> str:
@@ -84,7 +84,7 @@ class Resolver:
         return f'this table is missing; write {key} = "NAME", known: {", ".join(self.registry.names(key)) or "none"}'
 
     def _default(self, key: str, backbone: ComponentSpec | None) -> Any:
-        """What lies below a table: the core's default, or what the backbone's paper has; None without a backbone."""
+        """The default of a table: the core's, or the backbone's own for pooling and head; None without a backbone."""
         if key not in ("pooling", "head"):
             return DEFAULTS.get(key, {})
         if backbone is None:
@@ -93,7 +93,7 @@ class Resolver:
         if isinstance(default, Mapping) and (key == "head" or not default or "use" in default):
             return default
         says = 'a table with "use"' if key == "pooling" else "a table"
-        self._tell(key, f"default_{key} of backbone {backbone.use} must be {says}, is {show(default)}", plugin=True)
+        self._add(key, f"default_{key} of backbone {backbone.use} must be {says}, is {show(default)}", plugin=True)
         return None
 
     def _table(self, key: str, default: Any) -> Any:
@@ -104,15 +104,15 @@ class Resolver:
             if isinstance(given, ComponentSpec):
                 return given
             if given is None and not default:
-                if default is not None:  # else told already: there is no backbone that could say
-                    self._tell(key, self._missing(key))
+                if default is not None:  # else the missing backbone is reported already
+                    self._add(key, self._missing(key))
                 return None
             if isinstance(given, Mapping):
                 given = merge_component(default or {}, given)
             return self._spec(key, key, default if given is None else given)
         listed = default if given is None else given
         if not isinstance(listed, list):
-            self._tell(key, f"must be a list, written [[{key}]], is {show(listed)}")
+            self._add(key, f"must be a list, written [[{key}]], is {show(listed)}")
             return ()
         return tuple(self._spec(key, f"{key}[{number}]", table) for number, table in enumerate(listed))
 
@@ -130,36 +130,36 @@ class Resolver:
         if isinstance(table, ComponentSpec):
             return table
         if not isinstance(table, Mapping):
-            self._tell(key, f'must be a table with "use", or a name, is {show(table)}')
+            self._add(key, f'must be a table with "use", or a name, is {show(table)}')
             return None
         use = table.get("use")
         if use is None:
-            self._tell(f"{key}.use", f"is missing; known: {', '.join(self.registry.names(kind)) or 'none'}")
+            self._add(f"{key}.use", f"is missing; known: {', '.join(self.registry.names(kind)) or 'none'}")
             return None
         component = self._component(kind, f"{key}.use", use)
         if component is None:
             return None
         options, problems = component.structure({name: item for name, item in table.items() if name != "use"}, key)
         self.draft.problems += problems
-        keep = isinstance(use, str) and not is_file(use)  # as it was written: it may say which distribution
+        keep = isinstance(use, str) and not is_file(use)  # as written: it may name the distribution
         return ComponentSpec(kind, use if keep else component.name, options, component)
 
     def _component(self, kind: str, key: str, use: Any) -> Component | None:
         if not isinstance(use, str) and not callable(use):
-            self._tell(key, f"must be a string, is {show(use)}")
+            self._add(key, f"must be a string, is {show(use)}")
             return None
         if isinstance(use, str) and is_file(use) and not self.trust_code:
-            self._tell(key, f'"{use}" is code that came with the run; only --trust-code (trust_code=True) runs it')
+            self._add(key, f'"{use}" is code from the run; add --trust-code (trust_code=True) to execute it')
             return None
         try:
             return self.registry.get(kind, use)
         except PluginError as error:
-            self._tell(key, str(error), plugin=error.exit_code == BrokenPlugin.exit_code)
+            self._add(key, str(error), plugin=error.exit_code == BrokenPlugin.exit_code)
             self.cause = self.cause or error
             return None
 
 
 def _renamed(problem: Problem) -> Problem:
-    """What a key that is known no more is called now."""
+    """The problem of an unknown key, with its new name if it was renamed."""
     new = RENAMED.get(problem.key) if problem.message.startswith("unknown key") else None
     return attrs.evolve(problem, message=f"this key is now called {new}") if new else problem

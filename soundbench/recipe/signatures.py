@@ -1,7 +1,7 @@
-"""A component's signature is its schema: what the framework supplies by position, what a recipe may set by keyword.
+"""Reads a component's signature: positional parameters are supplied by the framework, keyword-only ones are options.
 
-Only the annotations of keyword-only parameters are evaluated, so that the others may name what is imported for type
-checkers alone.
+Only the annotations of keyword-only parameters are evaluated, so that the others can use names that are imported only
+for type checking.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _VARIADIC = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWOR
 
 
 def options_of(obj: Callable[..., Any], supplied: tuple[str, ...]) -> tuple[type, list[str]]:
-    """An attrs class of what a recipe may set of a component, and what in its signature the contract forbids.
+    """An attrs class of a component's options, and the faults of its signature.
 
     Args:
         obj: the class or function.
@@ -48,14 +48,14 @@ def _check_positional(given: list[str], supplied: tuple[str, ...]) -> list[str]:
     if tuple(name.lstrip("_") for name in given) == supplied:
         return []
     return [
-        f"its parameters before the star are ({', '.join(given)}), where the framework supplies "
-        f"({', '.join(supplied)}); what a recipe may set stands after the star"
+        f"its positional parameters are ({', '.join(given)}), but the framework supplies "
+        f"({', '.join(supplied)}); options must be keyword-only, after the star"
     ]
 
 
 def _field(parameter: inspect.Parameter, namespace: dict[str, Any]) -> Any:
     if parameter.name == "use":
-        raise ValueError("has the name of the key that finds the component")
+        raise ValueError("has a reserved name: in a recipe, this key names the component")
     if parameter.annotation is parameter.empty:
         raise ValueError("has no type")
     try:
@@ -69,7 +69,7 @@ def _field(parameter: inspect.Parameter, namespace: dict[str, Any]) -> Any:
 
 
 def _namespace(obj: Callable[..., Any]) -> dict[str, Any]:
-    """The names that the annotations of a component's constructor are written with."""
+    """The namespace of the annotations of a component's constructor."""
     function = obj.__init__ if inspect.isclass(obj) else obj
     function = inspect.unwrap(function)
     module = sys.modules.get(getattr(function, "__module__", ""))

@@ -1,7 +1,7 @@
-"""Python source, read without running it; and a component's own file, run under a name of its own.
+"""Read Python source without executing it, and import a component's file under a unique module name.
 
-Listing plugins must import none of them, and no parent package either: the module's file is found with the finders of
-`sys.meta_path` along search locations, and its docstrings are read with `ast`.
+Listing plugins must not import them or their parent packages: the file of a module is found with the finders of
+`sys.meta_path`, and its docstrings are read with `ast`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def find_source(module: str) -> str | None:
-    """The source text of a module that need not be imported yet; None where there is none to read."""
+    """The source text of a module, which is not imported; None if there is none."""
     spec: ModuleSpec | None = None
     locations = None
     for depth, _ in enumerate(parts := module.split(".")):
@@ -47,7 +47,7 @@ def find_source(module: str) -> str | None:
 
 
 def _find_spec(name: str, locations: object) -> ModuleSpec | None:
-    """As `importlib.util.find_spec`, which would import the parent package."""
+    """Like `importlib.util.find_spec`, but without importing the parent package."""
     for finder in sys.meta_path:
         find = getattr(finder, "find_spec", None)
         spec: ModuleSpec | None = find(name, locations) if find else None
@@ -66,11 +66,11 @@ def _parsed(module: str) -> ast.Module | None:
 
 
 def summary_of(module: str, attribute: str, hops: int = 5) -> str:
-    """The first line of a definition's docstring, also where the module only passes it on; empty if it is not found."""
+    """The first line of a definition's docstring, also if the module re-exports it; empty if it is not found."""
     tree = _parsed(module)
     if tree is None:
         return ""
-    for node in (*tree.body, *ast.walk(tree)):  # what stands at the top first, then what an `if` or `try` holds
+    for node in (*tree.body, *ast.walk(tree)):  # first the top level, then inside `if` and `try`
         if isinstance(node, _Definition) and node.name == attribute:
             return (ast.get_docstring(node) or "").strip().partition("\n")[0].strip()
     for node in tree.body:
@@ -82,7 +82,7 @@ def summary_of(module: str, attribute: str, hops: int = 5) -> str:
 
 
 def _absolute(module: str, node: ast.ImportFrom) -> str:
-    """The module that a `from` import names; a package and its own module `__init__` are told apart by their spec."""
+    """The module that a `from` import names; packages are recognised by their module `__init__`."""
     if not node.level:
         return node.module or ""
     parts = module.split(".")
@@ -92,7 +92,7 @@ def _absolute(module: str, node: ast.ImportFrom) -> str:
 
 
 def defined_in(source: str) -> list[str]:
-    """The classes and functions that a file defines at its top, private ones left out."""
+    """The public classes and functions that a file defines at its top level."""
     try:
         body = ast.parse(source).body
     except (SyntaxError, ValueError):
@@ -101,7 +101,7 @@ def defined_in(source: str) -> list[str]:
 
 
 def runs_when_imported(source: str) -> bool:
-    """Whether a script lacks the guard `if __name__ == "__main__":`, so that importing it does its work again."""
+    """Whether a script has no `if __name__ == "__main__":`, so that importing it does its work again."""
     try:
         body = ast.parse(source).body
     except (SyntaxError, ValueError):
@@ -110,7 +110,7 @@ def runs_when_imported(source: str) -> bool:
 
 
 def imports_neighbours(source: str) -> bool:
-    """Whether a file imports relative to its own package, so that a copy of it elsewhere would not work."""
+    """Whether a file uses relative imports, so that a copy elsewhere would not work."""
     try:
         return any(isinstance(node, ast.ImportFrom) and node.level > 0 for node in ast.walk(ast.parse(source)))
     except (SyntaxError, ValueError):
@@ -118,16 +118,16 @@ def imports_neighbours(source: str) -> bool:
 
 
 class _Loader(SourceFileLoader):
-    """Compiles the source each time: no bytecode beside a user's file, and none that is staler than it."""
+    """Compiles the source each time: writes no bytecode next to a user's file, and uses no outdated one."""
 
     def get_code(self, fullname: str) -> CodeType:
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def import_file(path: Path) -> ModuleType:
-    """The module that a file makes, under a name that no other file shares; `sys.path` is left as it is.
+    """Import a file as a module with a unique name; `sys.path` is not changed.
 
-    The same file gives the same module until it changes.
+    The same file gives the same module until its content changes.
     """
     digest = hashlib.sha256(f"{path}\0".encode() + path.read_bytes()).hexdigest()[:12]
     name = f"soundbench_file_{re.sub(r'[^A-Za-z0-9_]', '_', path.stem)}_{digest}"
@@ -158,7 +158,7 @@ def line_of(error: BaseException, path: Path) -> int | None:
 
 
 def argument_docs(docstring: str | None, section: str = "Args:") -> dict[str, str]:
-    """What a section of a docstring says of each name in it, on one line each."""
+    """The text for each name in a section of a docstring, on one line each."""
     found: dict[str, list[str]] = {}
     lines = inspect.cleandoc(docstring or "").splitlines()
     start = next((number for number, line in enumerate(lines) if line.strip() == section), len(lines))

@@ -1,8 +1,8 @@
-"""TOML values into typed Python ones, strictly, and every mistake into a sentence with its path.
+"""Convert TOML values to typed Python values, strictly, and report every mistake with its path.
 
-TOML is typed, so nothing is coerced: a string is no number, 3.7 is no integer, true is no 1. An integer will do where a
-number is wanted. cattrs walks the types and gathers the mistakes; the hooks here are strict, and `structure` turns what
-they raise into `Problem`s: where, what is allowed, what was given, and the nearest known name.
+TOML is typed, so nothing is coerced: a string is not a number, 3.7 is not an integer, true is not 1. The one exception:
+an integer is a valid number. cattrs walks the types and collects the mistakes; `structure` turns them into `Problem`s:
+the path, what is allowed, the given value, and the nearest known name.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ T = TypeVar("T")
 
 
 def structure(cls: type[T], table: Any, key: str) -> tuple[T | None, list[Problem]]:
-    """One instance of an attrs class from a table, or all that is wrong with the table.
+    """Make an instance of an attrs class from a table, or list all mistakes in the table.
 
     Args:
-        cls: the attrs class; its fields are the keys, their validators the ranges.
-        table: what the recipe holds there.
+        cls: the attrs class; its fields are the keys, their validators check the ranges.
+        table: the table in the recipe.
         key: the table's dotted path, for the problems.
     """
     try:
@@ -61,12 +61,12 @@ def structure(cls: type[T], table: Any, key: str) -> tuple[T | None, list[Proble
 
 
 def key_of(field: attrs.Attribute[Any]) -> str:
-    """A field's key in a table: its name, or what its metadata says where Python keeps that word for itself."""
+    """A field's key in a table: its name, or `key` in its metadata if the key is a Python keyword."""
     return str(field.metadata.get("key", field.name))
 
 
 def unfit_fields(cls: type) -> list[str]:
-    """What is wrong with the fields of an attrs class for recipes: types they cannot hold, false defaults."""
+    """The faults of a component's options: types that a recipe cannot hold, defaults of another type."""
     faults = []
     for field in attrs.fields(cls):
         if not _can_hold(field.type):
@@ -89,7 +89,7 @@ def _can_hold(kind: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """The value as TOML can hold it: paths as strings, tuples as lists, attrs objects as tables, None left out."""
+    """The value for TOML: paths as strings, tuples as lists, attrs objects as tables, None left out."""
     if attrs.has(type(value)):
         value = {key_of(field): getattr(value, field.name) for field in attrs.fields(type(value))}
     if isinstance(value, Mapping):
@@ -138,7 +138,7 @@ def _string(value: Any, _: Any) -> str:
 
 
 def _path(value: Any, _: Any) -> Path:
-    """Paths of data are relative to the working directory, and absolute once resolved."""
+    """A path relative to the working directory, made absolute."""
     if not isinstance(value, str | os.PathLike) or not os.fspath(value):
         raise _wrong(Path, value)
     return Path(value).expanduser().absolute()
@@ -163,7 +163,7 @@ def _union_hook(union: Any) -> Callable[[Any, Any], Any]:
             try:
                 return _converter.structure(value, member)
             except (ClassValidationError, IterableValidationError) as error:
-                inside = inside or error  # the right sort of value with something wrong in it: say what
+                inside = inside or error  # the right kind of value with a mistake inside: report that
             except ValueError:
                 continue
         raise inside or _wrong(union, value)
@@ -172,12 +172,12 @@ def _union_hook(union: Any) -> Callable[[Any, Any], Any]:
 
 
 def _is_there(value: Any) -> bool:
-    """What a string means where a path will do and a name too: what is on the disk is a path."""
+    """Whether a string that could be a path or a name is a path: it is if it exists."""
     return isinstance(value, os.PathLike) or (isinstance(value, str) and os.path.exists(os.path.expanduser(value)))
 
 
 def _items(kind: Any, items: Iterable[tuple[str | int, Any, Any]]) -> list[Any]:
-    """Structures what stands in a list or table, (index or key, value, type) each, gathering what is wrong."""
+    """Structure the items of a list or table, each (index or key, value, type), and collect the mistakes."""
     made: list[Any] = []
     errors: list[Exception] = []
     for index, value, part in items:
@@ -192,7 +192,7 @@ def _items(kind: Any, items: Iterable[tuple[str | int, Any, Any]]) -> list[Any]:
 
 
 def _sequence_hook(kind: Any) -> Callable[[Any, Any], Any]:
-    """Lists and tuples; cattrs' own hook would take a string for a list of its letters."""
+    """Lists and tuples; cattrs' own hook would accept a string as a list of its letters."""
     parts = get_args(kind) or (Any, ...)
     many = get_origin(kind) is not tuple or parts[-1] is Ellipsis
     made_of = tuple if issubclass(get_origin(kind) or kind, tuple) else list
@@ -220,7 +220,7 @@ def _mapping_hook(kind: Any) -> Callable[[Any, Any], Any]:
 
 
 def _field_hook(field: attrs.Attribute[Any]) -> Callable[[Any, Any], Any]:
-    """Structures and validates one field, so that every value out of range is told, not the first alone."""
+    """Structure and validate one field, so that every value out of range is reported, not only the first."""
 
     def hook(value: Any, kind: Any) -> Any:
         if value is None and field.default is None:
@@ -274,12 +274,12 @@ _converter = _make_converter()
 
 
 def problems_of(error: BaseException, key: str, names: Collection[str] = ()) -> list[Problem]:
-    """The mistakes behind an exception that a type, a validator or a constructor raised.
+    """The problems for an exception from a type, a validator or a constructor.
 
     Args:
-        error: what was raised; groups of cattrs are walked.
-        key: the dotted path of the table or value that was being made.
-        names: the table's keys; where the message opens with one of them, the problem is that key's.
+        error: the exception, or an exception group of cattrs.
+        key: the dotted path of the table or value.
+        names: the keys of the table; if the message starts with one of them, the problem is about that key.
     """
     if isinstance(error, ClassValidationError):
         keys = {field.name: key_of(field) for field in attrs.fields(error.cl)}
@@ -294,17 +294,17 @@ def problems_of(error: BaseException, key: str, names: Collection[str] = ()) -> 
     if isinstance(error, ForbiddenExtraKeysError):
         names = [key_of(field) for field in attrs.fields(error.cl)]
         return [Problem(join(key, extra), unknown_key(extra, names)) for extra in sorted(error.extra_fields)]
-    return [_reworded(str(error) or type(error).__name__, key, names)]
+    return [_problem(str(error) or type(error).__name__, key, names)]
 
 
 def _of_field(error: BaseException, key: str, kind: Any) -> list[Problem]:
-    if isinstance(error, KeyError):  # what cattrs' generated code runs into
+    if isinstance(error, KeyError):  # raised by the code that cattrs generates
         return [Problem(key, f"is missing; it must be {describe(kind)}")]
     return problems_of(error, key)
 
 
-def _reworded(message: str, key: str, names: Collection[str]) -> Problem:
-    """A message that opens with a key's name says it in its path instead."""
+def _problem(message: str, key: str, names: Collection[str]) -> Problem:
+    """A problem; a key at the start of the message moves into its path."""
     first, _, rest = message.partition(" ")
     if rest and first in names:
         return Problem(join(key, first), rest)

@@ -1,4 +1,4 @@
-"""The tables that are the core's own: their keys, types, defaults and ranges; and the names of default components."""
+"""The tables that are not components: their keys, types, defaults and ranges; and the names of default components."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ TABLES = (
     "observer",
 )
 
-# The only place in the core that names components. Pooling and head default to what the backbone's paper has.
+# The only place in the core that names components. Pooling and head default to those of the backbone's paper.
 DEFAULTS: dict[str, Any] = {
     "augmentation": [],
     "featurizer": {"use": "fbank"},
@@ -55,16 +55,16 @@ DEFAULTS: dict[str, Any] = {
     "observer": [{"use": "progress"}],
 }
 
-# What a message names where a multilabel dataset was given a loss that tells one class from the others.
+# The loss that a message suggests if the dataset is multi-label and the loss of the recipe is not.
 MULTILABEL_LOSS = "bce"
 
-# What sounds that no recipe describes are read by: those of a folder of class folders, and those that a table lists.
+# The datasets for sound files without a recipe: a folder with one folder per class, and a table of files.
 FOLDER_DATASET, MANIFEST_DATASET = "folder", "manifest"
 
-# The version of the format of `recipe.toml` and `model.toml` in run directories; those of before have none.
+# The format version of `recipe.toml` and `model.toml` in run directories; earlier files have none.
 FORMAT = 1
 
-# Keys that had another name before format 1.
+# Keys that were renamed in format 1.
 RENAMED = {
     "train.batch": "train.batch_size",
     "train.workers": "train.num_workers",
@@ -82,7 +82,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _range(says: str, holds: Callable[[Any], bool]) -> Validator:
-    """A validator of numbers; words such as "auto", and what is left out, are for the type to judge."""
+    """A validator of numbers; strings such as "auto" and None are checked by the type."""
 
     def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         if _is_number(value) and not holds(value):
@@ -111,13 +111,13 @@ def _below_one(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
 
 
 def _share(zero: bool) -> Validator:
-    """A share of the data, or a list of folds."""
+    """A validator of a fraction of the data or a list of folds."""
 
     def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         low = "at least 0" if zero else "above 0"
         if _is_number(value) and not (0 < value < 1 or (zero and value == 0)):
-            hint = f"; fold {value:g} is written [{value:g}]" if value >= 1 and value == int(value) else ""
-            raise ValueError(f"{attribute.name} must be a share {low} and below 1, is {show(value)}{hint}")
+            hint = f"; for fold {value:g} write [{value:g}]" if value >= 1 and value == int(value) else ""
+            raise ValueError(f"{attribute.name} must be a fraction {low} and below 1, is {show(value)}{hint}")
         if isinstance(value, list) and not value and not zero:
             raise ValueError(f"{attribute.name} must name at least one fold, is []")
 
@@ -142,17 +142,19 @@ def _weights(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
 def _rates(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     for name, rate in value.items() if isinstance(value, Mapping) else ():
         if _is_number(rate) and not 0 < rate < math.inf:
-            raise ValueError(f"{attribute.name} must be above 0 for every part, {show(name)} has {show(rate)}")
+            raise ValueError(f"{attribute.name} must be above 0 for every module, {show(name)} has {show(rate)}")
 
 
 @attrs.frozen
 class Split:
-    """What is trained on, what is validated on, what is tested on.
+    """How clips are split into training, validation and test set.
 
     Attributes:
-        test: the folds to test on, or a share of the groups.
-        validation: the folds to validate on, or a share of the training groups, stratified; 0 or [] for none.
-        crossing: what to do with a group on both sides: purge it from training, refuse, or allow it.
+        test: the folds to test on, or a fraction of the groups.
+        validation: the folds to validate on, or a fraction of the training groups, stratified by class; 0 or [] for
+            none.
+        crossing: what to do if clips of one group are in more than one part: "purge" removes them from training,
+            "refuse" is an error, "allow" keeps them.
     """
 
     test: list[int | str] | float = attrs.field(default=0.2, validator=_share(zero=False))
@@ -163,20 +165,20 @@ class Split:
         if isinstance(self.test, list) and isinstance(self.validation, list):
             both = [fold for fold in self.validation if fold in self.test]
             if both:
-                raise ValueError(f"validation must name other folds than test; both have {show(both[0])}")
+                raise ValueError(f"validation must not use folds of test; both have {show(both[0])}")
 
 
 @attrs.frozen
 class Audio:
-    """What sound is made into.
+    """How sound is read and cut into windows.
 
     Attributes:
-        rate: samples a second that all sound is resampled to.
-        window: seconds that the network is shown at a time.
-        hop: seconds between the windows that a clip is judged by; the window if left out.
-        level: decibels of RMS that each window is brought to, or "off".
-        trim: cut off both ends of a sound what lies more than so many decibels below its loudest 20 ms, or "off".
-        on_error: whether an unreadable clip ends the run or is skipped and reported.
+        rate: sample rate in Hz; all sound is resampled to it.
+        window: length in seconds of the windows that the network processes.
+        hop: seconds between the starts of two windows when a clip is scored; equal to window if left out.
+        level: RMS level in dB that each window is scaled to, or "off".
+        trim: cut off the start and end of a sound where it is more than this many dB below its loudest 20 ms, or "off".
+        on_error: whether an unreadable clip stops the run, or is skipped and reported.
     """
 
     rate: int = attrs.field(default=16000, validator=_between(1000, 384000))
@@ -188,32 +190,32 @@ class Audio:
 
     def __attrs_post_init__(self) -> None:
         if self.hop is not None and self.hop > self.window:
-            raise ValueError(f"hop must be at most window ({self.window} s), or sound is left out; is {self.hop}")
+            raise ValueError(f"hop must be at most window ({self.window} s), or sound is skipped; is {self.hop}")
         if self.window * self.rate < 1:
             raise ValueError(f"window must be at least one sample long at {self.rate} Hz, is {self.window} s")
 
     @property
     def window_samples(self) -> int:
-        """Samples of a window."""
+        """The length of a window in samples."""
         return max(1, round(self.window * self.rate))
 
     @property
     def hop_samples(self) -> int:
-        """Samples between the beginnings of the windows that a clip is judged by."""
+        """The samples between the starts of two windows when scoring."""
         return max(1, round((self.hop or self.window) * self.rate))
 
 
 @attrs.frozen
 class Head:
-    """From a pooled vector to one logit a class. A backbone's `default_head` is such a table.
+    """From the pooled vector to one logit per class. A backbone's `default_head` is such a table.
 
     Attributes:
-        embedding: features of the embedding layer; 0 for none, the pooled vector being the embedding then.
-        norm_before: batch norm of the pooled vector.
-        bias: a bias in the embedding layer.
-        norm_after: batch norm of the embedding, without or with weights of its own.
-        activation: after that.
-        dropout: before the classifier.
+        embedding: size of the embedding layer; 0 for none: the pooled vector is then the embedding.
+        norm_before: batch norm on the pooled vector.
+        bias: use a bias in the embedding layer.
+        norm_after: batch norm on the embedding: "plain" without, "affine" with a trainable scale and bias.
+        activation: activation function after the embedding and its batch norm.
+        dropout: dropout rate before the last layer.
     """
 
     embedding: int = attrs.field(default=192, validator=_at_least(0))
@@ -226,10 +228,11 @@ class Head:
 
 @attrs.frozen
 class Init:
-    """What the network's weights are before training.
+    """The weights of the network before training.
 
     Attributes:
-        from_: a run, a model folder or a file of weights; what fits by name and shape is taken, the rest is drawn.
+        from_: a run directory, a model folder or a file of weights; tensors that match in name and shape are loaded,
+            the others are initialised randomly.
     """
 
     from_: Path | None = attrs.field(default=None, metadata={"key": "from"})
@@ -237,30 +240,35 @@ class Init:
 
 @attrs.frozen
 class Train:
-    """How it is learnt.
+    """How the network is trained.
 
     Attributes:
-        epochs: how many at most.
-        batch_size: clips of one optimizer step, of all processes together.
-        seed: what every draw of chance is addressed by.
-        device: "auto", "cpu", "cuda" or one such as "cuda:1".
-        precision: what the network computes in; "auto" is a rule on what the machine can do, settled once.
-        threads: of the processor, or "auto".
-        num_workers: processes that load batches; 0 for the training process itself.
-        channels_last: whether images are laid out channels last, or "auto".
-        accumulate: backward passes of one optimizer step.
-        max_grad_norm: the gradient is scaled down to this norm where it exceeds it; 0 for off.
-        patience: epochs without a better validation after which training ends; 0 for off.
-        class_weights: "none", "balanced", or a table of classes with their weight in the loss.
-        sampler: "uniform" shows each clip once an epoch; "balanced" as many clips, as many of each class.
-        extracted: whether features are made ahead of training, once a window, and kept; needs a featurizer that is not
-            trained, and no augmentation of waveforms.
-        freeze: parts of the network that are not trained, such as "featurizer" or "backbone.front".
-        rates: the learning rate of parts of the network, such as {featurizer = 1e-5}; the others have the optimizer's.
-        ema: decay, a step, of a moving average of the weights, which is judged in their place; 0 for off.
-        swa: share of the steps, at the end, whose weights' mean is judged in their place; 0 for off.
-        keep: how many of the last checkpoints are kept.
-        checkpoint_steps: a checkpoint also after so many steps; 0 for the ends of epochs alone.
+        epochs: maximum number of epochs.
+        batch_size: clips in one optimizer step, over all processes together.
+        seed: seed of every random number.
+        device: "auto", "cpu", "cuda" or a device such as "cuda:1".
+        precision: precision of the network in training; "auto" depends on the machine and is settled when the run
+            starts.
+        threads: CPU threads of each process, or "auto".
+        num_workers: processes that load batches; 0 to load in the training process.
+        channels_last: whether to use the channels-last memory layout, or "auto".
+        accumulate: backward passes in one optimizer step.
+        max_grad_norm: maximum norm of the gradient, which is scaled down if it exceeds it; 0 for off.
+        patience: stop after this many epochs without a better validation result; 0 for off.
+        class_weights: weights of the classes in the loss: "none", "balanced", or a table of class and weight.
+        sampler: "uniform" uses each clip once per epoch; "balanced" draws the same number of clips, equally from each
+            class.
+        extracted: whether to compute the features of each window once, before training, and cache them; needs a
+            featurizer that is not trained, and no augmentation of waveforms.
+        freeze: modules of the network that are not trained, such as "featurizer" or "backbone.front".
+        rates: learning rates of modules of the network, such as {featurizer = 1e-5}; the others have that of the
+            optimizer.
+        ema: decay per step of a moving average of the weights; the average is evaluated and saved in their place; 0 for
+            off.
+        swa: fraction of the steps, at the end, over which the weights are averaged; the average is evaluated and saved
+            in their place; 0 for off.
+        keep: number of the latest checkpoints to keep.
+        checkpoint_steps: save a checkpoint also after every this many steps; 0 for the ends of epochs only.
     """
 
     epochs: int = attrs.field(default=30, validator=_at_least(1))
@@ -286,7 +294,7 @@ class Train:
 
     def __attrs_post_init__(self) -> None:
         if self.ema and self.swa:
-            raise ValueError(f"swa must be 0 where ema is {self.ema}: there is one average; is {self.swa}")
+            raise ValueError(f"swa must be 0 if ema is set ({self.ema}): use one of them; is {self.swa}")
 
 
 CORE: dict[str, type] = {"split": Split, "audio": Audio, "head": Head, "init": Init, "train": Train}

@@ -111,8 +111,8 @@ def _execute(
 ) -> RunDirectory:
     """Open the sound, train, score the test set once, and write the report."""
     recipe, times = prepared.recipe, StepTimes(prepared.machine.device)
-    stop = Stop(aloud=distributed.is_main())
-    with _observers(recipe, directory, log) as attach, stop.listening(), explaining_out_of_memory(recipe):
+    stop = Stop(notice=distributed.is_main())
+    with _observers(recipe, directory, log) as attach, stop.handling(), explaining_out_of_memory(recipe):
         with stages.open_sound(prepared, directory, cache, state, log) as opened:
             notify = attach(opened, state)
             trained = stages.train(opened, state, log, notify=notify, stop=stop, times=times, profile=profile)

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from soundbench.audio import capture
-from soundbench.audio.capture import Block, Coding, Pipe, Ring, Waiting, read_wav_header
+from soundbench.audio.capture import Block, BlockQueue, Coding, Pipe, Ring, read_wav_header
 from soundbench.errors import CallError, SoundError
 
 
@@ -86,7 +86,7 @@ def test_what_follows_the_samples_is_no_sound() -> None:
     ("data", "message"),
     [
         (b"", "is empty"),
-        (b"OggS" + bytes(100), "is no WAV file; raw samples need --format s16le or f32le, and --rate"),
+        (b"OggS" + bytes(100), "is not a WAV file; raw samples need --format s16le or f32le, and --rate"),
         (b"RIFF\0\0\0\0WAVEfmt \4\0\0\0\1\0\1\0", "is a damaged WAV file: its fmt chunk is cut off"),
         (
             b"RIFF\0\0\0\0WAVEfmt " + struct.pack("<IHHIIHH", 16, 6, 1, 8000, 8000, 1, 8),
@@ -105,7 +105,7 @@ def test_numbers_that_are_none_are_refused_after_what_came_before() -> None:
     good = np.ones(10, "<f4").tobytes()
     pipe = Pipe(_written(good), "f32le", 8000)
     assert len(all_of(pipe)) == 10
-    with pytest.raises(SoundError, match="standard input: holds NaN or infinity; is --format what"):
+    with pytest.raises(SoundError, match="standard input: contains NaN or infinity; does --format"):
         all_of(Pipe(_written(b"\xff" * 40), "f32le", 8000))
 
 
@@ -119,7 +119,7 @@ def _written(data: bytes) -> int:
 def test_a_pipe_needs_to_know_what_it_carries() -> None:
     with pytest.raises(CallError, match="raw samples need their rate: --format s16le --rate 16000"):
         Pipe(0, "s16le")
-    with pytest.raises(CallError, match="--rate is for raw samples, with --format; a WAV file says its rate itself"):
+    with pytest.raises(CallError, match="--rate is only for raw samples with --format; a WAV file states its own rate"):
         Pipe(0, None, 8000)
 
 
@@ -159,18 +159,18 @@ def test_real_processes_at_both_ends_of_a_pipe(tmp_path: Path) -> None:
 
 
 def test_what_does_not_wait_is_lost_and_counted() -> None:
-    waiting = Waiting(100)
+    queue = BlockQueue(100)
     ten = np.zeros((10, 1), np.float32)
     for number in range(12):
-        waiting.offer(ten, float(number), lost=int(number == 3))
-    first = waiting.take(0)
+        queue.offer(ten, float(number), lost=int(number == 3))
+    first = queue.take(0)
     assert first is not None
     assert [(len(block.samples), block.lost) for block in first] == [(10, int(n == 3)) for n in range(10)]
-    waiting.offer(ten, 12.0)
-    waiting.end()
-    assert [(block.at, block.lost) for block in waiting.take(0) or []] == [(12.0, 20)]
-    assert waiting.take(0) is None
-    assert Waiting(1).take(0.01) == []
+    queue.offer(ten, 12.0)
+    queue.end()
+    assert [(block.at, block.lost) for block in queue.take(0) or []] == [(12.0, 20)]
+    assert queue.take(0) is None
+    assert BlockQueue(1).take(0.01) == []
 
 
 def test_codings_know_silence_and_full_scale() -> None:

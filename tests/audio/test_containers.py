@@ -77,14 +77,14 @@ def test_kinds_by_their_first_bytes():
 def test_a_header_may_be_off_by_its_own_length(form):
     data = sound(form, "PCM_16")
     assert damage(data[:-200]) == ""
-    assert damage(data[:-400]).startswith("truncated: its header promises ")
+    assert damage(data[:-400]).startswith("truncated: the header states ")
 
 
 def test_a_wav_of_the_other_byte_order():
     data = sound("WAV", "PCM_16", endian="BIG")
     assert data[:4] == b"RIFX"
     assert damage(data) == ""
-    assert damage(data[: len(data) // 2]).startswith("truncated: its header promises 128000 bytes of sound, ")
+    assert damage(data[: len(data) // 2]).startswith("truncated: the header states 128000 bytes of sound, ")
 
 
 @pytest.mark.parametrize("coding", ["VORBIS", "OPUS"])
@@ -128,7 +128,7 @@ def test_the_last_page_of_an_ogg_file():
 def test_the_length_of_an_mpeg_frame(head, length):
     frame = bytes.fromhex(head).ljust(length, b"\0")
     assert damage(frame * 20) == ""
-    lost = f"corrupt: {length} bytes from byte {5 * length} on are no MPEG audio; copy it again"
+    lost = f"corrupt: {length} bytes from byte {5 * length} on are not MPEG audio; copy it again"
     assert damage(frame * 5 + bytes(length) + frame * 5) == lost
 
 
@@ -136,4 +136,4 @@ def test_an_mp3_that_was_cut_without_a_promise_is_let_pass():
     data = sound("MP3", "MPEG_LAYER_III", bitrate_mode="CONSTANT", compression_level=0.5)
     bare = data[data.index(data[:2], 4) :]
     assert damage(bare) == damage(bare[: len(bare) // 2]) == ""
-    assert damage(data[: len(data) // 2]).startswith("truncated: its header promises 114 MPEG frames, ")
+    assert damage(data[: len(data) // 2]).startswith("truncated: the header states 114 MPEG frames, ")

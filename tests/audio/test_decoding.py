@@ -202,15 +202,15 @@ def test_what_is_no_source(tmp_path):
     with open(path, encoding="latin-1") as file, pytest.raises(CallError) as caught:
         audio.decode(file)
     assert str(caught.value) == f"{path}: the file is open as text; open it with mode 'rb'"
-    with pytest.raises(CallError, match=r"^a sound is a path, bytes or a file object, not int$"):
+    with pytest.raises(CallError, match=r"^sound must be a path, bytes or a file object, not int$"):
         audio.decode(7)
 
 
 # What cannot be read --------------------------------------------------------------------------------------------------
 
 KNOWN = (
-    "is no sound file of a known kind (WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF, AU, CAF, W64; with soundbench[av] also "
-    "M4A, AAC, WebM)"
+    "is not a sound file of a known format (WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF, AU, CAF, W64; with soundbench[av] "
+    "also M4A, AAC, WebM)"
 )
 
 
@@ -239,29 +239,29 @@ def test_what_is_not_audio(tmp_path, name):
     assert message(lambda: audio.info(path)) == f"{path}: {KNOWN}"
 
 
-AGAIN = "copy it again, or convert it anew"
+AGAIN = "copy or convert it again"
 HEADERS = {  # the first 64 bytes of a sound
-    ("WAV", "PCM_16"): "truncated: its header promises 32000 bytes of sound, 20 are there; copy it again",
+    ("WAV", "PCM_16"): "truncated: the header states 32000 bytes of sound, the file has 20; copy it again",
     (
         "WAV",
         "MS_ADPCM",
     ): "damaged WAV file: Error in WAV file. No 'data' chunk marker; " + AGAIN,
-    ("FLAC", "PCM_16"): "damaged FLAC file: unknown error in flac decoder; copy it again, or convert it anew",
+    ("FLAC", "PCM_16"): "damaged FLAC file: unknown error in flac decoder; copy or convert it again",
     ("OGG", "VORBIS"): "truncated: the Ogg page at byte 58 is cut off; copy it again",
     ("OGG", "OPUS"): "truncated: the Ogg page at byte 47 is cut off; copy it again",
-    ("MP3", "MPEG_LAYER_III"): "truncated: its header promises 30 MPEG frames, 0 are there; copy it again",
+    ("MP3", "MPEG_LAYER_III"): "truncated: the header states 30 MPEG frames, the file has 0; copy it again",
 }
 HALVES = {  # the first half of a second
-    ("WAV", "PCM_16"): "truncated: its header promises 32000 bytes of sound, 15978 are there; copy it again",
-    ("WAV", "MS_ADPCM"): "truncated: its header promises 8192 bytes of sound, 4051 are there; copy it again",
-    ("RF64", "PCM_16"): "truncated: its header promises 32000 bytes of sound, 15948 are there; copy it again",
-    ("W64", "PCM_16"): "truncated: its header promises 32000 bytes of sound, 15948 are there; copy it again",
-    ("AIFF", "PCM_16"): "truncated: its header promises 32008 bytes of sound, 15981 are there; copy it again",
-    ("AU", "PCM_16"): "truncated: its header promises 32000 bytes of sound, 15988 are there; copy it again",
-    ("FLAC", "PCM_16"): "damaged FLAC file: flac decoder lost sync; copy it again, or convert it anew",
+    ("WAV", "PCM_16"): "truncated: the header states 32000 bytes of sound, the file has 15978; copy it again",
+    ("WAV", "MS_ADPCM"): "truncated: the header states 8192 bytes of sound, the file has 4051; copy it again",
+    ("RF64", "PCM_16"): "truncated: the header states 32000 bytes of sound, the file has 15948; copy it again",
+    ("W64", "PCM_16"): "truncated: the header states 32000 bytes of sound, the file has 15948; copy it again",
+    ("AIFF", "PCM_16"): "truncated: the header states 32008 bytes of sound, the file has 15981; copy it again",
+    ("AU", "PCM_16"): "truncated: the header states 32000 bytes of sound, the file has 15988; copy it again",
+    ("FLAC", "PCM_16"): "damaged FLAC file: flac decoder lost sync; copy or convert it again",
     ("OGG", "VORBIS"): "truncated: the Ogg page at byte {page} is cut off; copy it again",
     ("OGG", "OPUS"): "truncated: the Ogg page at byte {page} is cut off; copy it again",
-    ("MP3", "MPEG_LAYER_III"): "truncated: its header promises 30 MPEG frames, 13 are there; copy it again",
+    ("MP3", "MPEG_LAYER_III"): "truncated: the header states 30 MPEG frames, the file has 13; copy it again",
 }
 
 
@@ -296,7 +296,7 @@ def test_a_stretch_before_the_cut_is_read_and_one_across_it_is_not(tmp_path):
 
 
 CORRUPT = {  # 200 bytes in the middle of five seconds are noise
-    ("FLAC", "PCM_16"): "damaged FLAC file: flac decoder lost sync; copy it again, or convert it anew",
+    ("FLAC", "PCM_16"): "damaged FLAC file: flac decoder lost sync; copy or convert it again",
     ("OGG", "VORBIS"): "corrupt: the Ogg page at byte {page} has a wrong checksum; copy it again",
     ("OGG", "OPUS"): "corrupt: the Ogg page at byte {page} has a wrong checksum; copy it again",
 }
@@ -321,10 +321,10 @@ def test_a_corrupt_mp3(tmp_path, capfd):
     length = data.index(data[:2], 4)  # of every frame
     data[70 * length : 70 * length + 4] = b"oops"
     path.write_bytes(data)
-    wanted = f"corrupt: {length} bytes from byte {70 * length} on are no MPEG audio; copy it again"
+    wanted = f"corrupt: {length} bytes from byte {70 * length} on are not MPEG audio; copy it again"
     assert message(lambda: audio.decode(path)) == f"{path}: {wanted}"
     path.write_bytes(data[: 70 * length] + bytes(70 * length))
-    wanted = f"corrupt: the last {70 * length} bytes are no MPEG audio; copy it again"
+    wanted = f"corrupt: the last {70 * length} bytes are not MPEG audio; copy it again"
     assert message(lambda: audio.decode(path)) == f"{path}: {wanted}"
     assert capfd.readouterr().err == ""
 
@@ -358,7 +358,7 @@ def test_eight_hertz_are_read_while_they_do_not_grow_beyond_measure(tmp_path):
     path = write(tmp_path / "a.wav", noise(80), rate=8)
     assert len(audio.load(path, RATE)) == 10 * RATE
     long = write(tmp_path / "b.wav", noise(144000), rate=8)
-    wanted = "its header says 8 Hz, which makes it last 5 hours; a rate so low may last an hour at most"
+    wanted = "its header states 8 Hz, so that it lasts 5 hours; at such a low rate the limit is one hour"
     assert message(lambda: audio.load(long, RATE)) == f"{long}: {wanted}"
     assert len(audio.load(long, RATE, 10.0, 20.0)) == 10 * RATE
 
@@ -368,7 +368,7 @@ def test_a_header_without_a_rate(tmp_path):
     data = bytearray(path.read_bytes())
     data[24:28] = struct.pack("<I", 0)
     path.write_bytes(data)
-    wanted = "damaged WAV file: Internal error : SF_INFO struct incomplete; copy it again, or convert it anew"
+    wanted = "damaged WAV file: Internal error : SF_INFO struct incomplete; copy or convert it again"
     assert message(lambda: audio.decode(path)) == f"{path}: {wanted}"
 
 
@@ -584,10 +584,10 @@ def test_what_pyav_cannot_read(tmp_path):
     assert message(lambda: audio.decode(path, 5.0)) == f"{path}: no samples between 5 s and the end"
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    assert message(lambda: audio.decode(path)).startswith(f"{path}: truncated: its header promises 2.01 s of sound, ")
+    assert message(lambda: audio.decode(path)).startswith(f"{path}: truncated: the header states 2.01 s of sound, ")
     path = encoded(tmp_path / "a.m4a", "aac", tone(440, 2.0, 48000), 48000)
     path.write_bytes(path.read_bytes()[:2000])
-    said = "PyAV says 'Invalid data found when processing input'; copy it again, or convert it anew"
+    said = "PyAV reports 'Invalid data found when processing input'; copy or convert it again"
     assert message(lambda: audio.decode(path)) == f"{path}: damaged M4A/MP4 file: {said}"
 
 

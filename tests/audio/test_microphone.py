@@ -29,7 +29,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Make:
     return make
 
 
-def heard(mic: Microphone, count: int) -> list[Block]:
+def take(mic: Microphone, count: int) -> list[Block]:
     """Blocks until so many samples have come."""
     found: list[Block] = []
     until = time.monotonic() + 20
@@ -42,7 +42,7 @@ def heard(mic: Microphone, count: int) -> list[Block]:
 def test_what_a_device_hears_is_given_to_the_sample(make: Make) -> None:
     audio = make()
     mic = Microphone(rate=8000)
-    blocks = heard(mic, 4000)
+    blocks = take(mic, 4000)
     mic.close()
     assert (mic.rate, mic.channels) == (8000, 1)
     np.testing.assert_array_equal(np.concatenate([block.samples for block in blocks])[:4000], audio.samples)
@@ -55,7 +55,7 @@ def test_a_refused_rate_and_a_refused_single_channel_are_made_up_for(make: Make)
     stereo = np.random.default_rng(0).uniform(-1, 1, (4000, 2)).astype(np.float32)
     make(stereo, 44100).least = 2
     mic = Microphone(rate=16000)
-    blocks = heard(mic, 4000)
+    blocks = take(mic, 4000)
     mic.close()
     assert (mic.rate, mic.channels) == (44100, 1)
     found = np.concatenate([block.samples for block in blocks])[:4000]
@@ -66,7 +66,7 @@ def test_lost_samples_are_counted_where_they_were_lost(make: Make) -> None:
     audio = make()
     audio.lose = {800: 123, 1963: 60}
     mic = Microphone(rate=8000)
-    blocks = heard(mic, 3000)
+    blocks = take(mic, 3000)
     mic.close()
     assert [block.lost for block in blocks if block.lost] == [123, 60]
     at = 0
@@ -82,7 +82,7 @@ def test_what_is_not_taken_in_time_is_lost_and_counted(make: Make, monkeypatch: 
     mic = Microphone(rate=8000)
     while audio.at < 1700:
         time.sleep(0.01)
-    blocks = heard(mic, 900)
+    blocks = take(mic, 900)
     mic.close()
     assert sum(len(block.samples) + block.lost for block in blocks) >= 1700
     assert sum(len(block.samples) for block in blocks[:10]) == 800
@@ -93,19 +93,19 @@ def test_a_device_that_goes_is_waited_for_ever_longer(make: Make, monkeypatch: p
     monkeypatch.setattr(microphone, "FIRST_LOOK", 0.02)
     audio, said = make(), list[str]()
     mic = Microphone("Fake", 8000, say=said.append)
-    before = heard(mic, 800)
+    before = take(mic, 800)
     audio.vanish()
     began = time.monotonic()
     while audio.looks < 4:
         mic.take(0.05)
     assert time.monotonic() - began > 0.02 + 0.04 + 0.08 + 0.16
-    assert said == ["the device has gone; waiting for it"]
+    assert said == ["the device is disconnected; waiting for it"]
     audio.names = ["Fake Mic"]
-    after = heard(mic, 160)
+    after = take(mic, 160)
     gone = after[0].at - before[-1].at
     lost = sum(block.lost for block in after)
     assert 0.2 * 8000 < lost <= gone * 8000 + 1
-    assert said[1:] == ["the device is back"]
+    assert said[1:] == ["the device is connected again"]
     mic.close()
     audio.vanish()
     mic.close()
@@ -116,13 +116,13 @@ def test_a_device_that_falls_silent_has_gone_too(make: Make, monkeypatch: pytest
     monkeypatch.setattr(microphone, "FIRST_LOOK", 0.01)
     audio, said = make(), list[str]()
     mic = Microphone(None, 8000, say=said.append)
-    heard(mic, 80)
+    take(mic, 80)
     audio.pace = 0.6
     while not said:
         mic.take(0.05)
     audio.pace = 0.001
-    heard(mic, 800)
-    assert said == ["the device has gone; waiting for it", "the device is back"]
+    take(mic, 800)
+    assert said == ["the device is disconnected; waiting for it", "the device is connected again"]
     mic.close()
 
 
@@ -136,7 +136,7 @@ def test_another_device_under_its_number_is_not_taken_for_it(make: Make, monkeyp
         mic.take(0.05)
     assert len(audio.streams) == 1
     audio.names = ["Fake Mic"]
-    heard(mic, 80)
+    take(mic, 80)
     mic.close()
 
 
@@ -147,7 +147,7 @@ def test_devices_are_listed(make: Make) -> None:
 
 def test_a_machine_without_a_microphone_is_one_line(make: Make) -> None:
     audio = make()
-    with pytest.raises(DeviceError, match="no one device that records is 'USB'; there are: 0 Fake Mic"):
+    with pytest.raises(DeviceError, match="no single microphone matches 'USB'; known: 0 Fake Mic"):
         Microphone("USB")
     with pytest.raises(CallError, match="--channels 2: Fake Mic has 1"):
         Microphone(channels=2)
@@ -157,7 +157,7 @@ def test_a_machine_without_a_microphone_is_one_line(make: Make) -> None:
     audio.known = []
     with pytest.raises(DeviceError) as caught:
         Microphone()
-    assert str(caught.value) == "no microphone: this machine has no device that sound can be recorded from"
+    assert str(caught.value) == "no microphone: this machine has no audio input device"
 
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,5 +172,5 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.delitem(sys.modules, "sounddevice")
     monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
-    with pytest.raises(DeviceError, match=r"PortAudio is not installed; .*: apt install libportaudio2"):
+    with pytest.raises(DeviceError, match=r"PortAudio, which is not installed; .*: apt install libportaudio2"):
         list_devices()

@@ -116,7 +116,7 @@ def test_each_sound_is_a_take_with_a_little_silence_around_it(tmp_path: Path, ra
     """Three sounds; the second has a short pause in it, and a click is none."""
     samples = between(0.3, 0.5, 1.0, 0.4, 0.3, 0.4, 1.0, 0.04, 1.0, 0.3, rate=rate, channels=channels)
     takes: list[Take] = []
-    record(Given(samples, rate), places(tmp_path / "t", "x", True), rate, silence=-40, tell=takes.append)
+    record(Given(samples, rate), places(tmp_path / "t", "x", True), rate, silence=-40, notify=takes.append)
     assert [take.seconds for take in takes] == pytest.approx([0.9, 1.5, 0.5], abs=0.05)
     begins = [0.1, 1.6, 4.74]
     for take, begin in zip(takes, begins, strict=True):
@@ -174,7 +174,7 @@ def test_a_file_that_is_full_is_followed_by_another(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(recording, "LARGEST", 50_000)
     takes: list[Take] = []
     samples = noise(4.0)
-    record(Given(samples, 16000), places(tmp_path / "a.wav", None, False), 16000, tell=takes.append)
+    record(Given(samples, 16000), places(tmp_path / "a.wav", None, False), 16000, notify=takes.append)
     assert [take.path.name for take in takes] == ["a.wav", "a-002.wav", "a-003.wav"]
     joined = np.concatenate([soundfile.read(take.path, dtype="float32", always_2d=True)[0] for take in takes])
     np.testing.assert_array_equal(joined, samples)
@@ -199,14 +199,18 @@ def test_a_full_disk_is_one_line(make: Make, small_disk: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("more", "code", "message"),
     [
-        (["--out", "there.wav"], 2, "--out there.wav: is there already; nothing is recorded over it"),
-        (["--out", "a.mp3"], 2, "--out a.mp3: is recorded as WAV; give it a name that ends in .wav"),
+        (["--out", "there.wav"], 2, "--out there.wav: exists already and is not overwritten"),
+        (["--out", "a.mp3"], 2, "--out a.mp3: recordings are WAV files; the name must end in .wav"),
         (["--out", "there.wav", "--split-on-silence"], 2, "--out there.wav: is a file; with --label or"),
-        (["--label", "a/b"], 2, "--label 'a/b': is no name of a folder"),
+        (["--label", "a/b"], 2, "--label 'a/b': is not usable as a folder name"),
         (["--channels", "3"], 2, "--channels 3: Fake Mic has 1"),
         (["--seconds", "nan"], 2, "seconds must be a number above 0, is nan"),
-        (["--split-on-silence", "--silence", "nan"], 2, "silence must be dB of full scale, such as -45, is nan"),
-        (["--device", "USB"], 1, "no one device that records is 'USB'; there are: 0 Fake Mic"),
+        (
+            ["--split-on-silence", "--silence", "nan"],
+            2,
+            "silence must be a level in dB of full scale, such as -45, is nan",
+        ),
+        (["--device", "USB"], 1, "no single microphone matches 'USB'; known: 0 Fake Mic"),
     ],
 )
 def test_what_cannot_be_is_said(
@@ -222,4 +226,4 @@ def test_what_cannot_be_is_said(
 def test_a_machine_without_a_microphone_is_one_line(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
     make(noise(1.0)).known = []
     assert invoke(["record"]) == 1
-    assert capsys.readouterr().err == "no microphone: this machine has no device that sound can be recorded from\n"
+    assert capsys.readouterr().err == "no microphone: this machine has no audio input device\n"

@@ -135,7 +135,7 @@ def test_one_class_is_nothing_to_learn(told: Told) -> None:
         ("train.batch_size=0", "mine.toml: train.batch_size: must be at least 1, is 0 (given by --set)"),
         (
             "split.test=10",
-            "mine.toml: split.test: must be a share above 0 and below 1, is 10.0; fold 10 is written [10] "
+            "mine.toml: split.test: must be a fraction above 0 and below 1, is 10.0; for fold 10 write [10] "
             "(given by --set)",
         ),
         (
@@ -233,7 +233,7 @@ def test_distributions_that_are_broken_or_claim_one_name(tmp_path: Path) -> None
         return done.returncode, done.stdout, done.stderr
 
     bust = 'pooling "bust" (broken 1.0, module broken_module) needs no_such_package, which is not installed'
-    twice = 'is offered by one 1.0 and two 1.0: say which, use = "one/same" or use = "two/same"'
+    twice = 'is provided by one 1.0 and two 1.0; choose one: use = "one/same" or use = "two/same"'
     assert listed("pooling", "bust") == (3, "", f"{bust}\n")
     assert listed("pooling", "same") == (3, "", f'a pooling "same" {twice}\n')
     assert listed("pooling", "bst") == (
@@ -272,12 +272,12 @@ def _damage(kind: str, path: Path) -> None:
 
 
 _NO_SOUND = (
-    "is no sound file of a known kind (WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF, AU, CAF, W64; with soundbench[av] "
+    "is not a sound file of a known format (WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF, AU, CAF, W64; with soundbench[av] "
     "also M4A, AAC, WebM)"
 )
 BAD_SOUNDS = {
     "empty": "is empty (0 bytes); a sound file is needed",
-    "truncated": "truncated: its header promises 1600 bytes of sound, 956 are there; copy it again",
+    "truncated": "truncated: the header states 1600 bytes of sound, the file has 956; copy it again",
     "corrupt": _NO_SOUND,
     "not audio": _NO_SOUND,
     "no samples": "holds no samples",
@@ -292,9 +292,9 @@ def test_a_bad_sound_ends_a_run_with_its_name_and_what_is_wrong(told: Told, bad:
     code, text = told("run", "mine.toml")
     assert code == 1
     assert text.endswith(
-        "\n1 of 8 sounds cannot be read:\n"
+        "\n1 of 8 clips cannot be read:\n"
         f"  sounds/dog/0.wav: {BAD_SOUNDS[kind]}\n"
-        'mend or remove them, or leave them out with audio.on_error = "skip"\n'
+        'fix or remove them, or skip them with audio.on_error = "skip"\n'
     )
 
 
@@ -303,7 +303,7 @@ def test_bad_sounds_are_left_out_if_so_wanted_and_counted(told: Told, bad: Path)
     _damage("NaN", bad.with_name("1.wav"))
     code, text = told("run", "mine.toml", "--set", "audio.on_error=skip", "--out", "run")
     assert code == 0
-    assert "sound: 2 of 8 sounds cannot be read; left out\n" in text
+    assert "sound: 2 of 8 clips cannot be read and are skipped\n" in text
     assert json.loads(Path("run/report.json").read_text())["skipped"] == {
         "count": 2,
         "clips": [
@@ -406,7 +406,7 @@ def test_a_full_disk_under_the_cache(told: Told, bad: Path, small_disk: Path) ->
     code, text = told("run", "mine.toml", "--cache", str(small_disk))
     assert (code, text.splitlines()[-1]) == (
         1,
-        f"{small_disk}: 0.0 MB are free and the sound needs about 0.0 MB here; free as much, set SOUNDBENCH_CACHE to "
+        f"{small_disk}: the sound needs about 0.0 MB, but 0.0 MB are free; free some space, set SOUNDBENCH_CACHE to "
         "another folder, or use --no-cache",
     )
 
@@ -455,8 +455,8 @@ def test_a_model_that_does_not_hold_together(told: Told, bad: Path) -> None:
     code, text = infer(described, "--top", "2")
     assert code == 2
     assert text.splitlines()[-1] == (
-        f'run/model/model.toml: loss.use: "{model.resolve()}/code/toys.py:ToyLoss" is code that came with the run; '
-        "only --trust-code (trust_code=True) runs it"
+        f'run/model/model.toml: loss.use: "{model.resolve()}/code/toys.py:ToyLoss" is code from the run; '
+        "add --trust-code (trust_code=True) to execute it"
     )
     code, text = infer(described[: len(described) // 2])
     assert code == 1

@@ -81,7 +81,7 @@ def test_check_ends_with_1_when_a_run_would_fail(folder: Path, capsys: pytest.Ca
     assert code == 1
     assert "missing                                       1  sounds/a0.gone\n" in out
     assert "sounds/a0.wav: is empty (0 bytes); a sound file is needed" in out
-    assert out.endswith("`soundbench run` refuses what is missing, empty\n")
+    assert out.endswith("`soundbench run` fails because of: missing, empty\n")
 
 
 def test_check_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,9 +142,9 @@ def test_manifest_on_standard_output(folder: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("argument", "code", "message"),
     [
-        ("gone", 2, "gone: no such folder; a folder of class folders is looked for there"),
+        ("gone", 2, "gone: no such folder; expected a folder with one folder per class"),
         ("lists", 2, f"lists: no sound file in this folder; known: {', '.join(sorted(SUFFIXES))}"),
-        ("sounds", 1, "sounds/a0.wav: lies in no class folder; put it into the folder of its class"),
+        ("sounds", 1, "sounds/a0.wav: is not in a class folder; move it into the folder of its class"),
     ],
 )
 def test_folders_that_cannot_be_listed(

@@ -156,7 +156,7 @@ def test_a_name_claimed_twice_is_listed_twice_with_the_way_out(call: Call) -> No
     code, out, _ = call("pooling", more=(twin,))
     assert code == 0
     assert out.splitlines()[-1] == (
-        'pooling "mean" is offered by 2 distributions: say which, use = "toys/mean" or use = "twins/mean"'
+        'pooling "mean" is provided by 2 distributions; choose one: use = "toys/mean" or use = "twins/mean"'
     )
     assert call("pooling", "mean", more=(twin,))[0] == 3
     assert call("pooling", "twins/mean", more=(twin,))[1].startswith(

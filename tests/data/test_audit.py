@@ -49,7 +49,7 @@ def look(clips: Sequence[Clip], cut: Split | None = None, **settings: Any) -> Au
 
 def found(audited: Audit) -> dict[str, Check]:
     """The checks that found something."""
-    return {check.name: check for check in audited.checks if check.count and not check.name.startswith("classes, the")}
+    return {check.name: check for check in audited.checks if check.count and not check.name.startswith("classes: ")}
 
 
 def test_good_sounds_raise_no_doubt(tmp_path: Path) -> None:
@@ -105,11 +105,11 @@ def test_what_is_odd_is_counted_and_not_fatal(tmp_path: Path) -> None:
         "clipped": ["clipped"],
         "shorter than 10 ms": ["tiny"],
         "shorter than the window, 1 s": ["tiny", "short"],
-        "another rate than most, 16000 Hz": ["slow", "fast"],
-        "a lower rate than audio.rate, 16000 Hz": ["slow"],
+        "other sample rate than most, 16000 Hz": ["slow", "fast"],
+        "sample rate below audio.rate, 16000 Hz": ["slow"],
     }
     assert found(audited)["shorter than 10 ms"].examples == (f"{tmp_path}/tiny.wav (0.005 s)",)
-    assert found(audited)["another rate than most, 16000 Hz"].examples[0] == f"{tmp_path}/slow.wav (8000 Hz)"
+    assert found(audited)["other sample rate than most, 16000 Hz"].examples[0] == f"{tmp_path}/slow.wav (8000 Hz)"
 
 
 def test_a_peak_that_touches_full_scale_is_not_clipped(tmp_path: Path) -> None:
@@ -133,10 +133,10 @@ def test_the_same_sound_under_two_names_and_formats(tmp_path: Path) -> None:
 
     checks = found(look(clips))
 
-    assert checks["the same sound as another"].count == 3
-    assert checks["the same sound as another"].examples[0] == f"{tmp_path}/dog1.wav = {tmp_path}/copy.flac"
-    assert checks["the same, in another part"].examples == (f"{tmp_path}/dog1.wav = {tmp_path}/test.wav",)
-    assert checks["the same, with another label"].examples == (f"{tmp_path}/dog1.wav = {tmp_path}/label.wav",)
+    assert checks["duplicate sound"].count == 3
+    assert checks["duplicate sound"].examples[0] == f"{tmp_path}/dog1.wav = {tmp_path}/copy.flac"
+    assert checks["duplicates in different parts"].examples == (f"{tmp_path}/dog1.wav = {tmp_path}/test.wav",)
+    assert checks["duplicates with different labels"].examples == (f"{tmp_path}/dog1.wav = {tmp_path}/label.wav",)
 
 
 def test_silences_are_not_the_same_sound(tmp_path: Path) -> None:
@@ -168,7 +168,9 @@ def test_groups_on_two_sides_are_counted_and_fatal_only_where_refused(tmp_path: 
     purged = look(clips)
     refused = look(clips, Split(test=[2], validation=0.0, crossing="refuse"))
 
-    assert found(purged)["groups on two sides"] == Check("groups on two sides", 2, ("dog", "cat"), fatal=False)
+    assert found(purged)["groups in more than one part"] == Check(
+        "groups in more than one part", 2, ("dog", "cat"), fatal=False
+    )
     assert purged.clips == {"train": 1, "validation": 0, "test": 2, "purged": 2}
     assert not purged.fatal
     assert refused.fatal
@@ -179,7 +181,7 @@ def test_classes_that_a_part_lacks_are_counted(tmp_path: Path) -> None:
     audited = look(clips)
 
     assert found(audited)["classes without a test clip"] == Check("classes without a test clip", 1, ("cat",))
-    assert audited.checks[-1] == Check("classes, the smallest and the largest", 2, ("cat: 1", "dog: 2"))
+    assert audited.checks[-1] == Check("classes: smallest and largest", 2, ("cat: 1", "dog: 2"))
 
 
 def test_a_split_that_cannot_be_is_the_recipes_mistake(tmp_path: Path) -> None:
@@ -200,7 +202,7 @@ def test_a_dataset_that_reads_sound_itself_is_asked_for_it() -> None:
     audited = audit(Made(clips), Split(test=[2]), Audio(window=1.0), seed=1)
 
     assert found(audited)["silent"].examples == ("0 (1 s)",)
-    assert found(audited)["a lower rate than audio.rate, 16000 Hz"].count == 8
+    assert found(audited)["sample rate below audio.rate, 16000 Hz"].count == 8
 
 
 class Odd(Listed):
@@ -223,9 +225,9 @@ class Odd(Listed):
 @pytest.mark.parametrize(
     ("last", "reason"),
     [
-        (np.full(9, np.nan, np.float32), "its dataset gives NaN or infinite samples"),
-        (np.ones((1, 9), np.float32), "its dataset gives the shape (1, 9)"),
-        (np.zeros(0, np.float32), "its dataset gives the shape (0,)"),
+        (np.full(9, np.nan, np.float32), "its dataset returns NaN or infinite samples"),
+        (np.ones((1, 9), np.float32), "its dataset returns the shape (1, 9)"),
+        (np.zeros(0, np.float32), "its dataset returns the shape (0,)"),
         (OSError("the archive is closed"), "the archive is closed"),
         (DataError("no such entry"), "no such entry"),
     ],
@@ -258,7 +260,7 @@ def test_a_dataset_without_a_fingerprint_is_refused_as_a_run_refuses_it() -> Non
     class Nameless(Odd):
         fingerprint = property()
 
-    with pytest.raises(BrokenPlugin, match="it needs the property fingerprint"):
+    with pytest.raises(BrokenPlugin, match="it also needs the property fingerprint"):
         audit(Nameless(None), Split(test=[1]), Audio(), seed=1)
 
 
@@ -278,17 +280,17 @@ def test_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "clipped                                       0",
             "shorter than 10 ms                            0",
             "shorter than the window, 1 s                  0",
-            "another rate than most, 16000 Hz              0",
-            "a lower rate than audio.rate, 16000 Hz        0",
-            "the same sound as another                     0",
-            "the same, in another part                     0",
-            "the same, with another label                  0",
-            "groups on two sides                           0",
+            "other sample rate than most, 16000 Hz         0",
+            "sample rate below audio.rate, 16000 Hz        0",
+            "duplicate sound                               0",
+            "duplicates in different parts                 0",
+            "duplicates with different labels              0",
+            "groups in more than one part                  0",
             "classes without a training clip               0",
             "classes without a test clip                   0",
-            "classes, the smallest and the largest         2  cat: 2; dog: 5",
+            "classes: smallest and largest                 2  cat: 2; dog: 5",
             "",
-            "`soundbench run` refuses what is missing",
+            "`soundbench run` fails because of: missing",
         ]
     )
 

@@ -105,12 +105,12 @@ def test_labels_in_any_script_are_kept_as_they_are() -> None:
         ([], [], "the dataset has no classes"),
         (["dog", "cat", "dog"], [], "the dataset names the class 'dog' twice"),
         (["dog"], [], "the dataset has no clips"),
-        (["dog"], [Clip("a.wav", ("cow",))], "a.wav: label 'cow' is none of the 1 classes of the dataset"),
+        (["dog"], [Clip("a.wav", ("cow",))], "a.wav: label 'cow' is not one of the 1 classes of the dataset"),
         (["dog"], [Clip("a.wav", ())], "a.wav: no label"),
         (["dog", "cat"], [Clip("a.wav", ("dog", "cat"))], "a.wav: 2 labels, but the dataset is not multilabel"),
-        (["dog"], [Clip("a.wav", ("dog",), start=2.0, stop=1.0)], "a.wav: a clip from 2 s to 1 s is none"),
-        (["dog"], [Clip("a.wav", ("dog",), start=-1.0)], "a.wav: a clip from -1 s to the end is none"),
-        (["dog"], [Clip("a.wav", ("dog",), start=float("nan"))], "a.wav: a clip from nan s to the end is none"),
+        (["dog"], [Clip("a.wav", ("dog",), start=2.0, stop=1.0)], "a.wav: invalid clip from 2 s to 1 s"),
+        (["dog"], [Clip("a.wav", ("dog",), start=-1.0)], "a.wav: invalid clip from -1 s to the end"),
+        (["dog"], [Clip("a.wav", ("dog",), start=float("nan"))], "a.wav: invalid clip from nan s to the end"),
     ],
 )
 def test_clips_that_cannot_be_are_refused(classes: list[str], clips: list[Clip], message: str) -> None:

@@ -63,7 +63,7 @@ def test_a_folder_without_a_sound_is_refused(folder: Path) -> None:
     assert str(caught.value) == f"sounds/none: no sound file in this folder; known: {', '.join(sorted(SUFFIXES))}"
 
 
-def test_a_folder_that_may_not_be_read_is_told_and_not_passed_over(
+def test_a_folder_that_may_not_be_read_is_reported_and_not_passed_over(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listdir = os.listdir

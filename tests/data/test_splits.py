@@ -114,7 +114,7 @@ def test_a_split_does_not_depend_on_the_hash_seed_of_the_process() -> None:
         "from soundbench.data.splits import split\n"
         "print(split(table_of(some_clips(0)), Split(0.2, 0.1, 'purge'), 1).part.tolist())"
     )
-    told = [
+    found = [
         subprocess.run(
             [sys.executable, "-c", program],
             env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(TESTS)},
@@ -125,7 +125,7 @@ def test_a_split_does_not_depend_on_the_hash_seed_of_the_process() -> None:
         for seed in ("1", "2")
     ]
 
-    assert told[0] == told[1]
+    assert found[0] == found[1]
 
 
 BESIDE = [
@@ -159,7 +159,7 @@ def test_refuse_names_the_first_of_them_and_their_number() -> None:
         split(table_of(clips), Split([1], 0.0, "refuse"), 1, source="mine.toml")
 
     assert str(caught.value) == (
-        'mine.toml: split.crossing: 7 groups on more than one side: "g0", "g1", "g2", "g3", "g4", ...'
+        'mine.toml: split.crossing: 7 groups in more than one part: "g0", "g1", "g2", "g3", "g4", ...'
     )
 
 
@@ -184,13 +184,13 @@ PLAIN = [Clip(f"{n}.wav", ("abc"[n],)) for n in range(3)]
         (FOLDED, [3], 0.1, 'split.test: no fold 3; known: 1, 2, 10, "dev"'),
         (FOLDED, ["1"], 0.1, 'split.test: no fold "1"; known: 1, 2, 10, "dev"'),
         (FOLDED, [1], [2, "train"], 'split.validation: no fold "train"; known: 1, 2, 10, "dev"'),
-        (FOLDED, [1, 2, 10, "dev"], [], "split: no clip is left to train on"),
-        (PLAIN, [1], 0.1, "split.test: no fold 1: the dataset has no folds; give a share, such as 0.2"),
+        (FOLDED, [1, 2, 10, "dev"], [], "split: no clips left for training"),
+        (PLAIN, [1], 0.1, "split.test: no fold 1: the dataset has no folds; give a fraction, such as 0.2"),
         (
             PLAIN,
             0.2,
             0.1,
-            "split.test: no clip to test on: no class has two groups, so a share of them cannot be held back",
+            "split.test: no clips for the test set: no class has two groups, so none can be held out",
         ),
     ],
 )
@@ -207,10 +207,10 @@ def test_splits_that_cannot_be_are_refused(
     ("test", "validation", "message"),
     [
         ([], 0.1, "test must name at least one fold, is []"),
-        (0.0, 0.1, "test must be a share above 0 and below 1, is 0.0"),
-        (1, 0.1, "test must be a share above 0 and below 1, is 1; fold 1 is written [1]"),
-        (0.2, -0.5, "validation must be a share at least 0 and below 1, is -0.5"),
-        ([1, 2], [2], "validation must name other folds than test; both have 2"),
+        (0.0, 0.1, "test must be a fraction above 0 and below 1, is 0.0"),
+        (1, 0.1, "test must be a fraction above 0 and below 1, is 1; for fold 1 write [1]"),
+        (0.2, -0.5, "validation must be a fraction at least 0 and below 1, is -0.5"),
+        ([1, 2], [2], "validation must not use folds of test; both have 2"),
     ],
 )
 def test_what_no_table_can_be_split_by_is_refused_before_there_is_one(
@@ -226,7 +226,7 @@ def test_a_recipe_may_name_each_rule_for_crossing_groups_and_no_other() -> None:
     assert tuple(CROSSING) == get_args(get_type_hints(Split)["crossing"])
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
+def test_all_that_is_wrong_is_reported_at_once() -> None:
     with pytest.raises(RecipeError) as caught:
         split(table_of(FOLDED), Split([3], [4], "purge"), 1)
 
@@ -248,7 +248,7 @@ def test_when_the_purge_leaves_nothing_to_train_on_it_says_so() -> None:
     with pytest.raises(RecipeError) as caught:
         split(table_of(clips), Split([0], [], "purge"), 1)
 
-    assert str(caught.value) == "<python>: split: no clip is left to train on (2 were purged)"
+    assert str(caught.value) == "<python>: split: no clips left for training (2 were purged)"
 
 
 def test_several_labels_are_stratified_by_the_rarest() -> None:
@@ -303,7 +303,7 @@ def test_urbansound8k_refused_for_its_crossing_recordings(urban: ClipTable) -> N
     with pytest.raises(RecipeError) as caught:
         split(urban, Split([2], 0.1, "refuse"), 1, source="urban.toml")
 
-    assert str(caught.value) == 'urban.toml: split.crossing: 1 group on more than one side: "77751"'
+    assert str(caught.value) == 'urban.toml: split.crossing: 1 group in more than one part: "77751"'
 
 
 def test_validation_of_urbansound8k_has_a_tenth_of_every_class(urban: ClipTable) -> None:

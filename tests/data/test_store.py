@@ -182,12 +182,12 @@ def test_ends_are_trimmed_before_it_is_stored(make, tmp_path):
 def test_a_second_look_reads_no_sound(make, paths, said, monkeypatch):
     store = make(*paths)
     assert said == [
-        f"sound: reading 5 sounds into {store.path}",
+        f"sound: reading 5 clips into {store.path}",
         "sound: 1 s of sound read in 0 s, 0.0 MB",
     ]
     monkeypatch.setattr(audio, "decode", lambda *_: pytest.fail("a sound was decoded"))
     again = make(*paths)
-    assert said[2:] == [f"sound: 5 sounds in {store.path}, 0.0 MB"]
+    assert said[2:] == [f"sound: 5 clips in {store.path}, 0.0 MB"]
     assert (again.path, again.digest) == (store.path, store.digest)
     assert again.size_bytes == sum(file.stat().st_size for file in store.path.iterdir()) > 30000
 
@@ -286,8 +286,8 @@ class Nameless:
 
 def test_it_needs_a_fingerprint(make):
     wanted = (
-        "dataset Nameless: it has read(clip), so it needs the property fingerprint, which changes whenever what is "
-        "read does"
+        "dataset Nameless: it has read(clip), so it also needs the property fingerprint, which must change whenever "
+        "the result of read changes"
     )
     with pytest.raises(BrokenPlugin) as caught:
         make("a", dataset=Nameless())
@@ -297,9 +297,9 @@ def test_it_needs_a_fingerprint(make):
 @pytest.mark.parametrize(
     ("samples", "reason"),
     [
-        (np.zeros(0), "its dataset gives the shape (0,); wanted: finite samples (S,), one at least"),
-        (np.zeros((2, 9)), "its dataset gives the shape (2, 9); wanted: finite samples (S,), one at least"),
-        (np.array([np.nan]), "its dataset gives NaN or infinite samples; wanted: finite samples (S,), one at least"),
+        (np.zeros(0), "its dataset returns the shape (0,); expected finite samples (S,), at least one"),
+        (np.zeros((2, 9)), "its dataset returns the shape (2, 9); expected finite samples (S,), at least one"),
+        (np.array([np.nan]), "its dataset returns NaN or infinite samples; expected finite samples (S,), at least one"),
         (OSError("the archive is closed"), "the archive is closed"),
         (SoundError("a", "is gone"), "is gone"),
     ],
@@ -328,11 +328,11 @@ def test_unreadable_sounds_are_an_error_that_lists_them(make, paths, tmp_path):
     with pytest.raises(DataError) as caught:
         make(*paths, tmp_path / "none.wav")
     assert str(caught.value) == (
-        "3 of 6 sounds cannot be read:\n"
+        "3 of 6 clips cannot be read:\n"
         f"  {paths[1]}: is empty (0 bytes); a sound file is needed\n"
         f"  {paths[2]}: is empty (0 bytes); a sound file is needed\n"
         f"  {tmp_path / 'none.wav'}: no such file\n"
-        'mend or remove them, or leave them out with audio.on_error = "skip"'
+        'fix or remove them, or skip them with audio.on_error = "skip"'
     )
 
 
@@ -341,7 +341,7 @@ def test_only_the_first_ten_are_listed(make, paths, tmp_path):
     with pytest.raises(DataError) as caught:
         make(*paths, *many)
     lines = str(caught.value).splitlines()
-    assert lines[0] == "13 of 18 sounds cannot be read:"
+    assert lines[0] == "13 of 18 clips cannot be read:"
     assert lines[1:11] == [f"  {path}: no such file" for path in many[:10]]
     assert lines[11] == "  ... and 3 more"
     assert len(lines) == 13
@@ -357,7 +357,7 @@ def test_they_may_be_skipped_and_what_was_read_is_kept(make, paths, said, monkey
     store = make(*paths, *paths, on_error="skip")
     assert store.errors == dict.fromkeys([1, 6], "is empty (0 bytes); a sound file is needed")
     assert store.lengths.tolist() == [1000, 0, 3000, 4000, 5000] * 2
-    assert said[-1] == "sound: 1 of 5 sounds cannot be read; left out"
+    assert said[-1] == "sound: 1 of 5 clips cannot be read and are skipped"
     assert not seen
 
 
@@ -367,7 +367,7 @@ def test_a_sound_that_can_be_read_later_is(make, paths, said, monkeypatch):
     assert list(make(*paths, on_error="skip").errors) == [3]
     monkeypatch.setattr(audio, "decode_for", real)
     store = make(*paths)
-    assert f"sound: {paths[3]} can be read now, so {store.path} is made again" in said
+    assert f"sound: {paths[3]} can be read now, so {store.path} will be made again" in said
     assert store.errors == {}
 
 
@@ -375,7 +375,7 @@ def test_no_sound_at_all_cannot_be_skipped(make, tmp_path):
     with pytest.raises(DataError) as caught:
         make(tmp_path / "none.wav", on_error="skip")
     path = tmp_path / "none.wav"
-    assert str(caught.value) == f"1 of 1 sound cannot be read:\n  {path}: no such file\nmend or remove them"
+    assert str(caught.value) == f"1 of 1 clip cannot be read:\n  {path}: no such file\nfix or remove them"
 
 
 # Damage, kills, full disks --------------------------------------------------------------------------------------------
@@ -395,7 +395,7 @@ def _flip(path: Path) -> None:
 DAMAGE = {
     "audio.i16 has 15000 bytes instead of 30000": lambda folder: _cut(folder / "audio.i16"),
     "audio.i16: No such file or directory": lambda folder: (folder / "audio.i16").unlink(),
-    "index.npz is not what was written": lambda folder: _flip(folder / "index.npz"),
+    "index.npz has a wrong checksum": lambda folder: _flip(folder / "index.npz"),
     "index.npz: No such file or directory": lambda folder: (folder / "index.npz").unlink(),
     "meta.toml cannot be read (TOMLDecodeError)": lambda folder: (folder / "meta.toml").write_bytes(b"sounds = "),
     "meta.toml cannot be read (UnicodeDecodeError)": lambda folder: (folder / "meta.toml").write_bytes(b"\xff"),
@@ -412,8 +412,8 @@ def test_a_damaged_store_is_said_and_made_again(make, paths, said, tmp_path, dam
     store = make(*paths)
     DAMAGE[damage](store.path)
     again = make(*paths)
-    assert said[2] == f"sound: {store.path} is damaged ({damage}) and is made again"
-    assert said[3] == f"sound: reading 5 sounds into {store.path}"
+    assert said[2] == f"sound: {store.path} is damaged ({damage}) and will be made again"
+    assert said[3] == f"sound: reading 5 clips into {store.path}"
     np.testing.assert_array_equal(floats(again, 4), audio.decode(paths[4])[0])
     assert left(tmp_path / "cache") == [store.path.name]
 
@@ -427,7 +427,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(make, paths, tmp_path, monke
     with pytest.raises(DataError) as caught:
         make(*paths)
     assert str(caught.value) == (
-        f"{tmp_path / 'cache'}: the disk is full: the sound needs about 2.0 MB here; free as much, "
+        f"{tmp_path / 'cache'}: the disk is full: the sound needs about 2.0 MB; free some space, "
         "set SOUNDBENCH_CACHE to another folder, or use --no-cache"
     )
     assert left(tmp_path / "cache") == []
@@ -509,7 +509,7 @@ def test_processes_that_want_the_same_store_make_it_once(tmp_path):
     processes = [start(tmp_path, 0.05) for _ in range(3)]
     results = [finish(process) for process in processes]
     lines = [line for lines, _ in results for line in lines]
-    assert sum(line.startswith("sound: reading 20 sounds into ") for line in lines) == 1
+    assert sum(line.startswith("sound: reading 20 clips into ") for line in lines) == 1
     assert len({digest for _, digest in results}) == 1
     assert len(left(tmp_path)) == 1
 
@@ -520,7 +520,7 @@ def test_a_process_that_waits_says_so(tmp_path):
     second = start(tmp_path, 0.1)
     (_, digest), (lines, other) = finish(first), finish(second)
     (place,) = (path for path in tmp_path.iterdir() if path.suffix != ".lock")
-    assert lines == [f"sound: waiting for another process that reads it into {place}"]
+    assert lines == [f"sound: waiting for another process, which reads it into {place}"]
     assert digest == other
 
 
@@ -552,7 +552,7 @@ def test_another_store_is_swept_of_the_dead_but_not_of_the_living(tmp_path):
 def test_a_file_that_may_not_grow_is_a_full_disk(tmp_path):
     _, message = finish(start(tmp_path, limit=1_000_000))
     assert message == (
-        f"{tmp_path}: the disk is full: the sound needs about 2.0 MB here; free as much, set SOUNDBENCH_CACHE to "
+        f"{tmp_path}: the disk is full: the sound needs about 2.0 MB; free some space, set SOUNDBENCH_CACHE to "
         "another folder, or use --no-cache"
     )
     assert left(tmp_path) == []

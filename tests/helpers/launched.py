@@ -64,7 +64,7 @@ def _elsewhere(message: str) -> Exception:
 
 def _notice() -> None:
     time.sleep(0.3)
-    lost = LostProcess("contact to another process is lost")
+    lost = LostProcess("lost the connection to another process")
     lost.add_note("stopped; to resume: soundbench run --resume runs/a")
     raise lost
 

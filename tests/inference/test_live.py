@@ -182,7 +182,7 @@ def test_what_breaks_in_the_middle_is_reported_after_what_came_before(run: Path,
     call = line(run, "--source", "-", "--json", "--format", "f32le", "--rate", "8000")
     done = subprocess.run(call, input=data, capture_output=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.decode() == "standard input: holds NaN or infinity; is --format what is written to it?\n"
+    assert done.stderr.decode() == "standard input: contains NaN or infinity; does --format match the data?\n"
     assert len(lines(done.stdout.decode())["window"]) > 20
 
 
@@ -274,7 +274,7 @@ def test_a_microphone_that_goes_is_waited_for(
     stop_when(lambda: len(fake.streams) == 2 and fake.at > 24000)
     assert invoke(["stream", str(run), "--json", *OPTIONS]) == 0
     out, errors = capsys.readouterr()
-    assert errors == "the device has gone; waiting for it\nthe device is back\n"
+    assert errors == "the device is disconnected; waiting for it\nthe device is connected again\n"
     summary = lines(out)["summary"][0]
     assert summary["dropped"] > 0
     assert summary["seconds"] * 8000 == pytest.approx(fake.at + summary["dropped"], abs=1000)
@@ -293,7 +293,7 @@ def test_a_machine_without_a_microphone_is_one_line(
 ) -> None:
     fake.known = []
     assert invoke(["stream", str(run), *OPTIONS]) == 1
-    assert capsys.readouterr().err == "no microphone: this machine has no device that sound can be recorded from\n"
+    assert capsys.readouterr().err == "no microphone: this machine has no audio input device\n"
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_a_machine_without_a_microphone_is_one_line(
         (["--on", "low", "a 'b"], '--on low: "a \'b": No closing quotation'),
         (["--source", "a.wav", "--gate", "nan"], "gate must be dB of full scale, such as -50, is nan"),
         (["--source", "a.wav", "--window", "0"], "window must be from "),
-        (["--compute", "tpu"], "device 'tpu' is not known; use 'auto', 'cpu', 'cuda' or 'cuda:N'"),
+        (["--compute", "tpu"], "unknown device 'tpu'; use 'auto', 'cpu', 'cuda' or 'cuda:N'"),
         (["--smooth", "2"], "smooth must be odd and at least 1, is 2"),
     ],
 )

@@ -153,12 +153,12 @@ def test_bad_rows_of_a_manifest_are_reported_by_their_lines(call: Call, tmp_path
 
 
 def test_a_manifest_of_a_folder_names_what_lies_in_no_class(call: Call) -> None:
-    message = "no such folder; a folder of class folders is looked for there"
+    message = "no such folder; expected a folder with one folder per class"
     assert call("data", "manifest", "nowhere") == (2, f"nowhere: {message}\n")
     Path("sounds").mkdir()
     assert call("data", "manifest", "sounds") == (2, f"sounds: no sound file in this folder; known: {KNOWN}\n")
     Path("sounds/1.wav").touch()
     assert call("data", "manifest", "sounds") == (
         1,
-        "sounds/1.wav: lies in no class folder; put it into the folder of its class\n",
+        "sounds/1.wav: is not in a class folder; move it into the folder of its class\n",
     )

@@ -133,7 +133,7 @@ def test_a_name_that_is_none_of_them_is_told_with_all(call: Call) -> None:
     done = call("-m", "soundbench", "describe", "nothing_of_it.toml")
     assert (done.returncode, done.stderr) == (
         2,
-        f"nothing_of_it.toml: there is no such file; soundbench brings {', '.join(RECIPES)}\n",
+        f"nothing_of_it.toml: there is no such file; recipes of soundbench: {', '.join(RECIPES)}\n",
     )
 
 

@@ -153,17 +153,17 @@ def test_an_allow_list_hides_other_distributions(monkeypatch: pytest.MonkeyPatch
 # -- unknown -------------------------------------------------------------------------------------------------------
 
 
-def test_an_unknown_name_is_told_with_the_nearest_and_all() -> None:
+def test_an_unknown_name_is_reported_with_the_nearest_and_all() -> None:
     message = refused(UnknownPlugin, "augmentation", "gian", toy_registry())
     assert message == 'there is no augmentation "gian"; did you mean "gain"? known: drop, gain'
 
 
-def test_a_name_of_another_kind_is_told_so() -> None:
+def test_a_name_of_another_kind_is_reported_so() -> None:
     message = refused(UnknownPlugin, "pooling", "conv", toy_registry())
     assert message == 'there is no pooling "conv"; "conv" is a backbone; known: mean'
 
 
-def test_an_unknown_distribution_is_told_with_full_names() -> None:
+def test_an_unknown_distribution_is_reported_with_full_names() -> None:
     message = refused(UnknownPlugin, "pooling", "toy/mean", toy_registry())
     assert message == 'there is no pooling "toy/mean"; did you mean "toys/mean"? known: mean'
 
@@ -171,7 +171,7 @@ def test_an_unknown_distribution_is_told_with_full_names() -> None:
 # -- not installed -------------------------------------------------------------------------------------------------
 
 
-def test_a_missing_package_is_told_with_the_extra_that_brings_it(write: Write) -> None:
+def test_a_missing_package_is_reported_with_the_extra_that_brings_it(write: Write) -> None:
     write("needy", "import no_such_package.deep")
     requires = [
         'no-such-package; extra == "dev"',
@@ -188,7 +188,7 @@ def test_a_missing_package_is_told_with_the_extra_that_brings_it(write: Write) -
 
 
 @pytest.mark.parametrize(("requires", "cure"), [(["no_such_package (>=2)"], ": pip install no_such_package"), ([], "")])
-def test_a_missing_package_is_told_by_its_name(write: Write, requires: list[str], cure: str) -> None:
+def test_a_missing_package_is_reported_by_its_name(write: Write, requires: list[str], cure: str) -> None:
     write("needy", "import no_such_package")
     registry = Registry([fake("backbone", "net", "needy:Net", "needy-dist", "0.3", requires)])
     message = refused(NotInstalled, "backbone", "net", registry)
@@ -212,7 +212,7 @@ def test_a_missing_package_is_told_by_its_name(write: Write, requires: list[str]
         ("def (", "SyntaxError: invalid syntax"),
     ],
 )
-def test_a_broken_module_is_told_with_its_cause(write: Write, source: str, cause: str) -> None:
+def test_a_broken_module_is_reported_with_its_cause(write: Write, source: str, cause: str) -> None:
     write("torn", source)
     registry = toy_registry(fake("backbone", "net", "torn:Net", "torn-dist", "2.0"))
     with pytest.raises(BrokenPlugin) as caught:
@@ -223,7 +223,7 @@ def test_a_broken_module_is_told_with_its_cause(write: Write, source: str, cause
     assert registry.get("backbone", "conv").obj is toys.ToyBackbone  # nobody else is harmed
 
 
-def test_a_missing_attribute_is_told_with_the_nearest(write: Write) -> None:
+def test_a_missing_attribute_is_reported_with_the_nearest(write: Write) -> None:
     write("whole", "class Net: ...")
     message = refused(BrokenPlugin, "backbone", "net", Registry([fake("backbone", "net", "whole:Nett")]))
     assert message == (
@@ -238,7 +238,7 @@ def test_an_entry_point_without_attribute_is_broken() -> None:
 
 def test_what_cannot_be_called_is_broken() -> None:
     message = refused(BrokenPlugin, "loss", "l", Registry([fake("loss", "l", "sys:version")]))
-    assert message == 'loss "l" (toys 1.0, module sys) cannot be used: it is no class or function'
+    assert message == 'loss "l" (toys 1.0, module sys) cannot be used: it is not a class or function'
 
 
 # -- claimed twice -------------------------------------------------------------------------------------------------
@@ -247,8 +247,8 @@ def test_what_cannot_be_called_is_broken() -> None:
 def test_a_name_of_two_distributions_is_refused_until_one_is_named() -> None:
     registry = toy_registry(fake("pooling", "mean", "helpers.entry_points:Listener", "Other.Toys", "2.1"))
     assert refused(ClaimedTwice, "pooling", "mean", registry) == (
-        'a pooling "mean" is offered by Other.Toys 2.1 and toys 1.0: '
-        'say which, use = "Other.Toys/mean" or use = "toys/mean"'
+        'a pooling "mean" is provided by Other.Toys 2.1 and toys 1.0; '
+        'choose one: use = "Other.Toys/mean" or use = "toys/mean"'
     )
     found = registry.get("pooling", "toys/mean")
     assert (found.obj, found.name) == (toys.ToyPooling, "toys/mean")
@@ -320,7 +320,7 @@ def test_a_class_written_with_attrs_is_a_component() -> None:
     [
         (Hiding, "*rest hides its options; **options hides its options"),
         (Untyped, 'option "power" has no type'),
-        (Taken, 'option "use" has the name of the key that finds the component'),
+        (Taken, 'option "use" has a reserved name: in a recipe, this key names the component'),
         (
             Unheard,
             "option \"lookup\" has a type that cannot be evaluated, Tensor: name 'Tensor' is not defined",
@@ -332,8 +332,8 @@ def test_a_class_written_with_attrs_is_a_component() -> None:
         ),
         (
             Misplaced,
-            "its parameters before the star are (channels, power), where the framework supplies (channels); "
-            "what a recipe may set stands after the star",
+            "its positional parameters are (channels, power), but the framework supplies (channels); "
+            "options must be keyword-only, after the star",
         ),
     ],
 )
@@ -365,11 +365,11 @@ def test_what_is_none_is_left_out_unless_it_would_become_something_else() -> Non
     assert component.structure({"needed": 3, "path": None}, "pooling") == ({"needed": 3}, [])
     conv = toy_registry().get("backbone", "conv")
     assert [str(problem) for problem in conv.structure({"channels": None}, "backbone")[1]] == [
-        "backbone.channels: cannot be None: a recipe that leaves it out gets 16"
+        "backbone.channels: cannot be None; leave it out for the default, 16"
     ]
 
 
-def test_all_faults_of_a_table_are_told_at_once() -> None:
+def test_all_faults_of_a_table_are_reported_at_once() -> None:
     _, problems = toy_registry().get("pooling", Typed).structure({"path": 3, "neded": 1}, "pooling")
     assert [str(problem) for problem in problems] == [
         "pooling.needed: is missing; it must be an integer",
@@ -449,7 +449,7 @@ def test_two_files_of_one_name_are_two_modules(tmp_path: Path) -> None:
         (
             "./beside.py:Net",
             BrokenPlugin,
-            "{0}/beside.py:Net, line 1, cannot import a_file_beside: a component's file must do without others",
+            "{0}/beside.py:Net, line 1, cannot import a_file_beside: a local component must be a single file",
         ),
         (
             "./needy.py:Net",
@@ -458,7 +458,7 @@ def test_two_files_of_one_name_are_two_modules(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_mistakes_of_a_local_file_are_told(tmp_path: Path, use: str, error: type[PluginError], message: str) -> None:
+def test_mistakes_in_a_local_file_are_named(tmp_path: Path, use: str, error: type[PluginError], message: str) -> None:
     (tmp_path / "mine.py").write_text(NET)
     (tmp_path / "wrong.py").write_text("x = 1\ny = nothing\n")
     (tmp_path / "torn.py").write_text("\nclass (\n")

@@ -113,7 +113,7 @@ class Outer:
             raise ValueError("width must be at most ten times height")
 
 
-def test_every_fault_is_told_with_its_path() -> None:
+def test_every_fault_is_reported_with_its_path() -> None:
     table = {"width": 0, "height": -1, "inner": {"depth": 0, "deep": 1}, "many": [{}, {"depth": 0.5}], "heigth": 2}
     _, problems = structure(Outer, table, "a")
     assert [str(problem) for problem in problems] == [
@@ -126,18 +126,18 @@ def test_every_fault_is_told_with_its_path() -> None:
     ]
 
 
-def test_what_two_fields_disagree_on_is_told_at_the_one_that_the_message_names() -> None:
+def test_what_two_fields_disagree_on_is_reported_at_the_one_that_the_message_names() -> None:
     assert [str(problem) for problem in structure(Outer, {"width": 11}, "a")[1]] == [
         "a.width: must be at most ten times height"
     ]
 
 
-def test_what_is_no_table_is_told() -> None:
+def test_what_is_no_table_is_reported() -> None:
     assert [str(problem) for problem in structure(Outer, [1], "a")[1]] == ["a: must be a table, is [1]"]
     assert [str(problem) for problem in structure(Outer, {}, "")[1]] == ["width: is missing; it must be an integer"]
 
 
-def test_a_constructors_error_is_told_at_the_option_that_it_names() -> None:
+def test_a_constructors_error_is_reported_at_the_option_that_it_names() -> None:
     assert [str(p) for p in problems_of(ValueError("width must be odd"), "backbone", ["width"])] == [
         "backbone.width: must be odd"
     ]

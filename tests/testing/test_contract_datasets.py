@@ -184,7 +184,7 @@ class Fickle(ToyDataset):
             "order",
             r"with folders listed in (reverse|alphabetical) order, clip \d is .*\.wav \('cat',\), not .*",
         ),
-        (Strange, "labels", r".*1\.wav: label 'cow' is none of the 2 classes of the dataset"),
+        (Strange, "labels", r".*1\.wav: label 'cow' is not one of the 2 classes of the dataset"),
         (Reading, "no sound read", r"clips\(\) must read no sound, but opens 1\.wav"),
         (Group, "folds and groups", r"clip 0, .*1\.wav: group must be str or None, is 7"),
         (

@@ -205,9 +205,9 @@ def _empty(path: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "damage"),
     [
-        (_flip, "its checksum is another than that of what is in it"),
-        (_cut, "its size is not what it was written with"),
-        (_empty, "its size is not what it was written with"),
+        (_flip, "its checksum is wrong"),
+        (_cut, "its size is wrong"),
+        (_empty, "its size is wrong"),
     ],
 )
 def test_a_damaged_block_is_said_and_made_again_alone(

@@ -175,7 +175,7 @@ def filling(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_full_disk_ends_all_at_once(recipe: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RunError, match=r"step-00000014.pt: .* are needed and .* are free: the disk is full"):
+    with pytest.raises(RunError, match=r"step-00000014.pt: the disk is full: .* needed, .* free"):
         together(filling, tmp_path)
     errors = capfd.readouterr().err
     assert errors.count("stopped; to resume: ") == 1
@@ -278,7 +278,7 @@ def test_ctrl_c_stops_all_with_one_checkpoint_and_one_word(recipe: Path, tmp_pat
     os.killpg(process.pid, signal.SIGINT)
     out, errors = process.communicate(timeout=100)
     assert (process.returncode, out) == (130, ""), errors
-    assert errors.count("stopping at the end of this step, with a checkpoint; once more stops at once\n") == 1
+    assert errors.count("stopping after this step, with a checkpoint; a second signal stops immediately\n") == 1
     assert errors.count(f"stopped; to resume: soundbench run --resume {run} --trust-code\n") == 1
     assert errors.splitlines()[-1] == "stopped by hand"
     assert "Traceback" not in errors
@@ -297,7 +297,7 @@ def test_ctrl_c_stops_all_with_one_checkpoint_and_one_word(recipe: Path, tmp_pat
             "fewer than 2 clips, which batch norm cannot train on; use more clips, a larger batch size, or fewer "
             "processes",
         ),
-        (("--device", "cuda"), 2, "device 'cuda' was asked for, but torch sees no CUDA device; use 'auto' or 'cpu'"),
+        (("--device", "cuda"), 2, "device 'cuda': torch finds no CUDA device; use 'auto' or 'cpu'"),
     ],
 )
 def test_a_mistake_is_said_once(more: Sequence[object], code: int, message: str, recipe: Path, tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_a_gpu_that_is_not_there_is_said_under_torchrun_too(recipe: Path, tmp_pa
     for process in pair("run", recipe, "--out", tmp_path / "run", "--device", "cuda"):
         _, errors = process.communicate(timeout=200)
         assert process.returncode == 2
-        assert errors == "device 'cuda' was asked for, but torch sees no CUDA device; use 'auto' or 'cpu'\n"
+        assert errors == "device 'cuda': torch finds no CUDA device; use 'auto' or 'cpu'\n"
 
 
 def test_processes_do_not_start_processes(recipe: Path) -> None:

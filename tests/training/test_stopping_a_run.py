@@ -34,7 +34,7 @@ def test_a_signal_ends_a_run_at_its_step_and_a_resume_goes_on_bit_for_bit(
         os.killpg(process.pid, number)
         out, errors = process.communicate(timeout=60)
         assert (process.returncode, out) == (code, ""), errors
-        assert errors.count("stopping at the end of this step, with a checkpoint; once more stops at once\n") == 1
+        assert errors.count("stopping after this step, with a checkpoint; a second signal stops immediately\n") == 1
         assert f"stopped; to resume: soundbench run --resume {cut} --trust-code\n" in errors
         assert "Traceback" not in errors
         assert steps(cut)[-1] % 7  # in mid-epoch, though the recipe saves at the ends of epochs alone
@@ -94,7 +94,7 @@ def test_a_stopped_fold_says_how_to_go_on_with_all(recipe: Path, tmp_path: Path)
 
 def test_signals_are_the_programs_own_again_afterwards() -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with Stop().listening():
+    with Stop().handling():
         assert signal.getsignal(signal.SIGTERM) != before[1]
         with pytest.raises(SystemExit) as ended:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -104,7 +104,7 @@ def test_signals_are_the_programs_own_again_afterwards() -> None:
 
 def test_a_signal_that_came_too_late_for_a_step_is_obeyed_at_the_end() -> None:
     stop = Stop()
-    with pytest.raises(KeyboardInterrupt), stop.listening(), stop.deferred():
+    with pytest.raises(KeyboardInterrupt), stop.handling(), stop.deferred():
         stop.signal = signal.SIGINT
     assert not stop.signal
 
@@ -112,14 +112,14 @@ def test_a_signal_that_came_too_late_for_a_step_is_obeyed_at_the_end() -> None:
 def test_what_is_ignored_stays_ignored_and_other_threads_change_nothing() -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        with Stop().listening():
+        with Stop().handling():
             assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, before)
     seen = []
 
     def look() -> None:
-        with Stop().listening():
+        with Stop().handling():
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=look)
