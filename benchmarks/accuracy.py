@@ -1,11 +1,11 @@
-"""What precision does to accuracy: the same recipe trained in float32 and in bf16, over several seeds.
+"""The effect of precision on accuracy: the same recipe trained in float32 and in bf16, with several seeds.
 
     SOUNDBENCH_DATA=... python benchmarks/accuracy.py [--only NAME ...] [--epochs 4] [--seeds 3] [--write]
 
-ESC-10 (under SOUNDBENCH_DATA, in ESC-50's layout) by `recipes/esc10_campplus.toml` with each backbone named: folds 1 to
-3 to train on, 4 to validate on, 5 to test on with the epoch that validation chose. After so few epochs no network is at
-its best; what counts is whether the precisions differ. The last line of a backbone is the difference of
-test accuracies, the same seeds against each other, with an interval by recording. `--write` puts the table into
+ESC-10 (under SOUNDBENCH_DATA, in ESC-50's layout) with `recipes/esc10_campplus.toml` and each given backbone: trained
+on folds 1 to 3, validated on fold 4, tested on fold 5 with the best epoch on validation. After so few epochs no network
+is at its best; the question is whether the precisions differ. The last line of a backbone is the difference of test
+accuracies with the same seeds, with an interval over recordings. `--write` saves the table in
 `benchmarks/results/accuracy.md`.
 """
 
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from turns import line, machine_told
+from turns import line, machine_info
 
 import soundbench
 from soundbench import files
@@ -34,9 +34,9 @@ PRECISIONS = ("fp32", "bf16")
 def train(
     name: str, precision: str, seed: int, epochs: int, out: Path
 ) -> tuple[list[str], dict[str, tuple[str, bool]]]:
-    """A row of the table, and of each test clip its recording and whether it was known."""
+    """A row of the table, and for each test clip its recording and whether it was predicted correctly."""
     root = Path(os.environ["SOUNDBENCH_DATA"]).absolute() / "ESC-50"
-    train = {"epochs": epochs, "batch": 16, "seed": seed, "precision": precision}
+    train = {"epochs": epochs, "batch_size": 16, "seed": seed, "precision": precision}
     sets = [f"dataset.root={json.dumps(str(root))}", f'backbone="{name}"', "split.test=[5]", "split.validation=[4]"]
     sets += [f"train.{key}={json.dumps(value)}" for key, value in train.items()] + ["observer=[]"]
     run = soundbench.run(soundbench.read_recipe(RECIPE, sets), out=out, say=lambda line: None)
@@ -51,11 +51,11 @@ def train(
 
 
 def difference(runs: Sequence[dict[str, dict[str, tuple[str, bool]]]]) -> str:
-    """bf16 less fp32, the mean over seeds: drawn anew 2,000 times, whole recordings at a time."""
+    """Mean over seeds of bf16 minus fp32, with a bootstrap interval of 2,000 draws of whole recordings."""
     groups: dict[str, list[float]] = {}
-    for known in runs:
-        for path, (group, right) in known["bf16"].items():
-            groups.setdefault(group, []).append(float(right) - float(known["fp32"][path][1]))
+    for results in runs:
+        for path, (group, right) in results["bf16"].items():
+            groups.setdefault(group, []).append(float(right) - float(results["fp32"][path][1]))
     sums, counts = (np.array([function(values) for values in groups.values()]) for function in (sum, len))
     draws = np.random.default_rng(0).integers(0, len(sums), (2000, len(sums)))
     low, high = np.quantile(sums[draws].sum(1) / counts[draws].sum(1), [0.025, 0.975])
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    head = f"`python benchmarks/accuracy.py --epochs {options.epochs} --seeds {options.seeds}`: {machine_told()}."
+    head = f"`python benchmarks/accuracy.py --epochs {options.epochs} --seeds {options.seeds}`: {machine_info()}."
     columns = ["backbone", "precision", "seed", "validation accuracy", "test accuracy (95%)"]
     lines = [head, "", line(columns), line(["---"] * len(columns))]
     print("\n".join(lines), flush=True)
@@ -85,7 +85,7 @@ def main() -> None:
                 lines.append(line(cells))
                 print(lines[-1], flush=True)
         apart = statistics.fmean(validated["bf16"]) - statistics.fmean(validated["fp32"])
-        lines.append(line([name, "bf16 less fp32", "all", f"{apart:+.1%}", difference(runs)]))
+        lines.append(line([name, "bf16 minus fp32", "all", f"{apart:+.1%}", difference(runs)]))
         print(lines[-1], flush=True)
     if options.write:
         RESULT.write_text("\n".join(["# Accuracy of both precisions", "", *lines, ""]), encoding="utf-8")

@@ -1,12 +1,12 @@
-"""Every installed backbone in a bare loop: size, work, speed and memory, and its speed beside `macls` 1.0.6.
+"""Every installed backbone in a bare loop: size, operations, speed and memory, and speed compared with `macls` 1.0.6.
 
     python benchmarks/backbones.py [--only NAME ...] [--rounds 7] [--steps 2] [--batch 16] [--compile]
                                    [--macls PYTHON] [--write]
 
-Each network, with its default pooling and head, is trained (forward, cross-entropy, backward, Adam) and judged on ready
-features of three-second clips (298 frames, 80 bands), in processes that take turns; medians over the rounds. `--macls`
-(or $MACLS_PYTHON) is the Python of an environment that has macls 1.0.6; without it the columns on it stay empty. Ratios
-are medians of the ratios of alternating pairs: above one, soundbench is faster. `--write` puts the table into
+Each network, with its default pooling and head, is trained (forward, cross-entropy, backward, Adam) and evaluated on
+given features of three-second clips (298 frames, 80 bands), in alternating processes; medians over the rounds.
+`--macls` (or $MACLS_PYTHON) is the Python of an environment with macls 1.0.6; without it the macls columns are empty.
+Ratios are medians of the ratios of alternating pairs: above one, soundbench is faster. `--write` saves the table in
 `benchmarks/results/backbones.md`.
 """
 
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from turns import Runner, in_turns, line, machine_told, ratio, runner
+from turns import Runner, in_turns, line, machine_info, ratio, runner
 
 from soundbench.machine import Machine, settle
 from soundbench.recipe.registry import Registry
@@ -46,8 +46,8 @@ COLUMNS = (
     "multiply-adds, M",
     "trained, fp32",
     "trained, bf16",
-    "judged, fp32",
-    "judged, bf16",
+    "scored, fp32",
+    "scored, bf16",
     "peak MB, fp32",
     "peak MB, bf16",
     "bf16 over fp32",
@@ -61,7 +61,7 @@ COLUMNS = (
 
 
 def turns(runners: Sequence[Runner], command: str, options: argparse.Namespace) -> list[list[float]]:
-    """Seconds a step of each, round by round, in an order that is turned about every round."""
+    """Seconds per step of each, round by round, in an order that is reversed every round."""
     for each in runners:
         each.ask(command, 1)
     seconds: list[list[float]] = [[] for _ in runners]
@@ -71,7 +71,7 @@ def turns(runners: Sequence[Runner], command: str, options: argparse.Namespace) 
 
 
 def faster(one: list[float], other: list[float]) -> str:
-    """How many times as fast the first is, the median of the rounds."""
+    """The speed of the first relative to the other, median of the rounds."""
     return f"{ratio(other, one):.2f}"
 
 
@@ -92,12 +92,12 @@ def measure(name: str, machine: Machine, options: argparse.Namespace) -> dict[st
                 theirs = [stack.enter_context(runner(options.macls, "bare.py", "macls", NAMESAKES[name], *setting))]
             trained, *others = turns([ours, *theirs], "train", options)
             row[f"peak MB, {precision}"] = f"{ours.ask('memory') / 1e6:,.0f}"
-            (judged,) = turns([ours], "judge", options)
+            (scored,) = turns([ours], "score", options)
             for other, seconds in zip(theirs, others, strict=True):
                 row[f"over macls, {precision}"] = faster(trained, seconds)
                 fill_sizes(row, "macls: ", other.ask("sizes"))
             fill_sizes(row, "", ours.ask("sizes"))
-        for doing, seconds in (("trained", trained), ("judged", judged)):
+        for doing, seconds in (("trained", trained), ("scored", scored)):
             row[f"{doing}, {precision}"] = f"{options.batch / statistics.median(seconds):.1f}"
     half, single = ([*common, "--precision", precision] for precision in ("bf16", "fp32"))
     row["bf16 over fp32"] = versus(name, half, single, options)
@@ -114,7 +114,7 @@ def fill_sizes(row: dict[str, str], whose: str, sizes: dict[str, int]) -> None:
 
 
 def versus(name: str, one: Sequence[str], other: Sequence[str], options: argparse.Namespace) -> str:
-    """How many times as fast a backbone is trained in one setting as in another."""
+    """The training speed of a backbone in one setting relative to another."""
     with ExitStack() as stack:
         runners = [
             stack.enter_context(runner(sys.executable, "bare.py", "soundbench", name, *each)) for each in (one, other)
@@ -126,21 +126,21 @@ def heading(machine: Machine, options: argparse.Namespace) -> str:
     layout = "last" if machine.channels_last else "first"
     return (
         f"`python benchmarks/backbones.py --rounds {options.rounds} --steps {options.steps} --batch {options.batch}`: "
-        f"{machine_told()}. Clips/s of three-second clips (298 frames of 80 bands, 10 classes); multiply-adds of one. "
-        f"Peak memory is what a process grows by: weights, gradients, Adam, and the activations of {options.batch} "
-        f"clips. `auto` chooses {machine.precision}, channels {layout}, {machine.threads} threads; the two columns on "
+        f"{machine_info()}. Clips/s of three-second clips (298 frames of 80 bands, 10 classes); multiply-adds of one. "
+        f"Peak memory is the growth of the process: weights, gradients, Adam, and the activations of {options.batch} "
+        f"clips. `auto` chooses {machine.precision}, channels {layout}, {machine.threads} threads; the columns for "
         f"layout and compiling are in {machine.precision}."
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", nargs="+", help="these backbones instead of all")
+    parser.add_argument("--only", nargs="+", help="backbones to measure (default: all)")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=2, help="steps of a turn")
+    parser.add_argument("--steps", type=int, default=2, help="steps per turn")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--compile", action="store_true", help="also compiled by Inductor, which takes minutes each")
-    parser.add_argument("--macls", default=os.environ.get("MACLS_PYTHON"), help="a Python that has macls 1.0.6")
+    parser.add_argument("--compile", action="store_true", help="also compiled networks, which takes minutes each")
+    parser.add_argument("--macls", default=os.environ.get("MACLS_PYTHON"), help="a Python with macls 1.0.6 installed")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     machine = settle(device="cpu")

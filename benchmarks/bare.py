@@ -1,11 +1,11 @@
-"""One network in a bare PyTorch loop on ready features, in a process of its own that is told when it is its turn.
+"""One network in a bare PyTorch loop on given features, in a separate process that is controlled on stdin.
 
     python benchmarks/bare.py soundbench NAME --precision bf16 --batch 16 --threads 2 [--channels-first] [--compile]
                                               [--keep]
-    python benchmarks/bare.py macls CLASS ...      by a Python that has macls 1.0.6
+    python benchmarks/bare.py macls CLASS ...      with a Python that has macls 1.0.6
 
-`benchmarks/backbones.py` starts these and lets them take turns. Each line on stdin is a command, `sizes`, `train N`,
-`judge N` or `memory`; each answer is a line of JSON. A step of training is forward, cross-entropy, backward and Adam.
+`benchmarks/backbones.py` starts these and alternates between them. Each line on stdin is a command, `sizes`, `train N`,
+`score N` or `memory`; each answer is a line of JSON. A step of training is forward, cross-entropy, backward and Adam.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from torch.utils.flop_counter import FlopCounterMode
 BANDS, FRAMES, CLASSES = 80, 298, 10
 
 
-class Parts(nn.Module):
-    """Backbone with its default pooling and head, on features; every row is full."""
+class FeatureNetwork(nn.Module):
+    """Backbone with its default pooling and head, on features of full rows."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -45,9 +45,9 @@ class Parts(nn.Module):
 
 
 def make(source: str, name: str) -> tuple[nn.Module, tuple[int, int]]:
-    """The network, and the shape that it takes features in."""
+    """The network, and the shape of its input features."""
     if source == "soundbench":
-        return Parts(name), (BANDS, FRAMES)
+        return FeatureNetwork(name), (BANDS, FRAMES)
     import macls.models
 
     return getattr(macls.models, name)(input_size=BANDS, num_class=CLASSES), (FRAMES, BANDS)
@@ -76,7 +76,7 @@ class Loop:
             return self.network(self.features).float()
 
     def train(self, steps: int) -> float:
-        """Seconds a step."""
+        """Seconds per step."""
         self.network.train()
         began = time.perf_counter()
         for _ in range(steps):
@@ -85,8 +85,8 @@ class Loop:
             self.optimizer.zero_grad(set_to_none=True)
         return (time.perf_counter() - began) / steps
 
-    def judge(self, steps: int) -> float:
-        """Seconds a step, in evaluation."""
+    def score(self, steps: int) -> float:
+        """Seconds per step, in evaluation mode."""
         self.network.eval()
         began = time.perf_counter()
         with torch.no_grad():
@@ -95,7 +95,7 @@ class Loop:
         return (time.perf_counter() - began) / steps
 
     def sizes(self) -> dict[str, int]:
-        """Parameters, and multiply-adds of one clip: convolutions and matrix products counted."""
+        """Parameters, and multiply-adds of one clip: convolutions and matrix products."""
         self.bare.eval()
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             self.bare(self.features[:1])
@@ -103,12 +103,12 @@ class Loop:
         return {"parameters": parameters, "macs": counter.get_total_flops() // 2}
 
     def memory(self) -> int:
-        """Bytes of the process at its peak, beyond what it had before the network was made."""
+        """Peak memory of the process in bytes, minus what it used before the network was made."""
         return resident("VmHWM") - self.before
 
 
 def resident(which: str) -> int:
-    """A line of Linux's account of this process, in bytes."""
+    """A value of `/proc/self/status`, in bytes."""
     return 1024 * int(re.search(rf"{which}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 
@@ -121,8 +121,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--channels-first", action="store_true")
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--keep", action="store_true", help="freed memory, as soundbench does on a CPU")
-    answers, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
+    parser.add_argument("--keep", action="store_true", help="keep freed memory, as soundbench does on a CPU")
+    answers, sys.stdout = sys.stdout, sys.stderr  # output of libraries must not mix with the answers
     loop = Loop(parser.parse_args())
     for line in sys.stdin:
         command, *numbers = line.split()

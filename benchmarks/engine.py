@@ -1,8 +1,8 @@
-"""What the engine costs: clips/s of a soundbench trainer over those of a bare PyTorch loop, alternating.
+"""Overhead of the engine: clips/s of a soundbench trainer relative to a bare PyTorch loop, alternating.
 
     python benchmarks/engine.py [--steps 8] [--rounds 5] [--batch 16] [--small]
 
-Both train CAM++ (or, with `--small`, a narrowed one, whose steps are short) on the same batches, held in memory. Prints
+Both train CAM++ (or, with `--small`, a narrow one with short steps) on the same batches in memory. Prints
 the clips/s of each round and the median of their ratios; the goal is 0.95.
 """
 
@@ -76,7 +76,7 @@ def engine(model: Network, data: list[RawBatch], machine: object) -> float:
     rows = len(data) * len(data[0].lengths)
     plan = Order(np.arange(rows), len(data[0].lengths), seed=0)
     optimizer = adamw(parameter_groups(model))
-    parts = TrainSetup(
+    setup = TrainSetup(
         model,
         TrainStep(model, [], CrossEntropy(CLASSES), 0),
         [],
@@ -96,7 +96,7 @@ def engine(model: Network, data: list[RawBatch], machine: object) -> float:
 
     with tempfile.TemporaryDirectory() as folder:
         train(
-            parts,
+            setup,
             Rules(epochs=1, seed=0),
             lambda _first: data,
             Path(folder),

@@ -1,10 +1,10 @@
-"""A soundbench run in a process of its own that trains an epoch when it is told that it is its turn.
+"""A soundbench run in a separate process that trains one epoch for each command on stdin.
 
     python benchmarks/epochs.py NAME FOLDER --batch 16 --precision fp32 --epochs 3
 
 `benchmarks/training.py` starts these; FOLDER holds the lists `train.txt` and `test.txt` (path, tab, class number) and
-`labels.txt`. To `epoch` on stdin, as many times as there are epochs, the answer is the next one's clips/s as the run's
-history has them, judging and checkpoints left out; to `told`, after the last, what the run's log says of its steps.
+`labels.txt`. `epoch` on stdin trains the next epoch; the answer is its clips/s from the run's history, without
+validation and checkpoints. `steps`, after the last epoch, answers with the step times from the run's log.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def answer(found: object) -> None:
 
 
 class Turns:
-    """Holds the run before each epoch until it is its turn."""
+    """Pauses the run before each epoch until a command arrives."""
 
     def __init__(self, run: RunInfo) -> None:
         self.run = run
@@ -43,10 +43,9 @@ class Turns:
 
 
 def recipe(options: argparse.Namespace) -> soundbench.Recipe:
-    """What macls' shipped configuration does, in soundbench's words."""
+    """The configuration shipped with macls, as a recipe."""
     folder = options.folder.absolute()
     lists = {"path": folder / "train.txt", "labels": folder / "labels.txt", "test": folder / "test.txt"}
-    names = ("epochs", "batch", "precision", "workers")
     return soundbench.Recipe(
         dataset={"use": "manifest", **lists},
         split={"test": ["test"], "validation": 0},
@@ -56,25 +55,30 @@ def recipe(options: argparse.Namespace) -> soundbench.Recipe:
         backbone=options.name,
         optimizer={"use": "adam", "lr": 1e-3},
         scheduler="warmup-cosine",
-        train={name: getattr(options, name) for name in names},
+        train={
+            "epochs": options.epochs,
+            "batch_size": options.batch,
+            "precision": options.precision,
+            "num_workers": options.workers,
+        },
         observer=[Turns],
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("name", help="of a backbone")
+    parser.add_argument("name", help="name of a backbone")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--epochs", type=int, default=3)
     options = parser.parse_args()
-    sys.stdout = sys.stderr  # what a library prints is no answer
-    told: list[str] = []
-    soundbench.run(recipe(options), out=options.folder / f"{options.name}-{options.precision}", say=told.append)
+    sys.stdout = sys.stderr  # output of libraries must not mix with the answers
+    log: list[str] = []
+    soundbench.run(recipe(options), out=options.folder / f"{options.name}-{options.precision}", say=log.append)
     sys.stdin.readline()
-    answer(next(text for text in told if "time of a step" in text))
+    answer(next(text for text in log if "time of a step" in text))
 
 
 if __name__ == "__main__":

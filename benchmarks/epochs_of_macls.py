@@ -1,10 +1,10 @@
-"""The trainer of macls 1.0.6 in a process of its own that trains an epoch when it is told that it is its turn.
+"""The trainer of macls 1.0.6 in a separate process that trains one epoch for each command on stdin.
 
-    PYTHON benchmarks/epochs_of_macls.py CONFIG FOLDER --batch 16       by a Python that has macls 1.0.6
+    PYTHON benchmarks/epochs_of_macls.py CONFIG FOLDER --batch 16       with a Python that has macls 1.0.6
 
-As `epochs.py`, with the same lists. CONFIG is one that macls ships, with its augmentation; dataset, collation, loader
-and the steps of an epoch are its own, evaluation and checkpoints left out. `workers N` gives its loader that many. Its
-resampler is compiled before the first worker is forked: a long epoch would not notice those seconds.
+Like `epochs.py`, with the same lists. CONFIG is a configuration shipped with macls, with its augmentation; dataset,
+collation, loader and the steps of an epoch are its own, without evaluation and checkpoints. `workers N` sets the number
+of its loader's workers. Its resampler is compiled before the first worker is forked, which a long epoch would hide.
 """
 
 import argparse
@@ -21,7 +21,7 @@ ANSWERS = sys.stdout
 
 
 class Trainer:
-    """Its trainer, whose private steps are called one by one."""
+    """The trainer of macls, whose private methods are called one by one."""
 
     def __init__(self, options):
         shipped = Path(macls.__file__).parent / "configs"
@@ -40,7 +40,7 @@ class Trainer:
             self.own.train_dataset[row]
 
     def workers(self, count):
-        """Make its loader anew; making it changes the configuration, so that is set again first."""
+        """Create its loader again; that changes the configuration, which is therefore set first."""
         data = self.own.configs.dataset_conf
         data.dataset.max_duration = 3
         data.dataLoader.batch_size, data.dataLoader.num_workers, data.dataLoader.drop_last = self.batch, count, True
@@ -48,7 +48,7 @@ class Trainer:
         return count
 
     def epoch(self):
-        """Clips a second."""
+        """Train an epoch; returns clips/s."""
         self.number += 1
         began = time.perf_counter()
         self.own._MAClsTrainer__train_epoch(epoch_id=self.number, local_rank=0, writer=self.writer)
@@ -57,11 +57,11 @@ class Trainer:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("name", help="of a configuration")
+    parser.add_argument("name", help="name of a configuration")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--batch", type=int, default=16)
     options = parser.parse_args()
-    sys.stdout = sys.stderr  # what a library prints is no answer
+    sys.stdout = sys.stderr  # output of libraries must not mix with the answers
     loop = Trainer(options)
     for command in sys.stdin:
         name, *numbers = command.split()

@@ -1,13 +1,13 @@
-"""How well events are placed: the test clips of a run joined into one file, judged against their known timeline.
+"""Accuracy of event times: the test clips of a run joined into one file, compared with their known timeline.
 
     python benchmarks/events.py RUN [RUN ...] [--lead 0] [--write]
 
-Each RUN, of clips with one label, judges its own test clips, one after the other in an order in which no two neighbours
-are of one class. An event is right if it has a clip's label and begins within 0.5 s of it; each clip counts once. The
-settings (windows, hop, thresholds, smoothing, gap) are those that are best for the first run, of those tried; for the
-others nothing is chosen, and only they are pooled. The goal is an F1 of 0.8 of the accuracy in clips.
+Each RUN, of clips with one label, scores its own test clips, joined in an order in which neighbours have different
+classes. An event is correct if it has a clip's label and begins within 0.5 s of it; each clip counts once. The settings
+(window, hop, thresholds, smoothing, gap) are the best of those tried for the first run; the others use these settings,
+and only they are pooled. The goal is an F1 of 0.8 of the accuracy on clips.
 
-Clips of 5 s joined begin on multiples of any hop that divides 5; `--lead` begins the file with so many seconds of
+Joined clips of 5 s begin at multiples of any hop that divides 5; `--lead` begins the file with so many seconds of
 silence, so that they do not. `--write` adds the table to `benchmarks/results/events.md`.
 """
 
@@ -42,7 +42,7 @@ Timeline = list[tuple[str, float]]
 
 
 def ordered(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """In a drawn order, no clip after another of its class while there is a choice."""
+    """The rows in random order, with no clip after another of its class if possible."""
     left, found = [rows[number] for number in np.random.default_rng(0).permutation(len(rows))], []
     while left:
         last = found[-1]["label"] if found else None
@@ -51,13 +51,13 @@ def ordered(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def join(rows: list[dict[str, str]], lead: float, path: Path) -> Timeline:
-    """One file of all clips; the label and the beginning of each."""
+    """Write one file of all clips; returns the label and the beginning of each."""
     rate = soundfile.info(rows[0]["path"]).samplerate
     parts, timeline = [np.zeros(round(lead * rate), np.int16)], []
     for row in rows:
         samples, own = soundfile.read(row["path"], dtype="int16")
         if own != rate or samples.ndim > 1:
-            raise SystemExit(f"{row['path']}: not as the others, {rate} Hz and one channel")
+            raise SystemExit(f"{row['path']}: not {rate} Hz and one channel like the others")
         timeline.append((row["label"], sum(map(len, parts)) / rate))
         parts.append(samples)
     soundfile.write(path, np.concatenate(parts), rate)
@@ -65,7 +65,7 @@ def join(rows: list[dict[str, str]], lead: float, path: Path) -> Timeline:
 
 
 def hits(timeline: Timeline, events: Sequence[Event]) -> int:
-    """How many beginnings were found, one event each."""
+    """The number of clip beginnings that were found, with one event each."""
     count = 0
     for label in {label for label, _ in timeline}:
         found = sorted(event.start for event in events if event.label == label)
@@ -89,10 +89,10 @@ def scores(classifier: soundbench.Classifier, path: Path, window: float, hop: fl
 def best(classifier: soundbench.Classifier, path: Path, timeline: Timeline) -> tuple[float, float, EventRules]:
     tried: list[tuple[float, float, float, EventRules]] = []
     for window, hop in WINDOWS:
-        judged = scores(classifier, path, window, hop)
-        found = [(f1(timeline, find_events(*judged, classifier.classes, rules)), window, hop, rules) for rules in RULES]
+        scored = scores(classifier, path, window, hop)
+        found = [(f1(timeline, find_events(*scored, classifier.classes, rules)), window, hop, rules) for rules in RULES]
         tried.append(max(found, key=lambda one: one[0]))
-        print(f"windows of {window} s, hop {hop} s: F1 {tried[-1][0]:.3f} at best", file=sys.stderr)
+        print(f"window {window} s, hop {hop} s: best F1 {tried[-1][0]:.3f}", file=sys.stderr)
     return max(tried, key=lambda one: one[0])[1:]
 
 
@@ -122,15 +122,15 @@ def main() -> None:
         right = sum(row["label"] == row["predicted"] for row in rows)
         figures = hits(timeline, events), len(events), len(rows), right
         total += 0 if first else figures
-        table.append(line(f"{run.name}, which the settings were chosen by" if first else run.name, *figures))
+        table.append(line(f"{run.name}, used to choose the settings" if first else run.name, *figures))
         print(table[-1], file=sys.stderr)
     if total[2]:
         table.append(line("the others, pooled", *total.tolist()))
-    told = (
+    settings = (
         f"`--window {window:g} --hop {hop:g} --threshold {rules.on:g} --off {rules.off:.3g} --smooth {rules.smooth} "
         f"--gap {rules.gap:g}`; lead {given.lead:g} s."
     )
-    text = "\n".join([told, "", *table, ""])
+    text = "\n".join([settings, "", *table, ""])
     print(text)
     if given.write:
         command = shlex.join(["python", "benchmarks/events.py", *(run.name for run in given.runs)])

@@ -1,10 +1,10 @@
-"""A frozen encoder's features made ahead, beside the same run that makes them in every epoch; alternating.
+"""A run with extracted features of a frozen encoder, compared with one that computes them in every epoch; alternating.
 
     python benchmarks/extracting.py [--rounds 3] [--clips 160] [--width 256] [--layers 4] [--threads 1]
 
-The encoder is a WavLM of that width and depth that has learned nothing: nothing of what is measured depends on its
-weights. It needs no data and no network. Each turn is a whole run of two epochs on tones of one second, its second
-epoch's training clips/s and all of its seconds told; the extracting run finds its features there.
+The encoder is an untrained WavLM of that width and depth, since the weights do not affect the measurement. It needs no
+data and no download. Each turn is a whole run of two epochs on tones of one second; measured are the training clips/s
+of the second epoch and the duration of the whole run. The features are extracted before.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import transformers
 from soundbench_plugins.layers.torchaudio_import import import_torchaudio
-from turns import in_turns, line, machine_told, ratio
+from turns import in_turns, line, machine_info, ratio
 
 import soundbench
 from soundbench import files
@@ -29,8 +29,8 @@ from soundbench.training.extraction import extract
 
 
 def saved(folder: Path, width: int, layers: int) -> str:
-    """A folder with a WavLM that has learned nothing."""
-    with suppress(NotInstalled):  # the library would import one that does not fit
+    """Save an untrained WavLM to a folder."""
+    with suppress(NotInstalled):  # the library might import one that does not load
         import_torchaudio()
     config = transformers.WavLMConfig(
         hidden_size=width,
@@ -47,8 +47,8 @@ def saved(folder: Path, width: int, layers: int) -> str:
 
 
 def recipe(model: str, clips: int, threads: int, extracted: bool) -> soundbench.Recipe:
-    """What is run."""
-    train: dict[str, Any] = {"epochs": 2, "batch": 16, "device": "cpu", "precision": "fp32", "threads": threads}
+    """The recipe of a turn."""
+    train: dict[str, Any] = {"epochs": 2, "batch_size": 16, "device": "cpu", "precision": "fp32", "threads": threads}
     return soundbench.Recipe(
         dataset={"use": "tones", "clips": clips},
         audio={"window": 1.0},
@@ -78,11 +78,11 @@ def main() -> None:
             run = soundbench.run(both[turn], out=folder / f"run-{number}", say=lambda _: None)
             rates[turn].append(float(files.read_rows(run.history)[1]["clips_per_second"]))
             seconds[turn].append(float(files.read_json(run.report_json)["seconds"]))
-    print(machine_told())
+    print(machine_info())
     print(f"features of {found.blocks.windows} windows: {making:.1f} s once, {found.size_bytes / 1e6:.0f} MB\n")
     print(line(["", "clips/s of training, second epoch", "whole run of two epochs"]))
     print(line(["---"] * 3))
-    for name, turn in (("made in every epoch", 0), ("made ahead", 1)):
+    for name, turn in (("computed in every epoch", 0), ("extracted before", 1)):
         cells = [name, f"{statistics.median(rates[turn]):,.0f}", f"{statistics.median(seconds[turn]):.1f} s"]
         print(line(cells))
     print(line(["ratio", f"{ratio(rates[1], rates[0]):.1f}", f"{ratio(seconds[0], seconds[1]):.1f}"]))

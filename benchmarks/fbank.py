@@ -1,8 +1,8 @@
-"""Our batched filter bank against torchaudio's Kaldi fbank called clip by clip: 64 clips of three seconds, one thread.
+"""soundbench's batched filter bank compared with torchaudio's Kaldi fbank clip by clip: 64 clips of 3 s, one thread.
 
     python benchmarks/fbank.py [PAIRS]
 
-The two take turns, so that what else the machine does falls on both. Goal: at least twice torchaudio's clips a second.
+The two alternate, so that other load on the machine affects both. Goal: at least twice the clips/s of torchaudio.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def main(pairs: int) -> None:
         return torch.stack([kaldi.fbank(clip[None], num_mel_bins=80, sample_frequency=RATE).T for clip in waveforms])
 
     apart = (ours() - theirs()).abs()
-    print(f"apart: {apart.max():.4f} at most, {apart.mean():.1e} in the mean (log units)")
+    print(f"difference: {apart.max():.4f} at most, {apart.mean():.1e} on average (log units)")
     for _ in range(3):
         ours(), theirs()
     times = [(seconds(ours), seconds(theirs)) for _ in range(pairs)]
     ratios = sorted(theirs / ours for ours, theirs in times)
     low, high = ratios[len(ratios) // 10], ratios[-1 - len(ratios) // 10]
-    for name, column in zip(("ours", "torchaudio"), zip(*times, strict=True), strict=True):
+    for name, column in zip(("soundbench", "torchaudio"), zip(*times, strict=True), strict=True):
         middle = statistics.median(column)
         print(f"{name:>10}: {middle * 1e3:6.1f} ms, {CLIPS / middle:6.0f} clips/s (median of {pairs})")
     print(f"ratio: {statistics.median(ratios):.2f} (median; 80 % of pairs between {low:.2f} and {high:.2f})")

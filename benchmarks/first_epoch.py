@@ -1,11 +1,11 @@
-"""One epoch of every backbone on the same 300 clips of UrbanSound8K's fold 1, judged on 300 of fold 2.
+"""One epoch of every backbone on the same 300 clips of UrbanSound8K's fold 1, tested on 300 clips of fold 2.
 
     python benchmarks/first_epoch.py --root data/UrbanSound8K [--only NAME ...] [--write]
 
-What a network has learnt after 19 steps says that it learns, not how good it is: the order of the rows is no ranking.
-All rows share features (fbank, 80 bands), window (3 s), batch (16), optimizer (AdamW, rate 1e-3) and seed. Of each fold
-every n-th clip is taken, in the order of the dataset's table; no recording is in both folds' clips, or it is purged.
-`--write` puts the table between its markers in `docs/models.md`.
+Results after 19 steps show that a network can be trained, not how good it is: the order of the rows is not a ranking.
+All rows use the same features (fbank, 80 bands), window (3 s), batch size (16), optimizer (AdamW, lr 1e-3) and seed.
+Every n-th clip of each fold is used, in the order of the dataset's table; recordings in both folds are purged.
+`--write` saves the table between its markers in `docs/models.md`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CLIPS = 300
 
 
 def write_manifest(root: Path, path: Path) -> None:
-    """The clips of both folds as a manifest."""
+    """Write the clips of both folds as a manifest."""
     clips = list(UrbanSound8K(root=root, folds=[1, 2]).clips())
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)

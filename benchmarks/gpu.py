@@ -1,8 +1,8 @@
-"""What a GPU makes of it: clips/s of training and judging in each precision, memory, and where a step's time goes.
+"""Training and scoring on a GPU: clips/s in each precision, memory, and the phases of a step.
 
     python benchmarks/gpu.py [--batch 64] [--steps 30] [--seconds 3.0] [--device cuda]
 
-Trains and judges CAM++ on batches held in memory, in fp32, bf16 and fp16 (judging is always in fp32), and prints a
+Trains and scores with CAM++ on batches in memory, in fp32, bf16 and fp16 (scoring is always in fp32), and prints a
 table; then the largest difference of scores between this GPU and the CPU. It needs a CUDA device.
 """
 
@@ -36,7 +36,7 @@ WARM = 5
 
 
 def trained(model: Network, data: list[RawBatch], machine: Machine, step_times: StepTimes) -> float:
-    """Clips a second of training, the first few steps left out."""
+    """Clips/s of training, without the first few steps."""
     machine.place(model)
     size = len(data[0].lengths)
     plan = Order(np.arange(len(data) * size), size, seed=0)
@@ -51,7 +51,7 @@ def trained(model: Network, data: list[RawBatch], machine: Machine, step_times: 
             yield batch
         wait(machine)
 
-    parts = TrainSetup(
+    setup = TrainSetup(
         network=model,
         step=TrainStep(model, [], CrossEntropy(CLASSES), 0).to(machine.device),
         augmentations=[],
@@ -70,7 +70,7 @@ def trained(model: Network, data: list[RawBatch], machine: Machine, step_times: 
 
     with tempfile.TemporaryDirectory() as folder:
         train(
-            parts,
+            setup,
             Rules(epochs=1, seed=0),
             fed,
             Path(folder),
@@ -89,7 +89,7 @@ def wait(machine: Machine) -> None:
 
 
 def scored(model: Network, data: list[RawBatch], machine: Machine) -> tuple[float, np.ndarray]:
-    """Clips a second of scoring, and the scores."""
+    """Clips/s of scoring, and the scores."""
     numbered = [raw._replace(index=raw.index + number * len(raw.index)) for number, raw in enumerate(data)]
     by = Scorer(machine.place(model), CrossEntropy(CLASSES).to(machine.device), machine, "off")
     score_batches(by, numbered[:WARM], sum(len(raw.index) for raw in numbered[:WARM]), CLASSES)
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     options = parser.parse_args()
     if options.device.startswith("cuda") and not torch.cuda.is_available():
-        sys.exit(f"benchmarks/gpu.py needs a CUDA device, and torch {torch.__version__} sees none")
+        sys.exit(f"benchmarks/gpu.py needs a CUDA device, and torch {torch.__version__} finds none")
     data = batches(options.steps + WARM, options.batch, options.seconds)
     gpu = options.device.startswith("cuda")
     name = torch.cuda.get_device_name() if gpu else "CPU"

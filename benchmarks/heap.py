@@ -1,10 +1,10 @@
-"""What keeping freed memory (`soundbench/cli/memory.py`) adds: clips/s of a bare loop with it over those without.
+"""Speed gained by keeping freed memory (`soundbench/cli/memory.py`): clips/s of a bare loop with and without.
 
     python benchmarks/heap.py [--only NAME ...] [--rounds 5] [--batch 16] [--write]
 
-Each backbone, with its default pooling and head, on ready features of three-second clips, in two processes that take
-turns: trained (forward, backward, Adam) in the precision that `auto` chooses, and judged in float32. Ratios
-are medians of the ratios of pairs. `--write` puts the table into `benchmarks/results/heap.md`.
+Each backbone, with its default pooling and head, on given features of three-second clips, in two alternating processes:
+trained (forward, backward, Adam) in the precision that `auto` chooses, and evaluated in float32. Ratios are medians of
+the ratios of pairs. `--write` saves the table in `benchmarks/results/heap.md`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from turns import in_turns, line, machine_told, ratio, runner
+from turns import in_turns, line, machine_info, ratio, runner
 
 from soundbench.machine import settle
 from soundbench.recipe.registry import Registry
 
 RESULT = Path(__file__).parent / "results" / "heap.md"
-COLUMNS = ("backbone", "doing", "clips/s without", "with", "ratio", "peak MB without", "with")
+COLUMNS = ("backbone", "operation", "clips/s without", "with", "ratio", "peak MB without", "with")
 
 
 def measure(name: str, command: str, precision: str, options: argparse.Namespace) -> str:
@@ -50,11 +50,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    head = f"`python benchmarks/heap.py --rounds {options.rounds} --batch {options.batch}`: {machine_told()}."
+    head = f"`python benchmarks/heap.py --rounds {options.rounds} --batch {options.batch}`: {machine_info()}."
     lines = [head, "", line(COLUMNS), line(["---"] * len(COLUMNS))]
     print("\n".join(lines), flush=True)
     for name in options.only:
-        for command, precision in (("train", settle(device="cpu").precision), ("judge", "fp32")):
+        for command, precision in (("train", settle(device="cpu").precision), ("score", "fp32")):
             lines.append(measure(name, command, precision, options))
             print(lines[-1], flush=True)
     if options.write:

@@ -1,9 +1,9 @@
-"""How fast sound is loaded: windows/s of the store alone, and of training batches by 0, 1 and 2 workers.
+"""Speed of loading sound: windows/s of the store alone, and of training batches with 0, 1 and 2 workers.
 
     SOUNDBENCH_DATA=... python benchmarks/loading.py [--seconds 4] [--batch 32] [--window 3.0] [--repeat 1]
 
 Uses the clips of UrbanSound8K under SOUNDBENCH_DATA, or 1,000 synthetic ones of four seconds. The goal is 3,000
-three-second windows/s by one worker; no sound file is read while it is measured.
+three-second windows/s with one worker; no sound file is read during the measurement.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RATE = 16000
 
 
 class Files:
-    """The clips of UrbanSound8K that are there, `repeat` times over; no labels."""
+    """The existing clips of UrbanSound8K, repeated `repeat` times; without labels."""
 
     classes = ("any",)
 
@@ -41,7 +41,7 @@ class Files:
 
 
 class Noise:
-    """A thousand clips of four seconds of noise, `repeat` times over."""
+    """A thousand clips of four seconds of noise, repeated `repeat` times."""
 
     classes = ("any",)
     fingerprint = "noise"
@@ -71,14 +71,14 @@ def gathered(store: Store, batch: int, window: int) -> Iterator[int]:
 
 
 def loaded(store: Store, table: ClipTable, batch: int, window: int, workers: int) -> Iterator[int]:
-    """Training batches, as a run gets them."""
+    """Training batches, as in a run."""
     plan = Order(np.arange(len(table)), batch, seed=1)
     for raw in training_batches(store, table, plan, window, epochs=1_000_000 // plan.steps, workers=workers):
         yield len(raw.samples)
 
 
 def rate(counts: Iterable[int], seconds: float) -> float:
-    """Windows/s over `seconds`, the first ten batches (the workers' start) not counted."""
+    """Windows/s over `seconds`, without the first ten batches (the workers' start)."""
     stream = iter(counts)
     for _ in range(10):
         next(stream)
@@ -101,7 +101,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(table, dataset, RATE, Path(folder))
         print(f"{len(table):,} rows, windows of {chosen.window:g} s at {RATE} Hz, batches of {chosen.batch}\n")
-        print(f"{'way':20} | windows/s\n{'-' * 20} | {'-' * 9}")
+        print(f"{'source':20} | windows/s\n{'-' * 20} | {'-' * 9}")
         ways = [("store alone", gathered(store, chosen.batch, window))]
         ways += [(f"batches, workers: {n}", loaded(store, table, chosen.batch, window, n)) for n in (0, 1, 2)]
         for way, counts in ways:

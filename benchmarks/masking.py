@@ -1,10 +1,10 @@
-"""What lengths cost: each backbone trained on rows that are all full, and on rows of unequal length in the same frame.
+"""Cost of masking: each backbone trained on full rows, and on rows of unequal length in batches of the same size.
 
     python benchmarks/masking.py [--only NAME ...] [--rounds 5] [--batch 8] [--write]
 
-Forward, cross-entropy and backward in float32 on ready features (298 frames, 80 bands), with default pooling and head;
-unequal rows are from half the frames to all of them, evenly. The two take turns in one process; the ratio is the median
-of the pairs'. Full rows skip the masks. `--write` puts the table into `benchmarks/results/masking.md`.
+Forward, cross-entropy and backward in float32 on given features (298 frames, 80 bands), with default pooling and head;
+unequal rows have from half of the frames to all, evenly spaced. The two alternate in one process; the ratio is the
+median of the pairs. Full rows need no masks. `--write` saves the table in `benchmarks/results/masking.md`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import torch
-from bare import BANDS, FRAMES, Parts
+from bare import BANDS, FRAMES, FeatureNetwork
 from torch.nn import functional as F
 
 from soundbench.machine import settle
@@ -25,7 +25,7 @@ from soundbench.recipe.registry import Registry
 RESULT = Path(__file__).parent / "results" / "masking.md"
 
 
-def seconds(network: Parts, features: torch.Tensor, lengths: torch.Tensor) -> float:
+def seconds(network: FeatureNetwork, features: torch.Tensor, lengths: torch.Tensor) -> float:
     target = torch.zeros(len(features), dtype=torch.int64)
     began = time.perf_counter()
     logits = network.head(network.pooling(*network.backbone(features, lengths)))
@@ -36,7 +36,7 @@ def seconds(network: Parts, features: torch.Tensor, lengths: torch.Tensor) -> fl
 
 def measure(name: str, rounds: int, batch: int) -> str:
     torch.manual_seed(0)
-    network = Parts(name).to(memory_format=torch.channels_last).train()
+    network = FeatureNetwork(name).to(memory_format=torch.channels_last).train()
     features = torch.randn(batch, BANDS, FRAMES)
     full = torch.full((batch,), FRAMES)
     unequal = torch.linspace(FRAMES // 2, FRAMES, batch).long()
@@ -58,7 +58,7 @@ def main() -> None:
     machine = settle(device="cpu")
     machine.use()
     lines = [
-        "# What lengths cost",
+        "# Cost of masking",
         "",
         f"`python benchmarks/masking.py --rounds {arguments.rounds} --batch {arguments.batch}`, "
         f"{machine.threads} threads, PyTorch {torch.__version__}, Python {platform.python_version()}; "

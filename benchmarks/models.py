@@ -1,9 +1,9 @@
-"""What every recipe builds, beside what is published of its network: the table of `docs/models.md`.
+"""The size and cost of every recipe's network, with the published size: the table of `docs/models.md`.
 
     python benchmarks/models.py [--write]
 
-Each row is what `soundbench describe` finds, without data: parameters that are trained, multiply-adds of one window,
-and how far a frame of the backbone sees. `--write` puts the table between its markers in `docs/models.md`.
+Each row is from `soundbench describe`, without data: trained parameters, multiply-adds of one window, and the receptive
+field of a frame of the backbone. `--write` saves the table between its markers in `docs/models.md`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ PAGE = ROOT / "docs" / "models.md"
 BEGIN, END = "<!-- models: begin -->", "<!-- models: end -->"
 COLUMNS = ("recipe", "backbone", "classes", "window", "parameters", "published", "multiply-adds", "a frame sees")
 
-# Its network is a pretrained model, that is not at hand.
+# Recipes with a pretrained model, which is not available here.
 LEFT_OUT = {"urbansound_wavlm", "urbansound_wavlm_frozen"}
 
-# Millions of parameters, of 80 bands and ten classes.
+# Millions of parameters, with 80 bands and ten classes.
 PUBLISHED = {
     "campplus": "7.18",
     "ecapa-tdnn": "6.20",
@@ -41,7 +41,7 @@ PUBLISHED = {
 
 
 def row(path: Path) -> tuple[str, ...]:
-    """The cells of a recipe."""
+    """The table row of a recipe."""
     found = soundbench.describe(soundbench.read_recipe(path))
     backbone, featurizer = found["recipe"]["backbone"], found["recipe"]["featurizer"]
     comparable = found["classes"] == 10 and featurizer["bands"] == 80 and found["name"].startswith("urbansound")
@@ -59,11 +59,11 @@ def row(path: Path) -> tuple[str, ...]:
 
 
 def table() -> str:
-    """The table of all recipes, the same wherever it is made."""
+    """The table of all recipes, the same on every machine."""
     paths = [path for path in sorted((ROOT / "recipes").glob("*.toml")) if path.stem not in LEFT_OUT]
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as nowhere:
-        os.chdir(nowhere)  # no data that could name other classes
+        os.chdir(nowhere)  # without data that could have other classes
         try:
             rows = [COLUMNS, ("---",) * len(COLUMNS), *(row(path) for path in paths)]
         finally:
@@ -72,7 +72,7 @@ def table() -> str:
 
 
 def main() -> None:
-    """Print the table, or write it."""
+    """Print the table, or write it to the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")
     made = table()

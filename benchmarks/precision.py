@@ -1,10 +1,10 @@
-"""What precision, channels-last and threads add on this machine: the measurements behind `auto`.
+"""The effect of precision, channels-last and threads on speed: the measurements behind `auto`.
 
     python benchmarks/precision.py [--rounds 5] [--batch 16]
-    python benchmarks/precision.py --judge RUN     test accuracy of a finished run, judged in each precision
+    python benchmarks/precision.py --evaluate RUN     test accuracy of a finished run in each precision
 
-The first prints clips/s of CAM++ trained (forward, backward, AdamW) on three-second clips in each setting, settings
-taking turns; medians, and the ratio to float32 with channels first. The second judges the test clips of a run again.
+The first prints clips/s of CAM++ trained (forward, backward, AdamW) on three-second clips, with alternating settings:
+medians, and the ratio to float32 with channels first. The second scores the test clips of a run again.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def speed(rounds: int, batch: int) -> None:
         print("| " + " | ".join(str(cell) for cell in cells) + " |")
 
 
-def judge(run: Path) -> None:
+def evaluate(run: Path) -> None:
     from soundbench import files
     from soundbench.inference import classifier
     from soundbench.inference.predictions import Prediction
@@ -76,9 +76,9 @@ def judge(run: Path) -> None:
     for precision in PRECISIONS:
         began = time.perf_counter()
         with Machine(torch.device("cpu"), precision, 1, False).autocast():
-            judged = [found for _, found in model.predict_files(paths)]
+            predictions = [found for _, found in model.predict_files(paths)]
         seconds = time.perf_counter() - began
-        labels = [found.label for found in judged if isinstance(found, Prediction)]
+        labels = [found.label for found in predictions if isinstance(found, Prediction)]
         accuracy = np.mean([model.classes.index(label) == one for label, one in zip(labels, truth, strict=True)])
         print(f"{precision}: {accuracy:.4f}, {len(rows) / seconds:.1f} clips/s")
 
@@ -87,10 +87,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--judge", type=Path)
+    parser.add_argument("--evaluate", type=Path)
     options = parser.parse_args()
-    if options.judge:
-        judge(options.judge)
+    if options.evaluate:
+        evaluate(options.evaluate)
     else:
         speed(options.rounds, options.batch)
 

@@ -1,20 +1,20 @@
-"""Judging sound files: soundbench over `macls` 1.0.6 and over its own bare network, by turns, with one CAM++ in both.
+"""Scoring sound files: soundbench compared with `macls` 1.0.6 and with its own bare network, alternating, on CAM++.
 
     SOUNDBENCH_DATA=... python benchmarks/predicting.py --macls PYTHON [--clips 1000] [--minutes 60] [--calls 50]
                                                         [--starts 5] [--write]
 
 The clips are those of UrbanSound8K under SOUNDBENCH_DATA, cut or repeated to four seconds and written as WAV at their
-own rate. Both programs hear each as one window. The weights are drawn by macls, whose model is imported here. Measured:
+own sample rate. Both programs score each as one window. The weights are random, drawn by macls, and imported. Measured:
 
-- a folder of clips, from files to labels: macls one by one or by ten, whichever a sample shows to be faster;
-- one clip of three seconds, an array at 16 kHz, the model loaded;
-- `soundbench infer` of one clip in a process of its own, from its start to the first row, beside `import torch`;
-- a file of an hour at 16 kHz, windows of 3 s every 1.5 s, events found; and the memory of `soundbench infer` on it;
-- labels that depend on what a clip is judged with, on sixty clips of unequal length.
+- a folder of clips, from files to labels: macls one by one or in tens, whichever is faster on a sample;
+- one clip of three seconds, an array at 16 kHz, with the model loaded;
+- `soundbench infer` of one clip in a new process, from its start to the first row, compared with `import torch`;
+- a file of an hour at 16 kHz, windows of 3 s every 1.5 s, with events; and the memory of `soundbench infer` on it;
+- the number of clips whose label depends on the batch, on sixty clips of unequal length.
 
-"The bare network" is backbone, pooling and head on ready features in batches of the same size, in float32 as all
-judging. `--macls` (or $MACLS_PYTHON) is the Python of an environment that has macls 1.0.6. `--write` puts the table
-into `benchmarks/results/predicting.md`.
+"The bare network" is backbone, pooling and head on given features in batches of the same size, in float32 like all
+scoring. `--macls` (or $MACLS_PYTHON) is the Python of an environment with macls 1.0.6. `--write` saves the table in
+`benchmarks/results/predicting.md`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from turns import Runner, line, machine_told, ratio, runner
+from turns import Runner, line, machine_info, ratio, runner
 
 import soundbench
 from soundbench import audio
@@ -48,7 +48,7 @@ COMMAND = (sys.executable, "-m", "soundbench")
 
 
 def write_clips(folder: Path, count: int) -> list[str]:
-    """The clips, and lists of them and of some as they are; the rates that there are."""
+    """Write the clips, and lists of them and of original files; returns the sample rates."""
     root = Path(os.environ["SOUNDBENCH_DATA"]) / "UrbanSound8K"
     found = sorted(root.glob("audio/fold*/*.wav"))
     (folder / "clips").mkdir()
@@ -66,7 +66,7 @@ def write_clips(folder: Path, count: int) -> list[str]:
 
 
 def lasting(samples: Iterable[Path], seconds: float, path: Path) -> Path:
-    """A file of that length at 16 kHz: clip after clip."""
+    """Write a file of that length at 16 kHz: clip after clip."""
     sounds = [audio.load(each, RATE) for each in samples]
     left = round(seconds * RATE)
     with soundfile.SoundFile(path, "w", RATE, 1, "PCM_16") as file:
@@ -78,7 +78,7 @@ def lasting(samples: Iterable[Path], seconds: float, path: Path) -> Path:
 
 
 def timed(doing: Iterable[object] | Iterator[object]) -> float:
-    """The seconds until all of it was given."""
+    """The seconds that an iteration takes."""
     began = time.perf_counter()
     for _ in doing:
         pass
@@ -86,7 +86,7 @@ def timed(doing: Iterable[object] | Iterator[object]) -> float:
 
 
 class Bare:
-    """The network alone on ready features of `seconds` each."""
+    """The network alone on given features of `seconds` each."""
 
     def __init__(self, classifier: Classifier, seconds: float) -> None:
         self.network = classifier.network
@@ -102,7 +102,7 @@ class Bare:
 
 
 def folder_of_clips(classifier: Classifier, theirs: Runner, paths: list[Path]) -> dict[str, str]:
-    """Clips/s of both and of the bare network, taking turns of some clips each."""
+    """Clips/s of both and of the bare network, alternating after some clips."""
     bare = Bare(classifier, 4.0)
     list(classifier.predict_files(paths[:BATCH])), list(bare.run(BATCH))
     speeds = {way: [theirs.ask(way, "clips.txt", 0, 20) for _ in range(3)] for way in ("single", "batch")}
@@ -120,7 +120,7 @@ def folder_of_clips(classifier: Classifier, theirs: Runner, paths: list[Path]) -
             seconds[name].append(turn[name]())
         sizes.append(len(part))
     rate = {name: sum(sizes) / sum(values) for name, values in seconds.items()}
-    called = {"single": "predict", "batch": "predict_batch by ten"}[way]
+    called = {"single": "predict", "batch": "predict_batch with ten"}[way]
     return {
         f"folder of {len(paths)} clips of 4 s: macls, {called}": f"{rate['macls']:.1f} clips/s",
         "the same: soundbench": f"{rate['soundbench']:.1f} clips/s",
@@ -131,7 +131,7 @@ def folder_of_clips(classifier: Classifier, theirs: Runner, paths: list[Path]) -
 
 
 def one_clip(classifier: Classifier, theirs: Runner, calls: int) -> dict[str, str]:
-    """The latency of both on one clip in memory, call for call."""
+    """The latency of both on one clip in memory, alternating."""
     noise = (0.1 * np.random.default_rng(0).standard_normal(3 * RATE)).astype(np.float32)
     own, other = [], []
     for _ in range(calls + 5):
@@ -148,7 +148,7 @@ def one_clip(classifier: Classifier, theirs: Runner, calls: int) -> dict[str, st
 
 
 def cold(model: Path, clip: Path, starts: int) -> dict[str, str]:
-    """From the start of a process to the first row, and to torch imported."""
+    """Seconds from the start of a process to the first row, and to the end of `import torch`."""
     first, torch_alone = [], []
     for _ in range(starts):
         began = time.perf_counter()
@@ -165,24 +165,24 @@ def cold(model: Path, clip: Path, starts: int) -> dict[str, str]:
 
 
 def long_file(classifier: Classifier, model: Path, paths: list[Path], folder: Path, minutes: int) -> dict[str, str]:
-    """Windows/s on a long file over those of the bare network, and what memory `soundbench infer` takes on it."""
+    """Windows/s on a long file relative to the bare network, and the memory of `soundbench infer` on it."""
     sound = lasting(paths[:100], 60 * minutes, folder / "long.wav")
     bare, finder = Bare(classifier, 3.0), EventFinder(classifier.classes, classifier.event_rules())
 
-    def judged() -> Iterator[object]:
+    def scored() -> Iterator[object]:
         for one in classifier.flow([sound], hop=1.5, batch=BATCH):
             if isinstance(one, ScoredWindow):
                 finder.feed(one.values[None], [one.start], [one.end])
                 yield one
         finder.finish()
 
-    windows, own, other = judged(), [], []
-    judged_now = len(list(islice(windows, TURN)))  # these do not count, nor do those of the last turn, which may be few
+    windows, own, other = scored(), [], []
+    scored_now = len(list(islice(windows, TURN)))  # not counted, like the last turn, which may be short
     list(bare.run(TURN))
-    while judged_now == TURN:
+    while scored_now == TURN:
         other.append(timed(bare.run(TURN)))
         began = time.perf_counter()
-        judged_now = len(list(islice(windows, TURN)))
+        scored_now = len(list(islice(windows, TURN)))
         own.append(time.perf_counter() - began)
     own, other = own[:-1], other[:-1]
     count = TURN * len(own)
@@ -195,13 +195,13 @@ def long_file(classifier: Classifier, model: Path, paths: list[Path], folder: Pa
         f"which does {count / sum(other):.1f} windows/s",
         f"`soundbench infer --per event --hop 1.5` on {minutes} min": f"{whole:.0f} s, {60 * minutes / whole:.0f} x "
         "real time, start included",
-        "its peak of memory over that on 1 min (goal 1.2)": f"{long_peak / short_peak:.2f}: {long_peak / 1024:.0f} and "
+        "its peak memory relative to 1 min (goal 1.2)": f"{long_peak / short_peak:.2f}: {long_peak / 1024:.0f} and "
         f"{short_peak / 1024:.0f} MB",
     }
 
 
 def infer(model: Path, sound: Path) -> tuple[float, int]:
-    """Seconds and peak of memory, in KB, of the command."""
+    """Seconds and peak memory in KB of the command."""
     began = time.perf_counter()
     command = [*COMMAND, "infer", model, sound, "--per", "event", "--hop", "1.5"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -212,7 +212,7 @@ def infer(model: Path, sound: Path) -> tuple[float, int]:
 
 
 def labels(classifier: Classifier, theirs: Runner, paths: Sequence[Path]) -> dict[str, str]:
-    """How many clips of unequal length get another label in company than alone."""
+    """The number of clips of unequal length with another label in a batch than alone."""
     alone = [classifier.predict(path) for path in paths]
     together = classifier.predict(list(paths), batch=10)
     own = sum(one.label != other.label for one, other in zip(alone, together, strict=True))
@@ -224,17 +224,17 @@ def labels(classifier: Classifier, theirs: Runner, paths: Sequence[Path]) -> dic
     others = sum(one != other for one, other in zip(*theirs.ask("labels", "unequal.txt"), strict=True))
     kinds = len({one.label for one in alone})
     return {
-        f"of {len(paths)} clips of unequal length, other label by ten than alone: macls": str(others),
-        "the same: soundbench (goal 0)": f"{own}; scores at most {apart:.0e} apart, {kinds} labels given",
+        f"of {len(paths)} clips of unequal length, other label in a batch of ten than alone: macls": str(others),
+        "the same: soundbench (goal 0)": f"{own}; scores differ by at most {apart:.0e}, {kinds} labels predicted",
     }
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, str]]:
-    """Figures, as they come."""
+    """Results, one after another."""
     rates = write_clips(folder, options.clips)
     yield {"clips": f"{options.clips} of 4 s, {', '.join(rates)}"}
     with runner(options.macls, "predictions_of_macls.py", folder, log=folder / "log.txt") as theirs:
-        theirs.ask("single", "clips.txt", 0, 2)  # it is there, and so is its model
+        theirs.ask("single", "clips.txt", 0, 2)  # waits until it and its model exist
         found = {
             window: import_model("macls", folder / "CAMPPlus_Fbank", folder / f"model-{window}", {"window": window})
             for window in (3.0, 4.0)
@@ -255,17 +255,17 @@ def main() -> None:
     parser.add_argument("--minutes", type=int, default=60)
     parser.add_argument("--calls", type=int, default=50)
     parser.add_argument("--starts", type=int, default=5)
-    parser.add_argument("--macls", default=os.environ.get("MACLS_PYTHON"), help="a Python that has macls 1.0.6")
+    parser.add_argument("--macls", default=os.environ.get("MACLS_PYTHON"), help="a Python with macls 1.0.6 installed")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     if not options.macls:
-        parser.error("--macls, or $MACLS_PYTHON, must name a Python that has macls 1.0.6")
+        parser.error("--macls, or $MACLS_PYTHON, must be a Python with macls 1.0.6 installed")
     if options.clips < BATCH or options.minutes < 6:
-        parser.error(f"--clips must be at least {BATCH}, --minutes at least 6: too few turns otherwise")
+        parser.error(f"--clips must be at least {BATCH}, --minutes at least 6: otherwise there are too few turns")
     lines = [
-        f"`python benchmarks/predicting.py --clips {options.clips} --minutes {options.minutes}`: {machine_told()}.",
+        f"`python benchmarks/predicting.py --clips {options.clips} --minutes {options.minutes}`: {machine_info()}.",
         "",
-        line(["what", "found"]),
+        line(["measurement", "result"]),
         line(["---", "---"]),
     ]
     print("\n".join(lines), flush=True)

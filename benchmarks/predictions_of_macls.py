@@ -1,13 +1,13 @@
-"""The predictor of macls 1.0.6 with a CAM++ in a process of its own that judges when it is told that it is its turn.
+"""The predictor of macls 1.0.6 with a CAM++ in a separate process that is controlled on stdin.
 
-    PYTHON benchmarks/predictions_of_macls.py FOLDER      by a Python that has macls 1.0.6
+    PYTHON benchmarks/predictions_of_macls.py FOLDER      with a Python that has macls 1.0.6
 
 `benchmarks/predicting.py` starts it; FOLDER holds `labels.txt` and lists of sound files. A model is made there in
-macls' layout: weights are drawn, batch norms have heard the first sixteen sounds of `clips.txt`. Commands on stdin:
+macls' layout, with random weights and batch norms adapted to the first sixteen files of `clips.txt`. Commands on stdin:
 
-    single LIST FIRST COUNT     seconds that `predict` takes for these files one by one
-    batch LIST FIRST COUNT      seconds that `predict_batch` takes for them, ten at a time
-    clip                        seconds for one clip of three seconds that is an array at 16 kHz
+    single LIST FIRST COUNT     seconds of `predict` for these files one by one
+    batch LIST FIRST COUNT      seconds of `predict_batch` for them, ten at a time
+    clip                        seconds for one clip of three seconds, an array at 16 kHz
     labels LIST                 the labels of the files: alone, and ten at a time
 """
 
@@ -48,15 +48,15 @@ def make(folder):
         if isinstance(module, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
             module.momentum = None
     featurizer = AudioFeaturizer("Fbank", False, tables["preprocess_conf"]["method_args"])
-    heard = torch.zeros(16, 48000)
-    for row, path in zip(heard, names(folder, "clips.txt"), strict=False):
+    waveforms = torch.zeros(16, 48000)
+    for row, path in zip(waveforms, names(folder, "clips.txt"), strict=False):
         segment = AudioSegment.from_file(path)
         segment.resample(16000)
         segment.normalize(target_db=-20)
         samples = torch.tensor(segment.samples[:48000])
         row[: len(samples)] = samples
     with torch.no_grad():
-        network(featurizer(heard))
+        network(featurizer(waveforms))
     best = folder / "CAMPPlus_Fbank" / "best_model"
     best.mkdir()
     torch.save(network.state_dict(), best / "model.pth")
@@ -104,7 +104,7 @@ class Turns:
 
 
 def main():
-    sys.stdout = sys.stderr  # what a library prints is no answer
+    sys.stdout = sys.stderr  # output of libraries must not mix with the answers
     turns = Turns(Path(sys.argv[1]))
     for command in sys.stdin:
         name, *given = command.split()

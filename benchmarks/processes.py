@@ -1,10 +1,10 @@
-"""Training by two processes of one thread beside one process of two: clips/s, alternating.
+"""Training with two processes of one thread compared with one process of two threads: clips/s, alternating.
 
     python benchmarks/processes.py [--rounds 5] [--steps 6] [--batch 32] [--processes 2] [--small] [--write]
 
-Each turn starts its processes as `soundbench run --processes` does and trains CAM++ (or, with `--small`, a narrowed
-one) on batches held in memory for two epochs; the second one's clips/s is what the run's history would say. All turns
-share the cores out among their processes. The goal for the median of the ratios is 0.9. `--write` puts the table into
+Each turn starts its processes as `soundbench run --processes` does and trains CAM++ (or, with `--small`, a narrow
+one) on batches in memory for two epochs; the result is the clips/s of the second, as in a run's history. Each turn
+divides the cores among its processes. The goal for the median of the ratios is 0.9. `--write` saves the table in
 `benchmarks/results/processes.md`.
 """
 
@@ -35,7 +35,7 @@ PAGE = Path(__file__).parent / "results" / "processes.md"
 
 
 def turn(steps: int, batch: int, small: bool) -> tuple[float, str]:
-    """In each process: clips/s of all of them in the second epoch, and how they computed."""
+    """In each process: clips/s of all processes in the second epoch, and their precision and threads."""
     try:
         distributed.join("cpu")
         world = distributed.world()
@@ -46,7 +46,7 @@ def turn(steps: int, batch: int, small: bool) -> tuple[float, str]:
         data = batches(steps, batch // world, 1.0 if small else 3.0)
         plan = Order(np.arange(steps * batch), batch, 0, distributed.rank(), world)
         optimizer = adamw(parameter_groups(model))
-        parts = TrainSetup(
+        setup = TrainSetup(
             model,
             distributed.wrap(TrainStep(model, [], CrossEntropy(CLASSES), 0), machine.device),
             [],
@@ -61,7 +61,7 @@ def turn(steps: int, batch: int, small: bool) -> tuple[float, str]:
         rates: list[float] = []
         with tempfile.TemporaryDirectory() as folder:
             train(
-                parts,
+                setup,
                 Rules(epochs=2, seed=0),
                 lambda _first: data * 2,
                 Path(folder),
@@ -100,8 +100,8 @@ def main() -> None:
         f"| {count} | {ways[count]} | {statistics.median(found):.2f} | {min(found):.2f} | {max(found):.2f} |"
         for count, found in rates.items()
     ]
-    told = f"Median of the {len(ratios)} ratios: **{statistics.median(ratios):.2f}**"
-    text = "\n".join([*lines, "", f"{told} (from {min(ratios):.2f} to {max(ratios):.2f}; the goal is 0.9)."])
+    summary = f"Median of the {len(ratios)} ratios: **{statistics.median(ratios):.2f}**"
+    text = "\n".join([*lines, "", f"{summary} (from {min(ratios):.2f} to {max(ratios):.2f}; the goal is 0.9)."])
     print(text)
     if options.write:
         page = PAGE.read_text(encoding="utf-8")

@@ -1,11 +1,11 @@
-"""What a stream adds: from a window's last sample to its scores, over the bare network's time for one window.
+"""Latency of a stream: from a window's last sample to its scores, compared with the bare network for one window.
 
     python benchmarks/streaming.py [--minutes 5] [--hop 0.5] [--memory 60]
 
-CAM++ hears noise in blocks of 10 ms, as from a microphone, and after every other window the bare network is given one:
-the two alternate. Prints the median and the 95th percentile of both; the goal for the latter is 1.3. Then as many
-minutes as `--memory` says are fed, a minute at once, hop 3 s, and the process's peak of memory is printed after the
-first of them, the tenth and the last.
+CAM++ receives noise in blocks of 10 ms, as from a microphone, and after every other window the bare network scores one:
+the two alternate. Prints the median and the 95th percentile of both; the goal for the ratio of the latter is 1.3. Then
+the stream receives `--memory` minutes of noise, one minute at a time, hop 3 s, and the peak memory of the process is
+printed after the first, the tenth and the last minute.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ def peak() -> int:
 def latencies(classifier: Classifier, minutes: float, hop: float) -> None:
     noise = (0.1 * np.random.default_rng(0).standard_normal(round(minutes * 60 * RATE))).astype(np.float32)
     alone, length = torch.from_numpy(noise[:WINDOW].copy())[None], torch.tensor([WINDOW])
-    stream, bare, judged = Stream(classifier, hop=hop), [], 0
+    stream, bare, scored = Stream(classifier, hop=hop), [], 0
     for at in range(0, len(noise), BLOCK):
         for _ in stream.feed(noise[at : at + BLOCK]):
             pass
-        if stream.figures.windows > judged:
-            judged = stream.figures.windows
-            if judged % 2:
+        if stream.figures.windows > scored:
+            scored = stream.figures.windows
+            if scored % 2:
                 began = time.perf_counter()
                 with torch.inference_mode():
                     classifier.network(alone, length)
                 bare.append(time.perf_counter() - began)
-    told, wanted = stream.figures, np.percentile(bare, [50, 95]) * 1000
-    for name, own, other in zip(("p50", "p95"), (told.latency_p50, told.latency_p95), wanted, strict=True):
+    figures, wanted = stream.figures, np.percentile(bare, [50, 95]) * 1000
+    for name, own, other in zip(("p50", "p95"), (figures.latency_p50, figures.latency_p95), wanted, strict=True):
         print(f"{name}: stream {1000 * own:.1f} ms, bare network {other:.1f} ms, ratio {1000 * own / other:.2f}")
-    print(f"{told.windows} windows, {told.dropped} samples dropped")
+    print(f"{figures.windows} windows, {figures.dropped} samples dropped")
 
 
 def memory(classifier: Classifier, minutes: int) -> None:
@@ -60,7 +60,7 @@ def memory(classifier: Classifier, minutes: int) -> None:
         for _ in stream.feed(minute):
             pass
         if number in (0, 9, minutes - 1):
-            print(f"after {number + 1} min: {peak()} MB at most")
+            print(f"after {number + 1} min: peak {peak()} MB")
     print(f"{stream.figures.windows} windows, {stream.figures.dropped} samples dropped")
 
 
@@ -74,8 +74,8 @@ def main() -> None:
     machine.use()
     model = network(False)
     machine.place(model)
-    judge = Scorer(model, CrossEntropy(CLASSES), machine, "off")
-    classifier = Classifier(judge, [str(number) for number in range(CLASSES)], RATE, Grid(WINDOW, WINDOW))
+    scorer = Scorer(model, CrossEntropy(CLASSES), machine, "off")
+    classifier = Classifier(scorer, [str(number) for number in range(CLASSES)], RATE, Grid(WINDOW, WINDOW))
     for _ in range(5):
         classifier.predict(np.zeros(WINDOW, np.float32), RATE)
     latencies(classifier, given.minutes, given.hop)

@@ -1,14 +1,14 @@
-"""Training from sound files, end to end: clips/s of soundbench over those of `macls` 1.0.6, epochs taking turns.
+"""Training from sound files, end to end: clips/s of soundbench relative to `macls` 1.0.6, alternating epochs.
 
     SOUNDBENCH_DATA=... python benchmarks/training.py --macls PYTHON [--only NAME ...] [--rounds 2] [--batch 16]
                                                       [--clips N] [--workers N] [--write]
 
-Both train on the same clips of UrbanSound8K under SOUNDBENCH_DATA with the same network, batch and window of three
-seconds: macls by its own trainer with the configuration and augmentation that it ships, at the number of workers (0, 1,
-2) that an epoch each showed to be its best; soundbench by `soundbench.run`, in fp32 and in the precision that `auto`
-chooses. First epochs do not count. The three alternate; ratios are medians of the ratios of neighbouring epochs. Behind
-the table stands where the time of soundbench's steps went. `--macls` (or $MACLS_PYTHON) is the Python of an environment
-that has macls 1.0.6. `--write` puts the table into `benchmarks/results/training.md`.
+Both train on the same clips of UrbanSound8K under SOUNDBENCH_DATA with the same network, batch size and window of three
+seconds: macls with its own trainer, shipped configuration and augmentation, and the number of workers (0, 1, 2) that is
+fastest in one epoch each; soundbench with `soundbench.run`, in fp32 and in the precision that `auto` chooses. First
+epochs do not count. The three alternate; ratios are medians of the ratios of neighbouring epochs. The step times of
+soundbench follow the table. `--macls` (or $MACLS_PYTHON) is the Python of an environment with macls 1.0.6. `--write`
+saves the table in `benchmarks/results/training.md`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from pathlib import Path
 
 import numpy as np
 from soundbench_plugins.dataset.urbansound8k import UrbanSound8K
-from turns import Runner, in_turns, line, machine_told, ratio, runner
+from turns import Runner, in_turns, line, machine_info, ratio, runner
 
 from soundbench import audio
 from soundbench.machine import settle
 
 RESULT = Path(__file__).parent / "results" / "training.md"
 
-# Of each backbone the configuration that macls ships, and clips whose epoch takes some ten seconds.
+# For each backbone its configuration in macls, and a number of clips with an epoch of about ten seconds.
 BACKBONES = {
     "campplus": ("cam++", 96),
     "ecapa-tdnn": ("ecapa_tdnn", 128),
@@ -55,7 +55,7 @@ COLUMNS = (
 
 
 def write_lists(folder: Path, count: int) -> None:
-    """Clips spread evenly over what there is of UrbanSound8K, none below macls' 0.4 seconds, as both programs read."""
+    """Write lists, for both programs, of clips spread evenly over UrbanSound8K, all above macls' minimum of 0.4 s."""
     root = Path(os.environ["SOUNDBENCH_DATA"]) / "UrbanSound8K"
     folds = [int(path.name.removeprefix("fold")) for path in root.glob("audio/fold*")]
     dataset = UrbanSound8K(root=root, folds=sorted(folds))
@@ -71,7 +71,7 @@ def write_lists(folder: Path, count: int) -> None:
 
 
 def best_workers(theirs: Runner, given: int | None) -> int:
-    """The number of workers that an epoch each is fastest with; an epoch before them does not count."""
+    """The number of workers with the fastest epoch, after one epoch that does not count."""
     counts = (0, 1, 2) if given is None else (given,)
     theirs.ask("epoch")
     found = {}
@@ -85,7 +85,7 @@ def best_workers(theirs: Runner, given: int | None) -> int:
 
 
 def measure(name: str, options: argparse.Namespace, folder: Path) -> tuple[list[str], list[str]]:
-    """A row of the table, and what the two runs said of their steps."""
+    """A row of the table, and the step times of the two runs."""
     config, count = BACKBONES[name]
     write_lists(folder, options.clips or count)
     common = (folder, "--batch", options.batch)
@@ -101,14 +101,14 @@ def measure(name: str, options: argparse.Namespace, folder: Path) -> tuple[list[
         speeds: list[list[float]] = [[] for _ in runners]
         for place in in_turns(options.rounds, len(runners)):
             speeds[place].append(runners[place].ask("epoch"))
-        told = [each.ask("told") for each in runners[1:]]
+        times = [each.ask("steps") for each in runners[1:]]
     macls, *ours = speeds
-    waits = [re.search(r"(\d+%) waiting for data", text)[1] for text in told]
+    waits = [re.search(r"(\d+%) waiting for data", text)[1] for text in times]
     medians = [f"{statistics.median(speed):.1f}" for speed in speeds]
     ratios = [f"{ratio(speed, macls):.2f}" for speed in ours]
     row = [name, str(options.clips or count), str(workers), *medians, *ratios, *waits]
     auto = settle(device="cpu").precision
-    return row, [f"- {name}, {which}: {text}" for which, text in zip(("fp32", auto), told, strict=True)]
+    return row, [f"- {name}, {which}: {text}" for which, text in zip(("fp32", auto), times, strict=True)]
 
 
 def main() -> None:
@@ -116,28 +116,32 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(BACKBONES), default=list(BACKBONES))
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--clips", type=int, help="a multiple of the batch; by default enough for some ten seconds")
-    parser.add_argument("--workers", type=int, help="of macls, instead of its best of 0, 1 and 2")
-    parser.add_argument("--macls", default=os.environ.get("MACLS_PYTHON"), help="a Python that has macls 1.0.6")
+    parser.add_argument(
+        "--clips",
+        type=int,
+        help="a multiple of the batch size (default: about ten seconds per epoch)",
+    )
+    parser.add_argument("--workers", type=int, help="workers of macls (default: the fastest of 0, 1 and 2)")
+    parser.add_argument("--macls", default=os.environ.get("MACLS_PYTHON"), help="a Python with macls 1.0.6 installed")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     if not options.macls:
-        parser.error("--macls, or $MACLS_PYTHON, must name a Python that has macls 1.0.6")
+        parser.error("--macls, or $MACLS_PYTHON, must be a Python with macls 1.0.6 installed")
     auto = settle(device="cpu").precision
     head = (
-        f"`python benchmarks/training.py --rounds {options.rounds} --batch {options.batch}`: {machine_told()}. "
+        f"`python benchmarks/training.py --rounds {options.rounds} --batch {options.batch}`: {machine_info()}. "
         f"Clips of UrbanSound8K, windows of 3 s; epochs of macls 1.0.6 and of soundbench in fp32 and in {auto}, which "
-        "`auto` chooses, take turns; the first of each does not count."
+        "`auto` chooses, alternate; the first of each does not count."
     )
     lines = [head, "", line([column.format(auto=auto) for column in COLUMNS]), line(["---"] * len(COLUMNS))]
     print("\n".join(lines), flush=True)
     steps = []
     for name in options.only:
         with tempfile.TemporaryDirectory() as folder:
-            row, told = measure(name, options, Path(folder))
+            row, times = measure(name, options, Path(folder))
         lines.append(line(row))
-        steps += told
-        print("\n".join([lines[-1], *told]), flush=True)
+        steps += times
+        print("\n".join([lines[-1], *times]), flush=True)
     if options.write:
         RESULT.write_text("\n".join(["# Training", "", *lines, "", *steps, ""]), encoding="utf-8")
 

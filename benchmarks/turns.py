@@ -1,6 +1,6 @@
-"""Processes that measure, each waiting for its turn: a line on stdin is a command, a line of JSON on stdout the answer.
+"""Processes that measure in turns: a line on stdin is a command, a line of JSON on stdout the answer.
 
-What is compared alternates within one run, so that what else the machine does falls on all of it.
+Compared programs alternate within one run, so that other load on the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 
 
 class Runner:
-    """A process that waits for its turn."""
+    """A process that waits for commands."""
 
     def __init__(self, process: subprocess.Popen[str], log: Path | None) -> None:
         self.process, self.log = process, log
@@ -33,19 +33,19 @@ class Runner:
         print(*command, file=self.process.stdin, flush=True)
         answer = self.process.stdout.readline()
         if not answer:
-            raise SystemExit(f"{' '.join(self.process.args)} ended{self.last_words()}")
+            raise SystemExit(f"{' '.join(self.process.args)} ended{self.last_line()}")
         return json.loads(answer)
 
-    def last_words(self) -> str:
-        """What it said last, where that went to a file."""
+    def last_line(self) -> str:
+        """The last line of its log, if it has one."""
         return f": {self.log.read_text().rstrip().rpartition(chr(10))[2]}" if self.log else ""
 
 
 @contextmanager
 def runner(python: str, script: str, *arguments: object, log: Path | None = None) -> Iterator[Runner]:
-    """A script beside this one in a process of its own; what it says besides answers goes to `log`, if given."""
+    """A script of this folder in a separate process; its output besides answers goes to `log`, if given."""
     command = [python, str(HERE / script), *map(str, arguments)]
-    environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}  # who waits for its turn keeps no core busy
+    environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}  # a waiting process must not use a core
     with (
         open(log, "a") if log else nullcontext() as errors,
         subprocess.Popen(
@@ -57,13 +57,13 @@ def runner(python: str, script: str, *arguments: object, log: Path | None = None
 
 
 def in_turns(rounds: int, count: int) -> Iterator[int]:
-    """Whose turn it is, of `count`: each once a round, in an order that is turned about every round."""
+    """Indices of `count` programs: each once per round, in an order that is reversed every round."""
     for number in range(rounds):
         yield from range(count) if number % 2 else reversed(range(count))
 
 
 def ratio(one: Sequence[float], other: Sequence[float]) -> float:
-    """How many times as large the first is: the median of the ratios of pairs that were measured beside each other."""
+    """The median of the ratios of neighbouring pairs, the first over the other."""
     return statistics.median(a / b for a, b in zip(one, other, strict=True))
 
 
@@ -71,8 +71,8 @@ def line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def machine_told() -> str:
-    """The machine and what computes on it, in words."""
+def machine_info() -> str:
+    """A description of the machine and its software."""
     machine = settle(device="cpu")
     matrix = " with matrix units for bf16" if machine.precision == "bf16" else ""
     return (

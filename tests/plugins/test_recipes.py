@@ -27,7 +27,7 @@ SMALL = [
     'train={epochs=1, batch_size=2, device="cpu", precision="fp32", threads=1}',
 ]
 
-# What the predecessor publishes figures of, and one recipe of each data set and method beside.
+# Networks with published results of `macls`, and one recipe for each other dataset and method.
 PROMISED = {
     *(f"urbansound_{name}" for name in ("resnet_se", "campplus", "eres2net", "eres2netv2", "res2net", "tdnn")),
     *(
