@@ -212,7 +212,7 @@ def test_the_command_prints_the_folder(
     [
         (["{run}", "--trust-code", "--dataset", "nothing.csv"], 2, "nothing.csv: there is no such recipe, manifest or"),
         (["{run}", "--trust-code", "--dataset", "nothing.toml"], 2, "nothing.toml: there is no such file"),
-        (["{run}"], 2, "only --trust-code"),
+        (["{run}"], 2, "add --trust-code"),
         (["{run}/nothing"], 2, "no such run directory"),
         (["{run}", "--trust-code", "--out", "{run}"], 2, "exists and is not empty"),
     ],
