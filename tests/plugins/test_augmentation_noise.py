@@ -198,11 +198,11 @@ def test_files_that_cannot_be_used_are_reported_together(folder: Path) -> None:
         "2 of 6 sound files cannot be used:",
         f"  {folder}/a.wav: is empty (0 bytes); a sound file is needed",
         f"  {folder}/b.wav: contains only zeros (0.5 s)",
-        "repair or remove them",
+        "fix or remove them",
     ]
     for number in range(20):
         (folder / f"{number}.wav").write_bytes(b"")
-    with pytest.raises(DataError, match=r"22 of 26 .* cannot be used:\n(  .*\n){10}  \.\.\. and 12 more\nrepair"):
+    with pytest.raises(DataError, match=r"22 of 26 .* cannot be used:\n(  .*\n){10}  \.\.\. and 12 more\nfix"):
         _noise(folder).prepare()
 
 

@@ -163,7 +163,7 @@ def test_a_response_of_zeros_is_named(folder: Path) -> None:
     assert str(caught.value).splitlines() == [
         "1 of 5 sound files cannot be used:",
         f"  {folder}/9.wav: contains only zeros (0.05 s)",
-        "repair or remove them",
+        "fix or remove them",
     ]
 
 

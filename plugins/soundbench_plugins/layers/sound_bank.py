@@ -72,7 +72,7 @@ class SoundBank(nn.Module):
         if wrong:
             more = [f"  ... and {len(wrong) - _LISTED} more"] if len(wrong) > _LISTED else []
             counted = f"{len(wrong)} of {len(paths)} sound file{'s' * (len(paths) != 1)} cannot be used:"
-            raise DataError("\n".join([counted, *wrong[:_LISTED], *more, "repair or remove them"]))
+            raise DataError("\n".join([counted, *wrong[:_LISTED], *more, "fix or remove them"]))
         return cls([sound for sound in found if not isinstance(sound, SoundError)])
 
     def __len__(self) -> int:
