@@ -107,7 +107,7 @@ def command(
     _refuse(source, form, rate, device)
     memory.keep_on_cpu(compute)
     classifier = load(run, device=compute, trust_code=trust_code)
-    starter = live.Starter(commands, classifier.classes)
+    starter = live.EventPrograms(commands, classifier.classes)
     if threshold is not None:
         rules["on"] = threshold
     found = classifier.event_rules(**rules)
@@ -116,7 +116,7 @@ def command(
     kept = live.KEPT if record_events else 0.0
     stream = Stream(classifier, sampled, window=window, hop=hop, gate=gate, rules=found, keep=kept)
     sound = live.sound_of(opened, classifier.rate) if isinstance(opened, Path) else stream.sound
-    keeper = live.Keeper(record_events, sound, classifier.rate) if record_events else None
+    keeper = live.EventRecorder(record_events, sound, classifier.rate) if record_events else None
     printer = _Printer(stream, Meter(), as_json)
     try:
         live.listen(stream, opened, printer.item, printer.level, keeper, starter)
@@ -159,11 +159,11 @@ class _Printer:
 
     def item(self, item: Item) -> None:
         from soundbench.inference.events import Event
-        from soundbench.inference.stream import Begun, StreamedWindow
+        from soundbench.inference.stream import EventBegun, StreamedWindow
 
         if self._json:
-            kind = {StreamedWindow: "window", Begun: "begin", Event: "event"}[type(item)]
-            shown = item.event if isinstance(item, Begun) else item
+            kind = {StreamedWindow: "window", EventBegun: "begin", Event: "event"}[type(item)]
+            shown = item.event if isinstance(item, EventBegun) else item
             self._line({"type": kind, **shown.to_dict()})
         elif isinstance(item, Event):
             self._meter.clear()

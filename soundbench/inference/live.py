@@ -24,11 +24,11 @@ from soundbench.audio.capture import Source
 from soundbench.audio.levels import level_of
 from soundbench.errors import CallError, SoundError
 from soundbench.inference.events import Event
-from soundbench.inference.stream import Begun, Item, Stream, stream_file
+from soundbench.inference.stream import EventBegun, Item, Stream, stream_file
 from soundbench.messages import nearest
 from soundbench.signals import stoppable
 
-__all__ = ["KEPT", "Keeper", "Starter", "listen", "sound_of", "summary"]
+__all__ = ["KEPT", "EventRecorder", "EventPrograms", "listen", "sound_of", "summary"]
 
 Samples = NDArray[np.float32]
 
@@ -43,8 +43,8 @@ def listen(
     source: Source | Path,
     on_item: Callable[[Item], None],
     on_level: Callable[[float], None],
-    keeper: Keeper | None = None,
-    starter: Starter | None = None,
+    keeper: EventRecorder | None = None,
+    starter: EventPrograms | None = None,
 ) -> None:
     """Classify the sound of a source until it ends or Ctrl-C is pressed.
 
@@ -66,7 +66,7 @@ def listen(
         def act(items: Iterator[Item]) -> None:
             for item in items:
                 on_item(item)
-                if starter and isinstance(item, Begun):
+                if starter and isinstance(item, EventBegun):
                     starter.start(item.event)
                 if keeper and isinstance(item, Event):
                     keeper.add(item)
@@ -95,7 +95,7 @@ def listen(
         raise error
 
 
-class Starter:
+class EventPrograms:
     """Starts a program, without a shell, at the beginning of each event of a class.
 
     The program's environment describes the event: `SOUNDBENCH_LABEL`, `SOUNDBENCH_SCORE`, and in seconds
@@ -139,7 +139,7 @@ class Starter:
                 print(f"--on {event.label}: {words[0]}: {error.strerror}", file=sys.stderr)
 
 
-class Keeper:
+class EventRecorder:
     """Saves the sound of each event, from a second before it to a second after it, in a folder per class.
 
     Of an event longer than a minute only its end is saved.

@@ -30,7 +30,7 @@ from soundbench.model import windows
 from soundbench.model.scoring import Scorer
 from soundbench.model.windows import Window
 
-__all__ = ["Begun", "Figures", "Scoring", "Stream", "StreamedWindow", "stream_file", "stream"]
+__all__ = ["EventBegun", "Figures", "Scoring", "Stream", "StreamedWindow", "stream_file", "stream"]
 
 Samples = NDArray[np.float32]
 
@@ -83,7 +83,7 @@ class StreamedWindow(WindowPrediction):
 
 
 @attrs.frozen
-class Begun:
+class EventBegun:
     """The beginning of an event that is certain and goes on.
 
     Attributes:
@@ -93,7 +93,7 @@ class Begun:
     event: Event
 
 
-Item = StreamedWindow | Begun | Event
+Item = StreamedWindow | EventBegun | Event
 
 
 @attrs.frozen
@@ -160,7 +160,7 @@ class Stream:
         self._begin_piece()
         self._given = 0  # samples that arrived or were lost, at their own rate
         self._pending: list[tuple[Window, float]] = []
-        self._begun: dict[str, float] = {}  # the start of each class's last event that a `Begun` was yielded for
+        self._begun: dict[str, float] = {}  # the start of each class's last event that a `EventBegun` was yielded for
         self._latencies: deque[float] = deque(maxlen=LATENCIES)
         self._windows = self._gated = self._events = self._dropped = 0
         self._end = 0.0
@@ -292,13 +292,13 @@ class Stream:
         for event in self._finder.under_way():
             if self._begun.get(event.label) != event.start:
                 self._begun[event.label] = event.start
-                yield Begun(event)
+                yield EventBegun(event)
 
     def _over(self, event: Event) -> Iterator[Item]:
-        """An event that is over, after its `Begun` if it was too short for one of its own."""
+        """An event that is over, after its `EventBegun` if it was too short for one of its own."""
         if self._begun.get(event.label) != event.start:
             self._begun[event.label] = event.start
-            yield Begun(event)
+            yield EventBegun(event)
         self._events += 1
         yield event
 

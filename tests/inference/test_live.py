@@ -25,7 +25,7 @@ from soundbench.cli.main import invoke
 from soundbench.cli.meter import Meter
 from soundbench.inference.classifier import Classifier
 from soundbench.inference.events import Event
-from soundbench.inference.live import Keeper
+from soundbench.inference.live import EventRecorder
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_the_sound_of_events_is_a_folder_of_class_folders(run: Path, path: Path)
 
 
 def test_two_events_at_once_are_two_files(tmp_path: Path) -> None:
-    keeper = Keeper(tmp_path, lambda start, end: np.zeros(100, np.float32), 8000)
+    keeper = EventRecorder(tmp_path, lambda start, end: np.zeros(100, np.float32), 8000)
     for _ in range(2):
         keeper.add(Event("a/b: c", 1.0, 2.0, 0.9))
     keeper.write(2.9)

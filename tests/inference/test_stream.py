@@ -20,7 +20,7 @@ from soundbench.data.batches import Grid
 from soundbench.errors import CallError
 from soundbench.inference.classifier import Classifier
 from soundbench.inference.events import Event, EventRules
-from soundbench.inference.stream import Begun, Item, Stream, StreamedWindow, stream_file
+from soundbench.inference.stream import EventBegun, Item, Stream, StreamedWindow, stream_file
 from soundbench.machine import Machine
 from soundbench.model import windows
 from soundbench.model.scoring import Scorer
@@ -152,7 +152,7 @@ def test_every_event_is_begun_once_before_it_is_over(classifier: Classifier) -> 
     begun: dict[tuple[str, float], int] = {}
     over = 0
     for item in found:
-        if isinstance(item, Begun):
+        if isinstance(item, EventBegun):
             key = item.event.label, item.event.start
             assert key not in begun
             begun[key] = 1
