@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from soundbench.cli import memory, options
+from soundbench.cli import options
 
 
 @click.command()
@@ -102,6 +102,7 @@ def _run(
     store: Path | bool,
     profile: bool,
 ) -> Path:
+    from soundbench.cli.memory import keep_on_cpu
     from soundbench.errors import CallError
     from soundbench.recipe import read
     from soundbench.training.folds import run_folds
@@ -110,7 +111,7 @@ def _run(
     if recipe is None:
         raise CallError("no recipe given; use soundbench run RECIPE, or soundbench run --resume DIR")
     resolved = read(recipe, sets=[*sets, *device_set(device)])
-    memory.keep_on_cpu(resolved.train.device)
+    keep_on_cpu(resolved.train.device)
     if not folds:
         return run(resolved, out=out, cache=store, profile=profile).path
     if profile:
@@ -119,11 +120,12 @@ def _run(
 
 
 def _resume(directory: Path, device: str | None, store: Path | bool, profile: bool, trust_code: bool) -> Path:
+    from soundbench.cli.memory import keep_on_cpu
     from soundbench.errors import CallError
     from soundbench.training.folds import FOLDS, resume_folds
     from soundbench.training.run import resume
 
-    memory.keep_on_cpu(device)
+    keep_on_cpu(device)
     if not (directory / FOLDS).exists():
         return resume(directory, trust_code=trust_code, device=device, cache=store, profile=profile).path
     if profile:

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from soundbench.cli import memory
-
 if TYPE_CHECKING:
     from soundbench.inference.classifier import Classifier
     from soundbench.inference.progress import Progress
@@ -17,10 +15,11 @@ if TYPE_CHECKING:
 def opened(run: str, paths: tuple[str, ...], device: str, trust_code: bool) -> tuple[Classifier, list[Path]]:
     """The classifier of a run and the files to score, the same in every process."""
     from soundbench import distributed
+    from soundbench.cli.memory import keep_on_cpu
     from soundbench.data.sound_files import find_sounds
     from soundbench.inference.classifier import load
 
-    memory.keep_on_cpu(device)
+    keep_on_cpu(device)
     distributed.join(device)
     files = distributed.from_main(lambda: find_sounds(paths))
     return load(run, device=device, trust_code=trust_code), files

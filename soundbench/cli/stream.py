@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from soundbench.cli import memory, options
+from soundbench.cli import options
 
 if TYPE_CHECKING:
     from soundbench.audio.capture import Source
@@ -98,6 +98,7 @@ def command(
 
     RUN is a run directory or its model/ folder. Each event is printed when it ends. Ctrl-C stops the command.
     """
+    from soundbench.cli.memory import keep_on_cpu
     from soundbench.cli.meter import Meter
     from soundbench.errors import SoundError
     from soundbench.inference import live
@@ -105,7 +106,7 @@ def command(
     from soundbench.inference.stream import Stream
 
     _refuse(source, form, rate, device)
-    memory.keep_on_cpu(compute)
+    keep_on_cpu(compute)
     classifier = load(run, device=compute, trust_code=trust_code)
     starter = live.EventPrograms(commands, classifier.classes)
     if threshold is not None:
