@@ -85,6 +85,7 @@ def test_a_file_gives_what_infer_gives(run: Path, path: Path, capsys: pytest.Cap
     assert 0 < summary["latency_p50"] <= summary["latency_p95"]
 
 
+@pytest.mark.slow
 def test_pipes_of_real_processes_give_what_infer_gives(
     run: Path, path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,6 +131,7 @@ def test_a_program_is_started_at_each_event_without_a_shell(run: Path, path: Pat
     assert all(arguments == ["$HOME; a b"] for arguments, _ in told)
 
 
+@pytest.mark.slow
 def test_the_sound_of_events_is_a_folder_of_class_folders(run: Path, path: Path) -> None:
     samples = soundfile.read(path)[0]
     with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as cat:

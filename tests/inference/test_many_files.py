@@ -274,6 +274,7 @@ def test_what_does_not_go_together_is_said(
     assert capsys.readouterr().err.startswith(message)
 
 
+@pytest.mark.slow
 def test_a_list_comes_on_standard_input(run: Path, sounds: list[Path]) -> None:
     line = [sys.executable, "-m", "soundbench", "infer", str(run), "-", "--trust-code"]
     told = subprocess.run(line, input="s/1*.wav\n\ns/00.wav\n", capture_output=True, text=True, check=True)
@@ -295,6 +296,7 @@ def test_embeddings_are_written_with_their_index(run: Path, sounds: list[Path], 
     assert [row["path"] for row in files.read_rows(Path("e/errors.csv"))] == ["s/05.wav"]
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_files_and_one_makes_the_result(run: Path, sounds: list[Path]) -> None:
     line = ["infer", run, "s", "--trust-code", "--format", "jsonl"]
     assert invoke([*map(str, line), "--out", "one"]) == 1

@@ -305,6 +305,7 @@ def test_a_line_break_inside_a_quoted_cell_does_not_shift_the_lines(tmp_path: Pa
     assert str(caught.value) == f"{path}, line 4: no label"
 
 
+@pytest.mark.slow
 def test_reading_takes_no_memory_for_its_rows(tmp_path: Path) -> None:
     rows = "".join(f"{number % 10}.wav,class {number % 3},{number},{number + 1}\n" for number in range(1000))
 

@@ -110,6 +110,7 @@ def test_scores_of_real_clips_are_the_same_alone_and_together(tmp_path: Path, da
     assert scores(clips[3])[str(clips[3])] == pytest.approx(together[str(clips[3])], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_no_default_path_loads_torchaudio(tmp_path: Path) -> None:
     code = (
         "import sys, soundbench\n"

@@ -155,6 +155,7 @@ def test_another_folder_is_for_other_weights_and_other_code(tmp_path: Path, reci
 # -- kills, damage, processes
 
 
+@pytest.mark.slow
 def test_a_killed_extract_goes_on_and_makes_no_block_twice(recipe: Path, cache: Path, count: Path) -> None:
     """SIGKILL in the midst of a block, in a real process."""
     process = command("extract", recipe, SOUNDBENCH_TOY_DELAY="0.1")
@@ -299,6 +300,7 @@ def test_two_at_once_make_no_block_twice(recipe: Path, cache: Path, count: Path,
     assert counted(count) == WINDOWS
 
 
+@pytest.mark.slow
 def test_many_commands_begin_a_folder_at_once(tmp_path: Path) -> None:
     """Each writes what the folder is of beside its place, and moves it there."""
     folders = [tmp_path / f"features-{number}" for number in range(25)]

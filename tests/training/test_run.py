@@ -100,6 +100,7 @@ def test_folds_all_needs_folds_and_a_share_to_validate_on(recipe: Path, tmp_path
     )
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_runs_of_all_folds_and_one_logs_them(recipe: Path, tmp_path: Path) -> None:
     sets = ("--set", "train.epochs=1", "--set", "dataset.clips=32")
     processes = pair("run", recipe, "--out", tmp_path / "run", "--folds", "all", *sets)
@@ -110,6 +111,7 @@ def test_two_processes_make_the_runs_of_all_folds_and_one_logs_them(recipe: Path
     assert json.loads((tmp_path / "run" / "report.json").read_text())["clips"] == 32
 
 
+@pytest.mark.slow
 def test_a_folder_that_the_main_process_is_refused_ends_the_others_too(recipe: Path, tmp_path: Path) -> None:
     for process in pair("run", recipe, "--out", tmp_path):
         _, errors = process.communicate(timeout=120)
@@ -117,6 +119,7 @@ def test_a_folder_that_the_main_process_is_refused_ends_the_others_too(recipe: P
         assert errors == f"{tmp_path}: exists and is not empty; give another folder with --out\n"
 
 
+@pytest.mark.slow
 def test_two_processes_make_one_run(recipe: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     outs = [done(process) for process in pair("run", recipe, "--out", run)]

@@ -19,7 +19,8 @@ pytestmark = pytest.mark.usefixtures("cache")
 SLOW = {"SOUNDBENCH_TOY_DELAY": "0.05"}
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
 def test_a_signal_ends_a_run_at_its_step_and_a_resume_goes_on_bit_for_bit(
     recipe: Path, tmp_path: Path, workers: int
 ) -> None:
@@ -45,6 +46,7 @@ def test_a_signal_ends_a_run_at_its_step_and_a_resume_goes_on_bit_for_bit(
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_stops_at_once(recipe: Path, tmp_path: Path) -> None:
     process = start("run", recipe, "--out", tmp_path / "run", SOUNDBENCH_TOY_DELAY="60")
     log = tmp_path / "run" / "log.txt"
