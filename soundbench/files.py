@@ -16,10 +16,11 @@ import io
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from soundbench.errors import RunError, SoundbenchError
 from soundbench.messages import megabytes
@@ -29,6 +30,8 @@ __all__ = [
     "append_row",
     "atomic",
     "explain_os_errors",
+    "open_regular",
+    "read_bytes",
     "read_json",
     "read_rows",
     "read_table",
@@ -88,6 +91,38 @@ def atomic(path: Path) -> Iterator[Path]:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise
         _sync_folder(path.parent)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read bytes. Never waits: a named pipe, a device, a socket or a folder is refused.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file; `strerror` is then a phrase for a message.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # a socket
+            raise
+        raise _not_regular(path, os.stat(path).st_mode) from None
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return open(handle, "rb")
+    os.close(handle)
+    raise _not_regular(path, mode)
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes (one of `soundbench.limits`).
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or is larger; `strerror` is then a phrase for a message.
+    """
+    with open_regular(path) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"more than the {megabytes(limit)} that are read of such a file", str(path))
+    return data
 
 
 def room(folder: Path) -> int:
@@ -252,6 +287,13 @@ def _read(path: Path) -> bytes | None:
             return path.read_bytes()
         except FileNotFoundError:
             return None
+
+
+def _not_regular(path: Path, mode: int) -> OSError:
+    kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+    what = kinds.get(stat.S_IFMT(mode), "a device")
+    number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+    return OSError(number, f"this is {what}, not a file", str(path))
 
 
 def _is_full(folder: Path) -> bool:

@@ -4,6 +4,7 @@ import errno
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -38,6 +39,34 @@ def killed(script: str, *arguments: object, after: float) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
+
+
+# Reading
+
+
+def test_only_regular_files_are_opened_and_nothing_waits(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("/dev/zero")
+    there = os.getcwd()
+    os.chdir(tmp_path)  # a socket's path is short
+    try:
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind("socket")
+            for name, kind in {"pipe": "named pipe", "folder": "folder", "link": "device", "socket": "socket"}.items():
+                with pytest.raises(OSError, match=f"this is a {kind}, not a file"):
+                    files.open_regular(tmp_path / name)
+    finally:
+        os.chdir(there)
+
+
+def test_a_file_larger_than_its_limit_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(b"12345")
+
+    assert files.read_bytes(path, 5) == b"12345"
+    with pytest.raises(OSError, match=r"more than the 0\.0 MB"):
+        files.read_bytes(path, 4)
 
 
 # Whole files
