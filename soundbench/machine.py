@@ -6,9 +6,11 @@ counting cores is fast.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 import attrs
@@ -19,14 +21,66 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Machine", "cores", "settle", "started_by"]
+__all__ = ["Machine", "auto_threads", "cores", "settle", "started_by"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
 def cores() -> int:
-    """The number of CPU cores that this process may use (`taskset`, SLURM and CPU sets of containers limit it)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The number of CPU cores that this process may use, at least 1.
+
+    `taskset`, SLURM and CPU sets of containers limit it, and so does a container's quota of processor time: with a
+    quota of 1.5 cores, two threads would be stopped together for a quarter of the time.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(allowed, _quota())))
+
+
+def _quota(system: Path = Path("/")) -> float:
+    """The cores' worth of processor time that the process's control groups (version 1 or 2) allow; infinity for all.
+
+    A container may see its own group at the root of the file system, under a path that the host gave it: the groups
+    above are looked at too, which counts anyway, since each limits those in it.
+    """
+    least = math.inf
+    with suppress(OSError):
+        for line in (system / "proc/self/cgroup").read_text().splitlines():
+            number, controllers, path = line.split(":", 2)
+            if number == "0":
+                mounts, read = [system / "sys/fs/cgroup"], _quota_of_version_2
+            elif "cpu" in controllers.split(","):
+                mounts, read = [system / "sys/fs/cgroup" / name for name in (controllers, "cpu")], _quota_of_version_1
+            else:
+                continue
+            own = PurePosixPath(path.lstrip("/"))
+            least = min([least, *(read(mount / group) for mount in mounts for group in (own, *own.parents))])
+    return least
+
+
+def _quota_of_version_1(group: Path) -> float:
+    with suppress(OSError, ValueError):
+        quota, period = (float((group / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+        return quota / period if quota > 0 < period else math.inf
+    return math.inf
+
+
+def _quota_of_version_2(group: Path) -> float:
+    with suppress(OSError, ValueError):
+        quota, period = (float(part) for part in (group / "cpu.max").read_text().split())
+        return quota / period if quota > 0 < period else math.inf
+    return math.inf
+
+
+def auto_threads(local_world: int = 1, workers: int = 0) -> int:
+    """The CPU threads of a process that shares the cores with others of its machine and its own loading processes.
+
+    `OMP_NUM_THREADS` limits them. The 1 that `torchrun` sets where the user set nothing is not the user's limit.
+    """
+    share = max(1, cores() // local_world - workers)
+    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if not given.isdecimal() or (given == "1" and started_by() == "torchrun"):
+        return share
+    return max(1, min(share, int(given)))
 
 
 def started_by() -> str | None:
@@ -121,7 +175,7 @@ def settle(
         CallError: the device does not exist, or does not support the precision.
     """
     where = _device(device, local_rank)
-    share = max(1, cores() // local_world - workers)
+    share = auto_threads(local_world, workers)
     count = share if threads == "auto" else threads if local_world == 1 else min(threads, share)
     chosen = _precision(where) if precision == "auto" else precision
     if chosen == "fp16" and where.type == "cpu":

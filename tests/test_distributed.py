@@ -19,6 +19,7 @@ from soundbench.recipe import Recipe
 from soundbench.report.run_directory import RunDirectory
 from soundbench.training import run
 from soundbench.training.environment import explaining_out_of_memory, refuse_other_recipes, shared_threads
+from soundbench.training.log import Log
 
 
 @pytest.fixture(autouse=True)
@@ -157,13 +158,8 @@ def test_a_run_that_goes_on_by_other_processes_takes_the_cores_it_had(
     assert shared_threads(threads, before) == own
 
 
-def test_cores_are_shared_out_by_who_had_them_last(
-    only_toys: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cores_are_shared_out_by_who_had_them_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Begun by one process of 8 threads, taken up by two, again by two, and by one."""
-    from helpers.entry_points import NAMES
-
-    recipe = Recipe(**NAMES, dataset="noise", backbone="conv", pooling="mean", train={"threads": 8})
     directory, last = RunDirectory(tmp_path), {"threads": 8, "processes": 1}
     found: list[Any] = []
     monkeypatch.setattr(distributed, "from_main", lambda make: make())
@@ -171,7 +167,7 @@ def test_cores_are_shared_out_by_who_had_them_last(
     for now in (2, 2, 1, 1):
         files.write_json(directory.environment, last)
         monkeypatch.setattr(distributed, "world", lambda now=now: now)
-        found.append(run._with_shared_threads(recipe, directory).train.threads)
+        found.append(run._threads_before(directory, Log(lambda line: None)))
         last = {"threads": found[-1], "processes": now}
     assert found == [4, 4, 8, 8]
 

@@ -48,10 +48,10 @@ def command(
     RUN is a run directory; or a model folder, with --dataset and --out. The last line printed is the folder of the
     report.
     """
-    from soundbench.cli.memory import keep_on_cpu
+    from soundbench.cli.process import own_process
     from soundbench.inference.evaluation import evaluate
 
-    keep_on_cpu(device)
+    own_process(device)
     store = False if no_cache else (cache or True)
     done = evaluate(run, dataset, checkpoint=checkpoint, out=out, device=device, trust_code=trust_code, cache=store)
     click.echo(done.path)

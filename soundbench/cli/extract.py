@@ -32,14 +32,14 @@ def command(recipe: str, sets: tuple[str, ...], device: str | None, cache: Path 
 def _work(recipe: str, sets: tuple[str, ...], device: str | None, cache: Path | None) -> Path | None:
     """The work of one process; returns the folder in the main process, None in the others."""
     from soundbench import distributed
-    from soundbench.cli.memory import keep_on_cpu
+    from soundbench.cli.process import own_process
     from soundbench.recipe import read
     from soundbench.training.extraction import extract
     from soundbench.training.run import device_set
 
     try:
         resolved = read(recipe, sets=[*sets, *device_set(device)])
-        keep_on_cpu(resolved.train.device)
+        own_process(resolved.train.device)
         found = extract(resolved, cache=cache)
         if not distributed.is_main():
             return None

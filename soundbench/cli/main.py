@@ -11,6 +11,8 @@ from typing import NoReturn
 
 import click
 
+from soundbench.cli.process import shorten_waiting
+
 __all__ = ["COMMANDS", "invoke", "main"]
 
 # A command's module is imported only when the command is called, so that help does not wait for torch.
@@ -62,6 +64,7 @@ def group(debug: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The program: exits 0 done, 1 failed, 2 a mistake in the call, 3 an unusable plugin, 130 or 143 stopped."""
+    shorten_waiting()
     sys.exit(invoke(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -15,24 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["keep", "keep_on_cpu"]
+__all__ = ["keep"]
 
 # Options of `mallopt`, from malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _HUGE = 1 << 21
 _OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
-
-
-def keep_on_cpu(device: str | None) -> None:
-    """Call `keep` if the command computes on the CPU; only the command line does so, since it owns the process.
-
-    Args:
-        device: the device as given by `--device` or a recipe; None for `auto`.
-    """
-    import torch
-
-    if device == "cpu" or not torch.cuda.is_available():
-        keep()
 
 
 @cache

@@ -102,7 +102,7 @@ def _run(
     store: Path | bool,
     profile: bool,
 ) -> Path:
-    from soundbench.cli.memory import keep_on_cpu
+    from soundbench.cli.process import own_process
     from soundbench.errors import CallError
     from soundbench.recipe import read
     from soundbench.training.folds import run_folds
@@ -111,7 +111,7 @@ def _run(
     if recipe is None:
         raise CallError("no recipe given; use soundbench run RECIPE, or soundbench run --resume DIR")
     resolved = read(recipe, sets=[*sets, *device_set(device)])
-    keep_on_cpu(resolved.train.device)
+    own_process(resolved.train.device)
     if not folds:
         return run(resolved, out=out, cache=store, profile=profile).path
     if profile:
@@ -120,12 +120,12 @@ def _run(
 
 
 def _resume(directory: Path, device: str | None, store: Path | bool, profile: bool, trust_code: bool) -> Path:
-    from soundbench.cli.memory import keep_on_cpu
+    from soundbench.cli.process import own_process
     from soundbench.errors import CallError
     from soundbench.training.folds import FOLDS, resume_folds
     from soundbench.training.run import resume
 
-    keep_on_cpu(device)
+    own_process(device)
     if not (directory / FOLDS).exists():
         return resume(directory, trust_code=trust_code, device=device, cache=store, profile=profile).path
     if profile:

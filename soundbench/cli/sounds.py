@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 def opened(run: str, paths: tuple[str, ...], device: str, trust_code: bool) -> tuple[Classifier, list[Path]]:
     """The classifier of a run and the files to score, the same in every process."""
     from soundbench import distributed
-    from soundbench.cli.memory import keep_on_cpu
+    from soundbench.cli.process import own_process
     from soundbench.data.sound_files import find_sounds
     from soundbench.inference.classifier import load
 
-    keep_on_cpu(device)
+    own_process(device)
     distributed.join(device)
     files = distributed.from_main(lambda: find_sounds(paths))
     return load(run, device=device, trust_code=trust_code), files

@@ -98,15 +98,15 @@ def command(
 
     RUN is a run directory or its model/ folder. Each event is printed when it ends. Ctrl-C stops the command.
     """
-    from soundbench.cli.memory import keep_on_cpu
     from soundbench.cli.meter import Meter
+    from soundbench.cli.process import own_process
     from soundbench.errors import SoundError
     from soundbench.inference import live
     from soundbench.inference.classifier import load
     from soundbench.inference.stream import Stream
 
     _refuse(source, form, rate, device)
-    keep_on_cpu(compute)
+    own_process(compute)
     classifier = load(run, device=compute, trust_code=trust_code)
     starter = live.EventPrograms(commands, classifier.classes)
     if threshold is not None:

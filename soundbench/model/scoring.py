@@ -22,6 +22,7 @@ from soundbench.data.batches import Grid, RawBatch, on_device, scoring_batches
 from soundbench.data.clips import ClipTable
 from soundbench.machine import Machine
 from soundbench.model.network import Network
+from soundbench.model.rows import by_rows
 
 if TYPE_CHECKING:
     from soundbench.data.features import Features
@@ -96,7 +97,7 @@ class Scorer:
         """The embedding of each window of a batch, `(B, D)`: the input of the last layer."""
         with torch.inference_mode(), self.machine.exact():
             batch = on_device(raw, self.machine.device, self.level)
-            found: Values = self.network.embed(batch.data, batch.lengths).float().cpu().numpy()
+            found: Values = by_rows(self.network.embed, batch.data, batch.lengths).float().cpu().numpy()
         return found
 
     def scores_and_losses(self, raw: RawBatch) -> tuple[NDArray[np.int64], Values, Values]:
@@ -110,7 +111,7 @@ class Scorer:
     def _logits(self, raw: RawBatch) -> tuple[Batch, torch.Tensor]:
         with self.machine.exact():
             batch = on_device(raw, self.machine.device, self.level)
-            return batch, self.network(batch.data, batch.lengths).float()
+            return batch, by_rows(self.network, batch.data, batch.lengths).float()
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

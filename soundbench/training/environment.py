@@ -41,8 +41,12 @@ _SETTLED = ("precision", "threads", "channels_last")
 _PACKAGES = ("soundbench", "torch", "numpy", "pytorch-ignite", "soundfile", "soxr", "attrs", "cattrs", "pluggy")
 
 
-def settle_recipe(recipe: Recipe) -> tuple[Machine, Recipe]:
+def settle_recipe(recipe: Recipe, threads: int | None = None) -> tuple[Machine, Recipe]:
     """The machine as this process uses it, and the recipe with each `auto` replaced by what it means here.
+
+    Args:
+        recipe: the recipe.
+        threads: CPU threads of this process, if a run that goes on has settled them before.
 
     Raises:
         CallError: a device or a precision that the machine does not have.
@@ -58,6 +62,7 @@ def settle_recipe(recipe: Recipe) -> tuple[Machine, Recipe]:
         distributed.local_world(),
         getattr(recipe.backbone.component.obj, "channels_last", True),
     )
+    machine = attrs.evolve(machine, threads=threads or machine.threads)
     machine.use()
     # A device without a number stays so: each process uses its own.
     device = train.device if ":" in train.device else machine.device.type

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from soundbench import distributed, files
 from soundbench import recipe as recipes
 from soundbench.contracts import RunInfo
+from soundbench.machine import cores
 from soundbench.model.weights import initialize
 from soundbench.recipe import Recipe
 from soundbench.report.run_directory import RunDirectory
@@ -91,7 +90,8 @@ def resume(
     if distributed.from_main(found.report_json.exists):
         log(f"{found.path}: this run is finished; nothing to resume")
         return found
-    prepared = stages.prepare(_with_shared_threads(recipe, found))
+    threads = _threads_before(found, log)
+    prepared = stages.prepare(recipe, threads)
     log.open(found)
     state = distributed.from_main(lambda: checkpoints.latest(found.checkpoints, log))
     if state is None:
@@ -173,17 +173,23 @@ def _write_recipe(recipe: Recipe, directory: RunDirectory) -> None:
     files.write_text(directory.recipe, recipes.relocated(recipe, "./model/code").to_toml())
 
 
-def _with_shared_threads(recipe: Recipe, directory: RunDirectory) -> Recipe:
-    """The recipe of a resumed run, its threads shared among the processes that there are now.
+def _threads_before(directory: RunDirectory, log: Log) -> int | None:
+    """The threads of a process of a resumed run; None if it was stopped before it settled them.
 
-    The numbers to start from are in `environment.json`: those in the recipe are from the first start.
+    The numbers to start from are in `environment.json`: those in the recipe are from the first start. Fewer cores than
+    there were change nothing: another number of threads adds numbers in another order.
     """
     path = directory.environment
     last = distributed.from_main(lambda: files.read_json(path) if path.exists() else None)
     if last is None:
-        return recipe
+        return None
     threads = shared_threads(last["threads"], last["processes"])
-    return recipe.with_tables(train=attrs.evolve(recipe.train, threads=threads))
+    if threads * distributed.local_world() > cores():
+        log(
+            f"the run began with {threads} threads in each process, which is more than the cores here ({cores()}): it "
+            "keeps them, since the last digits of its results depend on them, and will be slower"
+        )
+    return threads
 
 
 def device_set(device: str | None) -> list[str]:

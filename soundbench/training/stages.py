@@ -102,13 +102,17 @@ class Prepared:
         return Scorer(network, self.made.loss, self.machine, self.recipe.audio.level)
 
 
-def prepare(recipe: Recipe) -> Prepared:
+def prepare(recipe: Recipe, threads: int | None = None) -> Prepared:
     """Create a recipe's components and split its clips; refuse what cannot be trained.
+
+    Args:
+        recipe: the recipe.
+        threads: CPU threads of this process, if a run that goes on has settled them before.
 
     Raises:
         SoundbenchError: a mistake in the recipe, or data that cannot be used.
     """
-    machine, recipe = settle_recipe(recipe)
+    machine, recipe = settle_recipe(recipe, threads)
     refuse_other_recipes(recipe)
     made = assembly.assemble(recipe)
     table = ClipTable.of(made.dataset)

@@ -267,6 +267,27 @@ def test_a_killed_run_goes_on_by_another_number_of_processes(
     assert len({row["path"] for row in files.read_rows(run / "predictions.csv")}) == 16
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system keeps no process off a core")
+def test_a_resumed_run_keeps_its_threads_on_fewer_cores(recipe: Path, tmp_path: Path) -> None:
+    """Their number decides in what order numbers are added."""
+    whole, cut, kill = tmp_path / "whole", tmp_path / "cut", tmp_path / "kill"
+    rules = ("--set", "train.checkpoint_steps=2", "--set", "train.threads=2")
+    done(command("run", recipe, "--out", whole, *rules))
+    kill.write_text("2 17")
+    assert command("run", recipe, "--out", cut, *rules, SOUNDBENCH_TOY_KILL=str(kill)).wait(timeout=300) < 0
+
+    def one_core() -> None:
+        os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+
+    line = [sys.executable, "-m", "soundbench", "run", "--resume", str(cut), "--trust-code"]
+    went_on = subprocess.run(line, capture_output=True, text=True, timeout=300, preexec_fn=one_core)
+    assert went_on.returncode == 0, went_on.stderr
+    assert "the run began with 2 threads in each process, which is more than the cores here (1)" in went_on.stderr
+    assert json.loads((cut / "environment.json").read_text())["threads"] == 2
+    assert weights(whole) == weights(cut)
+    assert columns(whole) == columns(cut)
+
+
 # -- started and stopped ---------------------------------------------------------------------------------------------
 
 
