@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["TABLE", "TEXT"]
+__all__ = ["CHUNK", "CHUNKS", "TABLE", "TEXT"]
 
 # Bytes of a file. TEXT: a recipe, `model.toml`, a list of classes, YAML and JSON that describe something. TABLE: a
 # manifest, a CSV table, a report; ten million rows of 200 bytes fit.
 TEXT = 4 << 20
 TABLE = 2 << 30
+
+# Of a sound file's header, when it is searched for the time at which the recording began: bytes of a chunk, and chunks.
+CHUNK = 1 << 16
+CHUNKS = 1000

@@ -1,4 +1,7 @@
-"""Sound files and live sound: decoding, resampling, pipes, microphones, recording. Plugins may use the names here."""
+"""Sound files and live sound: decoding, resampling, when it was recorded, pipes, microphones, recording.
+
+Plugins may use the names here.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from soundbench.audio.decoding import (
     resample,
     trim,
 )
+from soundbench.audio.start_times import recorded_at
 
 __all__ = [
     "SUFFIXES",
@@ -28,6 +32,7 @@ __all__ = [
     "info",
     "load",
     "loud",
+    "recorded_at",
     "resample",
     "trim",
 ]

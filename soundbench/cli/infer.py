@@ -13,6 +13,7 @@ from soundbench.cli import options, sounds
 from soundbench.inference.formats import FORMATS, find
 
 if TYPE_CHECKING:
+    from soundbench.audio.start_times import StartTimes
     from soundbench.inference.classifier import Classifier
     from soundbench.inference.formats.base import Format
     from soundbench.inference.many_files import Wanted
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 @options.window
 @options.hop
 @options.event_rules
+@options.start_times
 @click.option(
     "--out",
     type=options.PATH,
@@ -89,16 +91,17 @@ def command(
 
     try:
         classifier, files = sounds.opened(run, paths, device, trust_code)
-        wanted, form = _asked(classifier, **asked)
+        wanted, form, times = _asked(classifier, **asked)
         if out:
             _refuse(plot is not None, "--plot cannot be used with --out")
-            errors = score_into(out, classifier, files, wanted, form, model_digest(run), sounds.started)
+            errors = score_into(out, classifier, files, wanted, form, model_digest(run), sounds.started, times)
         else:
             _refuse(distributed.world() > 1, "several processes need --out DIR for their results")
             _refuse(plot is not None and len(files) > 1, f"--plot draws a single sound, not {len(files)}")
-            many = form.file_per_sound and len(files) > 1
+            many = not form.one_file and len(files) > 1
             _refuse(many, f"{form.name} labels are one file per sound; for {len(files)} sounds use --out DIR")
-            errors = _print(classifier, files, wanted, form, plot)
+            errors = _print(classifier, files, wanted, form, plot, times)
+        sounds.report(times)
         sounds.finish(errors, len(files), out)
     except BrokenPipeError:  # the reader of the rows has gone; drop what is still buffered
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -125,22 +128,26 @@ def _asked(
     window: float | None,
     hop: float | None,
     batch: int | None,
+    time_from: str | None,
+    time_pattern: str | None,
     **rules: Any,
-) -> tuple[Wanted, Format]:
-    """The rows that each sound gets, and their format."""
+) -> tuple[Wanted, Format, StartTimes]:
+    """The rows that each sound gets, their format, and where their dates and times are from."""
     from soundbench.inference.many_files import Wanted
 
     chosen = find("jsonl" if as_json else name)
     per = per or ("event" if chosen.timed else "clip")
     if threshold is not None:
         rules["on"] = threshold
-    form = chosen(per, classifier.classes if scores else (), classifier.rate)
+    _refuse(not chosen.dated and bool(time_from or time_pattern), f"{chosen.name} has no place for date and time")
+    times = sounds.start_times(time_from if chosen.dated else "none", time_pattern)
+    form = chosen(per, classifier.classes if scores else (), classifier.rate, times.source != "none")
     _refuse(scores and top is not None, "--scores reports every class; leave out --top")
-    return Wanted(per, window, hop, threshold, top, classifier.event_rules(**rules), batch), form
+    return Wanted(per, window, hop, threshold, top, classifier.event_rules(**rules), batch), form, times
 
 
 def _print(
-    classifier: Classifier, files: list[Path], wanted: Wanted, form: Format, plot: Path | None
+    classifier: Classifier, files: list[Path], wanted: Wanted, form: Format, plot: Path | None, times: StartTimes
 ) -> dict[str, str]:
     """Print each row or label file, and draw the plot; returns the sounds without rows, each with the reason."""
     from soundbench.inference.formats.base import Row
@@ -150,21 +157,21 @@ def _print(
     errors: dict[str, str] = {}
     windows: list[Any] | None = None if plot is None else []
     progress = sounds.started(files)
-    number = 0
+    number = 0  # of lines in the file so far
     held: list[str] = []  # the lines of a label file so far
-    if not form.file_per_sound:
+    if form.one_file:
         click.echo(form.header(), nl=False)
-    for one in score_files(classifier, files, wanted, progress, windows):
+    for one in score_files(classifier, files, wanted, progress, windows, times):
         progress.clear()
         if isinstance(one, Row):
             held.append(form.lines(one, number))
-            number += 1
-            if not form.file_per_sound:
+            number += held[-1].count("\n")
+            if form.one_file:
                 click.echo(held.pop(), nl=False)
             continue
-        if form.file_per_sound:
+        if not form.one_file:
             click.echo(form.document("".join(held)), nl=False)
-        number, held = 0, []
+            number, held = 0, []
         if one.error:
             errors[str(one.path)] = one.error
             line = form.error(str(one.path), one.error)

@@ -22,6 +22,7 @@ __all__ = [
     "no_cache",
     "processes",
     "set_keys",
+    "start_times",
     "trust_code",
     "window",
 ]
@@ -125,6 +126,31 @@ _EVENT_RULES = (
 def event_rules(command: Command) -> Command:
     """How scores become events: the fields of `EventRules` but `on`, which is the threshold."""
     for option in reversed(_EVENT_RULES):
+        command = option(command)
+    return command
+
+
+# Date and time --------------------------------------------------------------------------------------------------------
+
+_START_TIMES = (
+    click.option(
+        "--time-from",
+        type=click.Choice(["auto", "header", "name", "none"]),
+        help="Where to look for the date and time at which a recording began: in its header, in its name, or in the "
+        "header and else in the name (auto). Default: auto, or name with --time-pattern.",
+    ),
+    click.option(
+        "--time-pattern",
+        metavar="PATTERN",
+        help="How file names state date and time, with the letters of strptime and * for anything, such as "
+        "REC_%Y%m%d-%H%M%S. Default: as known recorders do, and as ISO 8601.",
+    ),
+)
+
+
+def start_times(command: Command) -> Command:
+    """When recordings began: the arguments of `StartTimes`."""
+    for option in reversed(_START_TIMES):
         command = option(command)
     return command
 

@@ -1,4 +1,4 @@
-"""What the commands on sound files share: loading the model and finding the files, progress, and the last lines."""
+"""What the commands on sound files share: the model, the files, when they were recorded, progress, the last lines."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from soundbench.audio.start_times import StartTimes
     from soundbench.inference.classifier import Classifier
     from soundbench.inference.progress import Progress
 
@@ -31,6 +32,23 @@ def started(files: list[Path]) -> Progress:
     from soundbench.inference.progress import Progress
 
     return Progress(len(files), float(sum(sizes(files))))
+
+
+def start_times(time_from: str | None, time_pattern: str | None) -> StartTimes:
+    """What finds the times at which recordings began; a pattern of names is asked for to be used before headers."""
+    from soundbench.audio.start_times import StartTimes
+
+    return StartTimes(time_from or ("name" if time_pattern is not None else "auto"), time_pattern)
+
+
+def report(times: StartTimes) -> None:
+    """Print what there is to know of the times that all processes found."""
+    from soundbench import distributed
+    from soundbench.audio.start_times import StartTimes
+
+    doubts = StartTimes.doubts(distributed.gather(times))
+    if doubts and distributed.is_main():
+        click.echo(doubts, err=True)
 
 
 def finish(errors: dict[str, str], count: int, out: Path | None) -> None:

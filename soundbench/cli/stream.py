@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from soundbench.cli import options
+from soundbench.cli import options, sounds
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from soundbench.audio.capture import Source
     from soundbench.cli.meter import Meter
     from soundbench.inference.stream import Item, Stream
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     help="Report events scoring at least this. Default: the model's thresholds, or 0.5.",
 )
 @options.event_rules
+@options.start_times
 @click.option(
     "--json",
     "as_json",
@@ -88,6 +91,8 @@ def command(
     hop: float | None,
     gate: float | None,
     threshold: float | None,
+    time_from: str | None,
+    time_pattern: str | None,
     as_json: bool,
     commands: tuple[tuple[str, str], ...],
     record_events: Path | None,
@@ -100,12 +105,15 @@ def command(
     """
     from soundbench.cli.meter import Meter
     from soundbench.cli.process import own_process
-    from soundbench.errors import SoundError
+    from soundbench.errors import CallError, SoundError
     from soundbench.inference import live
     from soundbench.inference.classifier import load
     from soundbench.inference.stream import Stream
 
     _refuse(source, form, rate, device)
+    if (time_from or time_pattern) and (source in {"mic", "-"} or not as_json):
+        raise CallError("--time-from and --time-pattern are for --json and a file")
+    times = sounds.start_times(time_from, time_pattern)
     own_process(compute)
     classifier = load(run, device=compute, trust_code=trust_code)
     starter = live.EventPrograms(commands, classifier.classes)
@@ -118,7 +126,9 @@ def command(
     stream = Stream(classifier, sampled, window=window, hop=hop, gate=gate, rules=found, keep=kept)
     sound = live.sound_of(opened, classifier.rate) if isinstance(opened, Path) else stream.sound
     keeper = live.EventRecorder(record_events, sound, classifier.rate) if record_events else None
-    printer = _Printer(stream, Meter(), as_json)
+    dated = as_json and isinstance(opened, Path) and times.source != "none"
+    began = times.of(opened) if dated and isinstance(opened, Path) else None
+    printer = _Printer(stream, Meter(), as_json, dated, began)
     try:
         live.listen(stream, opened, printer.item, printer.level, keeper, starter)
     except SoundError:
@@ -131,6 +141,7 @@ def command(
         if not isinstance(opened, Path):
             opened.close()
         printer.end()
+        sounds.report(times)
 
 
 def _refuse(source: str, form: str | None, rate: int | None, device: str | None) -> None:
@@ -152,10 +163,13 @@ def _opened(source: str, form: str | None, rate: int | None, device: str | None,
 
 
 class _Printer:
-    """Prints the items of a stream, and its summary."""
+    """Prints the items of a stream, and its summary; items of a file that is `dated` with date and time, if known."""
 
-    def __init__(self, stream: Stream, meter: Meter, as_json: bool) -> None:
+    def __init__(
+        self, stream: Stream, meter: Meter, as_json: bool, dated: bool = False, began: datetime | None = None
+    ) -> None:
         self._stream, self._meter, self._json = stream, meter, as_json
+        self._dated, self._began = dated, began
         self._best, self.with_summary = "", True
 
     def item(self, item: Item) -> None:
@@ -165,13 +179,19 @@ class _Printer:
         if self._json:
             kind = {StreamedWindow: "window", EventBegun: "begin", Event: "event"}[type(item)]
             shown = item.event if isinstance(item, EventBegun) else item
-            self._line({"type": kind, **shown.to_dict()})
+            self._line({"type": kind, **self._times(shown.start, shown.end), **shown.to_dict()})
         elif isinstance(item, Event):
             self._meter.clear()
             click.echo(f"{item.start:.2f}\t{item.end:.2f}\t{item.label} {item.score:.4f}")
         elif isinstance(item, StreamedWindow):
             self._best = "  ".join(f"{label} {score:.2f}" for label, score in list(item.scores.items())[:3])
             self._meter.show(item.level, self._best)
+
+    def _times(self, start: float, end: float) -> dict[str, str | None]:
+        from soundbench.inference.formats.base import iso, moment
+
+        times = {"begin_time": moment(self._began, start), "end_time": moment(self._began, end)}
+        return {name: iso(time) or None for name, time in times.items()} if self._dated else {}
 
     def level(self, level: float) -> None:
         self._meter.show(level, self._best)

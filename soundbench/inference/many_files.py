@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundbench import audio, distributed, files
+from soundbench.audio.start_times import StartTimes
 from soundbench.errors import SoundError
 from soundbench.inference import journal
 from soundbench.inference.classifier import Classifier
 from soundbench.inference.events import EventFinder, EventRules
-from soundbench.inference.formats.base import Format, Row
+from soundbench.inference.formats.base import Format, Row, moment
 from soundbench.inference.journal import Journal
 from soundbench.inference.predictions import EndOfSound, ScoredWindow
 from soundbench.inference.progress import Progress
@@ -77,6 +79,7 @@ def score_files(
     wanted: Wanted,
     progress: Progress | None = None,
     windows: list[ScoredWindow] | None = None,
+    times: StartTimes | None = None,
 ) -> Iterator[Row | Done]:
     """Score files: the rows of each sound, in order, followed by its `Done`.
 
@@ -86,28 +89,32 @@ def score_files(
         wanted: which rows each gets.
         progress: updated as files are scored.
         windows: every scored window is appended to it.
+        times: finds when each recording began; None for rows without date and time.
     """
     finder = EventFinder(classifier.classes, wanted.rules)
     found: list[Row] = []
     mean = WindowMean()
     flow = classifier.flow(paths, window=wanted.window, hop=wanted.hop, batch=wanted.batch)
+    number, began = -1, None
     for one in _with_progress(flow, paths, progress):
         path = str(paths[one.sound])
+        if one.sound != number:
+            number, began = one.sound, times.of(paths[one.sound]) if times else None
         if isinstance(one, ScoredWindow):
             if windows is not None:
                 windows.append(one)
             if wanted.per == "clip":
                 mean.add(one.values)
             elif wanted.per == "window":
-                yield _row(classifier, path, one.values, wanted, (one.start, one.end))
+                yield _dated(_row(classifier, path, one.values, wanted, (one.start, one.end)), began)
             else:
                 events = finder.feed(one.values[None], [one.start], [one.end])
-                found += [_event(path, **event.to_dict()) for event in events]
+                found += [_dated(_event(path, **event.to_dict()), began) for event in events]
             continue
         if not one.error and wanted.per == "clip":
-            yield _row(classifier, path, mean.take(), wanted, (None, None))
+            yield _dated(_row(classifier, path, mean.take(), wanted, (None, None)), began, one.seconds)
         elif not one.error and wanted.per == "event":
-            found += [_event(path, **event.to_dict()) for event in finder.finish()]
+            found += [_dated(_event(path, **event.to_dict()), began) for event in finder.finish()]
             yield from sorted(found, key=lambda row: row.start or 0.0)
         yield Done(paths[one.sound], one.seconds, one.error.reason if one.error else None)
         finder = EventFinder(classifier.classes, wanted.rules)
@@ -135,6 +142,12 @@ def _row(
 
 def _event(path: str, label: str, score: float, start: float, end: float) -> Row:
     return Row(path, label, score, {label: score}, None, start, end)
+
+
+def _dated(row: Row, began: datetime | None, seconds: float = 0.0) -> Row:
+    """The row with its date and time, of a recording that `began` then; a whole sound lasts so many `seconds`."""
+    start, end = (0.0, seconds) if row.start is None or row.end is None else (row.start, row.end)
+    return attrs.evolve(row, begin_time=moment(began, start), end_time=moment(began, end))
 
 
 def sizes(paths: Sequence[Path]) -> list[int]:
@@ -187,43 +200,51 @@ def score_into(
     form: Format,
     model: str,
     progress: Callable[[list[Path]], Progress],
+    times: StartTimes | None = None,
 ) -> dict[str, str]:
     """Score the files that a folder has no rows of yet, and write the results of all.
 
     Args:
-        folder: receives `results.*`, or a file per sound in `labels/`, and `errors.csv`.
+        folder: receives `results.*`, a file per sound in `labels/`, or both, and `errors.csv`.
         classifier: scores the windows.
         paths: the files.
         wanted: which rows each gets.
         form: the format of the rows.
         model: the digest of the model; see `model_digest`.
         progress: makes the progress line for the remaining files.
+        times: finds when each recording began; None for rows without date and time.
 
     Returns:
         The paths that could not be scored, each with the reason.
     """
+    times = times or StartTimes("none")
     settings = {"work": "infer", "model": model, "format": form.name, "columns": len(form.classes)}
+    settings |= {"time_from": times.source, "time_pattern": times.pattern}
 
     def work(out: Journal, left: list[Path]) -> None:
         number = 0
-        for one in score_files(classifier, left, wanted, progress(left)):
+        for one in score_files(classifier, left, wanted, progress(left), times=times):
             if isinstance(one, Row):
-                out.write(_encoded(form.lines(one, number)))
-                number += 1
+                lines = form.lines(one, number)
+                out.write(_encoded(lines))
+                number += lines.count("\n")
             else:
                 out.done(str(one.path), one.error)
                 number = 0
 
     def merge(records: list[journal.Record]) -> None:
-        if form.file_per_sound:
-            for record in records:
-                text = form.document(journal.rows(folder, record).decode())
-                files.write_bytes(_labels(folder, record["path"], form.suffix), _encoded(text))
+        for record in records if form.file_per_sound else ():
+            text = form.document(journal.rows(folder, record).decode())
+            files.write_bytes(_labels(folder, record["path"], form.suffix), _encoded(text))
+        if not form.one_file:
             return
+        number = 0
         with files.atomic(folder / f"results{form.suffix}") as beside, open(beside, "wb") as file:
             file.write(_encoded(form.header()))
             for record in records:
-                file.write(journal.rows(folder, record))
+                lines = journal.rows(folder, record).decode()
+                file.write(_encoded(form.joined(lines, number)))
+                number += lines.count("\n")
 
     return _into(folder, paths, settings | attrs.asdict(attrs.evolve(wanted, batch=None)), work, merge)
 

@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -44,13 +45,57 @@ def test_raven_reads_a_table_of_tabs_with_its_own_columns() -> None:
     assert {(row["View"], row["Channel"], row["Low Freq (Hz)"], row["High Freq (Hz)"]) for row in rows} == {
         ("Spectrogram 1", "1", "0.0", "8000.0")
     }
+    assert {(row["Begin File"], row["Begin Path"]) for row in rows} == {("a.wav", str(Path("a.wav").absolute()))}
+    assert [row["File Offset (s)"] for row in rows] == [row["Begin Time (s)"] for row in rows]
+
+
+def test_raven_numbers_each_selection_once_in_a_table_of_any_number_of_sounds() -> None:
+    form = find("raven")("window", rate=16000)
+    two = [Row(f"{name}.wav", "b", 0.7, {"b": 0.7, "a": 0.6}, SCORES, start, start + 1.0) for name, start in
+           (("a", 0.0), ("a", 1.0), ("sub/b", 0.0))]  # fmt: skip
+
+    def own(rows: list[Row]) -> str:
+        text = ""
+        for row in rows:
+            text += form.lines(row, text.count("\n"))
+        return text
+
+    first, second = own(two[:2]), own(two[2:])
+    assert [line.split("\t")[0] for line in (first + second).splitlines()] == ["1", "2", "3", "4", "1", "2"]
+    table = form.header() + form.joined(first, 0) + form.joined(second, 4)
+    rows = list(csv.DictReader(io.StringIO(table), delimiter="\t", quoting=csv.QUOTE_NONE))
+    assert [row["Selection"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
+    assert [row["Begin File"] for row in rows] == ["a.wav"] * 4 + ["b.wav"] * 2
+    assert [row["Label"] for row in rows] == ["b", "a"] * 3
+
+
+def test_dates_and_times_are_iso_8601_to_the_millisecond() -> None:
+    began = datetime(2020, 3, 29, 1, 59, 59, 500000, timezone(timedelta(hours=1)))
+    row = Row("a.wav", "b", 0.7, {"b": 0.7}, {"b": 0.7}, 0.25, 3.1234567)
+    dated = Row("a.wav", "b", 0.7, {"b": 0.7}, {"b": 0.7}, 0.25, 3.1234567, began + timedelta(seconds=0.25),
+                began + timedelta(seconds=3.1234567))  # fmt: skip
+    local = Row("a.wav", "b", 0.7, {"b": 0.7}, {"b": 0.7}, None, None, datetime(2020, 4, 10, 16, 34, 56))
+    wanted = ("2020-03-29T01:59:59.750+01:00", "2020-03-29T02:00:02.623+01:00")
+    for name, columns in (("csv", ("begin_time", "end_time")), ("raven", ("Begin Date Time", "End Date Time"))):
+        form = find(name)("window", rate=16000, times=True)
+        found = csv.DictReader(io.StringIO(written(form, [dated, row])), delimiter="," if name == "csv" else "\t")
+        assert [tuple(one[column] for column in columns) for one in found] == [wanted, ("", "")]
+        assert not set(columns) & set(written(find(name)("window", rate=16000), [dated]).replace("\t", ",").split(","))
+    form = find("jsonl")("window", times=True)
+    values = [json.loads(line) for line in written(form, [dated, row]).splitlines()]
+    assert [(one["begin_time"], one["end_time"]) for one in values] == [wanted, (None, None)]
+    assert "begin_time" not in json.loads(find("jsonl")("window").lines(dated, 0))
+    (clip,) = csv.DictReader(io.StringIO(written(find("csv")("clip", times=True), [local])))
+    assert list(clip)[:4] == ["path", "begin_time", "end_time", "label"]
+    assert (clip["begin_time"], clip["end_time"]) == ("2020-04-10T16:34:56.000", "")
+    assert [name for name in FORMATS if find(name).dated] == ["csv", "jsonl", "raven"]
 
 
 @pytest.mark.parametrize(("name", "reader"), [("audacity", "aud-seq"), ("raven", "raven")])
 def test_a_reader_of_annotations_finds_them_and_writes_them_alike(name: str, reader: str, tmp_path: Path) -> None:
     crowsetta = pytest.importorskip("crowsetta", reason="crowsetta is not installed (it needs pandas): not read by it")
     path, again = tmp_path / "labels.txt", tmp_path / "again.txt"
-    path.write_text(written(find(name)("event", rate=16000), EVENTS), encoding="utf-8")
+    path.write_text(written(find(name)("event", rate=16000, times=True), EVENTS), encoding="utf-8")
     options = {"annot_col": "Label"} if name == "raven" else {}
     read = crowsetta.formats.by_name(reader)
     for place in (path, again):
@@ -122,6 +167,7 @@ def test_a_file_of_a_sound_is_its_header_and_its_rows() -> None:
     for name in ("audacity", "raven"):
         form = find(name)("event", rate=16000)
         assert form.file_per_sound
+        assert form.one_file is (name == "raven")
         assert form.document("".join(form.lines(row, n) for n, row in enumerate(EVENTS))) == written(form, EVENTS)
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,25 @@ def test_a_file_gives_what_infer_gives(run: Path, path: Path, capsys: pytest.Cap
     assert 0 < summary["latency_p50"] <= summary["latency_p95"]
 
 
+def test_a_file_that_states_its_time_gives_that_of_windows_and_events(
+    run: Path, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    began = datetime(2020, 4, 10, 16, 34, 56, 250000, timezone(timedelta(hours=2)))
+    os.rename(path, "20200410T163456.250+0200.wav")
+    line = ["stream", str(run), "--source", "20200410T163456.250+0200.wav", "--json", *OPTIONS]
+    assert invoke(line) == 0
+    found = lines(capsys.readouterr().out)
+    assert min(len(found[kind]) for kind in ("window", "begin", "event")) > 3
+    for row in found["window"] + found["begin"] + found["event"]:
+        for name, seconds in (("begin_time", row["start"]), ("end_time", row["end"])):
+            wanted = began + timedelta(seconds=seconds)
+            assert abs(datetime.fromisoformat(row[name]) - wanted) <= timedelta(milliseconds=0.5)
+            assert row[name][-6:] == "+02:00"
+    assert "begin_time" not in found["summary"][0]
+    assert invoke([*line, "--time-from", "none"]) == 0
+    assert "_time" not in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_pipes_of_real_processes_give_what_infer_gives(
     run: Path, path: Path, capsys: pytest.CaptureFixture[str]
@@ -127,7 +147,8 @@ def test_a_program_is_started_at_each_event_without_a_shell(run: Path, path: Pat
         ),
         key=lambda one: float(one[1]["start"]),
     )
-    assert [env for _, env in told] == [{name: str(value) for name, value in row.items()} for row in begun]
+    names = ("label", "score", "start", "end")
+    assert [env for _, env in told] == [{name: str(row[name]) for name in names} for row in begun]
     assert all(arguments == ["$HOME; a b"] for arguments, _ in told)
 
 
@@ -303,6 +324,8 @@ def test_a_machine_without_a_microphone_is_one_line(
     [
         (["--rate", "8000"], "--format and --rate are for raw samples on standard input: --source -"),
         (["--source", "a.wav", "--device", "1"], "--device is for --source mic"),
+        (["--json", "--time-from", "name"], "--time-from and --time-pattern are for --json and a file"),
+        (["--source", "a.wav", "--time-from", "name"], "--time-from and --time-pattern are for --json and a file"),
         (["--on", "loww", "true"], "--on: the model has no class 'loww'"),
         (["--on", "low", "no-such-program -x"], "--on low: 'no-such-program': no such program"),
         (["--on", "low", "a 'b"], '--on low: "a \'b": No closing quotation'),

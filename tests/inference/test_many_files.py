@@ -23,6 +23,7 @@ from helpers.toys import ToyLoss
 
 import soundbench
 from soundbench import files
+from soundbench.audio.start_times import StartTimes
 from soundbench.cli.main import invoke
 from soundbench.data.batches import Grid
 from soundbench.errors import CallError, RunError
@@ -182,6 +183,9 @@ def test_a_folder_of_another_question_is_refused(classifier: Classifier, sounds:
     with pytest.raises(CallError) as caught:
         into(Path("out"), classifier, sounds, Wanted(hop=0.1))
     assert str(caught.value) == "out: was begun with hop None, now 0.1; use another --out, or the same settings"
+    with pytest.raises(CallError) as caught:
+        score_into(Path("out"), classifier, sounds, Wanted(), find("csv")("clip"), "toy", progress, StartTimes("name"))
+    assert str(caught.value).startswith("out: was begun with time_from 'none', now 'name'; use another --out")
     with pytest.raises(CallError, match="s: is not empty and holds no results to continue; use another --out"):
         into(Path("s"), classifier, sounds, Wanted())
     with Journal(Path("out"), 0), pytest.raises(RunError, match="out: another process is writing to it"):
@@ -254,11 +258,106 @@ def test_the_command_prints_what_it_writes_into_a_folder(
     assert Path("out", place).read_text(encoding="utf-8") == printed
 
 
+def recordings(folder: Path) -> list[str]:
+    """Sounds of 1 s: of names with a zone and without, one whose header states another time, one that states none."""
+    folder.mkdir()
+    noise = 0.1 * np.random.default_rng(0).standard_normal(8000)
+    names = ["20200329T015959+0100.wav", "A_20200410_163456_250.wav", "A_20200411_163456.wav", "dog.wav"]
+    for name in names:
+        soundfile.write(folder / name, noise, 8000)
+    with open(folder / names[2], "ab") as file:
+        text = b"GUANO|Version: 1.0\nTimestamp: 2020-04-11T15:00:00Z\n"
+        file.write(b"guan" + len(text).to_bytes(4, "little") + text + b"\0" * (len(text) % 2))
+    return [str(folder / name) for name in names]
+
+
+SPANS = [  # of each recording, in windows of half a second
+    ("2020-03-29T01:59:59.000+01:00", "2020-03-29T01:59:59.500+01:00"),
+    ("2020-03-29T01:59:59.500+01:00", "2020-03-29T02:00:00.000+01:00"),
+    ("2020-04-10T16:34:56.250", "2020-04-10T16:34:56.750"),
+    ("2020-04-10T16:34:56.750", "2020-04-10T16:34:57.250"),
+    ("2020-04-11T15:00:00.000+00:00", "2020-04-11T15:00:00.500+00:00"),
+    ("2020-04-11T15:00:00.500+00:00", "2020-04-11T15:00:01.000+00:00"),
+    ("", ""),
+    ("", ""),
+]
+
+
+@pytest.mark.parametrize("name", ["csv", "jsonl", "raven"])
+def test_rows_have_the_date_and_time_that_header_or_name_state(
+    run: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = recordings(tmp_path / "r")
+    line = ["infer", str(run), "--trust-code", *paths, "--window", "0.5", "--per", "window", "--format", name]
+
+    def spans(text: str) -> list[tuple[str, str]]:
+        if name == "jsonl":
+            rows = [json.loads(row) for row in text.splitlines()]
+            return [(row["begin_time"] or "", row["end_time"] or "") for row in rows]
+        rows = list(csv.DictReader(text.splitlines(), delimiter="," if name == "csv" else "\t"))
+        columns = ("begin_time", "end_time") if name == "csv" else ("Begin Date Time", "End Date Time")
+        return [(row[columns[0]], row[columns[1]]) for row in rows]
+
+    assert invoke(line) == 0
+    printed, errors = capsys.readouterr()
+    assert spans(printed) == SPANS
+    assert errors == (
+        f"1 of 4 files state two times at which they begin ({paths[2]}: 2020-04-11 15:00:00+00:00 in the header, "
+        "2020-04-11 16:34:56 in the name); those in the headers are written, --time-from name takes the others\n"
+    )
+    out = tmp_path / "out"
+    assert invoke([*line, "--out", str(out)]) == 0
+    assert Path(out, f"results{find(name).suffix}").read_text(encoding="utf-8") == printed
+    assert capsys.readouterr().err == errors
+    assert invoke([*line, "--time-from", "none", "--out", str(out)]) == 2
+    assert capsys.readouterr().err.startswith(f"{out}: was begun with time_from 'auto', now 'none'; use another --out")
+    assert invoke([*line, "--time-from", "header"]) == 0
+    assert [span for span in spans(capsys.readouterr().out) if span != ("", "")] == SPANS[4:6]
+    assert invoke([*line, "--time-pattern", "A_%Y%m%d_%H%M%S_*"]) == 0
+    stated = [begin for begin, _ in spans(capsys.readouterr().out) if begin]
+    assert stated == ["2020-04-10T16:34:56.000", "2020-04-10T16:34:56.500"]
+    assert invoke([*line, "--time-pattern", "REC_%Y%m%d%H%M"]) == 0
+    assert capsys.readouterr().err == "no name is of the pattern 'REC_%Y%m%d%H%M', so that no times are known\n"
+    assert invoke([*line, "--time-from", "none"]) == 0
+    assert not re.search("begin_time|Date Time|2020-", re.sub(r"\S*/\S*|\S*\.wav", "", capsys.readouterr().out))
+
+
+def test_a_clip_has_the_time_from_its_begin_to_its_end(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = recordings(tmp_path / "r")
+    assert invoke(["infer", str(run), "--trust-code", *paths, "--json"]) == 0
+    first, *_, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (first["begin_time"], first["end_time"]) == (SPANS[0][0], SPANS[1][1])
+    assert (last["begin_time"], last["end_time"]) == (None, None)
+
+
+def test_one_raven_table_serves_all_sounds(run: Path, sounds: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["infer", str(run), "--trust-code", "s", "--format", "raven", "--per", "window", "--threshold", "0"]
+    assert invoke([*line, "--top", "2"]) == 1
+    printed = capsys.readouterr().out
+    rows = list(csv.DictReader(printed.splitlines(), delimiter="\t"))
+    assert [int(row["Selection"]) for row in rows] == list(range(1, len(rows) + 1))
+    windows = list(dict.fromkeys((row["Begin Path"], row["Begin Time (s)"]) for row in rows))
+    assert len(rows) == 2 * len(windows)
+    assert list(dict.fromkeys(row["Begin Path"] for row in rows)) == [
+        str(path.absolute()) for path in sounds if path.name != "05.wav"
+    ]
+    assert all(row["Begin File"] == Path(row["Begin Path"]).name for row in rows)
+    assert invoke([*line, "--top", "2", "--out", "out"]) == 1
+    assert Path("out/results.txt").read_text(encoding="utf-8") == printed
+    own = list(csv.DictReader(Path("out/labels/s/11.wav.txt").read_text().splitlines(), delimiter="\t"))
+    assert [int(row["Selection"]) for row in own] == list(range(1, len(own) + 1))
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         (["--format", "raven", "--per", "clip"], "raven labels have a start and an end"),
-        (["--format", "raven"], "raven labels are one file per sound; for 12 sounds use --out DIR"),
+        (["--format", "audacity"], "audacity labels are one file per sound; for 12 sounds use --out DIR"),
+        (["--time-pattern", "REC_%H"], "table has no place for date and time"),
+        (["--json", "--time-pattern", "REC_%H"], "time pattern 'REC_%H': date and time are needed, once each"),
+        (["--json", "--time-pattern", "%Y%m%d%H%M", "--time-from", "header"], "a time pattern is for file names; "),
         (["--plot", "a.png"], "--plot draws a single sound, not 12"),
         (["--plot", "a.png", "--out", "o"], "--plot cannot be used with --out"),
         (["--scores", "--top", "2"], "--scores reports every class; leave out --top"),

@@ -16,6 +16,7 @@ class Audacity(Format):
     name = "audacity"
     timed = True
     file_per_sound = True
+    one_file = False
 
     def lines(self, row: Row, number: int) -> str:
         """A line for each label to show."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from soundbench.inference.formats.base import Format, Row
+from soundbench.inference.formats.base import Format, Row, iso
 
 __all__ = ["Csv"]
 
@@ -20,16 +20,19 @@ class Csv(Format):
 
     name = "csv"
     suffix = ".csv"
+    dated = True
 
     def header(self) -> str:
         """The names of the columns."""
         span = [] if self.per == "clip" else ["start", "end"]
+        span += ["begin_time", "end_time"] if self.times else []
         more = [] if self.per == "event" else ["labels", *self.classes]
         return _joined(["path", *span, "label", "score", *more])
 
     def lines(self, row: Row, number: int) -> str:
         """The cells of a row."""
         span = [] if row.start is None else [_short(row.start), _short(row.end or 0.0)]
+        span += [iso(row.begin_time), iso(row.end_time)] if self.times else []
         cells = [row.path, *span, row.label, _short(row.score)]
         if row.scores is not None:
             cells += [

@@ -6,7 +6,7 @@ import json
 
 import attrs
 
-from soundbench.inference.formats.base import Format, Row
+from soundbench.inference.formats.base import Format, Row, iso
 
 __all__ = ["JsonLines"]
 
@@ -17,12 +17,15 @@ class JsonLines(Format):
 
     name = "jsonl"
     suffix = ".jsonl"
+    dated = True
 
     def lines(self, row: Row, number: int) -> str:
         """The row as an object."""
         values: dict[str, object] = {"path": row.path}
         if row.start is not None:
             values |= {"start": row.start, "end": row.end}
+        if self.times:
+            values |= {"begin_time": iso(row.begin_time) or None, "end_time": iso(row.end_time) or None}
         values |= {"label": row.label, "score": row.score}
         if row.scores is not None:
             values |= {"labels": list(row.labels), "scores": dict(row.scores)}
