@@ -207,7 +207,9 @@ class Backbone(Protocol):
 
     `channels` is C. It takes any F >= 16 and any T >= 1. Where it needs more frames, it pads rows internally and clamps
     their lengths to that minimum (`shortest` is the number of frames; 1 if not set). In evaluation mode padding must
-    not change a result. Every parameter gets a gradient. `torch.export` works with dynamic batch size and length.
+    not change a result. A backbone that cannot guarantee this, such as an ordinary image network, sets `ragged = False`
+    and receives rows of equal length only, in training too. Every parameter gets a gradient. `torch.export` works with
+    dynamic batch size and length, if rows may differ in length.
     `default_pooling` (a table with `use`) and `default_head` (a `[head]` table) are those of its paper. A backbone that
     is faster on a CPU without `train.channels_last` sets `channels_last = False`; `auto` then does not use it there.
     """
@@ -343,8 +345,8 @@ class Hooks:
     """The hooks of an observer, a class `(run, *, ...)`; `run` is a `RunInfo`.
 
     An observer implements any of these methods, each decorated with `hookimpl`, with all or some of its arguments. They
-    are called in the main process only. If one raises, the error is logged, the observer is removed, and the run
-    continues.
+    are called in the main process only. If one raises, the error is logged with its file and line, now and at the end
+    of the run, the observer is removed, and the run continues.
     """
 
     @_spec

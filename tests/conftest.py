@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from importlib.metadata import EntryPoints
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,4 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def only_toys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing but the toys is installed."""
     entries = [fake(*toy) for toy in TOYS]
-    monkeypatch.setattr(
-        "soundbench.recipe.registry.entry_points", lambda group: [e for e in entries if e.group == group]
-    )
+    monkeypatch.setattr("soundbench.recipe.registry.entry_points", lambda: EntryPoints(entries))

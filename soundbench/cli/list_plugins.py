@@ -41,8 +41,8 @@ def command(kind: str | None, name: str | None, as_json: bool, check: bool, cont
         click.echo(json.dumps([found.to_dict()], ensure_ascii=False) if as_json else found.to_text())
         return
     entries = catalogue(registry, kind, check)
-    rows = [entry.to_dict() for entry in entries]
-    click.echo(json.dumps(rows, ensure_ascii=False) if as_json else as_table(entries))
+    text = json.dumps([entry.to_dict() for entry in entries], ensure_ascii=False) if as_json else as_table(entries)
+    click.echo(text)
     if any(entry.error for entry in entries):
         raise SystemExit(3)
 

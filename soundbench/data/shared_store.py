@@ -21,7 +21,7 @@ def sound_store(
     table: ClipTable,
     dataset: Any,
     audio: Audio,
-    cache: Path | bool,
+    cache: Path | str | bool,
     say: Say,
     on_error: Literal["fail", "skip"] | None = None,
 ) -> Iterator[Store]:
@@ -39,8 +39,8 @@ def sound_store(
         DataError: sound that cannot be read, or a folder that cannot be written.
     """
     with ExitStack() as stack:
-        folder = None if cache is True else cache
-        if folder is False:
+        folder = Path(cache) if not isinstance(cache, bool) else None
+        if cache is False:
             own = stack.enter_context(tempfile.TemporaryDirectory(prefix="soundbench-"))
             folder = Path(distributed.gather(own)[distributed.rank() - distributed.local_rank()])
         wanted = on_error or audio.on_error

@@ -8,6 +8,7 @@ from typing import Any, overload
 
 import attrs
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from soundbench import distributed
@@ -15,13 +16,21 @@ from soundbench import recipe as recipes
 from soundbench.data.batches import Grid, RawBatch, pack
 from soundbench.errors import CallError, SoundError
 from soundbench.inference.events import Event, EventFinder, EventRules
-from soundbench.inference.predictions import EndOfSound, Prediction, ScoredWindow, WindowPrediction
+from soundbench.inference.predictions import (
+    EndOfSound,
+    Prediction,
+    ScoredWindow,
+    WindowPrediction,
+    averaged,
+    good_windows,
+    means,
+)
 from soundbench.inference.stream import Item, stream
 from soundbench.machine import settle
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
 from soundbench.model.network import Network, shortest_samples
-from soundbench.model.scoring import Scorer, WindowMean
+from soundbench.model.scoring import Scorer
 from soundbench.model.windows import Sound, Window, cut_windows
 
 __all__ = ["Classifier", "load"]
@@ -37,7 +46,7 @@ MINUTE, BATCH = 60, 32
 def load(path: str | Path, *, device: str = "auto", trust_code: bool = False) -> Classifier:
     """Load the classifier of a run directory, or of a copy of its `model/` folder.
 
-    Process-wide settings (threads, signals, the allocator) are left unchanged.
+    Process-wide settings (threads, signals, the allocator, random states) are left unchanged.
 
     Args:
         path: the run directory or the model folder.
@@ -58,7 +67,8 @@ def load(path: str | Path, *, device: str = "auto", trust_code: bool = False) ->
         raise CallError(f"{folder}: holds one run per fold; give one of them, such as {folds[0].parent}")
     tables, source = model_folder.read_model_tables(folder), str(folder / "model.toml")
     model = recipes.read_model(tables, base=folder, trust_code=trust_code, source=source)
-    network, loss = assembly.make_network(model, source, folder / "assets")
+    with torch.random.fork_rng(devices=[]):  # weights are drawn before they are loaded
+        network, loss = assembly.make_network(model, source, folder / "assets")
     model_folder.load_weights(folder, network, len(model.classes))
     fits = getattr(network.backbone, "channels_last", True)
     machine = settle(device, precision="fp32", local_rank=distributed.local_rank(), fits=fits)
@@ -86,6 +96,16 @@ class Classifier:
         self.scorer, self.classes, self.rate, self.grid = scorer, tuple(classes), rate, grid
         self.thresholds = thresholds
         scorer.network.eval()
+
+    def __repr__(self) -> str:
+        network = self.network
+        parameters = sum(weight.numel() for weight in network.parameters())
+        kind = "single-label" if self.thresholds is None else "multi-label"
+        return (
+            f"Classifier({type(network.featurizer).__name__}, {type(network.backbone).__name__}, "
+            f"{parameters:,} parameters, {self.scorer.machine.device}: {len(self.classes)} classes, {kind}, "
+            f"{self.rate} Hz, windows of {self.grid.window / self.rate:g} s)"
+        )
 
     @property
     def network(self) -> Network:
@@ -138,9 +158,37 @@ class Classifier:
             CallError: samples without a rate, or with a shape that is not a sound's.
         """
         sounds = sound if isinstance(sound, list) else [sound]
-        means = _means(self.flow(sounds, rate, window=window, hop=hop, batch=batch))
-        found = [self.prediction(mean) for mean in means]
+        scored = means(self.flow(sounds, rate, window=window, hop=hop, batch=batch))
+        found = [self.prediction(mean) for mean in scored]
         return found if isinstance(sound, list) else found[0]
+
+    def predict_proba(
+        self,
+        sounds: Sound | list[Sound],
+        rate: int | None = None,
+        *,
+        window: float | None = None,
+        hop: float | None = None,
+        batch: int | None = None,
+    ) -> Values:
+        """The score of each class for each of N sounds, `(N, K)` float32, in the order of `classes`.
+
+        They are the scores as they are, not calibrated; those of a single-label model add up to 1.
+
+        Args:
+            sounds: a list of sounds, each as for `predict`, or one sound, for which N is 1.
+            rate: sample rate in Hz, if the sounds are samples.
+            window: length of a window in seconds; None for the model's.
+            hop: seconds between the starts of windows; None for `window`, or the model's hop if that is None too.
+            batch: number of windows scored together; None for those of one minute of sound, at most 32.
+
+        Raises:
+            SoundError: a sound cannot be read.
+            CallError: samples without a rate, or with a shape that is not a sound's.
+        """
+        listed = sounds if isinstance(sounds, list) else [sounds]
+        found = means(self.flow(listed, rate, window=window, hop=hop, batch=batch))
+        return np.stack(found) if found else np.empty((0, len(self.classes)), np.float32)
 
     def predict_files(
         self, paths: Sequence[Path], *, batch: int | None = None
@@ -150,7 +198,7 @@ class Classifier:
         Yields:
             Each path, in order, with its prediction, or with the error if the file cannot be read.
         """
-        for number, mean in _averaged(self.flow(paths, batch=batch)):
+        for number, mean in averaged(self.flow(paths, batch=batch)):
             yield paths[number], mean if isinstance(mean, SoundError) else self.prediction(mean)
 
     def windows(
@@ -174,7 +222,7 @@ class Classifier:
         Raises:
             SoundError: the sound cannot be read; possibly raised after some windows.
         """
-        for one in _good(self.flow([sound], rate, window=window, hop=hop, batch=batch)):
+        for one in good_windows(self.flow([sound], rate, window=window, hop=hop, batch=batch)):
             yield self.window_prediction(one)
 
     def events(
@@ -199,7 +247,7 @@ class Classifier:
         """
         finder = EventFinder(self.classes, rules or self.event_rules())
         found: list[Event] = []
-        for one in _good(self.flow([sound], rate, window=window, hop=hop, batch=batch)):
+        for one in good_windows(self.flow([sound], rate, window=window, hop=hop, batch=batch)):
             found += finder.feed(one.values[None], [one.start], [one.end])
         return sorted(found + finder.finish(), key=lambda event: event.start)
 
@@ -263,8 +311,8 @@ class Classifier:
             batch: number of windows scored together; None for those of one minute of sound, at most 32.
         """
         sounds = sound if isinstance(sound, list) else [sound]
-        means = _means(self.flow(sounds, rate, window=window, hop=hop, batch=batch, compute=self.scorer.embeddings))
-        return np.stack(means) if isinstance(sound, list) else means[0]
+        found = means(self.flow(sounds, rate, window=window, hop=hop, batch=batch, compute=self.scorer.embeddings))
+        return np.stack(found) if isinstance(sound, list) else found[0]
 
     def flow(
         self,
@@ -326,7 +374,7 @@ class Classifier:
     def window_prediction(self, window: ScoredWindow) -> WindowPrediction:
         """The prediction for a scored window."""
         found = self.prediction(window.values)
-        return WindowPrediction(found.label, found.score, found.scores, found.labels, window.start, window.end)
+        return WindowPrediction(**attrs.asdict(found, recurse=False), start=window.start, end=window.end)
 
     def prediction(self, scores: Values) -> Prediction:
         """The prediction for the scores `(K,)` of a sound or window."""
@@ -334,7 +382,8 @@ class Classifier:
         named = {self.classes[code]: float(scores[code]) for code in ranked}
         passed = ranked[:1] if self.thresholds is None else ranked[scores[ranked] >= np.array(self.thresholds)[ranked]]
         labels = tuple(self.classes[code] for code in passed)
-        return Prediction(self.classes[ranked[0]], float(scores[ranked[0]]), named, labels)
+        own = np.array(scores, np.float32)  # a copy: `scores` may be a row of a batch, which would be kept with it
+        return Prediction(self.classes[ranked[0]], float(scores[ranked[0]]), named, labels, own)
 
 
 def _samples(hop: float, rate: int) -> int:
@@ -343,41 +392,3 @@ def _samples(hop: float, rate: int) -> int:
             f"hop must be a number of seconds, at least one sample ({1 / rate:g} s at {rate} Hz), is {hop:g}"
         )
     return round(hop * rate)
-
-
-def _good(flow: Iterable[ScoredWindow | EndOfSound]) -> Iterator[ScoredWindow]:
-    """The windows of one sound.
-
-    Raises:
-        SoundError: the sound cannot be read.
-    """
-    for one in flow:
-        if isinstance(one, ScoredWindow):
-            yield one
-        elif one.error:
-            raise one.error
-
-
-def _means(flow: Iterable[ScoredWindow | EndOfSound]) -> list[Values]:
-    """The mean of each sound's windows.
-
-    Raises:
-        SoundError: a sound cannot be read.
-    """
-    found: list[Values] = []
-    for _, mean in _averaged(flow):
-        if isinstance(mean, SoundError):
-            raise mean
-        found.append(mean)
-    return found
-
-
-def _averaged(flow: Iterable[ScoredWindow | EndOfSound]) -> Iterator[tuple[int, Values | SoundError]]:
-    """The mean of each sound's windows, or the error that it has."""
-    mean = WindowMean()
-    for one in flow:
-        if isinstance(one, ScoredWindow):
-            mean.add(one.values)
-        else:
-            yield one.sound, one.error or mean.take()
-            mean.clear()

@@ -70,10 +70,10 @@ def evaluate(
     dataset: str | Path | Recipe | None = None,
     *,
     checkpoint: str | Path = "best",
-    out: Path | None = None,
+    out: Path | str | None = None,
     device: str = "auto",
     trust_code: bool = False,
-    cache: Path | bool = True,
+    cache: Path | str | bool = True,
     say: Say = to_stderr,
 ) -> RunDirectory:
     """Evaluate a run's model on labelled sound, and write a report like that of a run.

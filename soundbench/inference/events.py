@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from soundbench.errors import CallError
+from soundbench.recipe.tables import keyed
 
 __all__ = ["Event", "EventFinder", "EventRules", "find_events"]
 
@@ -57,6 +58,7 @@ def _as_tuple(value: Any) -> Any:
     return tuple(float(one) for one in value) if isinstance(value, Sequence | np.ndarray) else value
 
 
+@keyed
 @attrs.frozen
 class EventRules:
     """How scores become events.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -10,13 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundbench.errors import SoundError
+from soundbench.model.scoring import WindowMean
 
-__all__ = ["EndOfSound", "ScoredWindow", "Prediction", "WindowPrediction"]
+__all__ = ["EndOfSound", "ScoredWindow", "Prediction", "WindowPrediction", "averaged", "good_windows", "means"]
 
 Values = NDArray[np.float32]
 
+# The classes that `repr` shows with their scores.
+SHOWN = 3
 
-@attrs.frozen
+
+@attrs.frozen(repr=False)
 class Prediction:
     """The prediction for one sound.
 
@@ -26,19 +30,31 @@ class Prediction:
         scores: every class and its score, highest first.
         labels: the predicted classes, highest score first: for a multi-label model those that reach their threshold,
             possibly none; otherwise only `label`.
+        probabilities: the score of each class, in the order of the classifier's `classes`, `(K,)` float32. They are the
+            scores as they are, not calibrated.
     """
 
     label: str
     score: float
     scores: Mapping[str, float]
     labels: tuple[str, ...]
+    probabilities: Values = attrs.field(eq=False)
+
+    def __repr__(self) -> str:
+        best = [f"{name!r}: {score:.3f}" for name, score in list(self.scores.items())[:SHOWN]]
+        best += [f"... {len(self.scores) - SHOWN} more"] * (len(self.scores) > SHOWN)
+        return f"{type(self).__name__}({self._place()}labels={list(self.labels)}, scores={{{', '.join(best)}}})"
+
+    def _place(self) -> str:
+        """Where in the sound it is, for `repr`."""
+        return ""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
         return {"label": self.label, "score": self.score, "labels": list(self.labels), "scores": dict(self.scores)}
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class WindowPrediction(Prediction):
     """The prediction for one window of a sound.
 
@@ -49,6 +65,9 @@ class WindowPrediction(Prediction):
 
     start: float
     end: float
+
+    def _place(self) -> str:
+        return f"start={self.start:g}, end={self.end:g}, "
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -85,3 +104,41 @@ class EndOfSound:
     sound: int
     seconds: float
     error: SoundError | None
+
+
+def good_windows(flow: Iterable[ScoredWindow | EndOfSound]) -> Iterator[ScoredWindow]:
+    """The windows of one sound.
+
+    Raises:
+        SoundError: the sound cannot be read.
+    """
+    for one in flow:
+        if isinstance(one, ScoredWindow):
+            yield one
+        elif one.error:
+            raise one.error
+
+
+def means(flow: Iterable[ScoredWindow | EndOfSound]) -> list[Values]:
+    """The mean of each sound's windows.
+
+    Raises:
+        SoundError: a sound cannot be read.
+    """
+    found: list[Values] = []
+    for _, mean in averaged(flow):
+        if isinstance(mean, SoundError):
+            raise mean
+        found.append(mean)
+    return found
+
+
+def averaged(flow: Iterable[ScoredWindow | EndOfSound]) -> Iterator[tuple[int, Values | SoundError]]:
+    """The mean of each sound's windows, or the error that it has."""
+    mean = WindowMean()
+    for one in flow:
+        if isinstance(one, ScoredWindow):
+            mean.add(one.values)
+        else:
+            yield one.sound, one.error or mean.take()
+            mean.clear()

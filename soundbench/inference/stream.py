@@ -65,7 +65,7 @@ class Scoring(Protocol):
         """Scores `(K,)` as a prediction."""
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class StreamedWindow(WindowPrediction):
     """The prediction for one window of a stream.
 
@@ -286,7 +286,8 @@ class Stream:
             self._windows += 1
             self._latencies.append(latency)
             found = self.classifier.prediction(scores)
-            yield StreamedWindow(found.label, found.score, found.scores, found.labels, start, self._end, level, latency)
+            values = attrs.asdict(found, recurse=False)
+            yield StreamedWindow(**values, start=start, end=self._end, level=level, latency=latency)
         for event in self._finder.feed(scores[None], [start], [self._end]):
             yield from self._over(event)
         for event in self._finder.under_way():

@@ -20,10 +20,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from soundbench.contracts import Augmentation, Dataset, Loss
 from soundbench.errors import BrokenPlugin, DataError, Problem, RecipeError, SoundbenchError
 from soundbench.messages import show
-from soundbench.model.network import Head, Network
+from soundbench.model.network import Head, Network, by_length
 from soundbench.model.weights import unknown_part
 from soundbench.recipe import ComponentSpec, Model, Recipe
 from soundbench.recipe.entry_points import import_failure
+from soundbench.recipe.source_code import place_of
 from soundbench.recipe.structuring import problems_of
 
 __all__ = [
@@ -96,7 +97,8 @@ def make_component(problems: list[Problem], key: str, spec: ComponentSpec, *supp
         raise import_failure(f"{spec.kind} {spec.use!r}", error, component.obj.__module__) from error
     except Exception as error:
         whose = f"{spec.kind} {spec.use!r} of {component.distribution or component.source}"
-        raise BrokenPlugin(f"{key}: creating {whose} raised {type(error).__name__}: {error}") from error
+        text = f"creating {whose} raised {type(error).__name__}: {error}{place_of(error, component.obj.__module__)}"
+        raise BrokenPlugin(f"{key}: {text}") from error
     return None
 
 
@@ -204,7 +206,7 @@ def _probe(of: Recipe, network: Network, classes: int, source: str) -> None:
     data = torch.zeros(2, samples)
     stages: list[tuple[str, ComponentSpec | None, Callable[..., Any], int | None]] = [
         ("featurizer", of.featurizer, network.features, network.featurizer.bands),
-        ("backbone", of.backbone, network.backbone, network.backbone.channels),
+        ("backbone", of.backbone, functools.partial(by_length, network.backbone), network.backbone.channels),
         ("pooling", of.pooling, network.pooling, network.pooling.features),
         ("head", None, network.head, classes),
     ]
@@ -217,7 +219,9 @@ def _probe(of: Recipe, network: Network, classes: int, source: str) -> None:
                 out = stage(data) if key == "head" else stage(data, lengths)
         except Exception as error:
             text = " ".join(str(error).split())
-            problem = Problem(key, f"{name} cannot process the output of {before}, {tuple(data.shape)}: {text}")
+            place = place_of(error, spec.component.obj.__module__) if spec else ""
+            text = f"{name} cannot process the output of {before}, {tuple(data.shape)}: {text}{place}"
+            problem = Problem(key, text)
             raise RecipeError(source, [problem]) from error
         data, lengths = out if isinstance(out, tuple) else (out, lengths)
         if data.shape[1] != wanted:

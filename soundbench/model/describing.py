@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -9,15 +10,18 @@ import attrs
 from soundbench.errors import DataError
 from soundbench.model import assembly
 from soundbench.model.network import summarize
-from soundbench.recipe import Recipe
+from soundbench.recipe import Recipe, given
 
 __all__ = ["as_text", "describe"]
 
 CLASSES = 10  # assumed if the dataset cannot name its classes because its files do not exist
 
 
-def describe(recipe: Recipe) -> dict[str, Any]:
+def describe(recipe: Recipe | str | Path) -> dict[str, Any]:
     """The network of a recipe: its layers, size, cost and receptive field.
+
+    Args:
+        recipe: made by `soundbench.Recipe`, or the path of one.
 
     Returns:
         `name`, `recipe` (resolved tables), `classes` (a count), `classes_known` (False if the data does not exist and
@@ -28,6 +32,7 @@ def describe(recipe: Recipe) -> dict[str, Any]:
     Raises:
         RecipeError: a mistake in the recipe.
     """
+    recipe = given(recipe)
     made = assembly.assemble(recipe, assumed=CLASSES)
     try:
         known = bool(made.dataset.classes)

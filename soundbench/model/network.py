@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from soundbench.contracts import Backbone, Featurizer, Pooling
+from soundbench.errors import CallError
+from soundbench.recipe import Head as HeadTable
 
-__all__ = ["Head", "Layer", "Network", "Summary", "summarize"]
+__all__ = ["Head", "Layer", "Network", "Summary", "by_length", "summarize"]
 
 
 class Head(nn.Module):
@@ -77,10 +79,23 @@ class Network(nn.Module):
     """Waveform in, logits out: featurizer, backbone, pooling, head.
 
     Shape: waveforms `(B, S)` and lengths `(B,)` in samples to logits `(B, K)`.
+
+    Args:
+        featurizer: a component, made.
+        backbone: a component, made.
+        pooling: a component, made.
+        head: a module from vectors `(B, D)` to logits `(B, K)`, such as `soundbench.model.network.Head`; not a
+            `soundbench.Head`, which is the table of a recipe, and knows neither D nor K.
+
+    Raises:
+        CallError: one of them is no module.
     """
 
     def __init__(self, featurizer: Featurizer, backbone: Backbone, pooling: Pooling, head: nn.Module) -> None:
         super().__init__()
+        for name, part in (("featurizer", featurizer), ("backbone", backbone), ("pooling", pooling), ("head", head)):
+            if not isinstance(part, nn.Module):
+                raise CallError(f"{name} must be a torch.nn.Module, {_instead(name, part)}")
         self.featurizer = featurizer
         self.backbone = backbone
         self.pooling = pooling
@@ -89,41 +104,62 @@ class Network(nn.Module):
     def features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Features `(B, F, T)` and lengths in frames.
 
-        A featurizer with `ragged = False` cannot mask padding (it may have a group norm over time) and gets rows of
-        equal length at a time. Features that were extracted before, `(B, F, T)`, are returned as they are.
+        Features that were extracted before, `(B, F, T)`, are returned as they are.
         """
-        if waveform.dim() == 3:
-            return waveform, lengths
-        if getattr(self.featurizer, "ragged", True) or bool((lengths == waveform.shape[1]).all()):
-            return self.featurizer(waveform, lengths)
-        found: list[tuple[Tensor, Tensor, Tensor]] = []
-        for length in sorted(set(lengths.tolist())):
-            rows = (lengths == length).nonzero().squeeze(1)
-            frames, counts = self.featurizer(waveform[rows, :length], lengths[rows])
-            found.append((rows, frames, counts))
-        longest = max(frames.shape[2] for _, frames, _ in found)
-        features = found[0][1].new_zeros(len(lengths), found[0][1].shape[1], longest)
-        counts = torch.zeros_like(lengths)
-        for rows, frames, count in found:
-            features[rows, :, : frames.shape[2]] = frames
-            counts[rows] = count.to(counts.dtype)
-        return features, counts
+        return (waveform, lengths) if waveform.dim() == 3 else by_length(self.featurizer, waveform, lengths)
+
+    def pooled(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """One vector per row, `(B, D)`, of features `(B, F, T)` and their lengths in frames."""
+        return self.pooling(*by_length(self.backbone, features, lengths))
 
     def classify(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Logits `(B, K)` of features `(B, F, T)` and their lengths in frames."""
-        frames, lengths = self.backbone(features, lengths)
-        logits: Tensor = self.head(self.pooling(frames, lengths))
+        logits: Tensor = self.head(self.pooled(features, lengths))
         return logits
 
     def embed(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """The input of the classifier, `(B, D)`: the head's embedding, or the pooled vector if there is none."""
-        frames, lengths = self.backbone(*self.features(waveform, lengths))
-        vectors: Tensor = self.head.get_submodule("embed")(self.pooling(frames, lengths))
+        vectors: Tensor = self.head.get_submodule("embed")(self.pooled(*self.features(waveform, lengths)))
         return vectors
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """Logits `(B, K)`."""
         return self.classify(*self.features(waveform, lengths))
+
+
+def by_length(module: Featurizer | Backbone, data: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """The output `(B, C, T)` of a featurizer or backbone, and its lengths.
+
+    A module with `ragged = False` cannot ignore padding (it has a group norm over time, or convolutions without masks),
+    and gets rows of equal length at a time, in training too.
+
+    Args:
+        module: the featurizer or backbone.
+        data: waveforms `(B, S)` or features `(B, F, T)`, padded at the end.
+        lengths: of the rows, `(B,)`.
+    """
+    if getattr(module, "ragged", True) or bool((lengths == data.shape[-1]).all()):
+        return module(data, lengths)
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    for length in sorted(set(lengths.tolist())):
+        rows = (lengths == length).nonzero().squeeze(1)
+        found.append((rows, *module(data[rows, ..., :length], lengths[rows])))
+    longest = max(frames.shape[2] for _, frames, _ in found)
+    out = found[0][1].new_zeros(len(lengths), found[0][1].shape[1], longest)
+    counts = torch.zeros_like(lengths)
+    for rows, frames, count in found:
+        out[rows, :, : frames.shape[2]] = frames
+        counts[rows] = count.to(counts.dtype)
+    return out, counts
+
+
+def _instead(name: str, part: object) -> str:
+    """What was given in the place of a module, and what to give."""
+    if isinstance(part, HeadTable):
+        return "is a soundbench.Head, the table of a recipe; give soundbench.model.network.Head(features, classes)"
+    if isinstance(part, type):
+        return f"is the class {part.__name__}; give one that is made, such as {part.__name__}(...)"
+    return f"is of the type {type(part).__name__}"
 
 
 @attrs.frozen

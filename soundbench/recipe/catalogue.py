@@ -13,7 +13,6 @@ from soundbench.errors import CallError, PluginError
 from soundbench.messages import nearest, show, spell
 from soundbench.recipe.registry import Component, Listing, Registry
 from soundbench.recipe.source_code import argument_docs
-from soundbench.recipe.structuring import plain
 
 __all__ = ["Details", "Entry", "as_table", "catalogue", "check_kind", "details"]
 
@@ -61,6 +60,8 @@ class Details:
 
     def options(self) -> list[dict[str, Any]]:
         """The name, type, default (absent if the option is required) and documentation of each option."""
+        from soundbench.recipe.structuring import plain  # it takes long to import, and a listing needs it not
+
         docs = argument_docs(self.doc)
         options = []
         for field in attrs.fields(self.component.options):

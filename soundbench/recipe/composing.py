@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import attrs
 import tomli_w
 
+from soundbench.errors import CallError
 from soundbench.messages import show
 from soundbench.recipe.reading import Draft, draft_of, find_recipe, read_draft
 from soundbench.recipe.registry import Registry
@@ -17,13 +19,14 @@ from soundbench.recipe.resolving import ComponentSpec, Resolver
 from soundbench.recipe.structuring import plain, structure
 from soundbench.recipe.tables import FOLDER_DATASET, FORMAT, MANIFEST_DATASET, TABLES, Audio, Head, Init, Split, Train
 
-__all__ = ["Model", "Recipe", "compose", "dataset_spec", "model_tables", "read", "read_model"]
+__all__ = ["Model", "Recipe", "compose", "dataset_spec", "given", "model_tables", "read", "read_model"]
 
 _OF_CLASSES = ("classes", "multilabel", "thresholds")
+_SHOWN = ("dataset", "featurizer", "backbone", "pooling", "loss", "optimizer")
 _MODEL = ("audio", "featurizer", "backbone", "pooling", "head", "loss")
 
 
-@attrs.frozen(init=False)
+@attrs.frozen(init=False, repr=False)
 class Recipe:
     """Everything that defines a run: every component found, every option checked, every default filled in.
 
@@ -69,6 +72,13 @@ class Recipe:
     ) -> None:
         draft = draft_of(tables, name, source, base)
         self.__attrs_init__(**_resolve(draft, registry, True))
+
+    def __repr__(self) -> str:
+        names = [f"{table}={getattr(self, table).use!r}" for table in _SHOWN]
+        names += [f"{len(self.augmentation)} augmentations"] * bool(self.augmentation)
+        audio, train = self.audio, self.train
+        settings = f"{train.epochs} epochs of batch size {train.batch_size}, {audio.rate} Hz, {audio.window:g} s"
+        return f"Recipe({self.name!r}, {', '.join(names)}: {settings})"
 
     def with_tables(self, **changes: Any) -> Recipe:
         """The recipe with some tables replaced; they are not checked again."""
@@ -143,6 +153,21 @@ def read(
     recipe = Recipe.__new__(Recipe)
     recipe.__attrs_init__(**_resolve(draft, registry, trust_code))
     return recipe
+
+
+def given(recipe: Recipe | str | Path) -> Recipe:
+    """The recipe that a caller gives: one that is made already, or the path of one, which is read.
+
+    Raises:
+        CallError: it is neither.
+        RecipeError: mistakes in the recipe.
+    """
+    if isinstance(recipe, Recipe):
+        return recipe
+    if isinstance(recipe, str | os.PathLike):
+        return read(recipe)
+    kind = type(recipe).__name__
+    raise CallError(f"recipe must be a soundbench.Recipe or the path of a recipe, is of the type {kind}")
 
 
 def dataset_spec(path: Path, multilabel: bool = False, registry: Registry | None = None) -> ComponentSpec:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
-from importlib.metadata import EntryPoint
+from collections.abc import Iterable
+from importlib.metadata import Distribution, EntryPoint
 
 import attrs
 
+from soundbench.contracts import KINDS
 from soundbench.errors import BrokenPlugin, NotInstalled, PluginError
 from soundbench.recipe.source_code import summary_of
 
-__all__ = ["Listing", "import_failure", "listing_of", "normal"]
+__all__ = ["Listing", "import_failure", "listings_of", "normal"]
 
 
 @attrs.frozen
@@ -58,13 +60,30 @@ class Listing:
         return f'{self.kind} "{self.name}" ({origin}, module {self.module})'
 
 
-def listing_of(entry: EntryPoint, kind: str) -> Listing:
-    """The listing of an entry point."""
-    distribution = entry.dist
-    if distribution is None:
-        return Listing(kind, entry.name, "", "", entry.value)
-    requires = tuple(distribution.requires or ())
-    return Listing(kind, entry.name, distribution.name, distribution.version or "", entry.value, requires)
+def listings_of(entries: Iterable[EntryPoint]) -> set[Listing]:
+    """The components among entry points.
+
+    The metadata of a distribution, its README included, is parsed at every access of one of its properties, which takes
+    longer than all else; here once.
+    """
+    kinds = {kind.group: kind.name for kind in KINDS.values()}
+    origins: dict[int, tuple[str, str, tuple[str, ...]]] = {}
+    found = set()
+    for entry in entries:
+        if entry.group in kinds:
+            if id(entry.dist) not in origins:
+                origins[id(entry.dist)] = _origin(entry.dist)
+            name, version, requires = origins[id(entry.dist)]
+            found.add(Listing(kinds[entry.group], entry.name, name, version, entry.value, requires))
+    return found
+
+
+def _origin(distribution: Distribution | None) -> tuple[str, str, tuple[str, ...]]:
+    """Name, version and requirements of a distribution."""
+    metadata = None if distribution is None else distribution.metadata
+    if metadata is None:
+        return "", "", ()
+    return metadata["Name"] or "", metadata["Version"] or "", tuple(metadata.get_all("Requires-Dist") or ())
 
 
 def import_failure(what: str, error: BaseException, module: str, listing: Listing | None = None) -> PluginError:

@@ -21,10 +21,8 @@ import attrs
 from soundbench.contracts import KINDS
 from soundbench.errors import BrokenPlugin, ClaimedTwice, Problem, UnknownPlugin
 from soundbench.messages import nearest, show
-from soundbench.recipe.entry_points import Listing, import_failure, listing_of, normal
-from soundbench.recipe.signatures import options_of
+from soundbench.recipe.entry_points import Listing, import_failure, listings_of, normal
 from soundbench.recipe.source_code import defined_in, import_file, line_of
-from soundbench.recipe.structuring import structure, unfit_fields
 
 __all__ = ["Component", "Listing", "Registry", "is_file"]
 
@@ -60,6 +58,8 @@ class Component:
             table: the options, without `use`.
             key: the table's dotted path, for the problems.
         """
+        from soundbench.recipe.structuring import structure  # its libraries take long to import; a listing needs none
+
         defaults = {field.name: field.default for field in attrs.fields(self.options)}
         unset = {name for name, value in table.items() if value is None}
         given = {name: value for name, value in table.items() if value is not None}
@@ -91,11 +91,11 @@ class Registry:
         found = self._given_entry_points
         allowed: set[str] | None = None
         if found is None:
-            found = [entry for kind in KINDS.values() for entry in entry_points(group=kind.group)]
+            installed = entry_points()  # reads those of all distributions; once, not once a kind
+            found = [entry for kind in KINDS.values() for entry in installed.select(group=kind.group)]
             if ALLOW in os.environ:
                 allowed = {normal(name.strip()) for name in os.environ[ALLOW].split(",")}
-        groups = {kind.group: kind.name for kind in KINDS.values()}
-        listings = {listing_of(entry, groups[entry.group]) for entry in found if entry.group in groups}
+        listings = listings_of(found)
         if allowed is not None:
             listings = {item for item in listings if normal(item.distribution) in allowed}
         order = list(KINDS)
@@ -240,6 +240,9 @@ def _check(
     what: str, kind: str, name: str, obj: Any, distribution: str, version: str, source: Path | None
 ) -> Component:
     """The component, if its signature follows the contract of its kind."""
+    from soundbench.recipe.signatures import options_of
+    from soundbench.recipe.structuring import unfit_fields
+
     if not callable(obj):
         raise BrokenPlugin(f"{what} cannot be used: it is not a class or function")
     options, faults = options_of(obj, KINDS[kind].supplied)

@@ -10,10 +10,13 @@ import ast
 import hashlib
 import importlib.util
 import inspect
+import io
 import re
 import sys
-from functools import lru_cache
+import tokenize
+import traceback
 from importlib.machinery import ModuleSpec, SourceFileLoader
+from itertools import chain, islice
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -24,6 +27,7 @@ __all__ = [
     "import_file",
     "imports_neighbours",
     "line_of",
+    "place_of",
     "runs_when_imported",
     "summary_of",
 ]
@@ -56,21 +60,43 @@ def _find_spec(name: str, locations: object) -> ModuleSpec | None:
     return None
 
 
-@lru_cache(maxsize=256)
-def _parsed(module: str) -> ast.Module | None:
-    source = find_source(module)
-    try:
-        return None if source is None else ast.parse(source)
-    except (SyntaxError, ValueError):
-        return None
-
-
 def summary_of(module: str, attribute: str, hops: int = 5) -> str:
     """The first line of a definition's docstring, also if the module re-exports it; empty if it is not found."""
-    tree = _parsed(module)
-    if tree is None:
+    source = find_source(module)
+    if source is None:
         return ""
-    for node in (*tree.body, *ast.walk(tree)):  # first the top level, then inside `if` and `try`
+    doc = _docstring(source, attribute)
+    return _parsed_summary(module, source, attribute, hops) if doc is None else doc.strip().partition("\n")[0].strip()
+
+
+def _docstring(source: str, name: str) -> str | None:
+    """The docstring of a class or function at the top level, read up to it: parsing all files takes most of a listing.
+
+    None if there is none, or the source must be parsed to find it.
+    """
+    heads = list(re.finditer(rf"^(?:class|def|async def) +{re.escape(name)}\b", source, re.MULTILINE))
+    if not name or not heads:
+        return None
+    tokens = tokenize.generate_tokens(io.StringIO(source[heads[-1].start() :]).readline)
+    significant = (token for token in tokens if token.type not in (tokenize.NL, tokenize.COMMENT))
+    try:
+        while next(significant).type != tokenize.NEWLINE:
+            pass  # the end of the first line, which may be several
+        kinds, texts = zip(*((token.type, token.string) for token in islice(significant, 3)), strict=True)
+        plain = kinds == (tokenize.INDENT, tokenize.STRING, tokenize.NEWLINE)
+        value = ast.literal_eval(texts[1]) if plain else None
+    except (StopIteration, SyntaxError, ValueError, tokenize.TokenError):
+        return None
+    return value if isinstance(value, str) else None
+
+
+def _parsed_summary(module: str, source: str, attribute: str, hops: int) -> str:
+    """The summary of a definition that is nested, or imported from elsewhere."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return ""
+    for node in chain(tree.body, ast.walk(tree)):  # first the top level, then inside `if` and `try`
         if isinstance(node, _Definition) and node.name == attribute:
             return (ast.get_docstring(node) or "").strip().partition("\n")[0].strip()
     for node in tree.body:
@@ -155,6 +181,24 @@ def line_of(error: BaseException, path: Path) -> int | None:
             line = trace.tb_lineno
         trace = trace.tb_next
     return line
+
+
+def place_of(error: BaseException | None, module: str) -> str:
+    """Where an exception passed through its author's code last, as ` (FILE, line N)`; empty if it did not.
+
+    An exception raised from another one stands for that, too.
+
+    Args:
+        error: the exception.
+        module: a module of the author; their code is all of the package that it belongs to.
+    """
+    own = module.partition(".")[0]
+    while error is not None:
+        for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+            if str(frame.f_globals.get("__name__")).partition(".")[0] == own:
+                return f" ({frame.f_code.co_filename}, line {line})"
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return ""
 
 
 def argument_docs(docstring: str | None, section: str = "Args:") -> dict[str, str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import attrs
 
-from soundbench.messages import show
+from soundbench.errors import CallError
+from soundbench.messages import show, unknown_key
 
 __all__ = [
     "CORE",
@@ -26,6 +28,7 @@ __all__ = [
     "Init",
     "Split",
     "Train",
+    "keyed",
 ]
 
 TABLES = (
@@ -71,6 +74,8 @@ RENAMED = {
     "train.clip_gradient": "train.max_grad_norm",
     "optimizer.rate": "optimizer.lr",
 }
+
+T = TypeVar("T")
 
 _DEVICES = ("auto", "cpu", "cuda")
 
@@ -145,6 +150,22 @@ def _rates(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
             raise ValueError(f"{attribute.name} must be above 0 for every module, {show(name)} has {show(rate)}")
 
 
+def keyed(cls: type[T]) -> type[T]:
+    """Refuse an unknown keyword of an attrs class as a recipe refuses an unknown key: with the nearest name."""
+    make, names = cls.__init__, [field.name for field in attrs.fields(cls)]  # type: ignore[arg-type]
+
+    @functools.wraps(make)
+    def checked(self: Any, *values: Any, **named: Any) -> None:
+        for name in named:
+            if name not in names:
+                raise CallError(f"{cls.__name__}: {name}: {unknown_key(name, names)}")
+        make(self, *values, **named)
+
+    cls.__init__ = checked  # type: ignore[method-assign]
+    return cls
+
+
+@keyed
 @attrs.frozen
 class Split:
     """How clips are split into training, validation and test set.
@@ -168,6 +189,7 @@ class Split:
                 raise ValueError(f"validation must not use folds of test; both have {show(both[0])}")
 
 
+@keyed
 @attrs.frozen
 class Audio:
     """How sound is read and cut into windows.
@@ -205,6 +227,7 @@ class Audio:
         return max(1, round((self.hop or self.window) * self.rate))
 
 
+@keyed
 @attrs.frozen
 class Head:
     """From the pooled vector to one logit per class. A backbone's `default_head` is such a table.
@@ -226,6 +249,7 @@ class Head:
     dropout: float = attrs.field(default=0.0, validator=_below_one)
 
 
+@keyed
 @attrs.frozen
 class Init:
     """The weights of the network before training.
@@ -238,6 +262,7 @@ class Init:
     from_: Path | None = attrs.field(default=None, metadata={"key": "from"})
 
 
+@keyed
 @attrs.frozen
 class Train:
     """How the network is trained.

@@ -16,7 +16,7 @@ from soundbench import masks
 from soundbench.chance import Chance
 from soundbench.contracts import Batch
 from soundbench.errors import DataError, MissingDataError
-from soundbench.testing.cases import RATE, Case, global_states
+from soundbench.testing.cases import RATE, Case, watched_states
 from soundbench.testing.modules import compare, counts, finite
 from soundbench.testing.results import Broken, Checks, NotApplicable
 
@@ -135,11 +135,9 @@ def targets(case: Case) -> str:
 def untouched(case: Case) -> str:
     """It does not use the global random states."""
     batches = [ordinary(case) for _ in EPOCHS]
-    before = global_states()
-    for epoch, batch in zip(EPOCHS, batches, strict=True):
-        _run(case, batch, epoch)
-    after = global_states()
-    touched = [name for name in before if before[name] != after[name]]
+    with watched_states() as touched:
+        for epoch, batch in zip(EPOCHS, batches, strict=True):
+            _run(case, batch, epoch)
     if touched:
         names = " and ".join(touched)
         raise Broken(f"it uses the global random state of {names}; draw from chance with batch.position instead")

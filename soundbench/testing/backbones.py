@@ -22,9 +22,10 @@ FRAMES = (*range(1, 11), 12, 16, 17, 23, 31, 33)
 
 
 def probe(case: Case) -> Probe:
-    """Its input is noise of 80 bands."""
+    """Its input is noise of 80 bands; rows of equal length if it sets `ragged = False`."""
     if "probe" not in case.memory:
-        case.memory["probe"] = Probe(case, 80, lambda rows, size: torch.randn(rows, 80, size), 96, (96, 67, 33, 1))
+        lengths = (96, 67, 33, 1) if getattr(case.memory["made"], "ragged", True) else (96,) * 4
+        case.memory["probe"] = Probe(case, 80, lambda rows, size: torch.randn(rows, 80, size), 96, lengths)
     made: Probe = case.memory["probe"]
     return made
 
@@ -57,8 +58,9 @@ def any_length(case: Case) -> str:
 
 def _run(what: str, module: torch.nn.Module, data: Tensor) -> None:
     frames = data.shape[-1]
+    shorter = (frames + 1) // 2 if getattr(module, "ragged", True) else frames
     try:
-        _output_shape(what, module, data, torch.tensor([frames, (frames + 1) // 2]))
+        _output_shape(what, module, data, torch.tensor([frames, shorter]))
     except Broken:
         raise
     except Exception as error:

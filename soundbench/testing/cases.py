@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import pickle
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -16,10 +20,12 @@ import torch
 from soundbench.recipe.registry import Component, Registry
 from soundbench.testing.results import Broken
 
-__all__ = ["RATE", "Case", "global_states", "is_path"]
+__all__ = ["RATE", "Case", "is_path", "quiet", "seeded_states", "watched_states", "without_logs_of_torch"]
 
 RATE = 16000
 """Sample rate of all test signals, in Hz."""
+
+_UNUSUAL = 2_718_281_828  # a seed that no component chooses
 
 
 def is_path(kind: Any) -> bool:
@@ -27,10 +33,64 @@ def is_path(kind: Any) -> bool:
     return kind is Path or any(is_path(part) for part in get_args(kind))
 
 
-def global_states() -> dict[str, object]:
-    """The random states that all code of a process shares."""
-    numpy = repr(np.random.get_state(legacy=False))
-    return {"torch": torch.get_rng_state().tolist(), "random": random.getstate(), "NumPy": numpy}
+@contextmanager
+def watched_states() -> Iterator[list[str]]:
+    """Which of the random states that all code of a process shares change in the body; filled in at its end.
+
+    The body begins with states that no seed gives: code that seeds them alike at each call would leave those that its
+    call before has left.
+    """
+    before = _begin(_UNUSUAL)
+    touched = list[str]()
+    yield touched
+    after = _states()
+    touched += [name for name in before if before[name] != after[name]]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Discard what is printed in the body."""
+    with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
+        yield
+
+
+@contextmanager
+def without_logs_of_torch() -> Iterator[None]:
+    """Silence torch's loggers in the body: a test runner keeps what they say, and shows hundreds of lines of it."""
+    loggers = [logging.getLogger(name) for name in ("torch", "torch.__trace")]  # the second has a level of its own
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def seeded_states(call: Callable[[], object]) -> list[str]:
+    """Which of the shared random states a call sets: they end alike, however they began."""
+    ends = []
+    for start in (_UNUSUAL, _UNUSUAL + 1):
+        _begin(start)
+        call()
+        ends.append(_states())
+    return [name for name in ends[0] if ends[0][name] == ends[1][name]]
+
+
+def _begin(start: int) -> dict[str, bytes]:
+    """Seed the shared random states, draw once from each, and give them."""
+    torch.manual_seed(start)
+    random.seed(start)
+    np.random.seed(start)
+    torch.rand(1), random.random(), np.random.rand()
+    return _states()
+
+
+def _states() -> dict[str, bytes]:
+    """The random states that all code of a process shares; torch's is that of the CPU."""
+    shared = {"torch": torch.get_rng_state().numpy(), "random": random.getstate(), "NumPy": np.random.get_state()}
+    return {name: pickle.dumps(state) for name, state in shared.items()}
 
 
 @attrs.define(slots=False)

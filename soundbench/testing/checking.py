@@ -18,7 +18,7 @@ from soundbench.recipe.catalogue import check_kind
 from soundbench.recipe.registry import Component, Registry
 from soundbench.testing.augmentations import CHECKS as AUGMENTATION
 from soundbench.testing.backbones import CHECKS as BACKBONE
-from soundbench.testing.cases import Case
+from soundbench.testing.cases import Case, without_logs_of_torch
 from soundbench.testing.datasets import CHECKS as DATASET
 from soundbench.testing.declared import CHECKS as DECLARED
 from soundbench.testing.featurizers import CHECKS as FEATURIZER
@@ -102,7 +102,11 @@ def examine_loaded(
 ) -> Report:
     """The results for a component that the registry has already loaded."""
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="soundbench-") as folder, _global_random_states_kept():
+    with (
+        tempfile.TemporaryDirectory(prefix="soundbench-") as folder,
+        _global_random_states_kept(),
+        without_logs_of_torch(),
+    ):
         case = Case(component, Path(folder).resolve(), options, thorough, registry)
         results = [Result("signature", "ok", ""), *run_checks(DECLARED, case)]
         if results[-1].state != "broken":  # it could be made

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from soundbench import masks
-from soundbench.testing.cases import Case
+from soundbench.testing.cases import Case, quiet, seeded_states, watched_states
 from soundbench.testing.results import Broken, NotApplicable
 
 __all__ = [
@@ -197,19 +197,34 @@ def _some(names: list[str]) -> str:
 
 
 def seeds(probe: Probe) -> str:
-    """The same seed gives the same weights and the same outputs, in evaluation and in training mode."""
-    module, outs = probe.module, list[Tensor]()
+    """The same seed gives the same weights and the same outputs, in evaluation and in training mode.
+
+    In evaluation mode it draws nothing from the random states that all code shares; in training mode it may, but a run
+    seeds them at each step.
+    """
+    module, batch = probe.module, probe.batch()
     if probe.differing:
         raise Broken(f"made twice with the same seed, {len(probe.differing)} tensors differ: {_some(probe.differing)}")
-    _equal("in evaluation mode, a batch computed twice differs", probe.evaluate()[0], probe.evaluate()[0])
-    module.train()
-    for _ in range(2):
-        data, lengths = probe.batch()
-        torch.manual_seed(2)
+
+    def output() -> Tensor:
         with torch.no_grad():
-            outs.append(call(module, data, lengths)[0])
+            return call(module, batch[0].clone(), batch[1].clone())[0]
+
+    with watched_states() as touched:
+        outs = [output(), output()]
+    _equal("in evaluation mode, a batch computed twice differs", *outs)
+    if touched:
+        raise Broken(f"in evaluation mode it uses the global random state of {' and '.join(touched)}")
+    module.train()
+    outs.clear()
+    for _ in range(2):
+        torch.manual_seed(2)
+        outs.append(output())
+    seeded = seeded_states(output)
     module.eval()
     _equal("in training mode with the same seed, a batch computed twice differs", *outs)
+    if seeded:
+        raise Broken(f"it seeds the global random state of {' and '.join(seeded)}; a run seeds it at each step")
     return "same weights, same outputs"
 
 
@@ -258,7 +273,8 @@ def export(probe: Probe) -> str:
     data, lengths = probe.batch()
     dynamic = torch.export.Dim.DYNAMIC
     sizes: tuple[dict[int, Any], ...] = ({0: dynamic, data.dim() - 1: dynamic}, {0: dynamic})
-    exported = torch.export.export(probe.module, (data, lengths), dynamic_shapes=sizes).module()
+    with quiet():
+        exported = torch.export.export(probe.module, (data, lengths), dynamic_shapes=sizes).module()
     worst = 0.0
     for rows, size in ((2, probe.size), (3, 2 * probe.size), (7, probe.lengths[1])):
         data = probe.noise(rows, size)

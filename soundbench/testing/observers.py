@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from soundbench.contracts import Hooks, hookimpl
 from soundbench.errors import BrokenPlugin
-from soundbench.testing.cases import Case, global_states
+from soundbench.testing.cases import Case, quiet, watched_states
 from soundbench.testing.declared import run_info
 from soundbench.testing.file_access import FileAccess
 from soundbench.testing.results import Broken, Checks
@@ -83,33 +81,23 @@ def _implemented(observers: Observers, observer: object) -> set[str]:
 def no_errors(case: Case) -> str:
     """No hook raises: in a whole run, in one that resumes from a checkpoint, and in one that fails."""
     for name, first, fails in (("a run", 0, False), ("a resumed run", 10, False), ("a failing run", 0, True)):
-        with _quiet():
+        with quiet():
             _notify(case, name, first, fails)
     return "in a run, a resumed run and a failing run"
 
 
 def _notify(case: Case, name: str, first: int, fails: bool) -> None:
-    log = list[str]()
-    observers = Observers(log.append)
+    observers = Observers(lambda text: None)
     observers.add("faulty", _Faulty())
     observers.add("it", case.make(run_info(case, first)))
-    before = global_states()
-    for hook, arguments in hook_calls(case.folder / "run", first, fails):
-        observers.notify(hook, **arguments)
-    after = global_states()
-    case.memory["touched"] = [name for name in before if before[name] != after[name]]
-    own = [text for text in log if "'it'" in text]
-    if own:
-        raise Broken(f"in {name}, {own[0]}")
+    with watched_states() as touched:
+        for hook, arguments in hook_calls(case.folder / "run", first, fails):
+            observers.notify(hook, **arguments)
+    case.memory["touched"] = touched
+    if dropped := observers.dropped.get("it"):
+        raise Broken(f"in {name}, {dropped.text}") from dropped.error
     if not observers.manager.has_plugin("it"):
         raise Broken(f"in {name}, it was dropped after an error of another observer")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Discard what an observer prints."""
-    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        yield
 
 
 def files(case: Case) -> str:

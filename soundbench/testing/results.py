@@ -8,6 +8,7 @@ from typing import Any, Literal
 import attrs
 
 from soundbench.errors import NotInstalled
+from soundbench.recipe.source_code import place_of
 
 __all__ = ["Broken", "Checks", "ContractError", "NotApplicable", "Report", "Result", "run_checks"]
 
@@ -36,14 +37,21 @@ class Result:
         promise: its name, such as `padding`.
         state: whether it holds.
         message: what was measured, with the numbers.
+        place: the last line of the author's code that an exception passed through, as ` (FILE, line N)`; empty if none.
     """
 
     promise: str
     state: State
     message: str
+    place: str = ""
 
     def __str__(self) -> str:
-        return f"{self.promise}: {self.message}" if self.message else self.promise
+        return f"{self.promise}: {self.message}{self.place}" if self.message else self.promise
+
+    def to_dict(self) -> dict[str, str]:
+        """As plain data; without an empty place."""
+        table = attrs.asdict(self)
+        return {**table, "place": self.place.strip(" ()")} if table.pop("place") else table
 
 
 @attrs.frozen
@@ -69,8 +77,9 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The table that `--json` prints; its key for the results is `findings`."""
-        table = attrs.asdict(self)
-        return {"ok": not self.broken, "findings": table.pop("results"), **table}
+        table = attrs.asdict(self, recurse=False)
+        findings = [result.to_dict() for result in table.pop("results")]
+        return {"ok": not self.broken, "findings": findings, **table}
 
     def to_text(self) -> str:
         """One line for each promise."""
@@ -95,15 +104,16 @@ class ContractError(AssertionError):
 
 def run_checks(checks: Checks, case: Any) -> Iterator[Result]:
     """Check promises one after another; an exception raised by the component breaks the promise being checked."""
+    module = case.component.obj.__module__
     for promise, check in checks.items():
         try:
             yield Result(promise, "ok", check(case))
         except NotApplicable as reason:
             yield Result(promise, "not applicable", str(reason))
         except Broken as error:
-            yield Result(promise, "broken", str(error))
+            yield Result(promise, "broken", str(error), place_of(error, module))
         except NotInstalled:
             raise
         except Exception as error:  # a component is third-party code
             text = " ".join(str(error).split())
-            yield Result(promise, "broken", f"raised {type(error).__name__}: {text}"[:400])
+            yield Result(promise, "broken", f"raised {type(error).__name__}: {text}"[:400], place_of(error, module))

@@ -30,13 +30,20 @@ FOLDS = "folds.json"
 
 
 def run_folds(
-    recipe: Recipe, *, out: Path | None = None, cache: Path | bool = True, say: Say = to_stderr
+    recipe: Recipe | str | Path,
+    *,
+    out: Path | str | None = None,
+    cache: Path | str | bool = True,
+    say: Say = to_stderr,
 ) -> RunDirectory:
     """Train and test once for each fold, with that fold as the test set; `fold-01/`, ... and a report beside them.
+
+    The arguments are those of `run`.
 
     Raises:
         RecipeError: the dataset has fewer than two folds, or validation is a list of folds.
     """
+    recipe = recipes.given(recipe)
     distributed.join(recipe.train.device)
     table = ClipTable.of(assembly.make_dataset(recipe))
     folds = table.folds_in_order()
@@ -66,7 +73,7 @@ def resume_folds(
     *,
     trust_code: bool = False,
     device: str | None = None,
-    cache: Path | bool = True,
+    cache: Path | str | bool = True,
     say: Say = to_stderr,
 ) -> RunDirectory:
     """Resume `run_folds`: finished folds are kept, the interrupted one is resumed, and the others follow."""
@@ -77,7 +84,13 @@ def resume_folds(
 
 
 def _run_each(
-    recipe: Recipe, directory: RunDirectory, folds: Sequence[Fold], say: Say, *, cache: Path | bool, **resuming: Any
+    recipe: Recipe,
+    directory: RunDirectory,
+    folds: Sequence[Fold],
+    say: Say,
+    *,
+    cache: Path | str | bool,
+    **resuming: Any,
 ) -> RunDirectory:
     """A run for each fold, and the report over all; `resuming` holds the options of `resume`."""
     finished = []
@@ -89,7 +102,8 @@ def _run_each(
             _run_fold(recipe, own, fold, say, cache=cache, **resuming)
         except BaseException as error:
             if own.recipe.exists():
-                note = f"to resume with the other folds, too: {resume_line(recipe, directory)}"
+                line = resume_line(recipe, directory, resuming.get("device"), cache)
+                note = f"to resume with the other folds, too: {line}"
                 error.add_note(note)
                 if distributed.is_main():
                     say(note)
@@ -105,7 +119,9 @@ def _run_each(
     return directory
 
 
-def _run_fold(recipe: Recipe, own: RunDirectory, fold: Fold, say: Say, *, cache: Path | bool, **resuming: Any) -> None:
+def _run_fold(
+    recipe: Recipe, own: RunDirectory, fold: Fold, say: Say, *, cache: Path | str | bool, **resuming: Any
+) -> None:
     """The run of one fold, from its beginning or resumed."""
     if distributed.from_main(own.environment.exists):
         resume(own.path, cache=cache, say=say, **resuming)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shlex
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from soundbench import distributed
 from soundbench.recipe import Recipe, local_files
@@ -21,10 +23,24 @@ def to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def resume_line(recipe: Recipe, directory: RunDirectory) -> str:
-    """The command that resumes a run."""
-    trust = " --trust-code" if local_files(recipe) else ""
-    return f"soundbench run --resume {shlex.quote(str(directory.path))}{trust}"
+def resume_line(
+    recipe: Recipe, directory: RunDirectory, device: str | None = None, cache: Path | str | bool = True
+) -> str:
+    """The command that resumes a run, with the options of this call that the run directory does not keep.
+
+    Args:
+        recipe: the run's.
+        directory: the run directory.
+        device: the device that the run was resumed on, if it is not that of its recipe.
+        cache: the folder of decoded sound; True for the user's cache, False for a temporary one.
+    """
+    words = ["soundbench", "run", "--resume", str(directory.path)]
+    if distributed.world() > 1 and multiprocessing.parent_process() is not None:  # not torchrun's or srun's processes
+        words += ["--processes", str(distributed.world())]
+    words += ["--device", device] if device is not None else []
+    words += ["--no-cache"] if cache is False else ["--cache", str(cache)] if cache is not True else []
+    words += ["--trust-code"] if local_files(recipe) else []
+    return shlex.join(words)
 
 
 class Log:

@@ -5,14 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pluggy
 
 from soundbench.contracts import Hooks, RunInfo
 from soundbench.errors import BrokenPlugin, Problem, RecipeError
 from soundbench.model.assembly import make_component
 from soundbench.recipe import Recipe
+from soundbench.recipe.source_code import place_of
 
-__all__ = ["Observers", "make_observers"]
+__all__ = ["Dropped", "Observers", "make_observers"]
+
+
+@attrs.frozen
+class Dropped:
+    """Why an observer was dropped.
+
+    Attributes:
+        text: its name, the hook and the error.
+        error: the error.
+        module: the module of its author.
+    """
+
+    text: str
+    error: Exception
+    module: str
+
+    def __str__(self) -> str:
+        return self.text + place_of(self.error, self.module)
 
 
 class Observers:
@@ -20,10 +40,14 @@ class Observers:
 
     Args:
         say: receives messages for the log.
+
+    Attributes:
+        dropped: the observers that were dropped, by name.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say = say
+        self.dropped: dict[str, Dropped] = {}
         self.manager = pluggy.PluginManager("soundbench")
         self.manager.add_hookspecs(Hooks)
 
@@ -48,7 +72,15 @@ class Observers:
                 self.manager.subset_hook_caller(hook, others)(**arguments)
             except Exception as error:  # an observer is third-party code: no error of its may end the run
                 self.manager.unregister(name=name)
-                self.say(f"observer {name!r} is dropped: {hook} raised {type(error).__name__}: {error}")
+                text = " ".join(f"{type(error).__name__}: {error}".split())
+                found = Dropped(f"observer {name!r} is dropped: {hook} raised {text}", error, type(observer).__module__)
+                self.dropped[name] = found
+                self.say(str(found))
+
+    def recall(self) -> None:
+        """Say again which observers were dropped, at the end of a run whose log is long."""
+        for one in self.dropped.values():
+            self.say(str(one))
 
 
 def make_observers(recipe: Recipe, info: RunInfo, say: Callable[[str], None]) -> Observers:

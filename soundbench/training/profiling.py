@@ -35,7 +35,9 @@ PHASES = {
 """The phases of a step, in order, with the names that are shown."""
 
 # The share of a step from which advice is given: for waiting for data, and for other phases.
-WAITING, LARGE = 0.05, 0.25
+WAITING, LARGE = 0.1, 0.25
+# Fewer steps say nothing about waiting for data: the first ones wait for the disk, and for workers to start.
+ENOUGH = 50
 
 
 class StepTimes:
@@ -81,6 +83,19 @@ class StepTimes:
                 self.seconds[phase] += before.elapsed_time(after) / 1000
         self._pending.clear()
 
+    def waiting(self, threads: int) -> float:
+        """The share of waiting for data from which another worker saves time; above 1 if that is not known.
+
+        A worker hides the waiting, and on a CPU takes one of the cores that train: with two cores it doubles the rest
+        of a step, so that less than half of waiting is not worth it.
+
+        Args:
+            threads: CPU threads of training.
+        """
+        if self.steps < ENOUGH:
+            return 2.0
+        return WAITING if self._events else max(WAITING, 1 / threads)
+
     @property
     def shares(self) -> dict[str, float]:
         """The share of each phase in all time."""
@@ -94,15 +109,16 @@ class StepTimes:
         return f"time of a step: {named}; {whole:.4g} ms in all, mean of {self.steps}"
 
 
-def advice(shares: Mapping[str, float], workers: int) -> list[str]:
+def advice(shares: Mapping[str, float], workers: int, waiting: float = WAITING) -> list[str]:
     """What would make steps faster, by the shares of their phases.
 
     Args:
         shares: the share of each phase of a step.
         workers: `train.num_workers`.
+        waiting: the share of waiting for data from which a worker helps; see `StepTimes.waiting`.
     """
     found = []
-    if shares["data"] >= WAITING:
+    if shares["data"] >= waiting:
         remedy = (
             "raise train.num_workers, or put the cache on a faster disk"
             if workers
@@ -214,7 +230,7 @@ class Profile:
         yield from ("", f"Forward, by layer, {scope}", *_ranked(("layer", *head), rows, forward))
         yield from ("", "Forward, backward and optimizer, by operation", *self._operations(averages, steps))
         yield from ("", self.times.line(), "")
-        helps = advice(self.times.shares, self.workers)
+        helps = advice(self.times.shares, self.workers, self.times.waiting(torch.get_num_threads()))
         yield "To train faster: " + (
             "; ".join(helps) if helps else "use a faster network; nothing else takes much time."
         )

@@ -19,30 +19,30 @@ from soundbench.signals import Stop
 from soundbench.training import checkpoints, stages
 from soundbench.training.environment import explaining_out_of_memory, shared_threads
 from soundbench.training.log import Log, Say, resume_line, to_stderr
-from soundbench.training.observers import make_observers
+from soundbench.training.observers import Observers, make_observers
 from soundbench.training.profiling import StepTimes, advice
 from soundbench.training.stages import Opened, Prepared
 
 __all__ = ["device_set", "new_directory", "resume", "run"]
 
 
-def new_directory(out: Path | None, name: str) -> RunDirectory:
+def new_directory(out: Path | str | None, name: str) -> RunDirectory:
     """Create the run directory `out`, or one under `runs/` named after the recipe; the main process does so."""
     return distributed.from_main(lambda: RunDirectory.create(out) if out else RunDirectory.new(Path("runs"), name))
 
 
 def run(
-    recipe: Recipe,
+    recipe: Recipe | str | Path,
     *,
-    out: Path | None = None,
-    cache: Path | bool = True,
+    out: Path | str | None = None,
+    cache: Path | str | bool = True,
     profile: bool = False,
     say: Say = to_stderr,
 ) -> RunDirectory:
     """Train and test what a recipe describes.
 
     Args:
-        recipe: made by `soundbench.Recipe` or read by `soundbench.read_recipe`.
+        recipe: made by `soundbench.Recipe`, or the path of one, which is read as by `soundbench.read_recipe`.
         out: the run directory, which must be empty or not exist; by default a new one under `runs/`.
         cache: the folder of decoded sound; True for the user's cache, False for a temporary one.
         profile: whether to profile a few steps; `profile.txt` then shows where their time goes.
@@ -52,6 +52,7 @@ def run(
         SoundbenchError: a mistake in the recipe, unusable data, or a failure while working.
     """
     began, log = time.monotonic(), Log(say)
+    recipe = recipes.given(recipe)
     distributed.join(recipe.train.device)
     prepared = stages.prepare(recipe)
     initialize(prepared.recipe, prepared.made.network, log)
@@ -62,11 +63,11 @@ def run(
 
 
 def resume(
-    directory: Path,
+    directory: Path | str,
     *,
     trust_code: bool = False,
     device: str | None = None,
-    cache: Path | bool = True,
+    cache: Path | str | bool = True,
     profile: bool = False,
     say: Say = to_stderr,
 ) -> RunDirectory:
@@ -96,7 +97,7 @@ def resume(
     state = distributed.from_main(lambda: checkpoints.latest(found.checkpoints, log))
     if state is None:
         initialize(prepared.recipe, prepared.made.network, log)
-    return _execute(prepared, found, state, log, cache=cache, profile=profile, began=began)
+    return _execute(prepared, found, state, log, device=device, cache=cache, profile=profile, began=began)
 
 
 def _execute(
@@ -105,14 +106,16 @@ def _execute(
     state: Mapping[str, Any] | None,
     log: Log,
     *,
-    cache: Path | bool,
+    device: str | None = None,
+    cache: Path | str | bool,
     profile: bool,
     began: float,
 ) -> RunDirectory:
     """Open the sound, train, score the test set once, and write the report."""
     recipe, times = prepared.recipe, StepTimes(prepared.machine.device)
     stop = Stop(notice=distributed.is_main())
-    with _observers(recipe, directory, log) as attach, stop.handling(), explaining_out_of_memory(recipe):
+    resumed_by = resume_line(recipe, directory, device, cache)
+    with _observers(recipe, directory, log, resumed_by) as attach, stop.handling(), explaining_out_of_memory(recipe):
         with stages.open_sound(prepared, directory, cache, state, log) as opened:
             notify = attach(opened, state)
             trained = stages.train(opened, state, log, notify=notify, stop=stop, times=times, profile=profile)
@@ -120,36 +123,36 @@ def _execute(
             report = stages.write_report(scored, began, log)
             notify("run_finished", report=report)
         if times.steps:
-            log("; ".join([times.line(), *advice(times.shares, recipe.train.num_workers)]))
+            waiting = times.waiting(prepared.machine.threads)
+            log("; ".join([times.line(), *advice(times.shares, recipe.train.num_workers, waiting)]))
     return directory
 
 
 @contextmanager
 def _observers(
-    recipe: Recipe, directory: RunDirectory, log: Log
+    recipe: Recipe, directory: RunDirectory, log: Log, resumed_by: str
 ) -> Iterator[Callable[[Opened, Mapping[str, Any] | None], stages.Notify]]:
-    """Attach the observers once the run is opened; if it fails, notify them and say how to resume."""
-    notify: stages.Notify = _notify_nobody
+    """Attach the observers once the run is opened; if it fails, notify them and name the command that resumes it."""
+    observers = Observers(log)
 
     def attach(opened: Opened, state: Mapping[str, Any] | None) -> stages.Notify:
-        nonlocal notify
+        nonlocal observers
         if distributed.is_main():
-            notify = make_observers(recipe, _run_info(opened, state), log).notify
-        notify("run_started")
-        return notify
+            observers = make_observers(recipe, _run_info(opened, state), log)
+        observers.notify("run_started")
+        return observers.notify
 
     try:
         yield attach
     except BaseException as error:
-        notify("run_failed", error=error)
-        note = f"stopped; to resume: {resume_line(recipe, directory)}"
+        observers.recall()
+        observers.notify("run_failed", error=error)
+        note = f"stopped; to resume: {resumed_by}"
         error.add_note(note)  # each process shows it: the one that writes the log may be dead
         log(note)
         raise
-
-
-def _notify_nobody(_hook: str, **_arguments: Any) -> None:
-    """Only the main process has observers."""
+    else:
+        observers.recall()
 
 
 def _run_info(opened: Opened, state: Mapping[str, Any] | None) -> RunInfo:

@@ -174,7 +174,7 @@ class Opened:
 
 @contextmanager
 def open_sound(
-    prepared: Prepared, directory: RunDirectory, cache: Path | bool, state: Mapping[str, Any] | None, log: Log
+    prepared: Prepared, directory: RunDirectory, cache: Path | str | bool, state: Mapping[str, Any] | None, log: Log
 ) -> Iterator[Opened]:
     """Decode what is not decoded yet, leave out unreadable clips, and write `environment.json` and `clips.csv`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import pytest
@@ -23,10 +23,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
     def call(*arguments: str, more: tuple[EntryPoint, ...] = ()) -> tuple[int, str, str]:
         entries = [*(fake(*toy) for toy in TOYS), *more]
-        monkeypatch.setattr(
-            "soundbench.recipe.registry.entry_points",
-            lambda group: [entry for entry in entries if entry.group == group],
-        )
+        monkeypatch.setattr("soundbench.recipe.registry.entry_points", lambda: EntryPoints(entries))
         code = invoke(["list-plugins", *arguments])
         return code, *capsys.readouterr()
 

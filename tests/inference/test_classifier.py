@@ -79,6 +79,38 @@ def test_a_list_is_classified_in_its_order_and_each_as_if_alone(classifier: Clas
     assert classifier.predict([]) == []
 
 
+def test_probabilities_are_arrays_in_the_order_of_the_classes(classifier: Classifier, samples: np.ndarray) -> None:
+    sounds = [samples[:size] for size in (5000, 10, 1600)]
+    table = classifier.predict_proba(sounds, rate=8000)
+    assert (table.shape, table.dtype) == ((3, 5), np.float32)
+    for row, sound in zip(table, sounds, strict=True):
+        prediction = classifier.predict(sound, rate=8000)
+        assert (prediction.probabilities.shape, prediction.probabilities.dtype) == ((5,), np.float32)
+        named = [prediction.scores[name] for name in classifier.classes]
+        np.testing.assert_array_equal(prediction.probabilities, np.array(named, np.float32))
+        np.testing.assert_allclose(row, named, atol=1e-5)
+        assert classifier.classes[row.argmax()] == prediction.label
+    assert classifier.predict_proba(sounds[0], rate=8000).shape == (1, 5)
+    assert classifier.predict_proba([]).shape == (0, 5)
+    one = next(classifier.windows(samples, rate=8000, hop=0.1))
+    assert one.probabilities.shape == (5,)
+    assert one.probabilities.base is None  # a view would keep its whole batch
+    with pytest.raises(SoundError, match=r"nowhere\.wav"):
+        classifier.predict_proba([samples, "nowhere.wav"], rate=8000)
+
+
+def test_what_a_notebook_shows_says_what_it_is(classifier: Classifier, samples: np.ndarray) -> None:
+    shown = repr(classifier)
+    parts = "ToyBackbone", "5 classes", "8000 Hz", "windows of 0.2 s", "1,765 parameters", "single-label", "cpu"
+    assert all(part in shown for part in parts), shown
+    prediction = classifier.predict(samples, rate=8000)
+    assert repr(prediction).startswith(f"Prediction(labels={[prediction.label]}, scores={{{prediction.label!r}: 0.")
+    assert repr(prediction).endswith(", ... 2 more})")
+    *_, last = classifier.windows(samples, rate=8000)
+    assert repr(last).startswith("WindowPrediction(start=0.425, end=0.625, labels=[")
+    assert "\n" not in shown + repr(prediction) + repr(last)
+
+
 @pytest.mark.parametrize(
     ("sound", "rate", "message"),
     [

@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers.networks import toy_network
-from helpers.toys import ToyBackbone, ToyFeaturizer
+from helpers.toys import ToyBackbone, ToyFeaturizer, ToyPooling
 from torch import Tensor, nn
 
-from soundbench.model.network import Head, receptive_frames, summarize
+import soundbench
+from soundbench import masks
+from soundbench.errors import CallError
+from soundbench.model.network import Head, Network, receptive_frames, summarize
 
 
 def test_the_summary_counts_what_pencil_and_paper_count() -> None:
@@ -49,6 +52,40 @@ def test_a_featurizer_that_cannot_mask_is_given_rows_of_equal_length() -> None:
     together = network(padded, lengths)
     for row, sound in enumerate(sounds):
         torch.testing.assert_close(network(sound[None], lengths[row : row + 1])[0], together[row])
+
+
+def test_a_backbone_that_cannot_mask_is_given_rows_of_equal_length() -> None:
+    """In scoring, embedding and training; the rows are as each alone."""
+
+    class Unaware(ToyBackbone):
+        ragged = False
+
+        def __init__(self, bands: int) -> None:
+            super().__init__(bands)
+            self.mirrored = nn.Conv1d(bands, 16, 3, padding=1, padding_mode="replicate")
+
+        def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+            assert bool((lengths == features.shape[2]).all())
+            return self.mirrored(features)[..., ::2], masks.strided(lengths, 2)
+
+    network = Network(ToyFeaturizer(8000), Unaware(32), ToyPooling(16), Head(16, 5)).eval()
+    sounds = [torch.randn(size) for size in (640, 1600, 640, 64)]
+    lengths = torch.tensor([len(sound) for sound in sounds])
+    padded = nn.utils.rnn.pad_sequence(sounds, batch_first=True)
+    for compute in (network, network.embed, network.train()):
+        together = compute(padded, lengths)
+        for row, sound in enumerate(sounds):
+            torch.testing.assert_close(compute(sound[None], lengths[row : row + 1])[0], together[row])
+
+
+def test_what_is_no_module_is_refused_when_the_network_is_made() -> None:
+    parts = ToyFeaturizer(8000), ToyBackbone(32), ToyPooling(16)
+    with pytest.raises(CallError, match=r"^head must be a torch.nn.Module, is a soundbench.Head, the table"):
+        Network(*parts, soundbench.Head())  # type: ignore[arg-type]
+    with pytest.raises(CallError, match=r"^pooling must be a torch.nn.Module, is the class ToyPooling; give one that"):
+        Network(*parts[:2], ToyPooling, Head(16, 5))  # type: ignore[arg-type]
+    with pytest.raises(CallError, match=r"^backbone must be a torch.nn.Module, is of the type str$"):
+        Network(parts[0], "conv", parts[2], Head(16, 5))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("norm_after", ["none", "plain", "affine"])

@@ -15,14 +15,16 @@ from soundbench.model.assembly import assemble
 from soundbench.recipe import model_tables
 
 LOADED = """
-import ctypes, os, signal, sys
+import ctypes, os, random, signal, sys
+import numpy
 import torch
 
 def process():
     signals = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     cudnn = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
     modes = torch.is_grad_enabled(), torch.get_default_dtype(), torch.initial_seed()
-    return signals, cudnn, modes, torch.get_num_threads(), dict(os.environ)
+    draws = torch.get_rng_state().tolist(), repr(numpy.random.get_state()), random.getstate()
+    return signals, cudnn, modes, draws, torch.get_num_threads(), dict(os.environ)
 
 torch.set_num_threads(3)
 touched = []

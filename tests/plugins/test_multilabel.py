@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,9 @@ def chords(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_chords(tmp_path_factory.mktemp("chords"))
 
 
-def test_a_run_learns_several_labels_a_clip(chords: Path, tmp_path: Path) -> None:
-    run = soundbench.run(chord_recipe(chords), out=tmp_path / "run", cache=False, say=lambda line: None)
+def test_a_run_learns_several_labels_a_clip(chords: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = chord_recipe(chords, observer=["progress"])
+    run = soundbench.run(recipe, out=tmp_path / "run", cache=False, say=lambda line: None)
     report = json.loads(run.report_json.read_text(encoding="utf-8"))
     precision = report["metrics"]["mean_average_precision"]
     assert precision["value"] > 0.9 > report["baseline"]["mean_average_precision"]["value"]
@@ -35,6 +37,9 @@ def test_a_run_learns_several_labels_a_clip(chords: Path, tmp_path: Path) -> Non
     assert "| class | average precision | threshold | precision |" in page
     assert not run.confusion_csv.exists()
     assert "validation_mean_average_precision" in run.history.read_text(encoding="utf-8").splitlines()[0]
+
+    figure = r"validation loss \d\.\d{4}, mAP \d+\.\d%, macro-F1 \d+\.\d%  lr"
+    assert len(re.findall(figure, capsys.readouterr().err)) == 8
 
     both = sorted(chords.glob("*.wav"), key=lambda path: int(path.stem))[2]  # low and middle
     prediction = soundbench.load(run.path).predict(both)

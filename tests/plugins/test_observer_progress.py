@@ -31,6 +31,9 @@ ROW = {
 }
 
 
+VALIDATED = "validation loss 1.4000, accuracy 56.2%, macro-F1 51.2%"
+
+
 class Clock:
     now = 100.0
 
@@ -121,7 +124,7 @@ def test_an_epoch_replaces_the_bar_by_a_line_that_stays(terminal: Terminal, cloc
     step(hook, 5)
 
     assert terminal.screen() == [
-        "epoch  1/12  loss 1.2500  validation 56.2%, macro-F1 51.2%  lr 1.0e-03  152 clips/s  0:42",
+        f"epoch  1/12  loss 1.2500  {VALIDATED}  lr 1.0e-03  152 clips/s  0:42",
         "epoch  2/12 [######------------------]  25%  loss 1.5000  lr 1.0e-03  152 clips/s  1:26 left",
     ]
 
@@ -180,8 +183,18 @@ def test_elsewhere_a_line_every_ten_seconds_at_most(clock: Clock, capsys: pytest
     assert out == ""
     assert err.splitlines() == [
         "epoch   1/100  75%  loss 1.5000  lr 1.0e-03  152 clips/s  26:28 left",
-        "epoch   1/100  loss 1.2500  validation 56.2%, macro-F1 51.2%  lr 1.0e-03  152 clips/s  0:42",
+        f"epoch   1/100  loss 1.2500  {VALIDATED}  lr 1.0e-03  152 clips/s  0:42",
     ]
+
+
+def test_every_figure_of_validation_is_shown(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {name: value for name, value in ROW.items() if not name.startswith("validation")}
+    several = {"loss": 0.25, "mean_average_precision": 0.875, "macro_f1": float("nan"), "top_3": 1.0, "d_prime": 2.5}
+    row |= {f"validation_{name}": value for name, value in several.items()}
+    attach(epochs=2).epoch_completed(epoch=1, row=row)
+
+    shown = "validation loss 0.2500, mAP 87.5%, macro-F1 nan, top 3 100.0%, d prime 2.5  lr"
+    assert shown in capsys.readouterr().err
 
 
 def test_without_validation_the_line_says_what_there_is(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:

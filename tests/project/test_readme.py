@@ -89,6 +89,13 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert not place or place in headings(there), f"{target}#{place}"
 
 
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if "pip install" in page.read_text()], ids=lambda page: page.name
+)
+def test_every_page_that_installs_says_how_to_get_the_small_build(page: Path) -> None:
+    assert "--extra-index-url https://download.pytorch.org/whl/cpu" in page.read_text()
+
+
 @pytest.mark.parametrize(("page", "line"), commands())
 def test_every_command_shown_exists(page: str, line: str) -> None:
     words = shlex.split(line)[1:]

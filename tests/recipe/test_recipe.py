@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 from helpers import entry_points, toys
 from helpers.entry_points import NAMES, fake, toy_registry
 
-from soundbench.errors import RecipeError
+from soundbench.errors import CallError, RecipeError
+from soundbench.inference.events import EventRules
 from soundbench.recipe import (
     Audio,
     ComponentSpec,
     Head,
+    Init,
     Recipe,
     Split,
     Train,
@@ -683,3 +686,43 @@ def test_what_a_newer_soundbench_wrote_is_refused(version: str, tmp_path: Path) 
     path.write_text(f"format = {version}\n")
     with pytest.raises(RecipeError, match=r"format: is .*, but this soundbench knows formats up to 1"):
         read(path)
+
+
+# In Python
+
+
+@pytest.mark.parametrize(
+    ("cls", "key", "near"),
+    [
+        (Train, "epoch", "epochs"),
+        (Train, "workers", "num_workers"),
+        (Split, "tests", "test"),
+        (Audio, "windows", "window"),
+        (Head, "embeddings", "embedding"),
+        (Init, "form_", "from_"),
+        (EventRules, "gaps", "gap"),
+    ],
+)
+def test_an_unknown_keyword_is_refused_with_the_nearest(cls: type, key: str, near: str) -> None:
+    with pytest.raises(CallError) as raised:
+        cls(**{key: 1})
+    message = str(raised.value)
+    assert message.startswith(f'{cls.__name__}: {key}: unknown key; did you mean "{near}"? known: ')
+    assert "\n" not in message
+
+
+def test_tables_are_made_as_before() -> None:
+    assert Split([1], crossing="allow") == Split(test=[1], crossing="allow")
+    assert attrs.evolve(Train(epochs=2), seed=3) == Train(epochs=2, seed=3)
+    assert pickle.loads(pickle.dumps(Audio(rate=8000))) == Audio(rate=8000)
+    with pytest.raises(ValueError, match="epochs must be at least 1, is 0"):
+        Train(epochs=0)
+
+
+def test_what_a_notebook_shows_of_a_recipe() -> None:
+    recipe = toy_recipe(train={"epochs": 3, "batch_size": 8})
+    shown = repr(recipe)
+    for part in ("'noise'", "'conv'", "3 epochs", "batch size 8", "16000 Hz"):
+        assert part in shown
+    assert "\n" not in shown
+    assert len(shown) < 300

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
+from importlib.metadata import PathDistribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,6 +142,34 @@ def test_listing_everything_installed_imports_neither_torch_nor_numpy_nor_a_plug
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+def test_entry_points_are_read_once_and_metadata_once_a_distribution(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two distributions with thirty components each, beside all that is installed."""
+    for name in ("many", "more"):
+        about = tmp_path / f"{name}-1.0.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n\n{'A README. ' * 999}")
+        kinds = [f"[soundbench.{kind}]\n" + "".join(f"{name}{n} = nowhere:X\n" for n in range(3)) for kind in KINDS]
+        (about / "entry_points.txt").write_text("\n".join(kinds))
+    monkeypatch.syspath_prepend(tmp_path)
+    read: Counter[str] = Counter()
+    read_text = PathDistribution.read_text
+
+    def counted(self: Any, filename: str) -> str | None:
+        read[f"{self._path.name}/{filename}"] += 1
+        return read_text(self, filename)
+
+    monkeypatch.setattr(PathDistribution, "read_text", counted)
+    registry = Registry()
+    listings = [item for kind in KINDS for item in registry.listings(kind) if item.distribution in ("many", "more")]
+    assert len(listings) == 60
+    assert {item.version for item in listings} == {"1.0"}
+    for name in ("many", "more"):
+        assert read[f"{name}-1.0.dist-info/METADATA"] == read[f"{name}-1.0.dist-info/entry_points.txt"] == 1
+    assert max(read.values()) == 1
 
 
 def test_an_allow_list_hides_other_distributions(monkeypatch: pytest.MonkeyPatch) -> None:

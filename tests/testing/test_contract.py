@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +12,11 @@ from typing import Any
 import pytest
 from helpers.contract_suite import broken, says
 from helpers.toys import ToyDataset, ToyDrop, ToyGain, ToyLoss, ToyPooling, toy_optimizer, toy_scheduler
-from torch import nn
+from torch import Tensor, nn
 
+from soundbench.contracts import hookimpl
 from soundbench.errors import CallError, RunError
-from soundbench.testing import check_component
+from soundbench.testing import ContractError, check_component, examine
 
 pytestmark = pytest.mark.usefixtures("only_toys")
 
@@ -144,3 +148,87 @@ def vague(path: Path) -> Any:
 )
 def test_an_importer_that_breaks_a_promise(component: Callable[..., Any], message: str) -> None:
     says("importer", component, "refuses", message)
+
+
+# Where a component raises
+
+
+class Torn(ToyPooling):
+    """Raises in a function that it calls, inside of torch."""
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        return reshaped(frames)
+
+
+def reshaped(frames: Tensor) -> Tensor:
+    return frames.reshape(7, 11, 13)
+
+
+def test_what_a_component_raises_is_placed_in_its_authors_files() -> None:
+    """Not in torch's, nor in those of the suite."""
+    report = examine("pooling", Torn)
+    line = inspect.getsourcelines(reshaped)[1] + 1
+    places = {result.promise: result.place for result in report.broken}
+    assert places["shapes"] == f" ({__file__}, line {line})"
+    with pytest.raises(ContractError) as raised:
+        check_component("pooling", Torn)
+    assert f"{__file__}, line {line})" in str(raised.value)
+    assert "raised RuntimeError: shape '[7, 11, 13]' is invalid" in str(raised.value)
+    findings = report.to_dict()["findings"]
+    assert next(found for found in findings if found["promise"] == "shapes")["place"].endswith(f", line {line}")
+
+
+class Observing:
+    """Raises in one of its hooks."""
+
+    def __init__(self, run: Any) -> None:
+        self.run = run
+
+    @hookimpl
+    def epoch_completed(self, epoch: int) -> None:
+        raise KeyError(epoch)
+
+
+def test_an_observer_that_raises_is_placed_too() -> None:
+    report = examine("observer", Observing)
+    line = inspect.getsourcelines(Observing.epoch_completed)[1] + 2
+    assert report.broken[0].place == f" ({__file__}, line {line})"
+
+
+QUIET = """
+from helpers.toys import ToyBackbone
+from soundbench.testing import check_component
+
+
+class Wrong(ToyBackbone):
+    \"\"\"Cannot be exported.
+
+    Args:
+        channels: how many.
+        dropout: how much.
+    \"\"\"
+
+    default_pooling = None
+
+    def forward(self, features, lengths):
+        if features.sum() > 1e9:
+            raise ValueError("loud")
+        return super().forward(features, lengths)
+
+
+def test_the_contract():
+    check_component("backbone", Wrong, thorough=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_plugins_own_test_shows_the_report_and_no_log(tmp_path: Path) -> None:
+    """In pytest, which keeps what is logged and shows it with a failure."""
+    (tmp_path / "test_mine.py").write_text(QUIET)
+    line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1
+    assert "Wrong breaks 1 of 14 promises" in done.stdout
+    assert "test_mine.py, line 17)" in done.stdout
+    assert "Captured log" not in done.stdout
+    assert "torch.__trace" not in done.stdout + done.stderr

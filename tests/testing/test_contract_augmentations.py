@@ -13,7 +13,7 @@ from helpers.contract_suite import says
 from torch import nn
 
 from soundbench.contracts import Batch
-from soundbench.testing import check_component
+from soundbench.testing import check_component, examine
 
 pytestmark = pytest.mark.usefixtures("only_toys")
 
@@ -45,6 +45,23 @@ class Other(Augmentation):
 
     def changes(self, batch: Batch, chance: Any) -> dict[str, Any]:
         return {"data": batch.data * float(np.random.rand()) * random.random()}
+
+
+class Seeding(Augmentation):
+    """Seeds Python's and NumPy's global states at each call, so that they end as its call before has left them."""
+
+    def changes(self, batch: Batch, chance: Any) -> dict[str, Any]:
+        random.seed(0)
+        np.random.seed(0)
+        return {"data": batch.data * float(np.random.rand()) * random.random()}
+
+
+class SeedingTorch(Augmentation):
+    """The same with torch's."""
+
+    def changes(self, batch: Batch, chance: Any) -> dict[str, Any]:
+        torch.manual_seed(1)
+        return {"data": batch.data * torch.rand(())}
 
 
 class Counting(Augmentation):
@@ -144,6 +161,8 @@ class Moving(Augmentation):
         (Torch, "global random state", r"it uses the global random state of torch; draw from chance with .*"),
         (Torch, "same draw", r"the same batch, augmented twice, differs by \d\.\de-0\d \(allowed 0e\+00\)"),
         (Other, "global random state", r"it uses the global random state of random and NumPy; .*"),
+        (Seeding, "global random state", r"it uses the global random state of random and NumPy; .*"),
+        (SeedingTorch, "global random state", r"it uses the global random state of torch; .*"),
         (
             Counting,
             "addressed",
@@ -168,3 +187,14 @@ def test_an_augmentation_that_breaks_a_promise(component: type[nn.Module], promi
 def test_an_augmentation_that_declares_mixing_may_use_other_rows() -> None:
     report = check_component("augmentation", Mixer)
     assert [result.state for result in report.results if result.promise == "addressed"] == ["not applicable"]
+
+
+@pytest.mark.parametrize("component", [Augmentation, Seeding, SeedingTorch])
+def test_the_callers_random_states_are_as_before(component: type[nn.Module]) -> None:
+    torch.rand(3), np.random.rand(3), random.random()
+    before = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    examine("augmentation", component)
+    after = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    assert torch.equal(before[0], after[0])
+    assert all(np.array_equal(one, other) for one, other in zip(before[1], after[1], strict=True))
+    assert before[2] == after[2]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from helpers.contract_suite import broken
@@ -221,6 +223,53 @@ def test_a_module_that_cannot_be_exported_is_found_if_thorough() -> None:
         check_component("backbone", Looking, thorough=True)
 
 
+class Image(nn.Module):
+    """An ordinary image network on features as images of one channel, without masks."""
+
+    ragged = False
+
+    def __init__(self, bands: int) -> None:
+        super().__init__()
+        self.channels = 8
+        self.net = nn.Sequential(
+            nn.Conv2d(1, 4, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2, 1),
+            nn.Conv2d(4, 8, 3, padding=1),
+        )
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.ragged:
+            assert bool((lengths == features.shape[2]).all())
+        frames = self.net(features[:, None]).mean(2)
+        return frames, masks.strided(masks.strided(lengths, 2), 2)
+
+
+class Unaware(Image):
+    """The same, and does not declare it."""
+
+    ragged = True
+
+
+class Seeding(HonestBackbone):
+    """Seeds what a run has seeded."""
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        if self.training:
+            torch.manual_seed(0)
+            random.seed(0)
+        return super().forward(features, lengths)
+
+
+class Drawing(HonestBackbone):
+    """Draws in evaluation mode, for nothing."""
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        np.random.rand()
+        return super().forward(features, lengths)
+
+
 # Featurizers
 
 
@@ -301,6 +350,19 @@ def test_a_featurizer_that_is_not_ragged_is_given_rows_of_equal_length() -> None
     report = check_component("featurizer", Equal)
     (padding,) = (result for result in report.results if result.promise == "padding")
     assert padding.message.endswith("rows of equal length (ragged = False)")
+
+
+def test_a_backbone_that_is_not_ragged_is_given_rows_of_equal_length() -> None:
+    report = check_component("backbone", Image)
+    (padding,) = (result for result in report.results if result.promise == "padding")
+    assert padding.message.endswith("rows of equal length (ragged = False)")
+    assert "padding" in broken("backbone", Unaware)
+
+
+def test_a_module_that_uses_the_global_random_states() -> None:
+    message = "it seeds the global random state of torch and random; a run seeds it at each step"
+    assert broken("backbone", Seeding) == {"seed": message}
+    assert broken("backbone", Drawing) == {"seed": "in evaluation mode it uses the global random state of NumPy"}
 
 
 # Poolings

@@ -228,7 +228,7 @@ def test_a_run_killed_five_times_ends_with_the_same_weights_bit_for_bit(
             assert process.returncode == -signal.SIGKILL
         else:
             assert (process.returncode, out) == (1, "")
-            assert errors.count(f"stopped; to resume: soundbench run --resume {cut} --trust-code\n") == 1
+            assert errors.count(f"stopped; to resume: soundbench run --resume {cut} --processes 2 --trust-code\n") == 1
             assert errors.splitlines()[-1].endswith(
                 " of 2 was killed (SIGKILL), probably because the system ran out of memory"
             )
@@ -300,7 +300,7 @@ def test_ctrl_c_stops_all_with_one_checkpoint_and_one_word(recipe: Path, tmp_pat
     out, errors = process.communicate(timeout=100)
     assert (process.returncode, out) == (130, ""), errors
     assert errors.count("stopping after this step, with a checkpoint; a second signal stops immediately\n") == 1
-    assert errors.count(f"stopped; to resume: soundbench run --resume {run} --trust-code\n") == 1
+    assert errors.count(f"stopped; to resume: soundbench run --resume {run} --processes 2 --trust-code\n") == 1
     assert errors.splitlines()[-1] == "stopped by hand"
     assert "Traceback" not in errors
     assert steps(run)[-1] > 7

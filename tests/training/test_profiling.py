@@ -86,6 +86,18 @@ def test_advice_is_given_where_there_is_some() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("steps", "threads", "share", "said"),
+    [(49, 8, 0.9, False), (50, 8, 0.13, True), (50, 8, 0.12, False), (50, 2, 0.49, False), (50, 2, 0.5, True)],
+)
+def test_a_worker_is_advised_where_it_saves_time(steps: int, threads: int, share: float, said: bool) -> None:
+    """It takes one of the threads, so that the rest of a step takes threads / (threads - 1) of its time."""
+    times = StepTimes(CPU)
+    times.steps = steps
+    times.seconds |= {"data": share, "forward": 1 - share}
+    assert bool(advice(times.shares, 0, times.waiting(threads))) == said
+
+
 def test_the_last_line_of_the_log_says_where_time_went(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

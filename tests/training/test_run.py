@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ import soundbench
 from soundbench import files
 from soundbench.chance import Chance
 from soundbench.contracts import Batch, hookimpl
-from soundbench.errors import DataError, MissingDataError, RecipeError, RunError
+from soundbench.errors import CallError, DataError, MissingDataError, RecipeError, RunError
+from soundbench.report.run_directory import RunDirectory
+from soundbench.training.log import resume_line
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -184,10 +187,14 @@ def test_an_observer_that_raises_loses_no_result(recipe: Path, tmp_path: Path) -
     said: list[str] = []
     mine = Path(__file__)
     run = toy_run(recipe, tmp_path / "run", f'observer=["{mine}:Raising"]', say=said.append)
-    dropped = [line for line in said if "dropped" in line]
-    assert len(dropped) == 1
-    assert "epoch_completed raised OSError: no disk in epoch 1" in dropped[0]
-    assert dropped[0] in (run / "log.txt").read_text()
+    line = inspect.getsourcelines(Raising.epoch_completed)[1] + 2
+    raised = f"epoch_completed raised OSError: no disk in epoch 1 ({mine}, line {line})"
+    places = [place for place, text in enumerate(said) if "dropped" in text]
+    assert len(places) == 2  # where it is, and at the end
+    assert places[1] == len(said) - 1 > places[0] + 1
+    assert said[places[0]] == said[places[1]]
+    assert said[-1].endswith(raised)
+    assert (run / "log.txt").read_text().count(raised) == 2
     assert (run / "report.json").exists()
     assert weights(run) == weights(toy_run(recipe, tmp_path / "plain"))
 
@@ -434,6 +441,35 @@ def test_a_run_that_fails_at_work_says_it_in_one_line(recipe: Path, tmp_path: Pa
     assert len(said) == 2
     assert said[0] == f"stopped; to resume: soundbench run --resume {tmp_path / 'run'} --trust-code"
     assert said[1].startswith("the loss is no longer finite at step ")
+
+
+def test_the_command_that_resumes_repeats_what_the_run_does_not_keep(recipe: Path, tmp_path: Path) -> None:
+    run, cache = tmp_path / "a run", tmp_path / "elsewhere"
+    run.mkdir()
+    begun = soundbench.read_recipe(recipe)
+    known = f"soundbench run --resume '{run}'"
+    assert resume_line(begun, RunDirectory(run)) == f"{known} --trust-code"
+    assert resume_line(begun, RunDirectory(run), cache=cache) == f"{known} --cache {cache} --trust-code"
+    assert resume_line(begun, RunDirectory(run), "cuda:1", False) == f"{known} --device cuda:1 --no-cache --trust-code"
+    errors = command("run", recipe, "--out", run, "--cache", cache, "--set", "optimizer.lr=1e30").communicate(
+        timeout=60
+    )
+    assert f"stopped; to resume: {known} --cache {cache} --trust-code\n" in errors[1]
+
+
+def test_a_path_is_read_as_a_recipe(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = soundbench.run(str(recipe), out="run", cache=str(tmp_path / "sounds"), say=lambda line: None)
+    assert (tmp_path / "run" / "report.json").exists()
+    assert any((tmp_path / "sounds").iterdir())
+    assert soundbench.resume("run", trust_code=True, say=lambda line: None).path == run.path
+    assert soundbench.describe(recipe)["name"] == "toy"
+    with pytest.raises(RecipeError, match=r"nowhere\.toml"):
+        soundbench.run_folds("nowhere.toml")
+    with pytest.raises(
+        CallError, match=r"^recipe must be a soundbench\.Recipe or the path of a recipe, is of the type dict$"
+    ):
+        soundbench.run({"dataset": "tones"})  # type: ignore[arg-type]
 
 
 class Carrying(toys.ToyFeaturizer):

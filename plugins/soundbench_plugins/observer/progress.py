@@ -14,6 +14,9 @@ from soundbench.terminal import StatusLine, Throttle, bar, clock, columns, on_te
 
 __all__ = ["Progress"]
 
+_OF = "validation_"
+_NAMES = {"macro_f1": "macro-F1", "mean_average_precision": "mAP"}
+
 
 class Progress:
     """Speed, loss, learning rate and time left on standard error.
@@ -54,8 +57,9 @@ class Progress:
     def epoch_completed(self, epoch: int, row: Mapping[str, float]) -> None:
         """Print the results of the epoch."""
         text = f"{self._epoch(epoch)}  loss {row['train_loss']:.4f}"
-        if "validation_accuracy" in row:
-            text += f"  validation {row['validation_accuracy']:.1%}, macro-F1 {row['validation_macro_f1']:.1%}"
+        figures = [_figure(name.removeprefix(_OF), value) for name, value in row.items() if name.startswith(_OF)]
+        if figures:
+            text += f"  validation {', '.join(figures)}"
         text += f"  lr {row['rate']:.1e}  {row['clips_per_second']:.0f} clips/s  {clock(row['seconds'])}"
         self._line.say(text)
         self._throttle.restart()
@@ -87,3 +91,11 @@ class Progress:
         """The bar between two texts, shortened to the terminal's width."""
         width = min(self.width, columns() - 1 - len(before) - len(after) - 2)
         return f"{before}{bar(done, width) if width > 0 else ''}{after}"
+
+
+def _figure(name: str, value: float) -> str:
+    """A figure of the validation set: a metric in percent; the loss, and what is no share, as a number."""
+    shown = _NAMES.get(name, name.replace("_", " "))
+    if name == "loss":
+        return f"{shown} {value:.4f}"
+    return f"{shown} {value:.1%}" if 0 <= value <= 1 else f"{shown} {value:.4g}"
