@@ -363,7 +363,8 @@ def test_sounds_that_cannot_be_scored_are_reported_and_the_others_scored(
     rows = {row["path"]: row for row in map(json.loads, out.splitlines())}
     assert rows["sounds/dog/0.wav"] == {"path": "sounds/dog/0.wav", "error": BAD_SOUNDS["empty"]}
     assert rows["nope.wav"] == {"path": "nope.wav", "error": "no such file"}
-    assert sorted(rows["sounds/dog/1.wav"]) == ["label", "labels", "path", "score", "scores"]
+    columns = ["begin_time", "end_time", "label", "labels", "path", "score", "scores"]
+    assert sorted(rows["sounds/dog/1.wav"]) == columns
     assert text == "2 of 3 files could not be scored\n"
 
 
