@@ -2,9 +2,45 @@
 
 from __future__ import annotations
 
-__all__ = ["TABLE", "TEXT"]
+__all__ = [
+    "DIGITS",
+    "EXTENDS",
+    "INTEGER",
+    "KEYS",
+    "MISTAKES",
+    "MODULES",
+    "NESTING",
+    "NUMBERS",
+    "PROBE",
+    "TABLE",
+    "TEXT",
+    "WIDTH",
+    "WINDOW",
+    "YAML",
+]
 
-# Bytes of a file. TEXT: a recipe, `model.toml`, a list of classes, YAML and JSON that describe something. TABLE: a
-# manifest, a CSV table, a report; ten million rows of 200 bytes fit.
+# Bytes of a file. TEXT: a recipe, `model.toml`, a list of classes, JSON that describes something, Python source. TABLE:
+# a manifest, a CSV table, a report; ten million rows of 200 bytes fit. YAML: PyYAML reads about 100 kB in a second.
 TEXT = 4 << 20
 TABLE = 2 << 30
+YAML = 128 << 10
+
+# A TOML file: keys (or brackets), tables and lists inside each other, recipes that extend one another; a resolved
+# recipe has some 100 keys in 4 levels. MISTAKES: how many of a recipe's mistakes are listed.
+KEYS = 20_000
+NESTING = 32
+EXTENDS = 20
+MISTAKES = 50
+
+# Any integer of a recipe is a 64-bit number, as NumPy and torch take them; DIGITS of one that is text.
+INTEGER = (1 << 63) - 1
+DIGITS = 18
+
+# A network. WIDTH: any integer option of its components, such as a number of bands, channels or layers, or a frame in
+# samples. MODULES and NUMBERS: what it consists of while it is made; the largest speech encoders have 1,000 modules and
+# 2.2e9 numbers. WINDOW: seconds. PROBE: seconds of silence that test whether components fit each other.
+WIDTH = 1 << 20
+MODULES = 10_000
+NUMBERS = 4_000_000_000
+WINDOW = 3600
+PROBE = 10

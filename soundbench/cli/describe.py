@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from soundbench.cli import options
+from soundbench.cli import options, output
 
 
 @click.command()
@@ -23,4 +21,4 @@ def command(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
 
     resolved = read(recipe, sets=sets)
     found = describe(resolved)
-    click.echo(json.dumps(found, ensure_ascii=False) if as_json else as_text(found, resolved.to_toml()))
+    output.result_json(found) if as_json else output.result(as_text(found, resolved.to_toml()))

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from soundbench.cli import output
+
 __all__ = [
     "PATH",
     "SCORE",
@@ -144,7 +146,7 @@ def _list_devices(ctx: click.Context, _option: click.Parameter, asked: bool) -> 
         raise DeviceError("no microphone: this machine has no audio input device")
     for one in found:
         mark = "*" if one["default"] else " "
-        click.echo(f"{mark} {one['index']:2}  {one['name']}  ({one['channels']} channels, {one['rate']} Hz)")
+        output.result(f"{mark} {one['index']:2}  {one['name']}  ({one['channels']} channels, {one['rate']} Hz)")
     ctx.exit()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
+from soundbench.cli import output
 
 if TYPE_CHECKING:
     from soundbench.inference.classifier import Classifier
@@ -39,9 +39,9 @@ def finish(errors: dict[str, str], count: int, out: Path | None) -> None:
 
     if distributed.is_main():
         if out:
-            click.echo(out)
+            output.result(out)
         if errors:
             where = f"; see {out / 'errors.csv'}" if out else ""
-            click.echo(f"{len(errors)} of {count} files could not be scored{where}", err=True)
+            output.say(f"{len(errors)} of {count} files could not be scored{where}")
     if errors:
         raise SystemExit(1)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import attrs
 
+from soundbench import limits
 from soundbench.messages import show
 
 __all__ = [
@@ -101,6 +102,10 @@ def _above(low: int) -> Validator:
     return _range(f"above {low}", lambda value: value > low)
 
 
+def _at_most(high: int) -> Validator:
+    return _range(f"at most {high:,}", lambda value: value <= high or math.isinf(value))
+
+
 def _between(low: int, high: int) -> Validator:
     return _range(f"from {low} to {high}", lambda value: low <= value <= high)
 
@@ -182,7 +187,7 @@ class Audio:
     """
 
     rate: int = attrs.field(default=16000, validator=_between(1000, 384000))
-    window: float = attrs.field(default=3.0, validator=_above(0))
+    window: float = attrs.field(default=3.0, validator=[_above(0), _at_most(limits.WINDOW)])
     hop: float | None = attrs.field(default=None, validator=_above(0))
     level: float | Literal["off"] = attrs.field(default="off", validator=_between(-100, 0))
     trim: float | Literal["off"] = attrs.field(default="off", validator=_above(0))
@@ -218,7 +223,7 @@ class Head:
         dropout: dropout rate before the last layer.
     """
 
-    embedding: int = attrs.field(default=192, validator=_at_least(0))
+    embedding: int = attrs.field(default=192, validator=[_at_least(0), _at_most(limits.WIDTH)])
     norm_before: bool = False
     bias: bool = True
     norm_after: Literal["none", "plain", "affine"] = "none"

@@ -13,6 +13,7 @@ from pathlib import Path
 import attrs
 import numpy as np
 
+from soundbench import files
 from soundbench.contracts import Clip
 from soundbench.data.clips import ClipTable
 from soundbench.errors import RunError, RunPlaceError
@@ -90,7 +91,8 @@ class RunDirectory:
                 resume = f", or resume this run with --resume {run.path}" if run.recipe.exists() else ""
                 raise RunPlaceError(f"{run.path}: exists and is not empty; give another folder with --out{resume}")
             probe = run.path / ".probe"  # only writing shows whether writing is possible
-            probe.write_bytes(b"\n")
+            with files.open_to_append(probe) as file:
+                file.write(b"\n")
             probe.unlink()
         return run
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from soundbench import distributed
+from soundbench.messages import escaped
 from soundbench.recipe import Recipe, local_files
 from soundbench.report import run_directory
 from soundbench.report.run_directory import RunDirectory
@@ -18,7 +19,7 @@ Say = Callable[[str], None]
 
 def to_stderr(line: str) -> None:
     """Print a line of progress to standard error, apart from a command's result."""
-    print(line, file=sys.stderr, flush=True)
+    print(escaped(line), file=sys.stderr, flush=True)
 
 
 def resume_line(recipe: Recipe, directory: RunDirectory) -> str:
@@ -39,6 +40,7 @@ class Log:
         """Log a line, in the main process only."""
         if not distributed.is_main():
             return
+        line = escaped(line)
         self.say(line)
         self.kept.append(line)
         if self.directory is not None:
