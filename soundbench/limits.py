@@ -6,14 +6,19 @@ __all__ = [
     "DIGITS",
     "EXTENDS",
     "INTEGER",
+    "ITEMS",
     "KEYS",
     "MISTAKES",
     "MODULES",
     "NESTING",
     "NUMBERS",
+    "ODD",
     "PROBE",
+    "SAMPLES",
+    "SIZED",
     "TABLE",
     "TEXT",
+    "TIMES",
     "WIDTH",
     "WINDOW",
     "YAML",
@@ -25,9 +30,10 @@ TEXT = 4 << 20
 TABLE = 2 << 30
 YAML = 128 << 10
 
-# A TOML file: keys (or brackets), tables and lists inside each other, recipes that extend one another; a resolved
-# recipe has some 100 keys in 4 levels. MISTAKES: how many of a recipe's mistakes are listed.
+# A TOML file: keys (or lists), items of all lists, tables and lists inside each other, recipes that extend one another;
+# a resolved recipe has some 100 keys in 4 levels. MISTAKES: how many of a recipe's mistakes are listed.
 KEYS = 20_000
+ITEMS = 100_000
 NESTING = 32
 EXTENDS = 20
 MISTAKES = 50
@@ -36,11 +42,17 @@ MISTAKES = 50
 INTEGER = (1 << 63) - 1
 DIGITS = 18
 
-# A network. WIDTH: any integer option of its components, such as a number of bands, channels or layers, or a frame in
-# samples. MODULES and NUMBERS: what it consists of while it is made; the largest speech encoders have 1,000 modules and
-# 2.2e9 numbers. WINDOW: seconds. PROBE: seconds of silence that test whether components fit each other.
-WIDTH = 1 << 20
-MODULES = 10_000
+# A network, see `model/bounds.py`. WIDTH: an integer option of its components, such as a number of bands, channels or
+# layers, or a frame in samples; or TIMES its default, if that is more. MODULES and NUMBERS: what it consists of while
+# it is made; the largest speech encoders have 1,000 modules and 2.2e9 numbers. From ODD on an option is so large that
+# SIZED numbers must do. WINDOW: seconds, as for a classifier;
+# SAMPLES: of it. PROBE: seconds of silence that test whether components fit each other.
+WIDTH = 1 << 16
+TIMES = 16
+MODULES = 5_000
 NUMBERS = 4_000_000_000
-WINDOW = 3600
+ODD = 2_000
+SIZED = 300_000_000
+WINDOW = 600
+SAMPLES = 30_000_000
 PROBE = 10

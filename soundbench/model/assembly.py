@@ -21,7 +21,7 @@ from soundbench import limits
 from soundbench.contracts import Augmentation, Dataset, Loss
 from soundbench.errors import BrokenPlugin, DataError, Problem, RecipeError, SoundbenchError
 from soundbench.messages import out_of_memory, show
-from soundbench.model.bounds import bounded
+from soundbench.model.bounds import made_within_bounds
 from soundbench.model.network import Head, Network
 from soundbench.model.weights import unknown_part
 from soundbench.recipe import ComponentSpec, Model, Recipe
@@ -89,9 +89,8 @@ def make_component(problems: list[Problem], key: str, spec: ComponentSpec, *supp
     """Create a component; None if its constructor refuses its options, which is added to `problems` under `key`."""
     component = spec.component
     try:
-        with bounded():
-            return component.obj(*supplied, **spec.options)
-    except ValueError as error:
+        return made_within_bounds(component.obj, supplied, spec.options)
+    except (ValueError, OverflowError) as error:
         problems.extend(problems_of(error, key, [field.name for field in attrs.fields(component.options)]))
     except SoundbenchError:
         raise
@@ -205,8 +204,8 @@ def _network(problems: list[Problem], of: Recipe | Model, classes: int) -> tuple
     if pooling is None or loss is None:
         return None, loss
     try:
-        with bounded():
-            head = Head(pooling.features, classes, classifier=loss.classifier, **attrs.asdict(of.head))
+        options = attrs.asdict(of.head) | {"classifier": loss.classifier}
+        head = made_within_bounds(Head, (pooling.features, classes), options)
     except ValueError as error:
         problems.append(Problem("head", str(error)))
         return None, loss

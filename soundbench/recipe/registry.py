@@ -21,7 +21,7 @@ import attrs
 from soundbench.contracts import KINDS
 from soundbench.errors import BrokenPlugin, ClaimedTwice, Problem, UnknownPlugin
 from soundbench.files import read_bytes
-from soundbench.limits import TEXT, WIDTH
+from soundbench.limits import TEXT, TIMES, WIDTH
 from soundbench.messages import join, nearest, show
 from soundbench.recipe.entry_points import Listing, import_failure, listing_of, normal
 from soundbench.recipe.signatures import options_of
@@ -75,20 +75,24 @@ class Component:
         written = {name: value for name, value in defaults.items() if value not in (None, attrs.NOTHING)}
         if self.kind in _SIZED:
             problems += [
-                Problem(place, text) for name in given for place, text in _too_large(join(key, name), given[name])
+                Problem(place, text)
+                for name in given
+                for place, text in _too_large(join(key, name), given[name], defaults.get(name))
             ]
         made, faults = structure(self.options, written | given, key)
         values: dict[str, Any] = attrs.asdict(made, recurse=False) if made is not None else {}
         return {name: value for name, value in values.items() if value is not None}, problems + faults
 
 
-def _too_large(key: str, value: Any) -> Iterator[tuple[str, str]]:
-    """The integers of an option that no network has: a width, or the number of its layers."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > WIDTH:
-        yield key, f"must be at most {WIDTH:,}, is {show(value)}"
+def _too_large(key: str, value: Any, default: Any) -> Iterator[tuple[str, str]]:
+    """The integers of an option that no network has, as a width or as the number of its layers."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        most = max(WIDTH, TIMES * default if isinstance(default, int) else 0)
+        if abs(value) > most:
+            yield key, f"must be at most {most:,}, is {show(value)}"
     elif isinstance(value, list | tuple | Mapping):
         for name, item in value.items() if isinstance(value, Mapping) else enumerate(value):
-            yield from _too_large(join(key, name), item)
+            yield from _too_large(join(key, name), item, None)
 
 
 class Registry:

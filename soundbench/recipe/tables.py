@@ -196,6 +196,10 @@ class Audio:
     def __attrs_post_init__(self) -> None:
         if self.hop is not None and self.hop > self.window:
             raise ValueError(f"hop must be at most window ({self.window} s), or sound is skipped; is {self.hop}")
+        if self.window * self.rate > limits.SAMPLES:
+            raise ValueError(
+                f"window must have at most {limits.SAMPLES:,} samples, at {self.rate} Hz is {self.window} s"
+            )
         if self.window * self.rate < 1:
             raise ValueError(f"window must be at least one sample long at {self.rate} Hz, is {self.window} s")
 

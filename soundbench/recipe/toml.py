@@ -47,6 +47,8 @@ def _refuse_many(text: str) -> None:
     """Refuse what would take the parser long: its time grows with the square of the parts of a dotted key."""
     if max(text.count("="), text.count("[")) > limits.KEYS:
         raise ValueError(f"more than {limits.KEYS:,} keys or lists")
+    if text.count(",") > limits.ITEMS:
+        raise ValueError(f"lists of more than {limits.ITEMS:,} items")
     for line in text.splitlines():
         if line.count(".") > limits.NESTING and not line.lstrip().startswith("#"):
             keys = re.findall(r"[^=,{}\[\]]+", line)  # and values, of which no number and few strings have many dots
