@@ -205,6 +205,8 @@ def _items(kind: Any, items: Iterable[tuple[str | int, Any, Any]]) -> list[Any]:
         except Exception as error:
             error.add_note(IterableValidationNote("", index, part))
             errors.append(error)
+            if len(errors) > limits.MISTAKES:
+                break  # no more of them are listed
     if errors:
         raise IterableValidationError("", errors, kind)
     return made

@@ -130,11 +130,15 @@ class Settings:
             raise NotInstalled(message) from error
         try:
             text = files.read_bytes(path, limits.YAML).decode()
-            if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, yaml.SafeLoader)):
-                raise CallError(f"{path}: has aliases (*name), which are not read: write the values in their place")
+            depth = 0
+            for token in yaml.scan(text, yaml.SafeLoader):  # before it is read, which could take hours
+                if (kind := type(token).__name__).startswith(("Flow", "Block")):
+                    depth += kind.endswith("StartToken") - kind.endswith("EndToken")
+                if depth > limits.NESTING:
+                    raise CallError(f"{path}: nested too deeply")
+                if isinstance(token, yaml.AliasToken):
+                    raise CallError(f"{path}: has aliases (*name), which are not read: write the values in their place")
             found = yaml.safe_load(text)
-        except RecursionError:
-            raise CallError(f"{path}: nested too deeply") from None
         except OSError as error:
             raise CallError(f"{path}: cannot be read: {error.strerror}") from error
         except (yaml.YAMLError, ValueError) as error:  # of a text, a date or a number that cannot be
