@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 import ignite.distributed as idist
 import torch
 from torch import nn
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import register_rendezvous_handler
 
 from soundbench.errors import CallError, LostProcess, SoundbenchError
 from soundbench.machine import started_by
@@ -93,7 +95,7 @@ def _all_here() -> bool:
     return here and "MASTER_PORT" in os.environ and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
 
 
-def _meet(_url: str, *, timeout: timedelta = _PATIENCE, **_: Any) -> Iterator[tuple[torch.distributed.Store, int, int]]:
+def _meet(_url: str, *, timeout: timedelta = _PATIENCE, **_: Any) -> Iterator[tuple[TCPStore, int, int]]:
     """Where the processes of one machine meet: torch's store, which listens on this machine's own address only.
 
     By itself it listens on every address, and whoever reaches it could send the processes what they unpickle.
@@ -107,10 +109,10 @@ def _meet(_url: str, *, timeout: timedelta = _PATIENCE, **_: Any) -> Iterator[tu
             raise LostProcess(
                 f"the processes cannot meet at {_HERE}:{port}: {(error.strerror or '').lower()}"
             ) from error
-    yield torch.distributed.TCPStore(_HERE, port, world, rank == 0, timeout, master_listen_fd=listening), rank, world
+    yield TCPStore(_HERE, port, world, rank == 0, timeout, master_listen_fd=listening), rank, world
 
 
-torch.distributed.register_rendezvous_handler(_LOCAL.partition(":")[0], _meet)
+register_rendezvous_handler(_LOCAL.partition(":")[0], _meet)  # type: ignore[no-untyped-call]
 
 
 def _expected() -> int:

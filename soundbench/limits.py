@@ -18,6 +18,7 @@ __all__ = [
     "SIZED",
     "TABLE",
     "TEXT",
+    "THREADS",
     "TIMES",
     "WIDTH",
     "WINDOW",
@@ -41,6 +42,9 @@ MISTAKES = 50
 # Any integer of a recipe is a 64-bit number, as NumPy and torch take them; DIGITS of one that is text.
 INTEGER = (1 << 63) - 1
 DIGITS = 18
+
+# Threads of a process, processes that load batches, processes of a run.
+THREADS = 1024
 
 # A network, see `model/bounds.py`. WIDTH: an integer option of its components, such as a number of bands, channels or
 # layers, or a frame in samples; or TIMES its default, if that is more. MODULES and NUMBERS: what it consists of while

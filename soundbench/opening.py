@@ -32,7 +32,7 @@ NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 LINK = "this is a link, and nothing is written through links; remove it"
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> io.BufferedReader:
     """Open a file to read bytes. Never waits: a named pipe, a device, a socket or a folder is refused.
 
     Raises:

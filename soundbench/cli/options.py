@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from soundbench import limits
 from soundbench.cli import output
 
 __all__ = [
@@ -61,7 +62,7 @@ def device(default: str | None = "auto", name: str = "--device") -> Callable[[Co
 
 processes = click.option(
     "--processes",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, limits.THREADS),
     default=1,
     metavar="N",
     help="Number of processes to divide the work among. Default: 1.",

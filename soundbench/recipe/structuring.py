@@ -48,7 +48,7 @@ __all__ = ["key_of", "plain", "problems_of", "structure", "unfit_fields"]
 T = TypeVar("T")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_LONGEST_NAME = 255  # bytes of a file's name
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes of a file's name, and of a path
 
 
 def structure(cls: type[T], table: Any, key: str) -> tuple[T | None, list[Problem]]:
@@ -158,7 +158,7 @@ def _path(value: Any, _: Any) -> Path:
     text = _utf8(os.path.expanduser(os.fspath(value)))
     if "\0" in text:
         raise ValueError(f"must be a path, which has no NUL character, is {show(text)}")
-    if any(len(part.encode()) > _LONGEST_NAME for part in text.split(os.sep)):
+    if len(text.encode()) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_NAME for part in text.split(os.sep)):
         raise ValueError(f"must be a path, whose names have at most {_LONGEST_NAME} bytes each, is {show(text)}")
     return Path(text).absolute()
 

@@ -285,8 +285,8 @@ class Train:
     seed: int = attrs.field(default=1, validator=_between(0, 2**63 - 1))
     device: str = attrs.field(default="auto", validator=_device)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    threads: int | Literal["auto"] = attrs.field(default="auto", validator=_at_least(1))
-    num_workers: int = attrs.field(default=0, validator=_at_least(0))
+    threads: int | Literal["auto"] = attrs.field(default="auto", validator=[_at_least(1), _at_most(limits.THREADS)])
+    num_workers: int = attrs.field(default=0, validator=[_at_least(0), _at_most(limits.THREADS)])
     channels_last: bool | Literal["auto"] = "auto"
     accumulate: int = attrs.field(default=1, validator=_at_least(1))
     max_grad_norm: float = attrs.field(default=0.0, validator=_at_least(0))

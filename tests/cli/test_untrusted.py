@@ -6,6 +6,7 @@ Nothing outside is written, no command waits or fills the memory, and each ends 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -382,6 +383,13 @@ def test_a_closed_or_full_stream_is_said_in_one_line(run: Path, redirected: str,
     line = f'"{sys.executable}" -m soundbench infer run {paths} --trust-code --device cpu {redirected}'
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, timeout=100)
     assert (done.returncode, done.stderr.count("\n")) == (code, 1), done.stderr
+
+
+def test_paths_that_end_in_nul_are_refused(run: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a.wav\0b.wav\0")))
+    code, _, text = call("infer", "run", "-", "--trust-code", "--device", "cpu")
+    assert (code, text.count("\n")) == (2, 1)
+    assert text.startswith("a.wav\\u0000b.wav\\u0000: no path has a NUL character; ")
 
 
 @pytest.mark.slow
