@@ -36,6 +36,7 @@ from soundbench.opening import (
     open_to_append,
     other_than_files,
     read_bytes,
+    refuse_compressed,
 )
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "read_json",
     "read_rows",
     "read_table",
+    "refuse_compressed",
     "refuse_full",
     "refuse_links",
     "room",

@@ -25,6 +25,7 @@ __all__ = [
     "open_to_append",
     "other_than_files",
     "read_bytes",
+    "refuse_compressed",
 ]
 
 # Flags of `os.open`; where the system has none, there is no such danger.
@@ -107,6 +108,24 @@ def open_to_append(path: Path) -> BinaryIO:
         return open(handle, "ab")
     os.close(handle)
     raise _not_regular(path, about.st_mode)
+
+
+def refuse_compressed(path: Path) -> None:
+    """Refuse a file that `torch.load` would unpack to more than it holds: `torch.save` never compresses.
+
+    Raises:
+        OSError: it cannot be opened, is no regular file, or has compressed parts; `strerror` is a phrase.
+    """
+    import zipfile  # not at the start: listing plugins does not need it
+
+    with open_regular(path) as file:
+        try:
+            if zipfile.is_zipfile(file):
+                parts = zipfile.ZipFile(file).infolist()
+                if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+                    raise OSError(errno.EINVAL, "has compressed parts, which a file of torch.save has not", str(path))
+        except (zipfile.BadZipFile, ValueError, NotImplementedError):
+            pass  # torch says what is wrong with it
 
 
 def create(path: Path) -> int:

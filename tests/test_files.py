@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,17 @@ def test_a_file_larger_than_its_limit_is_refused(tmp_path: Path) -> None:
     assert files.read_bytes(path, 5) == b"12345"
     with pytest.raises(OSError, match=r"more than the 0\.0 MB"):
         files.read_bytes(path, 4)
+
+
+def test_an_archive_that_unpacks_to_more_than_it_holds_is_refused(tmp_path: Path) -> None:
+    for kind, name in ((zipfile.ZIP_DEFLATED, "bomb.pt"), (zipfile.ZIP_STORED, "plain.pt")):
+        with zipfile.ZipFile(tmp_path / name, "w", kind) as archive:
+            archive.writestr("archive/data/0", bytes(1 << 20))
+    (tmp_path / "other.pt").write_bytes(b"\x80\x02")
+    with pytest.raises(OSError, match="has compressed parts"):
+        files.refuse_compressed(tmp_path / "bomb.pt")
+    files.refuse_compressed(tmp_path / "plain.pt")
+    files.refuse_compressed(tmp_path / "other.pt")
 
 
 # Whole files

@@ -147,7 +147,7 @@ def _weights_file(source: Path) -> Path:
 def _read(path: Path) -> dict[str, Tensor]:
     """The tensors of a file, by name."""
     try:
-        files.open_regular(path).close()
+        files.refuse_compressed(path)
         if path.suffix == ".safetensors":
             weights: dict[str, Tensor] = safetensors.torch.load_file(path)
             return weights

@@ -179,7 +179,7 @@ class Audio:
 
     Attributes:
         rate: sample rate in Hz; all sound is resampled to it.
-        window: length in seconds of the windows that the network processes.
+        window: length in seconds of the windows that the network processes, at most 600.
         hop: seconds between the starts of two windows when a clip is scored; equal to window if left out.
         level: RMS level in dB that each window is scaled to, or "off".
         trim: cut off the start and end of a sound where it is more than this many dB below its loudest 20 ms, or "off".

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -125,6 +126,22 @@ def test_a_run_with_a_link_is_not_resumed(run: Path, call: Call, name: str, what
     assert text.count("\n") == 1
     assert "link" in text or "not a run directory" in text
     assert untouched()
+
+
+def test_a_run_of_folds_with_a_link_is_not_resumed(run: Path, call: Call) -> None:
+    (run / "folds.json").write_text('{"folds": [1, 2]}')
+    put(run / "fold-02", "outside")
+    assert call("run", "--resume", "run", "--trust-code")[0] == 2
+    assert untouched()
+
+
+def test_weights_that_unpack_to_more_than_they_hold_are_refused(run: Path, call: Call) -> None:
+    with zipfile.ZipFile("weights.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"")
+        archive.writestr("archive/data/0", bytes(1 << 24))
+    code, _, text = call("run", "toy.toml", "--out", "new", "--set", "init.from=weights.pt")
+    assert (code, text.count("\n")) == (2, 1)
+    assert "has compressed parts" in text
 
 
 def test_a_run_directory_may_be_a_link_itself(run: Path, call: Call) -> None:
@@ -342,16 +359,15 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize(("form", "name"), [("table", ODD[1]), ("jsonl", ODD[5])])
-def test_odd_names_forge_no_row(run: Path, name: str, form: str) -> None:
+@pytest.mark.parametrize("form", ["table", "jsonl"])
+@pytest.mark.parametrize("name", ODD)
+def test_odd_names_forge_no_row(run: Path, call: Call, name: str, form: str) -> None:
     Path(f"{name}.wav").write_bytes(Path("a.wav").read_bytes())
-    process = command("infer", "run", f"{name}.wav", "--format", form, "--trust-code", "--device", "cpu")
-    out, errors = process.communicate(timeout=100)
-    assert process.returncode == 0, errors
+    code, out, _ = call("infer", "run", f"{name}.wav", "--format", form, "--trust-code", "--device", "cpu")
+    assert code == 0
     assert out.rstrip("\n").replace("\t", "").isprintable()
     assert out.count("\n") == 1
-    if form == "jsonl":
-        assert json.loads(out)["path"] == f"{name}.wav"
+    assert form == "table" or json.loads(out)["path"] == f"{name}.wav"
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -374,10 +390,7 @@ def test_odd_names_in_messages_are_escaped(run: Path, call: Call, name: str) -> 
 # Streams and limits of the system
 
 
-@pytest.mark.parametrize(
-    ("redirected", "code"),
-    [("<&-", 2), (">&-", 2), ("</dev/null", 2), (">/dev/full", 1)],
-)
+@pytest.mark.parametrize(("redirected", "code"), [("<&-", 2), (">&-", 2), (">/dev/full", 1)])
 def test_a_closed_or_full_stream_is_said_in_one_line(run: Path, redirected: str, code: int) -> None:
     paths = "-" if redirected.startswith("<") else "a.wav"
     line = f'"{sys.executable}" -m soundbench infer run {paths} --trust-code --device cpu {redirected}'

@@ -28,7 +28,7 @@ def read_tensors(path: Path, key: str = "") -> dict[str, Tensor]:
         RunError: the file is damaged, contains code, or no tensors.
     """
     try:
-        files.open_regular(path).close()
+        files.refuse_compressed(path)
         with torch.serialization.safe_globals(_of_numpy()):
             found = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
