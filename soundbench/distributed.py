@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +19,8 @@ from typing import Any, TypeVar
 import ignite.distributed as idist
 import torch
 from torch import nn
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import register_rendezvous_handler
 
 from soundbench.errors import CallError, LostProcess, SoundbenchError
 from soundbench.machine import started_by
@@ -45,6 +49,10 @@ T = TypeVar("T")
 logging.getLogger("ignite").addHandler(logging.NullHandler())
 
 
+# The address that only this machine reaches, its network interface, and the name of the way to meet there.
+_HERE, _LOOPBACK = "127.0.0.1", "lo0" if sys.platform == "darwin" else "lo"
+_LOCAL = "loopback://"
+
 # How long a process waits for another that is alive: one machine may decode all sound while the others have it cached.
 # A process that has ended is noticed at once.
 _PATIENCE = timedelta(hours=12)
@@ -69,8 +77,42 @@ def join(device: str) -> None:
     hidden: dict[str, str | None] = {"SLURM_JOB_ID": None} if started_by() == "torchrun" else {}
     if not gpu:
         hidden["CUDA_VISIBLE_DEVICES"] = ""
+    how: dict[str, Any] = {"timeout": _PATIENCE}
+    if _all_here():
+        how["init_method"] = _LOCAL
+        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            os.environ.setdefault(name, _LOOPBACK)  # for groups of processes that are formed later, too
     with _environment(hidden), contact():
-        idist.initialize("nccl" if gpu else "gloo", timeout=_PATIENCE)
+        idist.initialize("nccl" if gpu else "gloo", **how)
+
+
+def _all_here() -> bool:
+    """Whether all processes are on this machine, as `--processes` says, or whoever sets the variables by hand.
+
+    The agent of `torchrun` has a store of its own, which its processes are to use.
+    """
+    here = os.environ.get("MASTER_ADDR", "").startswith(("127.", "localhost", "::1"))
+    return here and "MASTER_PORT" in os.environ and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+
+
+def _meet(_url: str, *, timeout: timedelta = _PATIENCE, **_: Any) -> Iterator[tuple[TCPStore, int, int]]:
+    """Where the processes of one machine meet: torch's store, which listens on this machine's own address only.
+
+    By itself it listens on every address, and whoever reaches it could send the processes what they unpickle.
+    """
+    rank, world, port = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
+    listening = None
+    if rank == 0:
+        try:
+            listening = socket.create_server((_HERE, port)).detach()
+        except OSError as error:
+            raise LostProcess(
+                f"the processes cannot meet at {_HERE}:{port}: {(error.strerror or '').lower()}"
+            ) from error
+    yield TCPStore(_HERE, port, world, rank == 0, timeout, master_listen_fd=listening), rank, world
+
+
+register_rendezvous_handler(_LOCAL.partition(":")[0], _meet)  # type: ignore[no-untyped-call]
 
 
 def _expected() -> int:

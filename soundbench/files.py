@@ -2,6 +2,7 @@ r"""Read and write files: atomic writes, logs and CSV tables that survive a kill
 
 A file is written under a temporary name, synced and renamed: a reader sees the old file or the new one. Logs and tables
 that grow are appended to; readers ignore an incomplete last line left by a kill, and the next append removes it.
+Nothing is written through a link, and only regular files are read (`opening.py`).
 All text is UTF-8 with `\n`; characters without UTF-8 (in file names of another encoding) are written as `\udcXX`.
 
 Tables are CSV: cells with a comma, a quote or a line break are quoted, None is empty. A line break inside a quoted cell
@@ -20,22 +21,42 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from soundbench.errors import RunError, SoundbenchError
+from soundbench import limits
+from soundbench.errors import RunError, RunPlaceError, SoundbenchError
 from soundbench.messages import megabytes
+from soundbench.opening import (
+    LINK,
+    NO_LINK,
+    create,
+    lock,
+    open_regular,
+    open_text,
+    open_to_append,
+    other_than_files,
+    read_bytes,
+    refuse_compressed,
+)
 
 __all__ = [
+    "LINK",
     "append_line",
     "append_row",
     "atomic",
     "explain_os_errors",
+    "lock",
+    "open_to_append",
     "open_regular",
+    "open_text",
+    "parse_json",
     "read_bytes",
     "read_json",
     "read_rows",
     "read_table",
+    "refuse_compressed",
     "refuse_full",
+    "refuse_links",
     "room",
     "write_bytes",
     "write_json",
@@ -52,6 +73,7 @@ _REASONS = {
     errno.ENOTDIR: "a part of this path is a file, not a folder",
     errno.EEXIST: "a part of this path is a file, not a folder",
     errno.EISDIR: "this is a folder, not a file",
+    errno.EFBIG: "the limit on the size of files (ulimit -f) is reached",
 }
 _FULL = 1 << 16  # bytes: with less than this free, the full disk is why a library's writer failed
 
@@ -68,10 +90,11 @@ def explain_os_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; at the end it is synced and replaces `path`.
+    """Yield the path of a new, empty file in the same folder; at the end it is synced and replaces `path`.
 
     Folders are made as needed. If the body raises, the temporary file is removed and `path` is unchanged. Only one
-    process may write a path at a time.
+    process may write a path at a time. The body may replace the temporary file by another one of the same name, as some
+    libraries do; the file has the permissions that the user's umask leaves, whatever the library chose.
 
     Raises:
         RunError: the file cannot be written. A full disk is reported as such whatever the library that wrote raises.
@@ -79,50 +102,35 @@ def atomic(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.name}.tmp")
     with explain_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        mode = create(beside)
         try:
             yield beside
-            with open(beside, "rb+") as file:
-                os.fsync(file.fileno())
+            handle = os.open(beside, os.O_RDWR | NO_LINK)
+            try:
+                if stat.S_IMODE(os.fstat(handle).st_mode) != mode:
+                    os.chmod(beside, mode)
+                os.fsync(handle)
+            finally:
+                os.close(handle)
             os.replace(beside, path)
         except BaseException as error:
-            full = not isinstance(error, OSError | SoundbenchError) and _is_full(path.parent)
+            number = 0 if isinstance(error, OSError | SoundbenchError) else _exhausted(beside)
             beside.unlink(missing_ok=True)
-            if full and isinstance(error, Exception):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            if number and isinstance(error, Exception):
+                raise OSError(number, os.strerror(number)) from error
             raise
         _sync_folder(path.parent)
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open a file to read bytes. Never waits: a named pipe, a device, a socket or a folder is refused.
+def refuse_links(folder: Path) -> None:
+    """Refuse to work in a folder that holds a link, a pipe or a device at any depth; it may be a link itself.
 
     Raises:
-        OSError: it cannot be opened, or is no regular file; `strerror` is then a phrase for a message.
+        RunPlaceError: it does; the message names the first.
     """
-    try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except OSError as error:
-        if error.errno != errno.ENXIO:  # a socket
-            raise
-        raise _not_regular(path, os.stat(path).st_mode) from None
-    mode = os.fstat(handle).st_mode
-    if stat.S_ISREG(mode):
-        return open(handle, "rb")
-    os.close(handle)
-    raise _not_regular(path, mode)
-
-
-def read_bytes(path: Path, limit: int) -> bytes:
-    """The content of a regular file of at most `limit` bytes (one of `soundbench.limits`).
-
-    Raises:
-        OSError: it cannot be read, is no regular file, or is larger; `strerror` is then a phrase for a message.
-    """
-    with open_regular(path) as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise OSError(errno.EFBIG, f"more than the {megabytes(limit)} that are read of such a file", str(path))
-    return data
+    with explain_os_errors(folder):
+        for path, what in other_than_files(folder) if folder.is_dir() else ():
+            raise RunPlaceError(f"{path}: {what}")
 
 
 def room(folder: Path) -> int:
@@ -176,9 +184,21 @@ def read_json(path: Path) -> Any:
     if data is None:
         raise RunError(f"{path}: missing")
     try:
-        return json.loads(data)
+        return parse_json(data)
     except ValueError as error:
         raise RunError(f"{path}: damaged: {error}") from None
+
+
+def parse_json(data: bytes | str) -> Any:
+    """The value of JSON text.
+
+    Raises:
+        ValueError: it is not JSON, or nested too deeply to be read.
+    """
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def read_table(path: Path) -> tuple[list[str], Iterator[list[str]]]:
@@ -231,20 +251,16 @@ def append_line(path: Path, text: str) -> None:
 def _append(path: Path, end: int, data: bytes) -> None:
     """Write `data` at `end` and truncate the file after it; if that fails, the file ends at `end`."""
     new = not path.exists()
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
-    try:
-        os.ftruncate(handle, end)
-        os.lseek(handle, end, os.SEEK_SET)
+    with open_to_append(path) as file:
+        os.ftruncate(file.fileno(), end)
         try:
             while data:
-                data = data[os.write(handle, data) :]
-            os.fsync(handle)
+                data = data[os.write(file.fileno(), data) :]
+            os.fsync(file.fileno())
         except OSError:
             with suppress(OSError):
-                os.ftruncate(handle, end)
+                os.ftruncate(file.fileno(), end)
             raise
-    finally:
-        os.close(handle)
     if new:
         _sync_folder(path.parent)
 
@@ -284,20 +300,22 @@ def _read(path: Path) -> bytes | None:
     """The content of a file; None if it does not exist."""
     with explain_os_errors(path):
         try:
-            return path.read_bytes()
+            return read_bytes(path, limits.TABLE)
         except FileNotFoundError:
             return None
 
 
-def _not_regular(path: Path, mode: int) -> OSError:
-    kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
-    what = kinds.get(stat.S_IFMT(mode), "a device")
-    number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-    return OSError(number, f"this is {what}, not a file", str(path))
+def _exhausted(path: Path) -> int:
+    """The error number of what stops a library from writing a file: a full disk, or the limit on a file's size."""
+    if shutil.disk_usage(path.parent).free < _FULL:
+        return errno.ENOSPC
+    with suppress(ImportError, OSError):
+        import resource
 
-
-def _is_full(folder: Path) -> bool:
-    return shutil.disk_usage(folder).free < _FULL
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        if limit != resource.RLIM_INFINITY and path.lstat().st_size + _FULL > limit:
+            return errno.EFBIG
+    return 0
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,13 +2,67 @@
 
 from __future__ import annotations
 
-__all__ = ["CHUNK", "CHUNKS", "TABLE", "TEXT"]
+__all__ = [
+    "CHUNK",
+    "CHUNKS",
+    "DIGITS",
+    "EXTENDS",
+    "INTEGER",
+    "ITEMS",
+    "KEYS",
+    "MISTAKES",
+    "MODULES",
+    "NESTING",
+    "NUMBERS",
+    "ODD",
+    "PROBE",
+    "SAMPLES",
+    "SIZED",
+    "TABLE",
+    "TEXT",
+    "THREADS",
+    "TIMES",
+    "WIDTH",
+    "WINDOW",
+    "YAML",
+]
 
-# Bytes of a file. TEXT: a recipe, `model.toml`, a list of classes, YAML and JSON that describe something. TABLE: a
-# manifest, a CSV table, a report; ten million rows of 200 bytes fit.
+# Bytes of a file. TEXT: a recipe, `model.toml`, a list of classes, JSON that describes something, Python source. TABLE:
+# a manifest, a CSV table, a report; ten million rows of 200 bytes fit. YAML: PyYAML reads about 100 kB in a second.
 TEXT = 4 << 20
 TABLE = 2 << 30
+YAML = 128 << 10
 
 # Of a sound file's header, when it is searched for the time at which the recording began: bytes of a chunk, and chunks.
 CHUNK = 1 << 16
 CHUNKS = 1000
+
+# A TOML file: keys (or lists), items of all lists, tables and lists inside each other, recipes that extend one another;
+# a resolved recipe has some 100 keys in 4 levels. MISTAKES: how many of a recipe's mistakes are listed.
+KEYS = 20_000
+ITEMS = 100_000
+NESTING = 32
+EXTENDS = 20
+MISTAKES = 50
+
+# Any integer of a recipe is a 64-bit number, as NumPy and torch take them; DIGITS of one that is text.
+INTEGER = (1 << 63) - 1
+DIGITS = 18
+
+# Threads of a process, processes that load batches, processes of a run.
+THREADS = 1024
+
+# A network, see `model/bounds.py`. WIDTH: an integer option of its components, such as a number of bands, channels or
+# layers, or a frame in samples; or TIMES its default, if that is more. MODULES and NUMBERS: what it consists of while
+# it is made; the largest speech encoders have 1,000 modules and 2.2e9 numbers. From ODD on an option is so large that
+# SIZED numbers must do. WINDOW: seconds, as for a classifier;
+# SAMPLES: of it. PROBE: seconds of silence that test whether components fit each other.
+WIDTH = 1 << 16
+TIMES = 16
+MODULES = 5_000
+NUMBERS = 4_000_000_000
+ODD = 2_000
+SIZED = 300_000_000
+WINDOW = 600
+SAMPLES = 30_000_000
+PROBE = 10

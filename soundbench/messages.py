@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 __all__ = [
     "describe",
+    "escaped",
     "is_mapping",
     "is_sequence",
     "is_set",
@@ -19,7 +20,9 @@ __all__ = [
     "join",
     "megabytes",
     "nearest",
+    "out_of_memory",
     "parts_of",
+    "printable",
     "show",
     "spell",
     "unknown_key",
@@ -34,16 +37,39 @@ _WORDS: dict[Any, str] = {
 }
 
 
+# What a name must not do to a terminal or to a table: move the cursor, begin a line, change the direction of the text.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def printable(text: str) -> str:
+    r"""Text on one line: control characters, line breaks and lone surrogates as `\n`, `\t` and `\u001b`, as in JSON."""
+    return _CONTROL.sub(lambda found: _SHORT.get(found[0], f"\\u{ord(found[0]):04x}"), text)
+
+
+def escaped(text: str) -> str:
+    """Text for a terminal: as `printable`, but line breaks and tabs are kept. JSON and TOML stay what they are."""
+    return re.sub(r"[^\n\t]+", lambda found: printable(found[0]), text)
+
+
 def megabytes(count: int) -> str:
     """A number of bytes, as `12 MB` or `1.2 MB`."""
     return f"{count / 1e6:,.0f} MB" if count >= 10_000_000 else f"{count / 1e6:.1f} MB"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory has run out, in whichever words: Python's, NumPy's or torch's."""
+    words = ("DefaultCPUAllocator", "not enough memory")
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or (isinstance(error, RuntimeError) and any(word in str(error) for word in words))
 
 
 def join(key: str, part: str | int) -> str:
     """Append a key or an index to a dotted path; a key is quoted where TOML requires it."""
     if isinstance(part, int):
         return f"{key}[{part}]"
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", part):
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", part):
         part = show(part)
     return f"{key}.{part}" if key else part
 
@@ -53,9 +79,11 @@ def show(value: Any) -> str:
     if isinstance(value, bool):
         text = "true" if value else "false"
     elif isinstance(value, str):
-        text = '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+        text = '"' + printable(value[:200].replace("\\", "\\\\").replace('"', '\\"')) + '"'
+    elif isinstance(value, int) and value.bit_length() > 10_000:  # Python writes no more than 4,300 digits
+        text = f"an integer of {value.bit_length():,} bits"
     elif isinstance(value, Mapping):
-        text = "{" + ", ".join(f"{key} = {show(item)}" for key, item in list(value.items())[:9]) + "}"
+        text = "{" + ", ".join(f"{join('', str(key))} = {show(item)}" for key, item in list(value.items())[:9]) + "}"
     elif isinstance(value, list | tuple):
         text = "[" + ", ".join(show(item) for item in value[:20]) + "]"
     else:

@@ -1,6 +1,6 @@
 """Status output on standard error: a line that is redrawn in place, a progress bar, durations, throttling.
 
-Nothing here fails if there is no standard error.
+Nothing here fails if there is no standard error. Control characters in the text, as in names of files, are escaped.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import time
 
 import attrs
 
-__all__ = ["PATIENCE", "StatusLine", "Throttle", "bar", "clock", "columns", "on_terminal"]
+from soundbench.messages import escaped, printable
+
+__all__ = ["PATIENCE", "StatusLine", "Throttle", "bar", "clock", "columns", "on_terminal", "printable"]
 
 # Seconds between two progress lines where they cannot be redrawn in place.
 PATIENCE = 20.0
@@ -73,6 +75,7 @@ class StatusLine:
 
     def show(self, line: str) -> None:
         """Draw `line` in place of the last one, cut to the width of the terminal."""
+        line = printable(line)
         if not on_terminal():
             _write(line + "\n")
             return
@@ -84,7 +87,7 @@ class StatusLine:
     def say(self, line: str) -> None:
         """Erase the status line and print a permanent line."""
         self.erase()
-        _write(line + "\n")
+        _write(escaped(line) + "\n")
 
     def erase(self) -> None:
         """Erase the status line, so that others can write."""

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,17 @@ def test_a_file_larger_than_its_limit_is_refused(tmp_path: Path) -> None:
     assert files.read_bytes(path, 5) == b"12345"
     with pytest.raises(OSError, match=r"more than the 0\.0 MB"):
         files.read_bytes(path, 4)
+
+
+def test_an_archive_that_unpacks_to_more_than_it_holds_is_refused(tmp_path: Path) -> None:
+    for kind, name in ((zipfile.ZIP_DEFLATED, "bomb.pt"), (zipfile.ZIP_STORED, "plain.pt")):
+        with zipfile.ZipFile(tmp_path / name, "w", kind) as archive:
+            archive.writestr("archive/data/0", bytes(1 << 20))
+    (tmp_path / "other.pt").write_bytes(b"\x80\x02")
+    with pytest.raises(OSError, match="has compressed parts"):
+        files.refuse_compressed(tmp_path / "bomb.pt")
+    files.refuse_compressed(tmp_path / "plain.pt")
+    files.refuse_compressed(tmp_path / "other.pt")
 
 
 # Whole files
@@ -365,3 +377,79 @@ def test_a_table_that_fills_the_disk_keeps_its_whole_rows(small_disk: Path) -> N
     assert message == f"{path}: the disk is full"
     assert [int(row["number"]) for row in files.read_rows(path)] == list(range(count))
     assert path.read_bytes().endswith(b"x\n")
+
+
+# Links
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("untouched")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for target in ("precious", "new"):
+        for name in (".file.tmp", "log.txt", "table.csv"):
+            (folder / name).unlink(missing_ok=True)
+            (folder / name).symlink_to(tmp_path / target)
+        files.write_text(folder / "file", "text")  # its temporary file takes the place of the link
+        for append in (
+            lambda: files.append_line(folder / "log.txt", "line"),
+            lambda: files.append_row(folder / "table.csv", {"a": 1}),
+            lambda: files.refuse_links(folder),
+        ):
+            with pytest.raises(RunError, match="this is a link, and nothing is written through links; remove it"):
+                append()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["precious", "run"]
+    assert (tmp_path / "precious").read_text() == "untouched"
+    assert (folder / "file").read_text() == "text"
+
+
+def test_a_file_is_replaced_where_a_link_is(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("untouched")
+    (tmp_path / "link").symlink_to(tmp_path / "precious")
+    files.write_text(tmp_path / "link", "text")
+    assert not (tmp_path / "link").is_symlink()
+    assert (tmp_path / "precious").read_text() == "untouched"
+
+
+def test_what_a_killed_process_left_is_replaced_whatever_its_permissions(tmp_path: Path) -> None:
+    (tmp_path / ".file.tmp").write_text("torn")
+    (tmp_path / ".file.tmp").chmod(0o400)
+    before = os.umask(0o027)
+    try:
+        with files.atomic(tmp_path / "file") as beside:
+            assert beside.read_bytes() == b""
+            beside.unlink()  # a library that makes a file of its own, for its owner alone
+            beside.touch(mode=0o600)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_log_with_another_name_gets_a_copy_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "backup").write_text("first\n")
+    os.link(tmp_path / "backup", tmp_path / "log.txt")
+    files.append_line(tmp_path / "log.txt", "second")
+    assert (tmp_path / "log.txt").read_text() == "first\nsecond\n"
+    assert (tmp_path / "backup").read_text() == "first\n"
+
+
+def test_a_folder_with_pipes_or_sockets_is_refused(tmp_path: Path) -> None:
+    files.refuse_links(tmp_path / "nothing here")
+    (tmp_path / "below").mkdir()
+    files.refuse_links(tmp_path)
+    os.mkfifo(tmp_path / "below" / "pipe")
+    with pytest.raises(RunError) as caught:
+        files.refuse_links(tmp_path)
+    assert str(caught.value) == f"{tmp_path}/below/pipe: this is a named pipe, not a file; remove it"
+
+
+def test_a_lock_is_held_by_one_and_is_no_link(tmp_path: Path) -> None:
+    with files.lock(tmp_path / "one.lock") as mine, files.lock(tmp_path / "one.lock", wait=False) as other:
+        assert (mine, other) == (True, False)
+    with files.lock(tmp_path / "one.lock", wait=False) as again:
+        assert again
+    (tmp_path / "link.lock").symlink_to(tmp_path / "new")
+    with pytest.raises(OSError, match="this is a link"), files.lock(tmp_path / "link.lock"):
+        pass
+    assert not (tmp_path / "new").exists()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from soundbench.cli import options
+from soundbench.cli.output import result, result_json, rows, say
 
 
 @click.group()
@@ -30,7 +30,7 @@ def check(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
 
     resolved = read(recipe, sets=sets)
     found = audit(make_dataset(resolved), resolved.split, resolved.audio, resolved.train.seed, resolved.source)
-    click.echo(json.dumps(found.to_dict(), ensure_ascii=False) if as_json else found.to_text())
+    result_json(found.to_dict()) if as_json else result(found.to_text())
     if found.fatal:
         raise SystemExit(1)
 
@@ -48,7 +48,7 @@ def manifest(folder: Path, output: Path | None) -> None:
 
     text = manifest_of(folder, output.parent if output else Path())
     if output is None:
-        click.echo(text, nl=False)
+        rows(text)
         return
     write_text(output, text)
-    click.echo(f"{text.count(chr(10)) - 1} sound files listed in {output}", err=True)
+    say(f"{text.count(chr(10)) - 1} sound files listed in {output}")

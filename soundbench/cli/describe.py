@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from soundbench.cli import options
+from soundbench.cli import options, output
 
 
 @click.command()
@@ -18,9 +16,10 @@ def command(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
 
     Lists layers, shapes, parameters, multiply-adds and the receptive field. Reads no data.
     """
-    from soundbench.model.describing import as_text, describe
     from soundbench.recipe import read
 
     resolved = read(recipe, sets=sets)
+    from soundbench.model.describing import as_text, describe  # after it: a mistake in the recipe is shown at once
+
     found = describe(resolved)
-    click.echo(json.dumps(found, ensure_ascii=False) if as_json else as_text(found, resolved.to_toml()))
+    output.result_json(found) if as_json else output.result(as_text(found, resolved.to_toml()))

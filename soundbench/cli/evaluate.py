@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from soundbench.cli import options
+from soundbench.cli import options, output
 
 
 @click.command()
@@ -54,4 +54,4 @@ def command(
     own_process(device)
     store = False if no_cache else (cache or True)
     done = evaluate(run, dataset, checkpoint=checkpoint, out=out, device=device, trust_code=trust_code, cache=store)
-    click.echo(done.path)
+    output.result(done.path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from soundbench.cli import options
+from soundbench.cli import options, output
 
 
 @click.command()
@@ -26,7 +26,7 @@ def command(recipe: str, sets: tuple[str, ...], device: str | None, cache: Path 
     arguments = (recipe, sets, device, cache)
     folder = _work(*arguments) if processes == 1 else launch(_work, arguments, processes)
     if folder is not None:
-        click.echo(folder)
+        output.result(folder)
 
 
 def _work(recipe: str, sets: tuple[str, ...], device: str | None, cache: Path | None) -> Path | None:
@@ -44,7 +44,7 @@ def _work(recipe: str, sets: tuple[str, ...], device: str | None, cache: Path | 
         if not distributed.is_main():
             return None
         if not resolved.train.extracted:
-            click.echo("to train on these features, set train.extracted=true", err=True)
+            output.say("to train on these features, set train.extracted=true")
         return found.blocks.folder
     finally:
         distributed.leave()

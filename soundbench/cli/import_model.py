@@ -9,6 +9,8 @@ from typing import Any, get_args
 import attrs
 import click
 
+from soundbench.cli import output
+
 # How the text of an option is parsed; any other type stays text, which the importer then refuses.
 _TYPES: dict[Any, Any] = {
     bool: click.BOOL,
@@ -80,7 +82,7 @@ def _importing(use: str) -> Any:
         given = {name: value for name, value in options.items() if value is not None}
         done = import_model(use, path, out, given)
         for note in done.notes:
-            click.echo(note, err=True)
-        click.echo(f"{done.folder}: {done.classes} classes, {done.parameters:,} parameters")
+            output.say(note)
+        output.result(f"{done.folder}: {done.classes} classes, {done.parameters:,} parameters")
 
     return run

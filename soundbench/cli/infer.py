@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from soundbench.cli import options, sounds
+from soundbench.cli import options, output, sounds
 from soundbench.inference.formats import FORMATS, find
+from soundbench.messages import printable
 
 if TYPE_CHECKING:
     from soundbench.audio.start_times import StartTimes
@@ -104,7 +103,7 @@ def command(
         sounds.report(times)
         sounds.finish(errors, len(files), out)
     except BrokenPipeError:  # the reader of the rows has gone; drop what is still buffered
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        output.drop_the_rest()
         raise SystemExit(1) from None
     finally:
         distributed.leave()
@@ -160,22 +159,22 @@ def _print(
     number = 0  # of lines in the file so far
     held: list[str] = []  # the lines of a label file so far
     if form.one_file:
-        click.echo(form.header(), nl=False)
+        output.rows(form.header())
     for one in score_files(classifier, files, wanted, progress, windows, times):
         progress.clear()
         if isinstance(one, Row):
             held.append(form.lines(one, number))
             number += held[-1].count("\n")
             if form.one_file:
-                click.echo(held.pop(), nl=False)
+                output.rows(held.pop())
             continue
         if not form.one_file:
-            click.echo(form.document("".join(held)), nl=False)
+            output.rows(form.document("".join(held)))
             number, held = 0, []
         if one.error:
             errors[str(one.path)] = one.error
             line = form.error(str(one.path), one.error)
-            click.echo(line or f"{one.path}: {one.error}\n", nl=False, err=not line)
+            output.rows(line) if line else output.say(printable(f"{one.path}: {one.error}"))
     if plot and windows and not errors:
         plot_sound(classifier, files[0], windows, wanted.rules, plot)
     return errors

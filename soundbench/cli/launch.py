@@ -26,6 +26,7 @@ import attrs
 
 from soundbench.errors import CallError, LostProcess, RunError
 from soundbench.machine import started_by
+from soundbench.messages import escaped
 
 __all__ = ["launch"]
 
@@ -95,7 +96,7 @@ def launch(work: Callable[..., T], arguments: Sequence[Any], count: int) -> T:
         return result
     if not processes[0].reported:  # it tells the user how to continue; if it died, another has a note of it
         for note in dict.fromkeys(note for one in failed for note in getattr(one.error, "__notes__", ())):
-            print(note, file=sys.stderr)
+            print(escaped(note), file=sys.stderr)
     raise _cause(failed, processes)
 
 

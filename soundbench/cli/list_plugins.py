@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
+
+from soundbench.cli import output
 
 if TYPE_CHECKING:
     from soundbench.recipe.registry import Registry
@@ -38,11 +39,11 @@ def command(kind: str | None, name: str | None, as_json: bool, check: bool, cont
         raise SystemExit(_contracts(registry, kind, name, as_json, thorough))
     if kind is not None and name is not None:
         found = details(registry, kind, name)
-        click.echo(json.dumps([found.to_dict()], ensure_ascii=False) if as_json else found.to_text())
+        output.result_json([found.to_dict()]) if as_json else output.result(found.to_text())
         return
     entries = catalogue(registry, kind, check)
-    text = json.dumps([entry.to_dict() for entry in entries], ensure_ascii=False) if as_json else as_table(entries)
-    click.echo(text)
+    rows = [entry.to_dict() for entry in entries]
+    output.result_json(rows) if as_json else output.result(as_table(entries))
     if any(entry.error for entry in entries):
         raise SystemExit(3)
 
@@ -60,10 +61,10 @@ def _contracts(registry: Registry, kind: str | None, name: str | None, as_json: 
             yield reports[-1]
 
     if as_json:
-        click.echo(json.dumps([report.to_dict() for report in examined()], ensure_ascii=False))
+        output.result_json([report.to_dict() for report in examined()])
     elif name is not None:
-        click.echo("\n".join(report.to_text() for report in examined()))
+        output.result("\n".join(report.to_text() for report in examined()))
     else:
         for line in as_lines(listings, examined()):
-            click.echo(line)
+            output.result(line)
     return 3 if any(report.broken for report in reports) else 0

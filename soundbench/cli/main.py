@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,7 +14,9 @@ from typing import NoReturn
 
 import click
 
+from soundbench.cli import output
 from soundbench.cli.process import shorten_waiting
+from soundbench.messages import out_of_memory, printable
 
 __all__ = ["COMMANDS", "invoke", "main"]
 
@@ -30,8 +35,14 @@ COMMANDS = {
     "list-plugins": ("soundbench.cli.list_plugins:command", "List the components that a recipe can name."),
 }
 
-# Errors of the system that the user can fix: no space left, no permission.
-_NOT_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+# Errors of the system that the user can fix: no space left, no permission, a name that is too long.
+_NOT_OURS = frozenset(
+    getattr(errno, name, -1)
+    for name in (
+        *("ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "ENAMETOOLONG", "ELOOP", "ENOTDIR", "EISDIR"),
+        *("EMFILE", "ENFILE", "ENOMEM", "ESTALE", "EBADF"),
+    )
+)
 
 
 class _Commands(click.Group):
@@ -65,38 +76,67 @@ def group(debug: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The program: exits 0 done, 1 failed, 2 a mistake in the call, 3 an unusable plugin, 130 or 143 stopped."""
     shorten_waiting()
+    _open_standard_streams()
     sys.exit(invoke(sys.argv[1:] if arguments is None else arguments))
+
+
+def _open_standard_streams() -> None:
+    """Open what the caller has closed of standard input, output and error: no other file may get their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", errors="surrogateescape")  # noqa: SIM115 (as Python's own)
 
 
 def invoke(arguments: Sequence[str]) -> int:
     """Run the command line with these arguments; returns the exit code."""
     plain = [argument for argument in arguments if argument != "--debug"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names may have bytes that are not UTF-8
     try:
+        if sys.stdout is None:
+            raise click.UsageError("standard output is closed; to discard the results, send them to /dev/null")
         code = group.main(args=plain, prog_name="soundbench", standalone_mode=False)
     except SystemExit as asked:
         return asked.code if isinstance(asked.code, int) else int(asked.code is not None)
     except click.ClickException as error:
-        error.show()
+        text = io.StringIO()
+        error.show(text)
+        output.say(text.getvalue().rstrip("\n"))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped by hand", err=True)
+        output.say("stopped by hand")
         return 130
     except Exception as error:
         if len(plain) < len(arguments):
             traceback.print_exc()
         message, code = _explain(error)
-        click.echo(message, err=True)
+        output.say(message)
         return code
     return code if isinstance(code, int) else 0
 
 
 def _explain(error: Exception) -> tuple[str, int]:
     """The message and the exit code of an exception."""
-    from soundbench.errors import SoundbenchError
+    from soundbench.errors import DataError, RecipeError, SoundbenchError
 
     if isinstance(error, SoundbenchError):
-        return str(error), error.exit_code
+        lines = [str(error)]  # each stays on its line, whatever names are in it
+        if isinstance(error, RecipeError):
+            lines = [f"{error.source}: {problem}" for problem in error.problems]
+        elif type(error) is DataError:  # some of these list several sounds or rows
+            lines = str(error).split("\n")
+        return "\n".join(printable(line) for line in lines), error.exit_code
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in _NOT_OURS:
-        return f"{error.filename or 'the disk'}: {(error.strerror or text).lower()}", 1
+        if error.filename is None:
+            with contextlib.suppress(OSError, ValueError):
+                output.drop_the_rest()  # it may be standard output that has no room; Python would try once more
+        return printable(f"{error.filename or 'the disk'}: {(error.strerror or text).lower()}"), 1
+    if out_of_memory(error):
+        return "out of memory: something needs more than this machine has", 1
     return f"{type(error).__name__}: {text} (--debug shows the traceback)", 1

@@ -8,6 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
+from soundbench import limits
+from soundbench.cli import output
+
 __all__ = [
     "PATH",
     "SCORE",
@@ -60,7 +63,7 @@ def device(default: str | None = "auto", name: str = "--device") -> Callable[[Co
 
 processes = click.option(
     "--processes",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, limits.THREADS),
     default=1,
     metavar="N",
     help="Number of processes to divide the work among. Default: 1.",
@@ -170,7 +173,7 @@ def _list_devices(ctx: click.Context, _option: click.Parameter, asked: bool) -> 
         raise DeviceError("no microphone: this machine has no audio input device")
     for one in found:
         mark = "*" if one["default"] else " "
-        click.echo(f"{mark} {one['index']:2}  {one['name']}  ({one['channels']} channels, {one['rate']} Hz)")
+        output.result(f"{mark} {one['index']:2}  {one['name']}  ({one['channels']} channels, {one['rate']} Hz)")
     ctx.exit()
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from soundbench.cli import options
+from soundbench.cli import options, output
+from soundbench.messages import printable
 
 if TYPE_CHECKING:
     from soundbench.audio.recording import Take
@@ -77,18 +78,18 @@ def command(
     if label is not None:
         refuse_label(label)
     place = places(out, label, split)
-    microphone = Microphone(device, rate, channels, say=lambda text: click.echo(text, err=True))
+    microphone = Microphone(device, rate, channels, say=output.say)
     if microphone.rate != rate:
-        click.echo(f"the device records at {microphone.rate} Hz; it is resampled to {rate} Hz", err=True)
+        output.say(f"the device records at {microphone.rate} Hz; it is resampled to {rate} Hz")
     printer = _Printer(Meter())
     try:
         lost = record(microphone, place, rate, seconds, silence if split else None, printer.level, printer.take)
     finally:
         microphone.close()
     if lost:
-        click.echo(f"{lost:,} samples were lost", err=True)
+        output.say(f"{lost:,} samples were lost")
     if not printer.takes:
-        click.echo("nothing was recorded" + (": no sound was loud enough, see --silence" if split else ""), err=True)
+        output.say("nothing was recorded" + (": no sound was loud enough, see --silence" if split else ""))
 
 
 class _Printer:
@@ -106,4 +107,6 @@ class _Printer:
         self.takes += 1
         self._meter.clear()
         clipped = ", clipped" if take.peak > -0.001 else ""
-        click.echo(f"{take.path}\t{take.seconds:.2f} s\tpeak {round(take.peak, 1) + 0.0:.1f} dB{clipped}")
+        output.result(
+            f"{printable(str(take.path))}\t{take.seconds:.2f} s\tpeak {round(take.peak, 1) + 0.0:.1f} dB{clipped}"
+        )

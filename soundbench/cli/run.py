@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from soundbench.cli import options
+from soundbench.cli import options, output
 
 
 @click.command()
@@ -61,7 +61,7 @@ def command(
     arguments = (recipe, sets, folds, out, resumed, device, store, profile, trust_code)
     path = _work(*arguments) if processes == 1 else launch(_work, arguments, processes)
     if path is not None:
-        click.echo(path)
+        output.result(path)
 
 
 def _work(

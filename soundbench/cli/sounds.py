@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
+from soundbench.cli import output
 
 if TYPE_CHECKING:
     from soundbench.audio.start_times import StartTimes
@@ -48,7 +48,7 @@ def report(times: StartTimes) -> None:
 
     doubts = StartTimes.doubts(distributed.gather(times))
     if doubts and distributed.is_main():
-        click.echo(doubts, err=True)
+        output.say(doubts)
 
 
 def finish(errors: dict[str, str], count: int, out: Path | None) -> None:
@@ -57,9 +57,9 @@ def finish(errors: dict[str, str], count: int, out: Path | None) -> None:
 
     if distributed.is_main():
         if out:
-            click.echo(out)
+            output.result(out)
         if errors:
             where = f"; see {out / 'errors.csv'}" if out else ""
-            click.echo(f"{len(errors)} of {count} files could not be scored{where}", err=True)
+            output.say(f"{len(errors)} of {count} files could not be scored{where}")
     if errors:
         raise SystemExit(1)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from soundbench.cli import options, sounds
+from soundbench.cli import options, output, sounds
+from soundbench.messages import printable
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -135,7 +134,7 @@ def command(
         printer.with_summary = stream.seconds > 0  # without any sound, the error says it all
         raise
     except BrokenPipeError:  # the reader has gone; drop what is still buffered
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        output.drop_the_rest()
         raise SystemExit(1) from None
     finally:
         if not isinstance(opened, Path):
@@ -158,7 +157,7 @@ def _opened(source: str, form: str | None, rate: int | None, device: str | None,
     from soundbench.audio.microphone import Microphone
 
     if source == "mic":
-        return Microphone(device, wanted, say=lambda text: click.echo(text, err=True))
+        return Microphone(device, wanted, say=output.say)
     return Pipe(sys.stdin.fileno(), form, rate) if source == "-" else Path(source)
 
 
@@ -182,7 +181,7 @@ class _Printer:
             self._line({"type": kind, **self._times(shown.start, shown.end), **shown.to_dict()})
         elif isinstance(item, Event):
             self._meter.clear()
-            click.echo(f"{item.start:.2f}\t{item.end:.2f}\t{item.label} {item.score:.4f}")
+            output.result(f"{item.start:.2f}\t{item.end:.2f}\t{printable(item.label)} {item.score:.4f}")
         elif isinstance(item, StreamedWindow):
             self._best = "  ".join(f"{label} {score:.2f}" for label, score in list(item.scores.items())[:3])
             self._meter.show(item.level, self._best)
@@ -208,7 +207,7 @@ class _Printer:
         if self._json:
             self._line({"type": "summary", **figures})
         else:
-            click.echo(summary(figures), err=True)
+            output.say(summary(figures))
 
     def _line(self, values: dict[str, Any]) -> None:
-        click.echo(json.dumps(values, ensure_ascii=False))
+        output.result_json(values)

@@ -21,6 +21,7 @@ from soundbench.data.clips import ClipTable
 from soundbench.data.sounds import Sounds
 from soundbench.data.splits import PARTS, SplitResult, split
 from soundbench.errors import SoundError
+from soundbench.messages import printable
 
 if TYPE_CHECKING:
     from soundbench.contracts import Dataset
@@ -92,7 +93,7 @@ class Audit:
         lines.append(f"{'check':{width}}  {'count':>7}  examples")
         for check in self.checks:
             shown = "; ".join(check.examples[:SHOWN]) + "; ..." * (check.count > SHOWN < len(check.examples))
-            lines.append(f"{check.name:{width}}  {check.count:>7}  {shown}".rstrip())
+            lines.append(f"{check.name:{width}}  {check.count:>7}  {printable(shown)}".rstrip())
         failed = [check.name for check in self.checks if check.fatal and check.count]
         if failed:
             lines += ["", f"`soundbench run` fails because of: {', '.join(failed)}"]

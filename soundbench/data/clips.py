@@ -13,6 +13,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from soundbench import limits
 from soundbench.contracts import Clip, Dataset
 from soundbench.errors import DataError
 
@@ -100,6 +101,7 @@ class ClipTable:
         if not classes or len(places) < len(classes):
             twice = next((name for name in classes if classes.count(name) > 1), None)
             raise DataError(f"the dataset names the class {twice!r} twice" if twice else "the dataset has no classes")
+        _refuse_unwritable(classes)
         paths, folds, groups = _Writer[str](), _Writer[Fold](), _Writer[str]()
         starts, stops, ends, values = array("d"), array("d"), array("q", [0]), array("i")
         for clip in dataset.clips():
@@ -194,6 +196,13 @@ def fingerprint(table: ClipTable, parts: npt.NDArray[np.int8], lengths: npt.NDAr
     return digest.hexdigest()
 
 
+def _refuse_unwritable(classes: Sequence[str]) -> None:
+    """Raise an error for class names that `model.toml` cannot hold, as from folders whose names are not UTF-8."""
+    for name in classes:
+        if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in name):
+            raise DataError(f"the class {name!r} is not UTF-8 text without NUL; rename it, or its folder")
+
+
 def _check(clip: Clip, places: Mapping[str, int], multilabel: bool) -> None:
     """Raise an error for a clip with invalid labels or times."""
     unknown = [label for label in clip.labels if label not in places]
@@ -212,5 +221,5 @@ def _natural(fold: Fold) -> tuple[bool, int, list[tuple[bool, int, str]]]:
     """A sorting key: numbers before strings; numbers inside a string are compared by value."""
     if isinstance(fold, int):
         return False, fold, []
-    pieces = re.split(r"(\d+)", fold)
+    pieces = re.split(rf"(\d{{1,{limits.DIGITS}}})", fold)
     return True, 0, [(not piece.isdecimal(), int(piece) if piece.isdecimal() else 0, piece) for piece in pieces]

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import attrs
-import filelock
 import numpy as np
 from numpy.typing import NDArray
 
@@ -77,7 +76,7 @@ class Blocks:
             ValueError: the block is damaged.
         """
         count = len(self.span(number))
-        with open(self.path(number), "rb") as file:
+        with files.open_regular(self.path(number)) as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - 4 * count - 4))
             frames = np.frombuffer(file.read(4 * count), dtype="<i4")
@@ -90,7 +89,7 @@ class Blocks:
         """Read a whole block and say what is wrong with it: None if nothing, empty if it does not exist."""
         try:
             self.frames(number)
-            with open(self.path(number), "rb") as file:
+            with files.open_regular(self.path(number)) as file:
                 rest, check = file.seek(0, 2) - 4, 0
                 file.seek(0)
                 while rest:
@@ -111,18 +110,12 @@ class Blocks:
         but it finds the block complete, and so do they.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(self.path(number).with_suffix(".lock"))
-        try:
-            lock.acquire(timeout=-1 if wait else 0)
-        except filelock.Timeout:
-            yield False
-            return
-        try:
-            yield True
-            with contextlib.suppress(OSError):
-                Path(lock.lock_file).unlink()
-        finally:
-            lock.release()
+        place = self.path(number).with_suffix(".lock")
+        with files.lock(place, wait) as mine:
+            yield mine
+            if mine:
+                with contextlib.suppress(OSError):
+                    place.unlink()
 
 
 class Features:
@@ -191,7 +184,7 @@ class Features:
 
     def _read(self, window: int, into: NDArray[np.float32]) -> None:
         path = self.blocks.path(window // BLOCK)
-        with files.explain_os_errors(path), open(path, "rb", buffering=0) as file:
+        with files.explain_os_errors(path), files.open_regular(path) as file:
             file.seek(4 * self.blocks.bands * int(self._offsets[window]))
             if file.readinto(into.data) != into.nbytes:
                 raise RunError(f"{path}: damaged: shorter than at the start of the run")

@@ -16,7 +16,6 @@ import io
 import json
 import mmap
 import os
-import tomllib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +25,10 @@ import attrs
 import numpy as np
 import tomli_w
 from numpy.typing import NDArray
+
+from soundbench import limits
+from soundbench.files import open_regular, read_bytes
+from soundbench.recipe import toml
 
 __all__ = ["AUDIO", "Index", "Quantized", "Store", "finish", "quantize", "read_meta"]
 
@@ -112,14 +115,16 @@ def read_meta(folder: Path) -> dict[str, Any]:
         ValueError: the folder is damaged.
     """
     try:
-        meta = tomllib.loads((folder / META).read_text(encoding="utf-8"))
+        meta = toml.parse(read_bytes(folder / META, limits.TEXT))
         promised = {name: meta[name] for name in ("format", "sounds", "bytes", "index", "digest")}
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{META} cannot be read ({error.__class__.__name__})") from None
+    except OSError as error:
+        raise ValueError(f"{META}: {error.strerror}") from None
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{META} cannot be read ({error})") from None
     if promised["format"] != FORMAT:
         raise ValueError(f"its format is {promised['format']}, not {FORMAT}")
     try:
-        size, data = (folder / AUDIO).stat().st_size, (folder / INDEX).read_bytes()
+        size, data = (folder / AUDIO).stat().st_size, read_bytes(folder / INDEX, limits.TABLE)
     except OSError as error:
         raise ValueError(f"{Path(str(error.filename)).name}: {error.strerror}") from None
     if size != promised["bytes"]:
@@ -161,7 +166,7 @@ class Store:
     def _opened(self) -> tuple[Index, NDArray[np.int16]]:
         """Index and samples, read together, because the folder may be made again at any time."""
         index = Index.read(self.path)
-        with open(self.path / AUDIO, "rb") as file:
+        with open_regular(self.path / AUDIO) as file:
             # An array over the map: each slice of `np.memmap` would take two microseconds more.
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if index.offsets[-1] else b""
         return index, np.frombuffer(data, dtype="<i2")

@@ -24,7 +24,7 @@ def find_sounds(paths: Sequence[str]) -> list[Path]:
     standard input, one per line.
 
     Raises:
-        MissingDataError: a folder without sound files, or no paths on standard input.
+        MissingDataError: a folder without sound files, no paths on standard input, or what is no path.
         DataError: a folder that cannot be read.
     """
     found: dict[Path, None] = {}
@@ -47,12 +47,18 @@ def _listed(paths: Sequence[str]) -> Iterator[str]:
     """The paths; `-` is replaced by those on standard input."""
     for text in paths:
         if text != "-":
-            yield text
+            yield _without_nul(text)
             continue
         lines = [os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer]
         if not any(lines):
             raise MissingDataError("-: no paths on standard input; give one path per line")
-        yield from filter(None, lines)
+        yield from (_without_nul(line) for line in lines if line)
+
+
+def _without_nul(path: str) -> str:
+    if "\0" in path:
+        raise MissingDataError(f"{path[:80]}: no path has a NUL character; give one path per line, as find -print does")
+    return path
 
 
 def _below(folder: Path, above: frozenset[str]) -> Iterator[Path]:

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import attrs
-import filelock
 import numpy as np
 
 from soundbench import audio
@@ -28,8 +27,8 @@ from soundbench.data.clips import ClipTable
 from soundbench.data.samples import AUDIO, Index, Quantized, Store, finish, quantize, read_meta
 from soundbench.data.sounds import Sounds
 from soundbench.errors import DataError, SoundError
-from soundbench.files import room
-from soundbench.messages import megabytes
+from soundbench.files import lock, room
+from soundbench.messages import megabytes, printable
 from soundbench.terminal import PATIENCE, Throttle
 
 __all__ = ["Store", "cache_folder", "open_store", "quantize"]
@@ -103,7 +102,7 @@ def _is_good(place: Path, sounds: Sounds, say: Say) -> bool:
         return True
     for number in Index.read(place).errors:
         if not isinstance(_read(sounds, number), SoundError):
-            say(f"sound: {sounds.path(number)} can be read now, so {place} will be made again")
+            say(printable(f"sound: {sounds.path(number)} can be read now, so {place} will be made again"))
             return False
     return True
 
@@ -116,7 +115,7 @@ def _refuse(sounds: Sounds, errors: Mapping[int, str], on_error: str, say: Say) 
     if on_error == "skip" and len(errors) < len(sounds):
         say(f"sound: {counted} and are skipped")
         return
-    listed = [f"  {sounds.path(number)}: {errors[number]}" for number in list(errors)[:LISTED]]
+    listed = [printable(f"  {sounds.path(number)}: {errors[number]}") for number in list(errors)[:LISTED]]
     if len(errors) > LISTED:
         listed.append(f"  ... and {len(errors) - LISTED} more")
     remedy = "fix or remove them"
@@ -235,27 +234,20 @@ def _explained(root: Path) -> Iterator[None]:
 def _locked(root: Path, key: str, say: Say) -> Iterator[None]:
     """Hold the lock of a key in the body."""
     root.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(root / f"{key}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        say(f"sound: waiting for another process, which reads it into {root / key}")
-        lock.acquire()
-    try:
+    with contextlib.ExitStack() as held:
+        if not held.enter_context(lock(root / f"{key}.lock", wait=False)):
+            say(f"sound: waiting for another process, which reads it into {root / key}")
+            held.enter_context(lock(root / f"{key}.lock"))
         yield
-    finally:
-        lock.release()
 
 
 def _sweep(root: Path, key: str) -> None:
     """Remove temporary folders of killed processes; the lock of `key` is held."""
     for left in root.glob("tmp-*"):
         owner = left.name.rpartition("-")[2]
-        lock = filelock.FileLock(root / f"{owner}.lock")
-        with contextlib.suppress(filelock.Timeout), contextlib.ExitStack() as stack:
-            if owner != key:
-                stack.enter_context(lock.acquire(timeout=0))
-            shutil.rmtree(left, ignore_errors=True)
+        with contextlib.ExitStack() as held:
+            if owner == key or held.enter_context(lock(root / f"{owner}.lock", wait=False)):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _sync(folder: Path) -> None:

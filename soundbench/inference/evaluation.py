@@ -18,7 +18,7 @@ from soundbench.contracts import Clip, Dataset
 from soundbench.data.clips import ClipTable, fingerprint
 from soundbench.data.shared_store import sound_store
 from soundbench.data.splits import split
-from soundbench.errors import CallError, DataError, RunError
+from soundbench.errors import CallError, DataError, RunError, RunPlaceError
 from soundbench.inference.classifier import Classifier, load
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
@@ -102,6 +102,8 @@ def evaluate(
     recipe = _recipe(directory, dataset, classifier, trust_code)
     notes = _fill(classifier, directory, checkpoint, log)
     sound = _own(recipe, classifier) if dataset is None else _other(dataset, recipe, classifier)
+    if (directory.path / EVALUATIONS).is_symlink():
+        raise RunPlaceError(f"{directory.path / EVALUATIONS}: {files.LINK}")
     folder = RunDirectory.create(out) if out else RunDirectory.new(directory.path / EVALUATIONS, sound.name)
     log.directory = folder
     log(f"evaluation: {folder.path}")

@@ -18,9 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-import filelock
-
-from soundbench import files
+from soundbench import files, limits
 from soundbench.errors import CallError, RunError
 
 __all__ = ["Journal", "check_settings", "read", "rows"]
@@ -38,6 +36,7 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     Raises:
         CallError: the folder was begun with other settings, or holds something else.
     """
+    files.refuse_links(folder)
     asked = json.loads(json.dumps(settings))
     if (folder / SETTINGS).exists():
         before = files.read_json(folder / SETTINGS)
@@ -63,7 +62,7 @@ def read(folder: Path) -> dict[str, Record]:
 
 def rows(folder: Path, record: Record) -> bytes:
     """The rows of a file that is done."""
-    with files.explain_os_errors(folder), open(folder / PARTS / f"{record['part']}.rows", "rb") as file:
+    with files.explain_os_errors(folder), files.open_regular(folder / PARTS / f"{record['part']}.rows") as file:
         file.seek(record["begin"])
         data = file.read(record["end"] - record["begin"])
     if len(data) < record["end"] - record["begin"]:
@@ -82,17 +81,15 @@ class Journal:
     def __init__(self, folder: Path, rank: int) -> None:
         self.folder = folder
         self._stem = folder / PARTS / str(rank)
+        self._held = contextlib.ExitStack()
         self._waiting: list[str] = []
         self._synced = time.monotonic()
 
     def __enter__(self) -> Journal:
         with files.explain_os_errors(self.folder):
             self._stem.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = filelock.FileLock(f"{self._stem}.lock")
-            try:
-                self._lock.acquire(timeout=0)
-            except filelock.Timeout:
-                raise RunError(f"{self.folder}: another process is writing to it") from None
+            if not self._held.enter_context(files.lock(Path(f"{self._stem}.lock"), wait=False)):
+                raise RunError(f"{self.folder}: another process is writing to it")
             journal = Path(f"{self._stem}.jsonl")
             records = list(_lines(journal))
             self._journal = _opened(journal, _whole(journal))
@@ -134,12 +131,12 @@ class Journal:
             for file in (self._rows, self._journal):
                 with contextlib.suppress(OSError):
                     file.close()
-            self._lock.release()
+            self._held.close()
 
 
 def _opened(path: Path, end: int) -> BinaryIO:
     """A file cut off at `end`, and opened to append to it."""
-    file = open(path, "ab")  # noqa: SIM115 (closed by the journal)
+    file = files.open_to_append(path)
     file.truncate(end)
     file.seek(end)
     return file
@@ -147,15 +144,15 @@ def _opened(path: Path, end: int) -> BinaryIO:
 
 def _whole(path: Path) -> int:
     """The number of bytes of a journal's complete lines."""
-    data = path.read_bytes() if path.exists() else b""
+    data = files.read_bytes(path, limits.TABLE) if path.exists() else b""
     return data.rstrip(b"\0").rfind(b"\n") + 1
 
 
 def _lines(path: Path) -> Iterator[Record]:
     if not path.exists():
         return
-    for number, line in enumerate(path.read_bytes()[: _whole(path)].splitlines(), start=1):
+    for number, line in enumerate(files.read_bytes(path, limits.TABLE)[: _whole(path)].splitlines(), start=1):
         try:
-            yield json.loads(line)
+            yield files.parse_json(line)
         except ValueError:
             raise RunError(f"{path}: damaged: line {number} is not a record") from None

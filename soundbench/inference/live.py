@@ -25,7 +25,7 @@ from soundbench.audio.levels import level_of
 from soundbench.errors import CallError, SoundError
 from soundbench.inference.events import Event
 from soundbench.inference.stream import EventBegun, Item, Stream, stream_file
-from soundbench.messages import nearest
+from soundbench.messages import nearest, printable
 from soundbench.signals import stoppable
 
 __all__ = ["KEPT", "EventRecorder", "EventPrograms", "listen", "sound_of", "summary"]
@@ -136,7 +136,7 @@ class EventPrograms:
                     )
                 )
             except OSError as error:
-                print(f"--on {event.label}: {words[0]}: {error.strerror}", file=sys.stderr)
+                print(printable(f"--on {event.label}: {words[0]}: {error.strerror}"), file=sys.stderr)
 
 
 class EventRecorder:

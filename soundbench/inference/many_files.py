@@ -348,7 +348,7 @@ def model_digest(run: str | Path) -> str:
     folder = Path(run) / "model" if (Path(run) / "model" / "model.toml").exists() else Path(run)
     digest = hashlib.blake2b(digest_size=8)
     for name in ("model.toml", "weights.safetensors"):
-        with files.explain_os_errors(folder / name), open(folder / name, "rb") as file:
+        with files.explain_os_errors(folder / name), files.open_regular(folder / name) as file:
             while data := file.read(1 << 20):
                 digest.update(data)
     return digest.hexdigest()

@@ -17,9 +17,11 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from soundbench import limits
 from soundbench.contracts import Augmentation, Dataset, Loss
 from soundbench.errors import BrokenPlugin, DataError, Problem, RecipeError, SoundbenchError
-from soundbench.messages import show
+from soundbench.messages import out_of_memory, show
+from soundbench.model.bounds import made_within_bounds
 from soundbench.model.network import Head, Network, by_length
 from soundbench.model.weights import unknown_part
 from soundbench.recipe import ComponentSpec, Model, Recipe
@@ -88,18 +90,26 @@ def make_component(problems: list[Problem], key: str, spec: ComponentSpec, *supp
     """Create a component; None if its constructor refuses its options, which is added to `problems` under `key`."""
     component = spec.component
     try:
-        return component.obj(*supplied, **spec.options)
-    except ValueError as error:
+        return made_within_bounds(component.obj, supplied, spec.options)
+    except (ValueError, OverflowError) as error:
         problems.extend(problems_of(error, key, [field.name for field in attrs.fields(component.options)]))
     except SoundbenchError:
         raise
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise _broken(key, spec, error) from error
+        problems.append(Problem(key, "needs more memory than this machine has; lower its options"))
     except ImportError as error:
         raise import_failure(f"{spec.kind} {spec.use!r}", error, component.obj.__module__) from error
     except Exception as error:
-        whose = f"{spec.kind} {spec.use!r} of {component.distribution or component.source}"
-        text = f"creating {whose} raised {type(error).__name__}: {error}{place_of(error, component.obj.__module__)}"
-        raise BrokenPlugin(f"{key}: {text}") from error
+        raise _broken(key, spec, error) from error
     return None
+
+
+def _broken(key: str, spec: ComponentSpec, error: Exception) -> BrokenPlugin:
+    whose = f"{spec.kind} {spec.use!r} of {spec.component.distribution or spec.component.source}"
+    place = place_of(error, spec.component.obj.__module__)
+    return BrokenPlugin(f"{key}: creating {whose} raised {type(error).__name__}: {error}{place}")
 
 
 def make_dataset(recipe: Recipe) -> Dataset:
@@ -195,13 +205,23 @@ def _network(problems: list[Problem], of: Recipe | Model, classes: int) -> tuple
     pooling = make_component(problems, "pooling", of.pooling, backbone.channels)
     if pooling is None or loss is None:
         return None, loss
-    head = Head(pooling.features, classes, classifier=loss.classifier, **attrs.asdict(of.head))
+    try:
+        options = attrs.asdict(of.head) | {"classifier": loss.classifier}
+        head = made_within_bounds(Head, (pooling.features, classes), options)
+    except ValueError as error:
+        problems.append(Problem("head", str(error)))
+        return None, loss
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        problems.append(Problem("head", "needs more memory than this machine has; lower head.embedding"))
+        return None, loss
     return Network(featurizer, backbone, pooling, head), loss
 
 
 def _probe(of: Recipe, network: Network, classes: int, source: str) -> None:
     """Send a silent batch through the network; name the two components whose shapes do not match."""
-    samples = of.audio.window_samples
+    samples = min(of.audio.window_samples, limits.PROBE * of.audio.rate)
     lengths = torch.tensor([samples, max(1, samples // 2)])
     data = torch.zeros(2, samples)
     stages: list[tuple[str, ComponentSpec | None, Callable[..., Any], int | None]] = [
@@ -218,7 +238,9 @@ def _probe(of: Recipe, network: Network, classes: int, source: str) -> None:
             with torch.no_grad():
                 out = stage(data) if key == "head" else stage(data, lengths)
         except Exception as error:
-            text = " ".join(str(error).split())
+            text = (
+                "it needs more memory than this machine has" if out_of_memory(error) else " ".join(str(error).split())
+            )
             place = place_of(error, spec.component.obj.__module__) if spec else ""
             text = f"{name} cannot process the output of {before}, {tuple(data.shape)}: {text}{place}"
             problem = Problem(key, text)

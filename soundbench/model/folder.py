@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import tomli
 import tomli_w
 from safetensors import SafetensorError
 from torch import nn
 
-from soundbench import files
+from soundbench import files, limits
 from soundbench.errors import RunError
+from soundbench.recipe import toml
 
 __all__ = ["load_weights", "read_model_tables", "save_model"]
 
@@ -35,10 +35,12 @@ def read_model_tables(folder: Path) -> dict[str, Any]:
     """
     path = folder / "model.toml"
     try:
-        return tomli.loads(path.read_text(encoding="utf-8"))
+        return toml.parse(files.read_bytes(path, limits.TEXT))
     except FileNotFoundError:
         raise RunError(f"{folder}: no model here: model.toml is missing") from None
-    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
         raise RunError(f"{path}: damaged: {error}") from None
 
 
@@ -50,10 +52,12 @@ def load_weights(folder: Path, network: nn.Module, classes: int) -> None:
     """
     path = folder / "weights.safetensors"
     try:
-        path.open("rb").close()  # safetensors reports a file without read permission as missing
+        files.open_regular(path).close()  # safetensors reports a file without read permission as missing
         weights = safetensors.torch.load_file(path)
     except FileNotFoundError:
         raise RunError(f"{folder}: no model here: weights.safetensors is missing") from None
+    except OSError as error:
+        raise RunError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     except SafetensorError as error:
         raise RunError(f"{path}: damaged: {error}") from None
     last = weights.get("head.classify.weight")

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from soundbench import files
 from soundbench.errors import Problem, RecipeError, RunError
 from soundbench.messages import nearest, show
 from soundbench.model.network import Network
@@ -146,7 +147,7 @@ def _weights_file(source: Path) -> Path:
 def _read(path: Path) -> dict[str, Tensor]:
     """The tensors of a file, by name."""
     try:
-        path.open("rb").close()
+        files.refuse_compressed(path)
         if path.suffix == ".safetensors":
             weights: dict[str, Tensor] = safetensors.torch.load_file(path)
             return weights
@@ -168,7 +169,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _no_weights(path: Path) -> str:
     """What is wrong with a file that `torch.load` refuses, by its first bytes."""
-    with path.open("rb") as file:
+    with files.open_regular(path) as file:
         first = file.read(4)
     if not first:
         return "an empty file"

@@ -10,7 +10,7 @@ import attrs
 
 from soundbench.contracts import KINDS
 from soundbench.errors import CallError, PluginError
-from soundbench.messages import nearest, show, spell
+from soundbench.messages import nearest, printable, show, spell
 from soundbench.recipe.registry import Component, Listing, Registry
 from soundbench.recipe.source_code import argument_docs
 
@@ -154,7 +154,7 @@ def as_columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _pad(row: Sequence[str], widths: Iterable[int]) -> list[str]:
-    return [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+    return [printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True)]
 
 
 def _default(option: dict[str, Any]) -> str:

@@ -225,6 +225,8 @@ def read_model(
 def _distinct(_: Any, attribute: attrs.Attribute[Any], value: list[str]) -> None:
     if not value or len(set(value)) != len(value):
         raise ValueError(f"{attribute.name} must be distinct names, at least one, is {show(value)}")
+    if any("\0" in name for name in value):
+        raise ValueError(f"{attribute.name} must be names without NUL, is {show(value)}")
 
 
 @attrs.frozen

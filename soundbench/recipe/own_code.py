@@ -9,7 +9,8 @@ import attrs
 
 from soundbench.contracts import KINDS
 from soundbench.errors import Problem, RecipeError
-from soundbench.files import write_bytes
+from soundbench.files import read_bytes, write_bytes
+from soundbench.limits import TEXT
 from soundbench.recipe.composing import Recipe
 from soundbench.recipe.resolving import ComponentSpec
 from soundbench.recipe.source_code import imports_neighbours, runs_when_imported
@@ -58,7 +59,7 @@ def relocated(recipe: Recipe, prefix: str) -> Recipe:
 def write_code(recipe: Recipe, folder: Path) -> None:
     """Copy the local files of a recipe into a folder, which is created if there are any."""
     for name, path in local_files(recipe).items():
-        write_bytes(folder / name, path.read_bytes())
+        write_bytes(folder / name, read_bytes(path, TEXT))
 
 
 def _targets(recipe: Recipe) -> dict[Path, str]:
@@ -86,7 +87,7 @@ def _not_loadable(spec: ComponentSpec) -> str:
         return "" if not spec.use.startswith("<python>") else f"{what}: it has no source file; define it in a file"
     if "<" in spec.use.rpartition(":")[2]:
         return f"{what}: it is defined inside a function; move it to the top level of {component.source}"
-    source = component.source.read_text("utf-8", errors="replace")
+    source = read_bytes(component.source, TEXT).decode("utf-8", errors="replace")
     if imports_neighbours(source):
         return f"{what}: {component.source} uses relative imports; make it a plugin, or a self-contained file"
     if component.obj.__module__ == "__main__" and runs_when_imported(source):

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import tomli
 
+from soundbench import files, limits
 from soundbench.contracts import KINDS
 from soundbench.errors import Problem, RecipeError
 from soundbench.messages import join, nearest, show
+from soundbench.recipe import toml
 from soundbench.recipe.registry import is_file
 from soundbench.recipe.tables import FORMAT
 
@@ -113,7 +114,7 @@ def _absolute(use: str, base: Path) -> str:
     if not is_file(use):
         return use
     path, colon, name = use.rpartition(":") if ":" in use else (use, "", "")
-    return os.path.abspath(base / Path(path).expanduser()) + colon + name
+    return os.path.abspath(base / os.path.expanduser(path)) + colon + name
 
 
 def normal(key: str, value: Any, base: Path) -> Any:
@@ -173,12 +174,14 @@ def find_recipe(path: str | Path) -> Path:
         RecipeError: there is no such file.
     """
     given, folder = Path(path), shipped()
-    if given.exists():
+    if "\0" in str(path):
+        raise RecipeError(show(str(path)), [Problem("", "a path cannot have a NUL character")])
+    if os.path.exists(given):  # Path.exists raises an error for a name that is too long
         return given
     if found := _ours(given):
         return found
     ours = sorted(item.name for item in folder.glob("*.toml")) if folder else []
-    beside = [item.name for item in given.parent.glob("*.toml")] if given.parent.is_dir() else []
+    beside = [item.name for item in given.parent.glob("*.toml")] if os.path.isdir(given.parent) else []
     hint = nearest(given.name, [*beside, *ours]) or ";"
     raise RecipeError(
         str(path), [Problem("", f"there is no such file{hint} recipes of soundbench: {', '.join(ours) or 'none'}")]
@@ -188,7 +191,7 @@ def find_recipe(path: str | Path) -> Path:
 def _ours(given: Path) -> Path | None:
     """The recipe that ships with soundbench under a path such as `recipes/quickstart.toml`."""
     folder = shipped()
-    known = folder and given.parent in (Path(), Path("recipes")) and (folder / given.name).is_file()
+    known = folder and given.parent in (Path(), Path("recipes")) and os.path.isfile(folder / given.name)
     return folder / given.name if folder and known else None
 
 
@@ -206,7 +209,7 @@ def check_format(source: str, version: Any) -> None:
 
 def read_draft(path: Path, sets: Sequence[str] = ()) -> Draft:
     """The draft of a recipe file."""
-    draft = Draft(str(path), path.stem)
+    draft = Draft(str(path), path.stem.encode("utf-8", errors="replace").decode())
     chain = [path]
     layers = [(path, _parse(path))]
     while "extends" in layers[-1][1]:
@@ -237,14 +240,17 @@ def draft_of(tables: Mapping[str, Any], name: str, source: str, base: Path | Non
 def _extended(source: str, path: Path, tables: Mapping[str, Any], chain: list[Path]) -> Path:
     """The file that a recipe extends; if it is missing, the recipe cannot be checked further."""
     given = tables["extends"]
-    below = Path(os.path.normpath(path.parent / given)) if isinstance(given, str) else path
-    below = below if below.is_file() else _ours(Path(str(given))) or below
-    if not isinstance(given, str):
+    usable = isinstance(given, str) and given and "\0" not in given
+    below = Path(os.path.normpath(path.parent / given)) if usable else path
+    below = below if os.path.exists(below) else _ours(Path(str(given))) or below
+    if not usable:
         message = f"must be the path of a recipe, is {show(given)}"
+    elif len(chain) > limits.EXTENDS:
+        message = f"a chain of more than {limits.EXTENDS} recipes that extend one another"
     elif below.resolve() in [item.resolve() for item in chain]:
         message = f"recipes extend each other in a circle: {' -> '.join(str(item) for item in [*chain, below])}"
-    elif not below.is_file():
-        beside = [item.name for item in below.parent.glob("*.toml")] if below.parent.is_dir() else []
+    elif not os.path.exists(below):
+        beside = [item.name for item in below.parent.glob("*.toml")] if os.path.isdir(below.parent) else []
         message = f"there is no file {below}{nearest(below.name, beside)}"
     else:
         return below
@@ -253,13 +259,9 @@ def _extended(source: str, path: Path, tables: Mapping[str, Any], chain: list[Pa
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        return tomli.loads(path.read_text(encoding="utf-8-sig"))
-    except tomli.TOMLDecodeError as error:
-        message, _, place = str(error).rpartition(" (at ")
-        place = place.rstrip(")").replace("end of document", "the end of the file")
-        raise RecipeError(str(path), [Problem("", f"{place}: {message[:1].lower()}{message[1:]}")]) from error
-    except UnicodeDecodeError as error:
-        raise RecipeError(str(path), [Problem("", f"not UTF-8 text: invalid byte at offset {error.start}")]) from error
+        return toml.parse(files.read_bytes(path, limits.TEXT))
+    except ValueError as error:
+        raise RecipeError(str(path), [Problem("", str(error))]) from error
     except OSError as error:
         raise RecipeError(str(path), [Problem("", f"cannot be read: {error.strerror}")]) from error
 
@@ -288,15 +290,15 @@ def _path(key: str) -> list[str | int]:
     """The steps of a dotted key; numbers, bare or in brackets, are indices of a list."""
     dotted = re.sub(r"\[([0-9]+)\]", r".\1", key)
     try:
-        nested: Any = tomli.loads(f"{dotted} = 0")
-    except tomli.TOMLDecodeError:
+        nested: Any = toml.parse(f"{dotted} = 0")
+    except ValueError:
         return []
     path: list[str | int] = []
     while isinstance(nested, dict):
         (part, nested), *others = nested.items()
         if others:
             return []
-        counts = len(path) == 1 and part.isdigit() and path[0] in KINDS
+        counts = len(path) == 1 and part.isdecimal() and len(part) <= limits.DIGITS and path[0] in KINDS
         path.append(int(part) if counts else part)
     return path
 
@@ -304,7 +306,7 @@ def _path(key: str) -> list[str | int]:
 def _value(text: str) -> Any:
     """A TOML value; other text is a string."""
     try:
-        tables = tomli.loads(f"value = {text}")
-    except tomli.TOMLDecodeError:
+        tables = toml.parse(f"value = {text}")
+    except ValueError:
         return text
     return tables["value"] if list(tables) == ["value"] else text

@@ -10,7 +10,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -20,13 +20,17 @@ import attrs
 
 from soundbench.contracts import KINDS
 from soundbench.errors import BrokenPlugin, ClaimedTwice, Problem, UnknownPlugin
-from soundbench.messages import nearest, show
+from soundbench.files import read_bytes
+from soundbench.limits import TEXT, TIMES, WIDTH
+from soundbench.messages import join, nearest, show
 from soundbench.recipe.entry_points import Listing, import_failure, listings_of, normal
 from soundbench.recipe.source_code import defined_in, import_file, line_of
 
 __all__ = ["Component", "Listing", "Registry", "is_file"]
 
 ALLOW = "SOUNDBENCH_PLUGINS"
+# The kinds whose integers are sizes of something that is made; others have seeds, counts of clips and steps.
+_SIZED = ("augmentation", "featurizer", "backbone", "pooling", "loss")
 
 
 @attrs.frozen(eq=False)
@@ -69,9 +73,26 @@ class Component:
             if defaults[name] is not None and defaults[name] is not attrs.NOTHING
         ]
         written = {name: value for name, value in defaults.items() if value not in (None, attrs.NOTHING)}
+        if self.kind in _SIZED:
+            problems += [
+                Problem(place, text)
+                for name in given
+                for place, text in _too_large(join(key, name), given[name], defaults.get(name))
+            ]
         made, faults = structure(self.options, written | given, key)
         values: dict[str, Any] = attrs.asdict(made, recurse=False) if made is not None else {}
         return {name: value for name, value in values.items() if value is not None}, problems + faults
+
+
+def _too_large(key: str, value: Any, default: Any) -> Iterator[tuple[str, str]]:
+    """The integers of an option that no network has, as a width or as the number of its layers."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        most = max(WIDTH, TIMES * default if isinstance(default, int) else 0)
+        if abs(value) > most:
+            yield key, f"must be at most {most:,}, is {show(value)}"
+    elif isinstance(value, list | tuple | Mapping):
+        for name, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _too_large(join(key, name), item, None)
 
 
 class Registry:
@@ -210,11 +231,14 @@ def _import(listing: Listing) -> Any:
 def _from_file(kind: str, use: str, base: Path | None) -> Component:
     """A component of a local file. Errors in it are the user's, so the message names the line."""
     file, colon, name = use.rpartition(":")
-    path = Path(os.path.normpath((base or Path()) / Path(file if colon else use).expanduser())).absolute()
-    if not path.is_file():
-        beside = [item.name for item in path.parent.glob("*.py")] if path.parent.is_dir() else []
+    path = Path(os.path.normpath((base or Path()) / os.path.expanduser(file if colon else use))).absolute()
+    if not os.path.exists(path):
+        beside = [item.name for item in path.parent.glob("*.py")] if os.path.isdir(path.parent) else []
         raise UnknownPlugin(f"{use}: there is no file {path}{nearest(path.name, beside)}")
-    names = defined_in(path.read_text("utf-8", errors="replace"))
+    try:
+        names = defined_in(read_bytes(path, TEXT).decode("utf-8", errors="replace"))
+    except OSError as error:
+        raise UnknownPlugin(f"{use}: cannot be read: {error.strerror}") from None
     if not colon or not name:
         raise UnknownPlugin(f"{use}: write {show(use + ':NAME')}; {path} defines {_list(names)}")
     what = f"{kind} {path}:{name}"

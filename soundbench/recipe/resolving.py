@@ -7,9 +7,10 @@ from typing import Any
 
 import attrs
 
+from soundbench import limits
 from soundbench.contracts import KINDS
 from soundbench.errors import BrokenPlugin, PluginError, Problem, RecipeError
-from soundbench.messages import nearest, show
+from soundbench.messages import join, nearest, show
 from soundbench.recipe.reading import Draft, merge_component, merge_tables
 from soundbench.recipe.registry import Component, Registry, is_file
 from soundbench.recipe.structuring import key_of, plain, structure
@@ -55,9 +56,9 @@ class Resolver:
             RecipeError: with all mistakes, in the order of the recipe.
         """
         tables = self.draft.tables
-        for key in tables:
-            if key not in known:
-                self._add(key, f"unknown table{nearest(key, known) or ';'} known: {', '.join(known)}")
+        for number, key in enumerate(key for key in tables if key not in known):
+            near = nearest(key, known) if number < limits.MISTAKES else ""
+            self._add(join("", key), f"unknown table{near or ';'} known: {', '.join(known)}")
         for key in required:
             if key not in tables:
                 self._add(key, self._missing(key))
@@ -70,9 +71,13 @@ class Resolver:
                 made[key] = self._table(key, self._default(key, backbone))
         if self.draft.problems:
             place = {key: number for number, key in enumerate(tables)}
-            problems = [self.draft.located(_renamed(problem)) for problem in self.draft.problems]
-            problems.sort(key=lambda problem: place.get(problem.key.split(".")[0].split("[")[0], -1))
-            raise RecipeError(self.draft.source, problems) from self.cause
+            problems = sorted(
+                self.draft.problems, key=lambda problem: place.get(problem.key.split(".")[0].split("[")[0], -1)
+            )
+            found = [self.draft.located(_renamed(problem)) for problem in problems[: limits.MISTAKES]]
+            if more := len(problems) - len(found):
+                found.append(Problem("", f"and {more:,} more mistakes", all(one.plugin for one in problems)))
+            raise RecipeError(self.draft.source, found) from self.cause
         return made
 
     def _add(self, key: str, message: str, plugin: bool = False) -> None:

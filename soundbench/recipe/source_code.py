@@ -20,6 +20,9 @@ from itertools import chain, islice
 from pathlib import Path
 from types import CodeType, ModuleType
 
+from soundbench.files import read_bytes
+from soundbench.limits import TEXT
+
 __all__ = [
     "argument_docs",
     "defined_in",
@@ -121,7 +124,7 @@ def defined_in(source: str) -> list[str]:
     """The public classes and functions that a file defines at its top level."""
     try:
         body = ast.parse(source).body
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deeply
         return []
     return [node.name for node in body if isinstance(node, _Definition) and not node.name.startswith("_")]
 
@@ -155,7 +158,7 @@ def import_file(path: Path) -> ModuleType:
 
     The same file gives the same module until its content changes.
     """
-    digest = hashlib.sha256(f"{path}\0".encode() + path.read_bytes()).hexdigest()[:12]
+    digest = hashlib.sha256(f"{path}\0".encode() + read_bytes(path, TEXT)).hexdigest()[:12]
     name = f"soundbench_file_{re.sub(r'[^A-Za-z0-9_]', '_', path.stem)}_{digest}"
     if name in sys.modules:
         return sys.modules[name]

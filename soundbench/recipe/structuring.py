@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
@@ -26,6 +27,7 @@ from cattrs.errors import (
 )
 from cattrs.gen import make_dict_structure_fn, override
 
+from soundbench import limits
 from soundbench.errors import Problem
 from soundbench.messages import (
     describe,
@@ -44,6 +46,9 @@ from soundbench.messages import (
 __all__ = ["key_of", "plain", "problems_of", "structure", "unfit_fields"]
 
 T = TypeVar("T")
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes of a file's name, and of a path
 
 
 def structure(cls: type[T], table: Any, key: str) -> tuple[T | None, list[Problem]]:
@@ -113,6 +118,8 @@ def _wrong(kind: Any, value: Any) -> ValueError:
 def _integer(value: Any, _: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise _wrong(int, value)
+    if abs(int(value)) > limits.INTEGER:
+        raise ValueError(f"must be an integer of 64 bits, is {show(value)}")
     return int(value)
 
 
@@ -134,14 +141,26 @@ def _truth(value: Any, _: Any) -> bool:
 def _string(value: Any, _: Any) -> str:
     if not isinstance(value, str):
         raise _wrong(str, value)
-    return value
+    return _utf8(value)
+
+
+def _utf8(text: str) -> str:
+    """The text, if a TOML file can hold it: arguments and names of files may have bytes that are not UTF-8."""
+    if _SURROGATE.search(text):
+        raise ValueError(f"must be UTF-8 text, is {show(text)}")
+    return text
 
 
 def _path(value: Any, _: Any) -> Path:
     """A path relative to the working directory, made absolute."""
     if not isinstance(value, str | os.PathLike) or not os.fspath(value):
         raise _wrong(Path, value)
-    return Path(value).expanduser().absolute()
+    text = _utf8(os.path.expanduser(os.fspath(value)))
+    if "\0" in text:
+        raise ValueError(f"must be a path, which has no NUL character, is {show(text)}")
+    if len(text.encode()) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_NAME for part in text.split(os.sep)):
+        raise ValueError(f"must be a path, whose names have at most {_LONGEST_NAME} bytes each, is {show(text)}")
+    return Path(text).absolute()
 
 
 def _literal(value: Any, kind: Any) -> Any:
@@ -186,6 +205,8 @@ def _items(kind: Any, items: Iterable[tuple[str | int, Any, Any]]) -> list[Any]:
         except Exception as error:
             error.add_note(IterableValidationNote("", index, part))
             errors.append(error)
+            if len(errors) > limits.MISTAKES:
+                break  # no more of them are listed
     if errors:
         raise IterableValidationError("", errors, kind)
     return made
@@ -292,8 +313,9 @@ def problems_of(error: BaseException, key: str, names: Collection[str] = ()) -> 
     if isinstance(error, IterableValidationError):
         return [p for inner, note in error.group_exceptions()[0] for p in problems_of(inner, join(key, note.index))]
     if isinstance(error, ForbiddenExtraKeysError):
-        names = [key_of(field) for field in attrs.fields(error.cl)]
-        return [Problem(join(key, extra), unknown_key(extra, names)) for extra in sorted(error.extra_fields)]
+        names, extras = [key_of(field) for field in attrs.fields(error.cl)], sorted(error.extra_fields)
+        found = [Problem(join(key, extra), unknown_key(extra, names)) for extra in extras[: limits.MISTAKES]]
+        return found + [Problem(join(key, extra), "unknown key") for extra in extras[limits.MISTAKES :]]
     return [_problem(str(error) or type(error).__name__, key, names)]
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 import attrs
 
+from soundbench import limits
 from soundbench.errors import CallError
 from soundbench.messages import show, unknown_key
 
@@ -106,6 +107,10 @@ def _above(low: int) -> Validator:
     return _range(f"above {low}", lambda value: value > low)
 
 
+def _at_most(high: int) -> Validator:
+    return _range(f"at most {high:,}", lambda value: value <= high or math.isinf(value))
+
+
 def _between(low: int, high: int) -> Validator:
     return _range(f"from {low} to {high}", lambda value: low <= value <= high)
 
@@ -196,7 +201,7 @@ class Audio:
 
     Attributes:
         rate: sample rate in Hz; all sound is resampled to it.
-        window: length in seconds of the windows that the network processes.
+        window: length in seconds of the windows that the network processes, at most 600.
         hop: seconds between the starts of two windows when a clip is scored; equal to window if left out.
         level: RMS level in dB that each window is scaled to, or "off".
         trim: cut off the start and end of a sound where it is more than this many dB below its loudest 20 ms, or "off".
@@ -204,7 +209,7 @@ class Audio:
     """
 
     rate: int = attrs.field(default=16000, validator=_between(1000, 384000))
-    window: float = attrs.field(default=3.0, validator=_above(0))
+    window: float = attrs.field(default=3.0, validator=[_above(0), _at_most(limits.WINDOW)])
     hop: float | None = attrs.field(default=None, validator=_above(0))
     level: float | Literal["off"] = attrs.field(default="off", validator=_between(-100, 0))
     trim: float | Literal["off"] = attrs.field(default="off", validator=_above(0))
@@ -213,6 +218,10 @@ class Audio:
     def __attrs_post_init__(self) -> None:
         if self.hop is not None and self.hop > self.window:
             raise ValueError(f"hop must be at most window ({self.window} s), or sound is skipped; is {self.hop}")
+        if self.window * self.rate > limits.SAMPLES:
+            raise ValueError(
+                f"window must have at most {limits.SAMPLES:,} samples, at {self.rate} Hz is {self.window} s"
+            )
         if self.window * self.rate < 1:
             raise ValueError(f"window must be at least one sample long at {self.rate} Hz, is {self.window} s")
 
@@ -241,7 +250,7 @@ class Head:
         dropout: dropout rate before the last layer.
     """
 
-    embedding: int = attrs.field(default=192, validator=_at_least(0))
+    embedding: int = attrs.field(default=192, validator=[_at_least(0), _at_most(limits.WIDTH)])
     norm_before: bool = False
     bias: bool = True
     norm_after: Literal["none", "plain", "affine"] = "none"
@@ -301,8 +310,8 @@ class Train:
     seed: int = attrs.field(default=1, validator=_between(0, 2**63 - 1))
     device: str = attrs.field(default="auto", validator=_device)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    threads: int | Literal["auto"] = attrs.field(default="auto", validator=_at_least(1))
-    num_workers: int = attrs.field(default=0, validator=_at_least(0))
+    threads: int | Literal["auto"] = attrs.field(default="auto", validator=[_at_least(1), _at_most(limits.THREADS)])
+    num_workers: int = attrs.field(default=0, validator=[_at_least(0), _at_most(limits.THREADS)])
     channels_last: bool | Literal["auto"] = "auto"
     accumulate: int = attrs.field(default=1, validator=_at_least(1))
     max_grad_norm: float = attrs.field(default=0.0, validator=_at_least(0))

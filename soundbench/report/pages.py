@@ -15,6 +15,7 @@ import numpy as np
 
 from soundbench import files
 from soundbench.errors import SoundbenchError
+from soundbench.messages import printable
 from soundbench.report import figures
 from soundbench.report.metrics import metric_of
 from soundbench.report.resampling import LEVEL
@@ -100,7 +101,7 @@ def _picture(run: RunDirectory, report: Mapping[str, Any]) -> list[str]:
         return [f"There is no figure: matplotlib cannot be used ({type(error).__name__}: {_cell(str(error))})."]
     text = [f"![Confusion matrix; rows are true classes]({run.confusion_png.relative_to(run.path).as_posix()})"]
     if numbered:
-        legend = [f"{number}\t{' '.join(name.split())}" for number, name in enumerate(classes, 1)]
+        legend = [f"{number}\t{printable(' '.join(name.split()))}" for number, name in enumerate(classes, 1)]
         files.write_text(run.confusion_labels, "\n".join(legend) + "\n")
         where = run.confusion_labels.relative_to(run.path).as_posix()
         text += [
@@ -262,7 +263,7 @@ def _again(run: RunDirectory, report: Mapping[str, Any]) -> Iterator[str]:
     yield from ("", "## Reproduce", "")
     if "command" not in report:
         yield from ("`recipe.toml` holds every setting. Run this in the run directory:", "")
-    yield from ("```sh", report.get("command", f"soundbench run recipe.toml{folds}"), "```")
+    yield from ("```sh", printable(report.get("command", f"soundbench run recipe.toml{folds}")), "```")
     method = report.get("interval")
     if method:
         yield ""
@@ -292,7 +293,8 @@ def _text(value: object) -> str:
 
 def _cell(text: str) -> str:
     """Text on one line, escaped so that Markdown shows it as it is."""
-    escaped = re.sub(r"[\\`*|~<>\[\]]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(text.split()))
+    one_line = printable(" ".join(text.split()))
+    escaped = re.sub(r"[\\`*|~<>\[\]]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)", r"\\\g<0>", one_line)
     return f"\\{escaped}" if escaped.startswith(("#", "-", "+")) and escaped != "-" else escaped
 
 

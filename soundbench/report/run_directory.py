@@ -13,6 +13,7 @@ from pathlib import Path
 import attrs
 import numpy as np
 
+from soundbench import files, limits
 from soundbench.contracts import Clip
 from soundbench.data.clips import ClipTable
 from soundbench.errors import RunError, RunPlaceError
@@ -90,7 +91,8 @@ class RunDirectory:
                 resume = f", or resume this run with --resume {run.path}" if run.recipe.exists() else ""
                 raise RunPlaceError(f"{run.path}: exists and is not empty; give another folder with --out{resume}")
             probe = run.path / ".probe"  # only writing shows whether writing is possible
-            probe.write_bytes(b"\n")
+            with files.open_to_append(probe) as file:
+                file.write(b"\n")
             probe.unlink()
         return run
 
@@ -134,7 +136,8 @@ class RunDirectory:
 
     def fold(self, fold: int | str) -> RunDirectory:
         """The run directory of one fold, inside this one; it need not exist."""
-        name = f"{int(fold):02d}" if str(fold).isdecimal() else _safe(str(fold))
+        text = str(fold)
+        name = f"{int(text):02d}" if text.isdecimal() and len(text) <= limits.DIGITS else _safe(text)
         return RunDirectory(self.path / f"fold-{name}")
 
 

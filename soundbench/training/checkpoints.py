@@ -56,6 +56,7 @@ def load(path: Path) -> dict[str, Any]:
         RunError: the file does not exist, is damaged, or is not a checkpoint.
     """
     try:
+        files.refuse_compressed(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise RunError(f"{path}: no such checkpoint") from None

@@ -20,6 +20,7 @@ from soundbench.data.order import Order
 from soundbench.data.splits import PARTS, SplitResult
 from soundbench.errors import CallError, DataError, Problem, RecipeError, RunError
 from soundbench.machine import Machine, cores, settle
+from soundbench.messages import out_of_memory
 from soundbench.model.assembly import Assembly
 from soundbench.recipe import MULTILABEL_LOSS, Recipe
 from soundbench.report import run_directory
@@ -248,8 +249,7 @@ def explaining_out_of_memory(recipe: Recipe) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        spent = isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
-        if not spent:
+        if not out_of_memory(error):
             raise
         train = recipe.train
         raise RunError(

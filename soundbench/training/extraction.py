@@ -17,20 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import filelock
 import numpy as np
 import tomli_w
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from soundbench import distributed, files
+from soundbench import distributed, files, limits
 from soundbench.data.batches import RawBatch, on_device, window_grid
 from soundbench.data.clips import ClipTable
 from soundbench.data.features import Blocks, Features
 from soundbench.data.shared_store import sound_store
 from soundbench.data.store import Store
-from soundbench.errors import DataError, RunError
+from soundbench.errors import DataError, RunError, RunPlaceError
 from soundbench.machine import Machine
 from soundbench.messages import megabytes
 from soundbench.model import assembly
@@ -98,8 +97,7 @@ def features_of(
     machine.place(network)
     maker = _Maker.of(recipe, network, machine, store)
     blocks = Blocks(store.path.parent / f"features-{key}", len(maker.rows), network.featurizer.bands)
-    if distributed.is_main():
-        _write_identity(blocks.folder, about)
+    distributed.from_main(partial(_begin, blocks.folder, about))
     _make_missing(blocks, maker, say)
     firsts = np.searchsorted(maker.rows, np.arange(len(maker.sounds)))
     features = Features(blocks, store.sounds, store.lengths, firsts, maker.window, maker.hop)
@@ -135,17 +133,26 @@ def _identity(recipe: Recipe, network: Network, store: Store) -> dict[str, Any]:
             "distribution": component.distribution,
             "version": component.version,
             "options": plain(spec.options),
-            "code": hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest() if file else "",
+            "code": hashlib.blake2b(files.read_bytes(Path(file), limits.TABLE), digest_size=16).hexdigest()
+            if file
+            else "",
             "weights": _digest(network.get_submodule("featurizer")),
         },
     }
 
 
-def _write_identity(folder: Path, about: Mapping[str, Any]) -> None:
-    """Write what the folder's name is a digest of; of several commands at once, one does."""
+def _begin(folder: Path, about: Mapping[str, Any]) -> None:
+    """Write what the folder's name is a digest of; of several commands at once, one does.
+
+    Raises:
+        RunPlaceError: the folder is a link, or holds one.
+    """
+    if folder.is_symlink():
+        raise RunPlaceError(f"{folder}: {files.LINK}")
+    files.refuse_links(folder)
     place = folder / "features.toml"
     if not place.exists():
-        with filelock.FileLock(folder.with_name(f"{folder.name.removeprefix('features-')}.lock")):
+        with files.lock(folder.with_name(f"{folder.name.removeprefix('features-')}.lock")):
             files.write_text(place, tomli_w.dumps(about))
 
 

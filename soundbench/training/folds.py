@@ -77,6 +77,7 @@ def resume_folds(
     say: Say = to_stderr,
 ) -> RunDirectory:
     """Resume `run_folds`: finished folds are kept, the interrupted one is resumed, and the others follow."""
+    files.refuse_links(directory)
     recipe = recipes.read(directory / "recipe.toml", device_set(device), trust_code=trust_code)
     distributed.join(recipe.train.device)
     folds = distributed.from_main(lambda: files.read_json(directory / FOLDS)["folds"])

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from soundbench import distributed
+from soundbench.messages import escaped
 from soundbench.recipe import Recipe, local_files
 from soundbench.report import run_directory
 from soundbench.report.run_directory import RunDirectory
@@ -20,7 +21,7 @@ Say = Callable[[str], None]
 
 def to_stderr(line: str) -> None:
     """Print a line of progress to standard error, apart from a command's result."""
-    print(line, file=sys.stderr, flush=True)
+    print(escaped(line), file=sys.stderr, flush=True)
 
 
 def resume_line(
@@ -55,6 +56,7 @@ class Log:
         """Log a line, in the main process only."""
         if not distributed.is_main():
             return
+        line = escaped(line)
         self.say(line)
         self.kept.append(line)
         if self.directory is not None:

@@ -86,6 +86,7 @@ def resume(
     """
     began, log = time.monotonic(), Log(say)
     found = RunDirectory.open(directory)
+    files.refuse_links(found.path)
     recipe = recipes.read(found.recipe, device_set(device), trust_code=trust_code)
     distributed.join(recipe.train.device)
     if distributed.from_main(found.report_json.exists):

@@ -474,14 +474,14 @@ def test_weights_that_may_not_be_read_are_not_called_missing(
     told: Told, bad: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert told("run", "mine.toml", "--out", "run")[0] == 0
-    opened = Path.open
+    opened = os.open
 
-    def refuse(path: Path, *arguments: str, **options: str) -> object:
-        if path.name == "weights.safetensors":
+    def refuse(path: Path, *arguments: int, **options: int) -> int:
+        if Path(path).name == "weights.safetensors":
             raise PermissionError(13, "Permission denied", str(path))
-        return opened(path, *arguments, **options)  # type: ignore[call-overload]
+        return opened(path, *arguments, **options)
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     assert told("infer", "run", str(bad), "--trust-code") == (
         1,
         "run/model/weights.safetensors: permission denied\n",

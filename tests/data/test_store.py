@@ -397,10 +397,14 @@ DAMAGE = {
     "audio.i16: No such file or directory": lambda folder: (folder / "audio.i16").unlink(),
     "index.npz has a wrong checksum": lambda folder: _flip(folder / "index.npz"),
     "index.npz: No such file or directory": lambda folder: (folder / "index.npz").unlink(),
-    "meta.toml cannot be read (TOMLDecodeError)": lambda folder: (folder / "meta.toml").write_bytes(b"sounds = "),
-    "meta.toml cannot be read (UnicodeDecodeError)": lambda folder: (folder / "meta.toml").write_bytes(b"\xff"),
-    "meta.toml cannot be read (KeyError)": lambda folder: (folder / "meta.toml").write_bytes(b""),
-    "meta.toml cannot be read (FileNotFoundError)": lambda folder: (folder / "meta.toml").unlink(),
+    "meta.toml cannot be read (the end of the file: invalid value)": lambda folder: (folder / "meta.toml").write_bytes(
+        b"sounds = "
+    ),
+    "meta.toml cannot be read (not UTF-8 text: invalid byte at offset 0)": lambda folder: (
+        folder / "meta.toml"
+    ).write_bytes(b"\xff"),
+    "meta.toml cannot be read ('format')": lambda folder: (folder / "meta.toml").write_bytes(b""),
+    "meta.toml: No such file or directory": lambda folder: (folder / "meta.toml").unlink(),
     "its format is 0, not 1": lambda folder: (folder / "meta.toml").write_text(
         (folder / "meta.toml").read_text().replace("format = 1", "format = 0")
     ),

@@ -141,7 +141,7 @@ def test_csv_and_json_hold_the_predictions() -> None:
 def test_a_table_is_a_line_a_row() -> None:
     row = Row("a.wav", "dog", 0.75, {"dog": 0.75, "cat": 0.5}, SCORES)
     assert find("table")("clip").lines(row, 0) == "a.wav\tdog 0.7500\tcat 0.5000\n"
-    assert find("table")("event").lines(EVENTS[1], 0) == "a.wav\t0.25\t3600.12\ttab\there 0.6000\n"
+    assert find("table")("event").lines(EVENTS[1], 0) == "a.wav\t0.25\t3600.12\ttab\\there 0.6000\n"
 
 
 def test_errors_are_reported_where_there_is_a_place_for_them() -> None:

@@ -410,7 +410,7 @@ def test_a_file_that_is_no_text_or_no_file_is_reported(tmp_path: Path, monkeypat
     Path("latin.toml").write_bytes(b'a = "\xe9"')
     Path("folder.toml").mkdir()
     assert mistakes(lambda: read("latin.toml")) == ["latin.toml: not UTF-8 text: invalid byte at offset 5"]
-    assert mistakes(lambda: read("folder.toml")) == ["folder.toml: cannot be read: Is a directory"]
+    assert mistakes(lambda: read("folder.toml")) == ["folder.toml: cannot be read: this is a folder, not a file"]
     assert mistakes(lambda: read("lation.toml")) == [
         'lation.toml: there is no such file; did you mean "latin.toml"? recipes of soundbench: none'
     ]

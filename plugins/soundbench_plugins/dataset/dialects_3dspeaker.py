@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 from soundbench.contracts import Clip
 from soundbench.errors import DataError, MissingDataError
 from soundbench_plugins.layers.sound_files import sounds_below
+from soundbench_plugins.layers.tables import opened
 
 __all__ = ["Dialects3DSpeaker"]
 
@@ -84,7 +85,7 @@ class Dialects3DSpeaker:
         """The sound files that one of the authors' lists names."""
         if not table.is_file():
             raise MissingDataError(f"{table}: no such file; dataset.lists must be the folder that contains it")
-        with table.open(encoding="utf-8") as file:
+        with opened(table) as file:
             for number, line in enumerate(file, 1):
                 _, _, name = line.strip().partition(" ")
                 if not name:

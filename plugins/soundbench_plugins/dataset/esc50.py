@@ -15,6 +15,7 @@ import attrs
 
 from soundbench.contracts import Clip
 from soundbench.errors import DataError, MissingDataError
+from soundbench_plugins.layers.tables import opened
 
 __all__ = ["ESC50"]
 
@@ -102,7 +103,7 @@ class ESC50:
                 if self.root.is_dir()
                 else f"{self.root}: no such folder; dataset.root must be the folder of ESC-50 (meta/, audio/)"
             )
-        with table.open(encoding="utf-8", newline="") as file:
+        with opened(table) as file:
             reader = csv.DictReader(file)
             for row in reader:
                 yield self._row(row, f"{table}, line {reader.line_num}")

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from soundbench.contracts import Clip
 from soundbench.errors import DataError, MissingDataError
+from soundbench_plugins.layers.tables import opened
 
 __all__ = ["SpeechCommands"]
 
@@ -80,7 +81,9 @@ class SpeechCommands:
             path = self.root / name
             if not path.is_file():
                 raise MissingDataError(f"{self.root}: not Speech Commands: no {name}")
-            for line in path.read_text(encoding="utf-8").split():
+            with opened(path) as text:
+                lines = text.read().split()
+            for line in lines:
                 if folds.setdefault(line, fold) != fold:
                     raise DataError(f"{path}: {line} is also in {_LISTS[folds[line]]}")
         return folds

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from soundbench import masks
-from soundbench_plugins.layers.mel import upper_edge
+from soundbench_plugins.layers.mel import MOST_BANDS, upper_edge
 from soundbench_plugins.layers.spectra import Normalize, in_parts, normalized, samples
 
 __all__ = ["Fbank"]
@@ -53,7 +53,7 @@ class Fbank(nn.Module):
     ) -> None:
         super().__init__()
         self.rate, self.bands, self.preemphasis, self.normalize = rate, bands, preemphasis, normalize
-        self.frame, self.hop = samples(frame, rate), samples(hop, rate)
+        self.frame, self.hop = samples(frame, rate, "frame"), samples(hop, rate, "hop")
         self.low, self.high = low, upper_edge(rate, low, high)
         self._check(frame, hop)
         self.shortest = self.frame
@@ -65,6 +65,8 @@ class Fbank(nn.Module):
     def _check(self, frame: float, hop: float) -> None:
         if self.bands < 1:
             raise ValueError(f"bands must be at least 1, is {self.bands}")
+        if self.bands > MOST_BANDS:
+            raise ValueError(f"bands must be at most {MOST_BANDS:,}, is {self.bands}")
         if self.frame < 2:
             raise ValueError(f"frame must be at least two samples, {2 / self.rate:g} s at {self.rate} Hz, is {frame}")
         if self.hop < 1:

@@ -9,7 +9,6 @@ Its `predict` scores a whole file at once, as a long window does here; the level
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +16,10 @@ from typing import Any
 
 from torch import Tensor
 
+from soundbench import files, limits
 from soundbench.contracts import Imported
 from soundbench.errors import CallError, NotInstalled, RunError
+from soundbench_plugins.layers.tables import opened
 from soundbench_plugins.layers.third_party_checkpoints import read_tensors, renamed
 
 __all__ = ["macls"]
@@ -81,9 +82,11 @@ def _config(folder: Path) -> Path:
 def _name(settings: Settings, folder: Path) -> str:
     """The network's class, from the YAML and, if it exists, model.state."""
     try:
-        state = json.loads((folder / "model.state").read_text(encoding="utf-8"))
+        state = files.parse_json(files.read_bytes(folder / "model.state", limits.TEXT))
     except FileNotFoundError:
         state = {}
+    except OSError as error:
+        raise RunError(f"{folder / 'model.state'}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise RunError(f"{folder / 'model.state'}: damaged: {error}") from error
     kept = str(state.get("model", "")) if isinstance(state, dict) else ""
@@ -102,7 +105,8 @@ def _classes(settings: Settings, labels: Path | None, folder: Path) -> list[str]
     if found is None:
         tried = ", ".join(str(place) for place in dict.fromkeys(places))
         raise CallError(f"{folder}: label list not found: give it with --labels (tried {tried})")
-    return found.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    with opened(found, limits.TEXT) as text:
+        return text.read().replace("\r\n", "\n").removesuffix("\n").split("\n")
 
 
 class Settings:
@@ -125,10 +129,19 @@ class Settings:
             message = 'importer "macls" needs PyYAML, which is not installed: pip install "soundbench[yaml]"'
             raise NotInstalled(message) from error
         try:
-            found = yaml.safe_load(path.read_text(encoding="utf-8"))
+            text = files.read_bytes(path, limits.YAML).decode()
+            depth = 0
+            for token in yaml.scan(text, yaml.SafeLoader):  # before it is read, which could take hours
+                if (kind := type(token).__name__).startswith(("Flow", "Block")):
+                    depth += kind.endswith("StartToken") - kind.endswith("EndToken")
+                if depth > limits.NESTING:
+                    raise CallError(f"{path}: nested too deeply")
+                if isinstance(token, yaml.AliasToken):
+                    raise CallError(f"{path}: has aliases (*name), which are not read: write the values in their place")
+            found = yaml.safe_load(text)
         except OSError as error:
             raise CallError(f"{path}: cannot be read: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError) as error:  # of a text, a date or a number that cannot be
             raise CallError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
         if not isinstance(found, dict) or "model_conf" not in found:
             raise CallError(f"{path}: not a configuration of macls: model_conf is missing")

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from soundbench import files, limits
 from soundbench.contracts import Imported
 from soundbench.errors import CallError, RunError
 from soundbench_plugins.layers.third_party_checkpoints import read_tensors, renamed
@@ -113,11 +114,11 @@ def _classes(labels: Path | None, count: int) -> tuple[list[str], list[str]]:
         note = "classes are named by their numbers: give AudioSet's class_labels_indices.csv with --labels"
         return [str(number) for number in range(count)], [note]
     try:
-        with labels.open(encoding="utf-8", newline="") as file:
+        with files.open_text(labels, limits.TEXT, newline="") as file:
             rows = {int(row["index"]): row["display_name"] for row in csv.DictReader(file)}
     except OSError as error:
         raise CallError(f"{labels}: cannot be read: {error.strerror}") from error
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise CallError(f"{labels}: not a table of classes: it must have the columns index and display_name") from error
     if sorted(rows) != list(range(count)):
         raise CallError(f"{labels}: names {len(rows)} classes, numbered from 0, but the checkpoint has {count}")

@@ -83,7 +83,7 @@ class Encoder(nn.Module):
     @classmethod
     def from_assets(cls, folder: Path, rate: int, **options: Any) -> Self:
         """An encoder from the assets that another wrote into `folder`, without its weights."""
-        return cls(rate, **options | {"model": _Assets(folder)})
+        return cls(rate, **options | {"model": _Assets(folder.absolute())})  # never a name on the hub
 
     def assets(self, folder: Path) -> None:
         """Write the configurations of the encoder and of its feature extractor."""

@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from soundbench_plugins.layers.spectra import Spectra
 from soundbench_plugins.layers.torchaudio_import import import_torchaudio
 
-__all__ = ["MelSpectra", "Norm", "Scale", "cosines", "upper_edge"]
+__all__ = ["MOST_BANDS", "MelSpectra", "Norm", "Scale", "cosines", "upper_edge"]
+
+# More than any Fourier transform tells apart.
+MOST_BANDS = 4096
 
 Scale = Literal["htk", "slaney"]
 Norm = Literal["slaney", "none"]
@@ -40,6 +43,8 @@ class MelSpectra(nn.Module):
         super().__init__()
         if bands < 1:
             raise ValueError(f"bands must be at least 1, is {bands}")
+        if bands > MOST_BANDS:
+            raise ValueError(f"bands must be at most {MOST_BANDS:,}, is {bands}")
         if scale not in ("htk", "slaney"):
             raise ValueError(f'scale must be "htk" or "slaney", is {scale!r}')
         if norm not in ("slaney", "none"):

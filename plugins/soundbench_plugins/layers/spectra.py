@@ -25,6 +25,9 @@ Normalize = Literal["mean", "mean-std", "none"]
 # Lower limit of energies before a logarithm: -100 dB.
 FLOOR = 1e-10
 
+# Samples of the longest frame or hop.
+LONGEST = 1 << 16
+
 # Samples that are processed at a time on a CPU: their intermediate values still fit its cache. Three rows of 3 s.
 _SAMPLES = 150_000
 
@@ -45,13 +48,15 @@ class Spectra(nn.Module):
 
     def __init__(self, rate: int, frame: float, hop: float, n_fft: int = 0, power: float = 2.0) -> None:
         super().__init__()
-        self.frame, self.hop, self.power = samples(frame, rate), samples(hop, rate), power
+        self.frame, self.hop, self.power = samples(frame, rate, "frame"), samples(hop, rate, "hop"), power
         if self.frame < 2:
             raise ValueError(f"frame must be at least 2 samples, {2 / rate:g} s at {rate} Hz, is {frame}")
         if self.hop < 1:
             raise ValueError(f"hop must be at least 1 sample, {1 / rate:g} s at {rate} Hz, is {hop}")
         if n_fft and n_fft < self.frame:
             raise ValueError(f"n_fft must be 0 or at least a frame, {self.frame} samples, is {n_fft}")
+        if n_fft > LONGEST:
+            raise ValueError(f"n_fft must be at most {LONGEST:,}, is {n_fft}")
         if not power > 0.0:
             raise ValueError(f"power must be above 0, is {power:g}")
         self.n_fft = n_fft or 1 << (self.frame - 1).bit_length()
@@ -86,8 +91,16 @@ def reflected(waveform: Tensor, lengths: Tensor, width: int) -> Tensor:
     return padded.scatter(1, places[:, width:] + width, after)
 
 
-def samples(duration: float, rate: int) -> int:
-    """A duration in samples: a whole number is in samples already, any other is in seconds."""
+def samples(duration: float, rate: int, name: str) -> int:
+    """A duration in samples: a whole number is in samples already, any other is in seconds.
+
+    Raises:
+        ValueError: it is longer than any frame; `name` is the option's.
+    """
+    if not (duration if isinstance(duration, int) else duration * rate) <= LONGEST:
+        raise ValueError(
+            f"{name} must be at most {LONGEST:,} samples, {LONGEST / rate:g} s at {rate} Hz, is {duration:g}"
+        )
     # 0.029 * 1000 is 28.999999999999996: round off the floating-point error before truncating.
     return duration if isinstance(duration, int) else int(round(duration * rate, 6))
 

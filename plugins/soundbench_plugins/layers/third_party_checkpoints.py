@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from soundbench import files
 from soundbench.errors import RunError
 
 __all__ = ["read_tensors", "renamed"]
@@ -27,6 +28,7 @@ def read_tensors(path: Path, key: str = "") -> dict[str, Tensor]:
         RunError: the file is damaged, contains code, or no tensors.
     """
     try:
+        files.refuse_compressed(path)
         with torch.serialization.safe_globals(_of_numpy()):
             found = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:

@@ -7,10 +7,10 @@ last row.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from time import monotonic
 
+from soundbench import files, limits
 from soundbench.contracts import RunInfo, hookimpl
 from soundbench.errors import RunError
 
@@ -41,17 +41,15 @@ class CsvLog:
         """Keep the rows up to the step at which the run continues."""
         kept = self._kept() if self.path.exists() else []
         self._before = float(kept[-1].rsplit(",", 1)[1]) if kept else 0.0
-        beside = self.path.with_name(f".{self.path.name}.tmp")
-        beside.write_text("".join([_COLUMNS, *kept]), encoding="utf-8", newline="\n")
-        os.replace(beside, self.path)
+        files.write_text(self.path, "".join([_COLUMNS, *kept]))
         self._began = monotonic()
 
     @hookimpl
     def progressed(self, epoch: int, step: int, loss: float, rate: float, clips_per_second: float) -> None:
         """Append a row."""
         seconds = self._before + monotonic() - self._began
-        with open(self.path, "a", encoding="utf-8", newline="\n") as file:
-            file.write(f"{step},{epoch},{loss:.6g},{rate:.6g},{clips_per_second:.1f},{seconds:.2f}\n")
+        with files.open_to_append(self.path) as file:
+            file.write(f"{step},{epoch},{loss:.6g},{rate:.6g},{clips_per_second:.1f},{seconds:.2f}\n".encode())
 
     def _kept(self) -> list[str]:
         """Complete rows up to the run's first step.
@@ -59,7 +57,8 @@ class CsvLog:
         Raises:
             RunError: the file is not such a table.
         """
-        head, *rows = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) or [_COLUMNS]
+        text = files.read_bytes(self.path, limits.TABLE).decode("utf-8", errors="replace")
+        head, *rows = text.splitlines(keepends=True) or [_COLUMNS]
         if head != _COLUMNS:
             raise RunError(f"{self.path}: not a progress table: its first row is {head.strip()!r}")
         whole = [row for row in rows if row.endswith("\n") and row.count(",") == _COLUMNS.count(",")]

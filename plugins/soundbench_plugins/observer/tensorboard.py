@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
-from soundbench import audio
+from soundbench import audio, files, limits
 from soundbench.contracts import RunInfo, hookimpl
 from soundbench.errors import SoundError
 
@@ -51,6 +51,7 @@ class TensorBoard:
     def run_started(self) -> None:
         """Open the folder; purge values after the checkpoint that the run continues from."""
         folder = self.run.directory / "tensorboard"
+        files.refuse_links(self.run.directory)
         beyond = self._step + 1 if folder.exists() else None
         self._writer = SummaryWriter(str(folder), purge_step=beyond, flush_secs=10)
 
@@ -111,7 +112,7 @@ class TensorBoard:
         path = self.run.directory / "predictions.csv"
         if not self.spectrograms or not path.exists():
             return []
-        with open(path, encoding="utf-8", newline="") as file:
+        with files.open_text(path, limits.TABLE, newline="") as file:
             return list(csv.DictReader(file))
 
     def _spectrogram(self, row: Mapping[str, str]) -> NDArray[np.floating[Any]] | None:

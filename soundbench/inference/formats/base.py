@@ -10,6 +10,7 @@ from typing import ClassVar
 import attrs
 
 from soundbench.errors import CallError
+from soundbench.messages import printable
 
 __all__ = ["Format", "Row", "iso", "moment", "one_line"]
 
@@ -99,6 +100,8 @@ class Format(ABC):
 
 
 def one_line(label: str) -> str:
+    """A label without tabs, line breaks and other control characters."""
+    return printable(" ".join(label.split())) or "?"
     """A label without tabs and line breaks."""
     return " ".join(label.split()) or "?"
 

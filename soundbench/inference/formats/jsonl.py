@@ -7,6 +7,7 @@ import json
 import attrs
 
 from soundbench.inference.formats.base import Format, Row, iso
+from soundbench.messages import escaped
 
 __all__ = ["JsonLines"]
 
@@ -29,8 +30,13 @@ class JsonLines(Format):
         values |= {"label": row.label, "score": row.score}
         if row.scores is not None:
             values |= {"labels": list(row.labels), "scores": dict(row.scores)}
-        return json.dumps(values, ensure_ascii=False) + "\n"
+        return _line(values)
 
     def error(self, path: str, reason: str) -> str:
         """An object with the path and the reason."""
-        return json.dumps({"path": path, "error": reason}, ensure_ascii=False) + "\n"
+        return _line({"path": path, "error": reason})
+
+
+def _line(values: dict[str, object]) -> str:
+    """The values in UTF-8, also if a name is not."""
+    return escaped(json.dumps(values, ensure_ascii=False)) + "\n"

@@ -12,6 +12,7 @@ import re
 import attrs
 
 from soundbench.inference.formats.base import Format, Row, iso, one_line
+from soundbench.messages import printable
 
 __all__ = ["Raven"]
 
@@ -49,7 +50,7 @@ class Raven(Format):
         """A selection for each label to show."""
         place = f"Spectrogram 1\t1\t{row.start:.6f}\t{row.end:.6f}\t0.0\t{self.rate / 2:.1f}"
         path = os.path.abspath(row.path)
-        file = [_cell(os.path.basename(path)), _cell(path), f"{row.start:.6f}"]
+        file = [printable(os.path.basename(path)), printable(path), f"{row.start:.6f}"]
         file += [iso(row.begin_time), iso(row.end_time)] if self.times else []
         return "".join(
             "\t".join([str(number + more), place, one_line(label), f"{score:.4f}", *file]) + "\n"
@@ -59,8 +60,3 @@ class Raven(Format):
     def joined(self, lines: str, number: int) -> str:
         """The lines with other numbers."""
         return re.sub(r"^\d+", lambda own: str(int(own[0]) + number), lines, flags=re.MULTILINE)
-
-
-def _cell(path: str) -> str:
-    """A path in which tabs and line breaks, which would end its cell, are escaped."""
-    return path.translate({code: repr(chr(code))[1:-1] for code in range(32)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from soundbench.inference.formats.base import Format, Row
+from soundbench.messages import printable
 
 __all__ = ["Table"]
 
@@ -18,8 +19,9 @@ class Table(Format):
     def lines(self, row: Row, number: int) -> str:
         """The path, the start and end if there are any, and each label to show with its score."""
         span = [] if row.start is None else [f"{row.start:.2f}", f"{row.end:.2f}"]
-        return "\t".join([row.path, *span, *(f"{label} {score:.4f}" for label, score in row.labels.items())]) + "\n"
+        labels = (f"{printable(label)} {score:.4f}" for label, score in row.labels.items())
+        return "\t".join([printable(row.path), *span, *labels]) + "\n"
 
     def error(self, path: str, reason: str) -> str:
         """The path and the reason, as a line of the table."""
-        return f"{path}\terror: {reason}\n"
+        return f"{printable(path)}\terror: {printable(reason)}\n"
