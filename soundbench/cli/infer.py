@@ -70,6 +70,7 @@ if TYPE_CHECKING:
 @options.batch
 @options.device()
 @options.trust_code
+@options.accept_changes
 def command(
     run: str,
     paths: tuple[str, ...],
@@ -77,6 +78,7 @@ def command(
     plot: Path | None,
     device: str,
     trust_code: bool,
+    accept_changes: bool,
     **asked: Any,
 ) -> None:
     """Classify the sound files PATHS with the model of RUN.
@@ -88,7 +90,7 @@ def command(
     from soundbench.inference.many_files import model_digest, score_into
 
     try:
-        classifier, files = sounds.opened(run, paths, device, trust_code)
+        classifier, files = sounds.opened(run, paths, device, trust_code, accept_changes)
         wanted, form = _asked(classifier, **asked)
         if out:
             _refuse(plot is not None, "--plot cannot be used with --out")

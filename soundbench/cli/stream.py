@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     help="Save the sound of each event to a folder per class in DIR. Default: save none.",
 )
 @options.trust_code
+@options.accept_changes
 def command(
     run: str,
     source: str,
@@ -92,6 +93,7 @@ def command(
     commands: tuple[tuple[str, str], ...],
     record_events: Path | None,
     trust_code: bool,
+    accept_changes: bool,
     **rules: Any,
 ) -> None:
     """Classify sound as it arrives with the model of RUN, and print its events.
@@ -107,7 +109,7 @@ def command(
 
     _refuse(source, form, rate, device)
     keep_on_cpu(compute)
-    classifier = load(run, device=compute, trust_code=trust_code)
+    classifier = load(run, device=compute, trust_code=trust_code, accept_changes=accept_changes)
     starter = live.EventPrograms(commands, classifier.classes)
     if threshold is not None:
         rules["on"] = threshold
