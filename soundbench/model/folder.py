@@ -6,6 +6,7 @@ checked whenever the model is loaded: one that is not as it was written is refus
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -100,14 +101,16 @@ def open_model(folder: Path, accept_changes: bool = False) -> StoredModel:
     Raises:
         RunError: there is no model, or a file has changed; one message names all.
     """
-    known = _known(folder, accept_changes)
     data = _read(folder, _TABLES)
+    if not (folder / _DIGESTS).exists():
+        _parsed(folder / _TABLES, data)  # what is no model at all has no need of digests
+    known = _known(folder, accept_changes)
     others = {name: digest for name, digest in known.items() if name not in (_TABLES, _WEIGHTS)}
     wrong = digests.changed(folder, others)
     if digests.of_bytes(data) not in [*known.get(_TABLES, ()), *_again(folder, _TABLES)]:
         wrong.insert(0, _TABLES)
     if not accept_changes:
-        digests.refuse_changed(folder, wrong)
+        _refuse(folder, wrong)
     pool = ThreadPoolExecutor(1)
     digest = pool.submit(digests.of_file, folder / _WEIGHTS)
     pool.shutdown(wait=False)
@@ -148,7 +151,7 @@ class StoredModel:
         if digest not in [*self.known.get(_WEIGHTS, ()), *_again(self.folder, _WEIGHTS)]:
             wrong = True
             if digest and not self.accept_changes:
-                digests.refuse_changed(self.folder, [_WEIGHTS])
+                _refuse(self.folder, [_WEIGHTS])
         load_weights(self.folder, network, classes)
         if wrong:
             accept(self.folder)
@@ -174,7 +177,7 @@ def check_weights(path: Path) -> None:
     folder = path.parent
     if path.name == _WEIGHTS and any((folder / name).exists() for name in (_TABLES, _DIGESTS)):
         known = _known(folder, False)
-        digests.refuse_changed(folder, digests.changed(folder, {_WEIGHTS: known.get(_WEIGHTS, [])}))
+        _refuse(folder, digests.changed(folder, {_WEIGHTS: known.get(_WEIGHTS, [])}))
 
 
 def read_model_tables(folder: Path) -> dict[str, Any]:
@@ -198,6 +201,13 @@ def _known(folder: Path, accept_changes: bool) -> digests.Table:
             "or accept the model as it is with --accept-changes (accept_changes=True)"
         )
     return known or {}
+
+
+def _refuse(folder: Path, names: list[str]) -> None:
+    """Refuse files that have changed; a run can make its own model anew."""
+    own = (folder.parent / "checkpoints").is_dir()
+    remedy = f"put it back, make the model anew with soundbench run --resume {shlex.quote(str(folder.parent))}" * own
+    digests.refuse_changed(folder, names, remedy)
 
 
 def _again(folder: Path, name: str) -> list[str]:
