@@ -184,8 +184,11 @@ def refuse_lost_best(run: RunDirectory, state: Mapping[str, Any]) -> None:
 
 
 def prune(folder: Path, keep: int, last: Path) -> None:
-    """Keep `last` and the `keep - 1` checkpoints before it; those after it are damaged ones that were skipped."""
+    """Keep `last` and the `keep - 1` checkpoints before it; those after it are damaged ones that were skipped.
+
+    What a kill has left of a checkpoint that was being written is removed, too.
+    """
     paths = sorted(folder.glob("step-*.pt"))
-    end = paths.index(last) + 1
-    for path in (*paths[: max(0, end - keep)], *paths[end:]):
+    end = sum(path <= last for path in paths)
+    for path in (*paths[: max(0, end - keep)], *paths[end:], *folder.glob(".*.tmp")):
         path.unlink()

@@ -265,10 +265,12 @@ def restore(loop: _Loop, engine: Engine, state: Mapping[str, Any]) -> None:
     setup.optimizer.load_state_dict(state["optimizer"])
     setup.scheduler.load_state_dict(state["scheduler"])
     setup.scaler.load_state_dict(state["scaler"])
-    if not distributed.is_main():
+    if distributed.is_main():  # what a kill may have prevented
+        if state["step"] == loop.progress.best_epoch * setup.plan.steps:
+            checkpoints.ensure_best(loop.folder, state["step"])
+        checkpoints.prune(loop.folder, loop.rules.keep, checkpoints.path_of(loop.folder, state["step"]))
+    else:
         loop.progress.loss = 0.0
-    elif state["step"] == loop.progress.best_epoch * setup.plan.steps:
-        checkpoints.ensure_best(loop.folder, state["step"])
     distributed.barrier()
     engine.load_state_dict(
         {"iteration": state["step"], "epoch_length": setup.plan.steps, "max_epochs": loop.rules.epochs}
