@@ -49,7 +49,7 @@ def save_model(folder: Path, tables: Mapping[str, Any], network: Network) -> dic
     folder.mkdir(parents=True, exist_ok=True)
     before = _before(folder)
     _write_assets(folder, network, before)
-    text = tomli_w.dumps(dict(tables)).encode()
+    text = tomli_w.dumps(dict(tables)).encode("utf-8", "backslashreplace")  # as `files` writes text
     files.refuse_full(folder / _WEIGHTS, sum(tensor.nbytes for tensor in network.state_dict().values()))
     with files.atomic(folder / _WEIGHTS) as part:
         safetensors.torch.save_model(network, str(part), force_contiguous=True)

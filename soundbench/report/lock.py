@@ -32,6 +32,8 @@ def held(folder: Path) -> Iterator[None]:
         RunError: another process holds it: which, on which host, and since when; or it cannot be written to.
     """
     note = folder / NOTE
+    if (folder / LOCK).is_symlink():
+        raise RunError(f"{folder / LOCK}: is a link, and nothing in a run directory is written through one; delete it")
     lock = filelock.FileLock(folder / LOCK)
     with files.explain_os_errors(folder):
         try:

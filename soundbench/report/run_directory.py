@@ -150,12 +150,23 @@ class RunDirectory:
             raise RunError(f"{run.path}: the run is not finished: {', '.join(missing)} missing")
         return run
 
+    def clear(self) -> None:
+        """Remove what a run has left that was killed before it had written its recipe; for whoever holds the lock."""
+        with explain_os_errors(self.path):
+            for path in sorted(self.path.rglob("*"), reverse=True):
+                if path.is_dir():
+                    path.rmdir()
+                elif path.name not in (lock.LOCK, lock.NOTE):
+                    path.unlink()
+
     def _holds_something(self) -> bool:
         """Whether there is more than what a run leaves that is killed before it has written its recipe."""
-        return any(
-            name not in _FIRST and not _UNFINISHED.fullmatch(name) and not _CODE.fullmatch(name)
-            for name in (path.relative_to(self.path).as_posix() for path in self.path.rglob("*"))
-        )
+        for path in self.path.rglob("*"):
+            name = path.relative_to(self.path).as_posix()
+            first = name in _FIRST or _UNFINISHED.fullmatch(name) or _CODE.fullmatch(name)
+            if not first or path.is_symlink():
+                return True
+        return False
 
     def fold(self, fold: int | str) -> RunDirectory:
         """The run directory of one fold, inside this one; it need not exist."""

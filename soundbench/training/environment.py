@@ -143,7 +143,7 @@ def describe_environment(recipe: Recipe, machine: Machine, data: str) -> dict[st
 
 def record_recipe(directory: RunDirectory, text: str) -> None:
     """Write `recipe.toml`, and before it the digests of it and of the run's copies of local files."""
-    table = {directory.recipe.name: [digests.of_bytes(text.encode())], **_code(directory)}
+    table = {directory.recipe.name: [digests.of_bytes(text.encode("utf-8", "backslashreplace"))], **_code(directory)}
     files.write_json(directory.environment, {"digests": table})
     files.write_text(directory.recipe, text)
 

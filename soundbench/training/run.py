@@ -168,7 +168,7 @@ def new_directory(out: Path | None, name: str) -> Iterator[RunDirectory]:
     """
     made = distributed.from_main(lambda: RunDirectory.create(out) if out else RunDirectory.new(Path("runs"), name))
     with held(made):
-        distributed.from_main(lambda: RunDirectory.create(made.path))  # another process may have been faster
+        distributed.from_main(lambda: RunDirectory.create(made.path).clear())  # another process may have been faster
         yield made
 
 

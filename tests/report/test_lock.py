@@ -69,6 +69,15 @@ def test_processes_that_a_killed_one_has_forked_are_waited_for(tmp_path: Path) -
         pass
 
 
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "run" / ".lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(RunError, match="is a link"), held(tmp_path / "run"):
+        pass
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
 @pytest.mark.parametrize("note", [None, "", "[]", "{}", '{"process": "x", "host": 1, "since": 2}'])
 def test_a_note_that_says_nothing_is_no_obstacle(tmp_path: Path, note: str | None) -> None:
     process = holder(tmp_path)

@@ -294,6 +294,16 @@ def test_a_run_killed_before_its_recipe_is_written_leaves_an_empty_folder(run: R
     assert RunDirectory.create(run.path) == run
     with pytest.raises(RunError, match="no run has begun here: start one"):
         RunDirectory.open(run.path)
+    run.clear()
+    assert {path.name for path in run.path.iterdir()} <= {".lock", ".lock.json"}
+
+
+def test_a_folder_with_a_link_is_not_empty(run: RunDirectory, tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (run.path / "model").symlink_to(tmp_path / "precious")
+
+    with pytest.raises(RunError, match="exists and is not empty"):
+        RunDirectory.create(run.path)
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "model/weights.safetensors", "model/code/a/b.py", "log.txt", ".probe/a"])

@@ -440,6 +440,24 @@ def test_folds_check_their_recipe_and_make_their_list_anew(tmp_path: Path) -> No
         soundbench.training.folds.resume_folds(run, trust_code=True, say=said.append)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("left", [".probe", "folds.json", ".lock"])
+def test_where_a_run_was_killed_in_its_first_moments_one_can_begin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], left: str
+) -> None:
+    recipe, run = tmp_path / "toy.toml", tmp_path / "run"
+    recipe.write_text(RECIPE)
+    run.mkdir()
+    (run / left).write_text("{}")
+    assert invoke(["run", "--resume", str(run)]) == 2
+    assert capsys.readouterr().err == (
+        f"{run}: not a run directory: recipe.toml is missing; no run has begun here: start one with "
+        f"soundbench run RECIPE --out {run}\n"
+    )
+    assert invoke(["run", str(recipe), "--out", str(run), "--set", "train.epochs=1"]) == 0
+    assert invoke(["run", "--resume", str(run), "--trust-code"]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == f"{run}: this run is finished; nothing to resume"
+
+
 # Numbers that are none ------------------------------------------------------------------------------------------------
 
 
