@@ -117,6 +117,7 @@ def _place(kill: float, orders: list[dict[str, Any]]) -> int:
 def main() -> None:
     import matplotlib.pyplot  # noqa: F401 (imported once for all)
     import torch
+    import torch._dynamo  # what every optimizer imports
 
     import soundbench.training.folds  # noqa: F401
 
