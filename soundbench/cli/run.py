@@ -129,7 +129,8 @@ def _resume(
 ) -> Path:
     from soundbench.cli.memory import keep_on_cpu
     from soundbench.errors import CallError
-    from soundbench.training.folds import FOLDS, resume_folds
+    from soundbench.report.run_directory import RunDirectory
+    from soundbench.training.folds import resume_folds
     from soundbench.training.run import resume
 
     keep_on_cpu(device)
@@ -139,7 +140,7 @@ def _resume(
         "cache": store,
         "accept_changes": accept_changes,
     }
-    if not (directory / FOLDS).exists():
+    if not RunDirectory(directory).has_folds:
         return resume(directory, profile=profile, **more).path
     if profile:
         raise CallError("--profile is for a single run: give the directory of one fold")

@@ -71,7 +71,7 @@ def _read(note: Path) -> dict[str, Any]:
 
 
 def _has_gone(holder: dict[str, Any]) -> bool:
-    if not holder or holder["host"] != socket.gethostname():
+    if not holder or holder["host"] != socket.gethostname() or os.name == "nt":  # there, `os.kill` ends processes
         return False
     try:
         os.kill(int(holder["process"]), 0)

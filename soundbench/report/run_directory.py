@@ -150,6 +150,11 @@ class RunDirectory:
             raise RunError(f"{run.path}: the run is not finished: {', '.join(missing)} missing")
         return run
 
+    @property
+    def has_folds(self) -> bool:
+        """Whether it holds a run for each fold; they tell, too, if `folds.json` is lost."""
+        return (self.path / FOLDS).exists() or any(self.path.glob("fold-*/recipe.toml"))
+
     def clear(self) -> None:
         """Remove what a run has left that was killed before it had written its recipe; for whoever holds the lock."""
         with explain_os_errors(self.path):

@@ -23,7 +23,7 @@ from soundbench.training.environment import accept_recipe, read_environment, rec
 from soundbench.training.log import Say, resume_line, to_stderr
 from soundbench.training.run import device_set, held, new_directory, resume, run
 
-__all__ = ["FOLDS", "resume_folds", "run_folds"]
+__all__ = ["resume_folds", "run_folds"]
 
 
 def run_folds(

@@ -111,6 +111,8 @@ def resume(
         state = distributed.from_main(lambda: _last_state(found, lacking, log))
         if state and not before and not accept_changes:
             distributed.from_main(lambda: refuse_changed_recipe(found, state["environment"]))
+        if not state and not before:
+            log(f"{found.environment}: missing or damaged, so the recipe cannot be checked; made anew")
         before = state["environment"] if state else before
         prepared = stages.prepare(_with_shared_threads(recipe, before))
         if state is None:

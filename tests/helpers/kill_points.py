@@ -78,12 +78,13 @@ class Operations:
 def start(recipe: str, sets: list[str], folder: Path, folds: bool) -> None:
     """The command that a user gives until it is done: run, or resume where there is something to resume."""
     import soundbench
-    from soundbench.training.folds import FOLDS, resume_folds
+    from soundbench.report.run_directory import RunDirectory
+    from soundbench.training.folds import resume_folds
 
     if not (folder / "recipe.toml").exists():  # as a user would find it
         read = soundbench.read_recipe(recipe, sets)
         (soundbench.run_folds if folds else soundbench.run)(read, out=folder, say=print)
-    elif (folder / FOLDS).exists():
+    elif RunDirectory(folder).has_folds:
         resume_folds(folder, trust_code=True, say=print)
     else:
         soundbench.resume(folder, trust_code=True, say=print)

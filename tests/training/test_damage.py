@@ -26,7 +26,9 @@ from soundbench.cli.main import invoke
 from soundbench.errors import RecipeError, RunError
 from soundbench.model.weights import load_matching
 from soundbench.report.lock import held
+from soundbench.report.run_directory import RunDirectory
 from soundbench.training import checkpoints
+from soundbench.training.folds import resume_folds
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -400,6 +402,15 @@ def test_a_best_network_that_is_lost_beyond_help_ends_a_run_before_it_trains(cut
         resumed(cut)
 
 
+def test_a_run_without_checkpoint_and_record_says_that_its_recipe_is_not_checked(cut: Path, finished: Path) -> None:
+    shutil.rmtree(cut / "checkpoints")
+    (cut / "environment.json").unlink()
+    said = resumed(cut)
+    record = cut / "environment.json"
+    assert f"{record}: missing or damaged, so the recipe cannot be checked; made anew" in said
+    assert results(cut) == results(finished / "whole")
+
+
 def test_changed_data_is_refused_without_its_record_too(cut: Path) -> None:
     recipe = cut / "recipe.toml"
     recipe.write_text(recipe.read_text().replace("clips = 24", "clips = 26"))
@@ -427,17 +438,18 @@ def test_folds_check_their_recipe_and_make_their_list_anew(tmp_path: Path) -> No
     run = soundbench.run_folds(soundbench.read_recipe(recipe, ["train.epochs=1"]), out=tmp_path / "run").path
     report = json.loads((run / "report.json").read_text())
     said: list[str] = []
-    for damage in (_half, _gone):
-        damage(run / "folds.json") if damage is _half else (run / "environment.json").unlink()
+    for damage, name in ((_half, "folds.json"), (_gone, "folds.json"), (_gone, "environment.json")):
+        damage(run / name)
+        assert RunDirectory(run).has_folds
         (run / "fold-02" / "predictions.csv").unlink()
-        soundbench.training.folds.resume_folds(run, trust_code=True, say=said.append)  # type: ignore[attr-defined]
+        resume_folds(run, trust_code=True, say=said.append)
         again = json.loads((run / "report.json").read_text())
         assert again["metrics"] == report["metrics"]
-    assert f"{run / 'folds.json'}: was damaged, and is made anew" in said
+    assert said.count(f"{run / 'folds.json'}: was damaged, and is made anew") == 2
     assert any(line.startswith(f"{run / 'environment.json'}: was missing or damaged") for line in said)
     flip(run / "recipe.toml", random.Random(4))
     with pytest.raises(RunError, match=CHANGED):
-        soundbench.training.folds.resume_folds(run, trust_code=True, say=said.append)  # type: ignore[attr-defined]
+        resume_folds(run, trust_code=True, say=said.append)
 
 
 @pytest.mark.parametrize("left", [".probe", "folds.json", ".lock"])
