@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 import pickle
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 import pytest
 import torch
 
-from soundbench import distributed, files
+from soundbench import distributed
 from soundbench.errors import CallError, LostProcess, Problem, RecipeError, RunError, SoundError
 from soundbench.machine import settle, started_by
 from soundbench.recipe import Recipe
-from soundbench.report.run_directory import RunDirectory
 from soundbench.training import run
 from soundbench.training.environment import explaining_out_of_memory, refuse_other_recipes, shared_threads
 from soundbench.training.log import Log
@@ -158,17 +156,15 @@ def test_a_run_that_goes_on_by_other_processes_takes_the_cores_it_had(
     assert shared_threads(threads, before) == own
 
 
-def test_cores_are_shared_out_by_who_had_them_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cores_are_shared_out_by_who_had_them_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begun by one process of 8 threads, taken up by two, again by two, and by one."""
-    directory, last = RunDirectory(tmp_path), {"threads": 8, "processes": 1}
-    found: list[Any] = []
-    monkeypatch.setattr(distributed, "from_main", lambda make: make())
+    before, found = {"threads": 8, "processes": 1}, []
     monkeypatch.setattr("soundbench.training.environment.cores", lambda: 8)
     for now in (2, 2, 1, 1):
-        files.write_json(directory.environment, last)
         monkeypatch.setattr(distributed, "world", lambda now=now: now)
-        found.append(run._threads_before(directory, Log(lambda line: None)))
-        last = {"threads": found[-1], "processes": now}
+        threads = run._threads_before(before, Log(lambda line: None))
+        found.append(threads)
+        before = {"threads": threads, "processes": now}
     assert found == [4, 4, 8, 8]
 
 

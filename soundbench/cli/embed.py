@@ -30,6 +30,7 @@ from soundbench.cli import options, sounds
 @options.batch
 @options.device()
 @options.trust_code
+@options.accept_changes
 def command(
     run: str,
     paths: tuple[str, ...],
@@ -40,6 +41,7 @@ def command(
     batch: int | None,
     device: str,
     trust_code: bool,
+    accept_changes: bool,
 ) -> None:
     """Write embeddings of the sound files PATHS, computed by the model of RUN.
 
@@ -50,7 +52,7 @@ def command(
     from soundbench.inference.many_files import Wanted, embed_into, model_digest
 
     try:
-        classifier, files = sounds.opened(run, paths, device, trust_code)
+        classifier, files = sounds.opened(run, paths, device, trust_code, accept_changes)
         wanted = Wanted(per, window, hop, batch=batch)
         errors = embed_into(out, classifier, files, wanted, model_digest(run), sounds.started)
         sounds.finish(errors, len(files), out)

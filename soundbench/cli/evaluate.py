@@ -33,6 +33,7 @@ from soundbench.cli import options, output
 @options.cache
 @options.no_cache
 @options.trust_code
+@options.accept_changes
 def command(
     run: Path,
     dataset: str | None,
@@ -42,6 +43,7 @@ def command(
     cache: Path | None,
     no_cache: bool,
     trust_code: bool,
+    accept_changes: bool,
 ) -> None:
     """Evaluate the model of RUN on labelled sound, and write a report.
 
@@ -53,5 +55,14 @@ def command(
 
     own_process(device)
     store = False if no_cache else (cache or True)
-    done = evaluate(run, dataset, checkpoint=checkpoint, out=out, device=device, trust_code=trust_code, cache=store)
+    done = evaluate(
+        run,
+        dataset,
+        checkpoint=checkpoint,
+        out=out,
+        device=device,
+        trust_code=trust_code,
+        accept_changes=accept_changes,
+        cache=store,
+    )
     output.result(done.path)

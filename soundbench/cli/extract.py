@@ -15,7 +15,10 @@ from soundbench.cli import options, output
 @options.device(None)
 @options.cache
 @options.processes
-def command(recipe: str, sets: tuple[str, ...], device: str | None, cache: Path | None, processes: int) -> None:
+@options.accept_changes
+def command(
+    recipe: str, sets: tuple[str, ...], device: str | None, cache: Path | None, processes: int, accept_changes: bool
+) -> None:
     """Compute the features of RECIPE that a run with train.extracted = true reads.
 
     They are kept with the decoded sound; the last line printed is their folder. If the command is stopped, calling it
@@ -23,13 +26,15 @@ def command(recipe: str, sets: tuple[str, ...], device: str | None, cache: Path 
     """
     from soundbench.cli.launch import launch
 
-    arguments = (recipe, sets, device, cache)
+    arguments = (recipe, sets, device, cache, accept_changes)
     folder = _work(*arguments) if processes == 1 else launch(_work, arguments, processes)
     if folder is not None:
         output.result(folder)
 
 
-def _work(recipe: str, sets: tuple[str, ...], device: str | None, cache: Path | None) -> Path | None:
+def _work(
+    recipe: str, sets: tuple[str, ...], device: str | None, cache: Path | None, accept_changes: bool
+) -> Path | None:
     """The work of one process; returns the folder in the main process, None in the others."""
     from soundbench import distributed
     from soundbench.cli.process import own_process
@@ -40,7 +45,7 @@ def _work(recipe: str, sets: tuple[str, ...], device: str | None, cache: Path | 
     try:
         resolved = read(recipe, sets=[*sets, *device_set(device)])
         own_process(resolved.train.device)
-        found = extract(resolved, cache=cache)
+        found = extract(resolved, cache=cache, accept_changes=accept_changes)
         if not distributed.is_main():
             return None
         if not resolved.train.extracted:

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
 @options.batch
 @options.device()
 @options.trust_code
+@options.accept_changes
 def command(
     run: str,
     paths: tuple[str, ...],
@@ -78,6 +79,7 @@ def command(
     plot: Path | None,
     device: str,
     trust_code: bool,
+    accept_changes: bool,
     **asked: Any,
 ) -> None:
     """Classify the sound files PATHS with the model of RUN.
@@ -89,7 +91,7 @@ def command(
     from soundbench.inference.many_files import model_digest, score_into
 
     try:
-        classifier, files = sounds.opened(run, paths, device, trust_code)
+        classifier, files = sounds.opened(run, paths, device, trust_code, accept_changes)
         wanted, form, times = _asked(classifier, **asked)
         if out:
             _refuse(plot is not None, "--plot cannot be used with --out")

@@ -14,6 +14,7 @@ from soundbench.cli import output
 __all__ = [
     "PATH",
     "SCORE",
+    "accept_changes",
     "batch",
     "cache",
     "device",
@@ -46,6 +47,11 @@ set_keys = click.option(
 )
 json_object = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 trust_code = click.option("--trust-code", is_flag=True, help="Allow Python code stored with the run to be executed.")
+accept_changes = click.option(
+    "--accept-changes",
+    is_flag=True,
+    help="Accept files of a run or model that were changed since soundbench wrote them.",
+)
 
 # The machine ----------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -38,6 +39,7 @@ from soundbench.cli import options, output
     "--profile", is_flag=True, help="Profile a few training steps, and write profile.txt to the run directory."
 )
 @options.trust_code
+@options.accept_changes
 def command(
     recipe: str | None,
     sets: tuple[str, ...],
@@ -49,6 +51,7 @@ def command(
     no_cache: bool,
     profile: bool,
     trust_code: bool,
+    accept_changes: bool,
     processes: int,
 ) -> None:
     """Train and test the model that RECIPE, a TOML file, describes.
@@ -58,7 +61,7 @@ def command(
     from soundbench.cli.launch import launch
 
     store = False if no_cache else (cache or True)
-    arguments = (recipe, sets, folds, out, resumed, device, store, profile, trust_code)
+    arguments = (recipe, sets, folds, out, resumed, device, store, profile, trust_code, accept_changes)
     path = _work(*arguments) if processes == 1 else launch(_work, arguments, processes)
     if path is not None:
         output.result(path)
@@ -74,6 +77,7 @@ def _work(
     store: Path | bool,
     profile: bool,
     trust_code: bool,
+    accept_changes: bool,
 ) -> Path | None:
     """The work of one process; returns the run directory in the main process, None in the others."""
     from soundbench import distributed
@@ -81,13 +85,13 @@ def _work(
 
     try:
         if resumed is None:
-            path = _run(recipe, sets, folds, out, device, store, profile)
+            path = _run(recipe, sets, folds, out, device, store, profile, accept_changes)
         else:
             if recipe or sets or folds or out:
                 raise CallError(
                     "--resume DIR takes no recipe, --set, --folds or --out: a run continues with its own recipe"
                 )
-            path = _resume(resumed, device, store, profile, trust_code)
+            path = _resume(resumed, device, store, profile, trust_code, accept_changes)
         return path if distributed.is_main() else None
     finally:
         distributed.leave()  # a process that ends while still connected to others may abort
@@ -101,6 +105,7 @@ def _run(
     device: str | None,
     store: Path | bool,
     profile: bool,
+    accept_changes: bool,
 ) -> Path:
     from soundbench.cli.process import own_process
     from soundbench.errors import CallError
@@ -113,21 +118,30 @@ def _run(
     resolved = read(recipe, sets=[*sets, *device_set(device)])
     own_process(resolved.train.device)
     if not folds:
-        return run(resolved, out=out, cache=store, profile=profile).path
+        return run(resolved, out=out, cache=store, profile=profile, accept_changes=accept_changes).path
     if profile:
         raise CallError("--profile is for a single run: leave out --folds")
-    return run_folds(resolved, out=out, cache=store).path
+    return run_folds(resolved, out=out, cache=store, accept_changes=accept_changes).path
 
 
-def _resume(directory: Path, device: str | None, store: Path | bool, profile: bool, trust_code: bool) -> Path:
+def _resume(
+    directory: Path, device: str | None, store: Path | bool, profile: bool, trust_code: bool, accept_changes: bool
+) -> Path:
     from soundbench.cli.process import own_process
     from soundbench.errors import CallError
-    from soundbench.training.folds import FOLDS, resume_folds
+    from soundbench.report.run_directory import RunDirectory
+    from soundbench.training.folds import resume_folds
     from soundbench.training.run import resume
 
     own_process(device)
-    if not (directory / FOLDS).exists():
-        return resume(directory, trust_code=trust_code, device=device, cache=store, profile=profile).path
+    more: dict[str, Any] = {
+        "trust_code": trust_code,
+        "device": device,
+        "cache": store,
+        "accept_changes": accept_changes,
+    }
+    if not RunDirectory(directory).has_folds:
+        return resume(directory, profile=profile, **more).path
     if profile:
         raise CallError("--profile is for a single run: give the directory of one fold")
-    return resume_folds(directory, trust_code=trust_code, device=device, cache=store).path
+    return resume_folds(directory, **more).path

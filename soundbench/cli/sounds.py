@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from soundbench.inference.progress import Progress
 
 
-def opened(run: str, paths: tuple[str, ...], device: str, trust_code: bool) -> tuple[Classifier, list[Path]]:
+def opened(
+    run: str, paths: tuple[str, ...], device: str, trust_code: bool, accept_changes: bool
+) -> tuple[Classifier, list[Path]]:
     """The classifier of a run and the files to score, the same in every process."""
     from soundbench import distributed
     from soundbench.cli.process import own_process
@@ -23,7 +25,7 @@ def opened(run: str, paths: tuple[str, ...], device: str, trust_code: bool) -> t
     own_process(device)
     distributed.join(device)
     files = distributed.from_main(lambda: find_sounds(paths))
-    return load(run, device=device, trust_code=trust_code), files
+    return load(run, device=device, trust_code=trust_code, accept_changes=accept_changes), files
 
 
 def started(files: list[Path]) -> Progress:

@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     help="Save the sound of each event to a folder per class in DIR. Default: save none.",
 )
 @options.trust_code
+@options.accept_changes
 def command(
     run: str,
     source: str,
@@ -96,6 +97,7 @@ def command(
     commands: tuple[tuple[str, str], ...],
     record_events: Path | None,
     trust_code: bool,
+    accept_changes: bool,
     **rules: Any,
 ) -> None:
     """Classify sound as it arrives with the model of RUN, and print its events.
@@ -114,7 +116,7 @@ def command(
         raise CallError("--time-from and --time-pattern are for --json and a file")
     times = sounds.start_times(time_from, time_pattern)
     own_process(compute)
-    classifier = load(run, device=compute, trust_code=trust_code)
+    classifier = load(run, device=compute, trust_code=trust_code, accept_changes=accept_changes)
     starter = live.EventPrograms(commands, classifier.classes)
     if threshold is not None:
         rules["on"] = threshold

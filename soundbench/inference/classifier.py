@@ -43,19 +43,24 @@ LONGEST = 600
 MINUTE, BATCH = 60, 32
 
 
-def load(path: str | Path, *, device: str = "auto", trust_code: bool = False) -> Classifier:
+def load(
+    path: str | Path, *, device: str = "auto", trust_code: bool = False, accept_changes: bool = False
+) -> Classifier:
     """Load the classifier of a run directory, or of a copy of its `model/` folder.
 
-    Process-wide settings (threads, signals, the allocator, random states) are left unchanged.
+    The model's files are checked against `digests.json`. Process-wide settings (threads, signals, the allocator, random
+    states) are left unchanged.
 
     Args:
         path: the run directory or the model folder.
         device: the device to compute on: `auto`, `cpu`, `cuda` or `cuda:N`.
         trust_code: whether Python code stored with the model (`use = "./mine.py:Net"`) may be executed.
+        accept_changes: whether the model's files may have changed since soundbench wrote them; `digests.json` is then
+            replaced where the folder can be written to.
 
     Raises:
         CallError: the folder does not exist, or holds one run per fold.
-        RunError: the folder holds no model, or one that cannot be used.
+        RunError: the folder holds no model, one that has changed, or one that cannot be used.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -65,11 +70,11 @@ def load(path: str | Path, *, device: str = "auto", trust_code: bool = False) ->
     folds = [] if (folder / "model.toml").exists() else sorted(folder.glob("fold-*/model"))
     if folds:
         raise CallError(f"{folder}: holds one run per fold; give one of them, such as {folds[0].parent}")
-    tables, source = model_folder.read_model_tables(folder), str(folder / "model.toml")
-    model = recipes.read_model(tables, base=folder, trust_code=trust_code, source=source)
+    stored, source = model_folder.open_model(folder, accept_changes), str(folder / "model.toml")
+    model = recipes.read_model(stored.tables, base=folder, trust_code=trust_code, source=source)
     with torch.random.fork_rng(devices=[]):  # weights are drawn before they are loaded
         network, loss = assembly.make_network(model, source, folder / "assets")
-    model_folder.load_weights(folder, network, len(model.classes))
+    stored.fill(network, len(model.classes))
     fits = getattr(network.backbone, "channels_last", True)
     machine = settle(device, precision="fp32", local_rank=distributed.local_rank(), fits=fits)
     machine.place(network).eval()

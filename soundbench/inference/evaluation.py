@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,12 @@ from soundbench.model import assembly
 from soundbench.model import folder as model_folder
 from soundbench.model.scoring import ClipScores, score_clips
 from soundbench.recipe import ComponentSpec, Recipe
-from soundbench.report import pages, run_directory
+from soundbench.report import lock, pages, run_directory
 from soundbench.report.assessment import assess
 from soundbench.report.protocol import skipped
 from soundbench.report.run_directory import RunDirectory
 from soundbench.training import checkpoints
+from soundbench.training.environment import read_environment, refuse_changed_recipe
 from soundbench.training.log import Log, Say, to_stderr
 
 __all__ = ["evaluate"]
@@ -73,6 +74,7 @@ def evaluate(
     out: Path | str | None = None,
     device: str = "auto",
     trust_code: bool = False,
+    accept_changes: bool = False,
     cache: Path | str | bool = True,
     say: Say = to_stderr,
 ) -> RunDirectory:
@@ -86,6 +88,7 @@ def evaluate(
         out: the folder of the report; None for a new one in the run's `evaluations/`.
         device: the device to compute on: `auto`, `cpu`, `cuda` or `cuda:N`.
         trust_code: whether Python code stored with the run (`use = "./mine.py:Net"`) may be executed.
+        accept_changes: whether the run's recipe and model may have changed since soundbench wrote them.
         cache: the folder of decoded sound; True for the user's own, False for a temporary one.
         say: called with each line of the log; prints to standard error by default.
 
@@ -98,7 +101,8 @@ def evaluate(
     """
     began, log = time.monotonic(), Log(say)
     directory = _opened(Path(run), dataset is not None, out is not None)
-    classifier = load(directory.path, device=device, trust_code=trust_code)
+    classifier = load(directory.path, device=device, trust_code=trust_code, accept_changes=accept_changes)
+    environment = _environment(directory, accept_changes, log)
     recipe = _recipe(directory, dataset, classifier, trust_code)
     notes = _fill(classifier, directory, checkpoint, log)
     sound = _own(recipe, classifier) if dataset is None else _other(dataset, recipe, classifier)
@@ -108,12 +112,15 @@ def evaluate(
     log.directory = folder
     log(f"evaluation: {folder.path}")
     on_error = sound.recipe.audio.on_error
-    with sound_store(sound.table, sound.dataset, recipe.audio, cache, log, on_error) as store:
+    with (
+        lock.held(folder.path),
+        sound_store(sound.table, sound.dataset, recipe.audio, cache, log, on_error) as store,
+    ):
         rows = sound.rows[store.lengths[sound.rows] > 0]
         if not len(rows):
             raise DataError("no clip is left to evaluate: none can be read")
         if sound.part is not None:
-            _refuse_changed(directory, fingerprint(sound.table, sound.part, store.lengths))
+            _refuse_changed(directory, environment, fingerprint(sound.table, sound.part, store.lengths))
         scored = score_clips(classifier.scorer, store, sound.table, rows, classifier.grid, recipe.train.batch_size)
         found = {
             "name": f"{recipe.name}, evaluated on {sound.name}",
@@ -125,11 +132,11 @@ def evaluate(
             "seconds": round(time.monotonic() - began, 1),
             "command": _command(directory, dataset, checkpoint, trust_code),
         }
-    if directory.report_json.exists():
-        own = files.read_json(directory.report_json)
-        found["own"] = {name: own[name] for name in ("metrics", "clips", "groups")}
-    run_directory.write_predictions(folder, sound.table, scored.index, scored.scores)
-    pages.write(folder, found)
+        if directory.report_json.exists():
+            own = files.read_json(directory.report_json)
+            found["own"] = {name: own[name] for name in ("metrics", "clips", "groups")}
+        run_directory.write_predictions(folder, sound.table, scored.index, scored.scores)
+        pages.write(folder, found)
     log(pages.summary(found))
     return folder
 
@@ -249,8 +256,24 @@ class _Chosen:
         return (self.table.clip(int(row)) for row in self.rows)
 
 
-def _refuse_changed(run: RunDirectory, data: str) -> None:
-    if files.read_json(run.environment)["data"] != data:
+def _environment(run: RunDirectory, accept_changes: bool, say: Say) -> Mapping[str, Any]:
+    """The content of `environment.json`, or a checkpoint's copy; the run's recipe must be as it says. Empty without."""
+    if not run.recipe.exists():
+        return {}
+    found = read_environment(run)
+    if found is None:
+        say(f"{run.environment}: missing or damaged; using the last checkpoint's copy")
+        state = checkpoints.latest(run.checkpoints, say)
+        if state is None:
+            raise RunError(f"{run.environment}: missing or damaged, and there is no checkpoint with a copy of it")
+        found = state["environment"]
+    if not accept_changes:
+        refuse_changed_recipe(run, found)
+    return found
+
+
+def _refuse_changed(run: RunDirectory, environment: Mapping[str, Any], data: str) -> None:
+    if environment.get("data") != data:
         raise RunError(
             f"{run.path}: the data, and with it the test set, has changed since the run began; "
             f"use --dataset {run.recipe} to evaluate on the data as it is now"

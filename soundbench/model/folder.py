@@ -1,67 +1,266 @@
-"""The model folder, `model.toml` and `weights.safetensors`: written as a whole, read without executing any code."""
+"""The model folder: `model.toml` and `weights.safetensors`, written as a whole, read without executing any code.
+
+`digests.json` beside them has the digest of each file that scores depend on, `code/` and `assets/` included. They are
+checked whenever the model is loaded: one that is not as it was written is refused, until a user accepts it.
+"""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import attrs
 import safetensors.torch
 import tomli_w
 from safetensors import SafetensorError
 from torch import nn
 
-from soundbench import files, limits
+from soundbench import digests, files, limits
 from soundbench.errors import RunError
+from soundbench.model.network import Network
 from soundbench.recipe import toml
 
-__all__ = ["load_weights", "read_model_tables", "save_model"]
+__all__ = [
+    "StoredModel",
+    "accept",
+    "check",
+    "check_weights",
+    "load_weights",
+    "open_model",
+    "read_model_tables",
+    "save_model",
+]
+
+_TABLES, _WEIGHTS, _DIGESTS = "model.toml", "weights.safetensors", "digests.json"
+
+# Writing --------------------------------------------------------------------------------------------------------------
 
 
-def save_model(folder: Path, tables: Mapping[str, Any], network: nn.Module) -> None:
-    """Write `model.toml` and `weights.safetensors`: all that scoring needs."""
+def save_model(folder: Path, tables: Mapping[str, Any], network: Network) -> dict[str, str]:
+    """Write all that scoring needs but the code; returns the digest of each file.
+
+    While files are replaced, `digests.json` has the digests of the old and of the new ones, so that the model can be
+    loaded at any time, also after a kill.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    files.refuse_full(folder / "weights.safetensors", sum(tensor.nbytes for tensor in network.state_dict().values()))
-    with files.atomic(folder / "weights.safetensors") as part:
+    before = _before(folder)
+    _write_assets(folder, network, before)
+    text = tomli_w.dumps(dict(tables)).encode("utf-8", "backslashreplace")  # as `files` writes text
+    files.refuse_full(folder / _WEIGHTS, sum(tensor.nbytes for tensor in network.state_dict().values()))
+    with files.atomic(folder / _WEIGHTS) as part:
         safetensors.torch.save_model(network, str(part), force_contiguous=True)
-    files.write_text(folder / "model.toml", tomli_w.dumps(dict(tables)))
+        now = {_TABLES: digests.of_bytes(text), _WEIGHTS: digests.of_file(part), **_of_others(folder)}
+        both = {name: [*before.get(name, ()), digest] for name, digest in now.items()}
+        digests.write_table(folder / _DIGESTS, both)
+    files.write_bytes(folder / _TABLES, text)
+    digests.write_table(folder / _DIGESTS, {name: [digest] for name, digest in now.items()})
+    return now
+
+
+def _before(folder: Path) -> digests.Table:
+    """The digests of the model that is replaced; none if they cannot be read."""
+    try:
+        return digests.read_table(folder / _DIGESTS) or {}
+    except RunError:
+        return {}
+
+
+def _write_assets(folder: Path, network: Network, before: digests.Table) -> None:
+    """Let the featurizer write the files that it is created from again, unless they are there."""
+    write = getattr(network.featurizer, "assets", None)
+    if write is None:
+        return
+    known = {name: digest for name, digest in before.items() if name.startswith("assets/")}
+    if not known or digests.changed(folder, known):
+        (folder / "assets").mkdir(exist_ok=True)
+        write(folder / "assets")
+
+
+def _of_others(folder: Path) -> dict[str, str]:
+    """The digests of code and assets."""
+    found = [path for inside in ("code", "assets") for path in sorted((folder / inside).rglob("*")) if path.is_file()]
+    return {
+        path.relative_to(folder).as_posix(): digests.of_file(path) for path in found if not path.name.startswith(".")
+    }
+
+
+# Reading --------------------------------------------------------------------------------------------------------------
+
+
+def open_model(folder: Path, accept_changes: bool = False) -> StoredModel:
+    """Read the tables of a model and check them, its code and its assets; its weights are checked meanwhile.
+
+    Args:
+        folder: the model folder.
+        accept_changes: whether files may have changed since soundbench wrote them; their digests are then replaced.
+
+    Raises:
+        RunError: there is no model, or a file has changed; one message names all.
+    """
+    data = _read(folder, _TABLES)
+    if not (folder / _DIGESTS).exists():
+        _parsed(folder / _TABLES, data)  # what is no model at all has no need of digests
+    known = _known(folder, accept_changes)
+    others = {name: digest for name, digest in known.items() if name not in (_TABLES, _WEIGHTS)}
+    wrong = digests.changed(folder, others)
+    if digests.of_bytes(data) not in [*known.get(_TABLES, ()), *_again(folder, _TABLES)]:
+        wrong.insert(0, _TABLES)
+    if not accept_changes:
+        _refuse(folder, wrong)
+    pool = ThreadPoolExecutor(1)
+    digest = pool.submit(digests.of_file, folder / _WEIGHTS)
+    pool.shutdown(wait=False)
+    return StoredModel(folder, _parsed(folder / _TABLES, data), known, digest, accept_changes, bool(wrong))
+
+
+@attrs.frozen(eq=False)
+class StoredModel:
+    """A model on disk, whose weights are not loaded yet.
+
+    Attributes:
+        folder: the model folder.
+        tables: the content of `model.toml`.
+        known: the digests that its files may have.
+        digest: that of the weights, which is being computed.
+        accept_changes: whether files may have changed.
+        wrong: whether a file other than the weights has.
+    """
+
+    folder: Path
+    tables: dict[str, Any]
+    known: digests.Table
+    digest: Future[str]
+    accept_changes: bool
+    wrong: bool
+
+    def fill(self, network: nn.Module, classes: int) -> None:
+        """Load the weights into a network.
+
+        Raises:
+            RunError: the weights are missing, damaged, or do not fit the network that `model.toml` describes.
+        """
+        wrong = self.wrong
+        try:
+            digest = self.digest.result()
+        except OSError:  # `load_weights` will say why
+            digest = ""
+        if digest not in [*self.known.get(_WEIGHTS, ()), *_again(self.folder, _WEIGHTS)]:
+            wrong = True
+            if digest and not self.accept_changes:
+                _refuse(self.folder, [_WEIGHTS])
+        load_weights(self.folder, network, classes)
+        if wrong:
+            accept(self.folder)
+
+
+def check(folder: Path) -> list[str]:
+    """The files of a model that are missing or have changed; `digests.json` if it is itself missing or damaged."""
+    try:
+        known = digests.read_table(folder / _DIGESTS)
+    except RunError:
+        known = None
+    if known is None:
+        return [_DIGESTS]
+    return digests.changed(folder, {_TABLES: [], _WEIGHTS: [], **known})
+
+
+def check_weights(path: Path) -> None:
+    """Check weights that are used without their model; those that are in no model folder have no digest.
+
+    Raises:
+        RunError: they have changed since soundbench wrote them, or the folder's digests are lost.
+    """
+    folder = path.parent
+    if path.name == _WEIGHTS and any((folder / name).exists() for name in (_TABLES, _DIGESTS)):
+        known = _known(folder, False)
+        _refuse(folder, digests.changed(folder, {_WEIGHTS: known.get(_WEIGHTS, [])}))
 
 
 def read_model_tables(folder: Path) -> dict[str, Any]:
-    """The content of `model.toml`.
+    """The content of `model.toml`, unchecked.
 
     Raises:
         RunError: it does not exist, or is not TOML.
     """
-    path = folder / "model.toml"
+    return _parsed(folder / _TABLES, _read(folder, _TABLES))
+
+
+def _known(folder: Path, accept_changes: bool) -> digests.Table:
+    """The digests that the files of a model may have."""
     try:
-        return toml.parse(files.read_bytes(path, limits.TEXT))
+        known, why = digests.read_table(folder / _DIGESTS), "missing"
+    except RunError as error:
+        known, why = None, str(error).removeprefix(f"{folder / _DIGESTS}: ")
+    if known is None and not accept_changes and (folder / _TABLES).exists():
+        raise RunError(
+            f"{folder / _DIGESTS}: {why}, so damage to the model cannot be seen; put it back, "
+            "or accept the model as it is with --accept-changes (accept_changes=True)"
+        )
+    return known or {}
+
+
+def _refuse(folder: Path, names: list[str]) -> None:
+    """Refuse files that have changed; a run can make its own model anew."""
+    own = (folder.parent / "checkpoints").is_dir()
+    remedy = f"put it back, make the model anew with soundbench run --resume {shlex.quote(str(folder.parent))}" * own
+    digests.refuse_changed(folder, names, remedy)
+
+
+def _again(folder: Path, name: str) -> list[str]:
+    """The digests that a file may have now: a run may have written a better model since they were first read."""
+    return _before(folder).get(name, [])
+
+
+def accept(folder: Path) -> None:
+    """Replace the digests by those of the files as they are, where the folder may be written to."""
+    names = [_TABLES, _WEIGHTS, *_of_others(folder)]
+    with suppress(RunError):
+        digests.write_table(folder / _DIGESTS, digests.table_of(folder, names))
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return files.read_bytes(folder / name, limits.TEXT)
     except FileNotFoundError:
-        raise RunError(f"{folder}: no model here: model.toml is missing") from None
+        raise RunError(f"{folder}: no model here: {name} is missing") from None
     except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror}") from None
+        raise RunError(f"{folder / name}: {error.strerror or error}") from None
+
+
+def _parsed(path: Path, data: bytes) -> dict[str, Any]:
+    try:
+        return toml.parse(data)
     except ValueError as error:
         raise RunError(f"{path}: damaged: {error}") from None
 
 
-def load_weights(folder: Path, network: nn.Module, classes: int) -> None:
-    """Load the weights of a model folder into a network.
+def load_weights(folder: Path, network: nn.Module, classes: int | None = None) -> None:
+    """Load the weights of a model folder into a network, unchecked.
+
+    Args:
+        folder: the model folder.
+        network: changed in place.
+        classes: how many classes `model.toml` names; None where it is not read.
 
     Raises:
         RunError: the weights are missing, damaged, or do not fit the network that `model.toml` describes.
     """
-    path = folder / "weights.safetensors"
+    path = folder / _WEIGHTS
     try:
         files.open_regular(path).close()  # safetensors reports a file without read permission as missing
         weights = safetensors.torch.load_file(path)
     except FileNotFoundError:
-        raise RunError(f"{folder}: no model here: weights.safetensors is missing") from None
+        raise RunError(f"{folder}: no model here: {_WEIGHTS} is missing") from None
     except OSError as error:
         raise RunError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     except SafetensorError as error:
         raise RunError(f"{path}: damaged: {error}") from None
     last = weights.get("head.classify.weight")
-    if last is not None and len(last) != classes:
+    if last is not None and classes not in (None, len(last)):
         raise RunError(f"{folder}: model.toml names {classes} classes, but the weights have {len(last)}")
     wanted = network.state_dict()
     others = [name for name in weights if name in wanted and weights[name].shape != wanted[name].shape]

@@ -20,6 +20,7 @@ from soundbench import distributed
 from soundbench.contracts import Batch, Loss
 from soundbench.data.batches import Grid, RawBatch, on_device, scoring_batches
 from soundbench.data.clips import ClipTable
+from soundbench.errors import RunError
 from soundbench.machine import Machine
 from soundbench.model.network import Network
 from soundbench.model.rows import by_rows
@@ -69,6 +70,20 @@ class ClipScores:
     index: NDArray[np.int64]
     scores: Values
     losses: Values
+
+    def refuse_not_finite(self, part: str, advice: str) -> None:
+        """Refuse to go on with scores that are NaN or infinite.
+
+        Args:
+            part: the part of the data, for the message.
+            advice: what to try.
+
+        Raises:
+            RunError: a clip has such a score.
+        """
+        wrong = np.count_nonzero(~np.isfinite(self.scores).all(axis=1))
+        if wrong:
+            raise RunError(f"{wrong} of {len(self.index)} {part} clips have scores that are not finite; {advice}")
 
 
 @attrs.frozen

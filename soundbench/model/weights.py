@@ -13,9 +13,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from soundbench import files
+from soundbench import digests, files
 from soundbench.errors import Problem, RecipeError, RunError
 from soundbench.messages import nearest, show
+from soundbench.model import folder as model_folder
 from soundbench.model.network import Network
 from soundbench.recipe import Recipe
 
@@ -73,35 +74,39 @@ class LoadedWeights:
         return lines
 
 
-def initialize(recipe: Recipe, network: nn.Module, say: Callable[[str], None]) -> None:
+def initialize(recipe: Recipe, network: nn.Module, say: Callable[[str], None], accept_changes: bool = False) -> None:
     """Load the weights that the recipe's `[init]` names, if any.
 
     Raises:
-        RecipeError: there are no weights, or none that fit.
+        RecipeError: there are no weights, or none that fit, or they have changed since soundbench wrote them.
     """
     if recipe.init.from_ is None:
         return
     try:
-        weights = load_matching(network, recipe.init.from_)
+        weights = load_matching(network, recipe.init.from_, accept_changes)
     except RunError as error:
         raise RecipeError(recipe.source, [Problem("init.from", str(error))]) from error
     for line in weights.lines():
         say(line)
 
 
-def load_matching(network: nn.Module, source: Path) -> LoadedWeights:
+def load_matching(network: nn.Module, source: Path, accept_changes: bool = False) -> LoadedWeights:
     """Load those weights of a file that match the network by name and shape.
 
     Args:
         network: changed in place.
         source: a run directory, a model folder, `weights.safetensors`, or a file of `torch.save` with a dictionary of
             tensors, such as a run's checkpoint.
+        accept_changes: whether weights may have changed since soundbench wrote them.
 
     Raises:
-        RunError: there are no weights, the file is damaged, or it belongs to another architecture: nothing in it fits
-            the part of the network that has most weights, pooling and head not counted.
+        RunError: there are no weights, the file is damaged or has changed since soundbench wrote it, or it belongs to
+            another architecture: nothing in it fits the part of the network that has most weights, pooling and head not
+            counted.
     """
     path = _weights_file(source)
+    if not accept_changes:
+        model_folder.check_weights(path)
     given = {name: tensor for name, tensor in _read(path).items() if not name.endswith(_COUNTER)}
     own = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith(_COUNTER)}
     left = {name: _misfit(tensor, given.get(name)) for name, tensor in own.items()}
@@ -151,9 +156,13 @@ def _read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             weights: dict[str, Tensor] = safetensors.torch.load_file(path)
             return weights
+        if digests.is_sealed(path) is False:
+            raise RunError(f"{path}: damaged: it is not as soundbench wrote it")
         found = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise RunError(f"{path}: {error.strerror or error}") from None
+    except RunError:
+        raise
     except SafetensorError as error:
         raise RunError(f"{path}: damaged: {error}") from None
     except Exception as error:  # torch raises several types for a damaged file or one with code

@@ -6,29 +6,42 @@ How files are written and read, so that nothing finished is lost, is in `soundbe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 import attrs
 import numpy as np
 
-from soundbench import files, limits
+from soundbench import digests, files, limits
 from soundbench.contracts import Clip
 from soundbench.data.clips import ClipTable
 from soundbench.errors import RunError, RunPlaceError
 from soundbench.files import append_line, explain_os_errors, read_table, write_rows
+from soundbench.report import lock
 
 __all__ = [
+    "FOLDS",
     "Predictions",
     "RunDirectory",
-    "cut_history",
+    "changed_results",
     "default_name",
     "log",
     "read_predictions",
+    "restore_history",
+    "seal_results",
     "write_clips",
     "write_predictions",
 ]
+
+FOLDS = "folds.json"
+"""The file that marks a directory with a run for each fold, and lists the folds."""
+
+_PROBE = ".probe"
+# What a run writes before its recipe.toml, whole or not yet renamed: where there is nothing else, no run has begun.
+_FIRST = {_PROBE, lock.LOCK, lock.NOTE, FOLDS, "environment.json", "model", "model/code"}
+_UNFINISHED = re.compile(r"\.(recipe\.toml|environment\.json|folds\.json|\.lock\.json)\..*")
+_CODE = re.compile(r"model/code/[^/]+")
 
 _CLIP_COLUMNS = ("part", "path", "start", "stop", "fold", "group", "labels")
 _PREDICTION_COLUMNS = ("path", "start", "stop", "fold", "group", "label", "predicted", "score")
@@ -65,6 +78,7 @@ class RunDirectory:
     model = _Place("model")
     model_toml = _Place("model/model.toml")
     weights = _Place("model/weights.safetensors")
+    model_digests = _Place("model/digests.json")
     code = _Place("model/code")
     assets = _Place("model/assets")
     predictions = _Place("predictions.csv")
@@ -74,10 +88,11 @@ class RunDirectory:
     figures = _Place("figures")
     confusion_png = _Place("figures/confusion.png")
     confusion_labels = _Place("figures/confusion_labels.txt")
+    digests = _Place("digests.json")
 
     @classmethod
     def create(cls, path: Path | str) -> RunDirectory:
-        """Create a run directory, as a new folder or in an empty one.
+        """Create a run directory, as a new folder or in an empty one; one where a run has not begun counts as empty.
 
         Raises:
             RunError: the path is a file or a folder that is not empty, or cannot be written to.
@@ -87,10 +102,10 @@ class RunDirectory:
             if run.path.exists() and not run.path.is_dir():
                 raise RunPlaceError(f"{run.path}: is a file; a run needs a new folder or an empty one")
             run.path.mkdir(parents=True, exist_ok=True)
-            if any(run.path.iterdir()):
+            if run._holds_something():
                 resume = f", or resume this run with --resume {run.path}" if run.recipe.exists() else ""
                 raise RunPlaceError(f"{run.path}: exists and is not empty; give another folder with --out{resume}")
-            probe = run.path / ".probe"  # only writing shows whether writing is possible
+            probe = run.path / _PROBE  # only writing shows whether writing is possible
             with files.open_to_append(probe) as file:
                 file.write(b"\n")
             probe.unlink()
@@ -128,11 +143,36 @@ class RunDirectory:
             if not run.recipe.exists():
                 inside = [run.path / name for name in sorted(p.parent.name for p in run.path.glob("*/recipe.toml"))]
                 hint = f"; did you mean {inside[-1]}?" if inside else ""
+                if not hint and not run._holds_something():
+                    hint = f"; no run has begun here: start one with soundbench run RECIPE --out {run.path}"
                 raise RunPlaceError(f"{run.path}: not a run directory: {run.recipe.name} is missing{hint}")
             missing = [name for name in needed if not (run.path / name).exists()]
         if missing:
             raise RunError(f"{run.path}: the run is not finished: {', '.join(missing)} missing")
         return run
+
+    @property
+    def has_folds(self) -> bool:
+        """Whether it holds a run for each fold; they tell, too, if `folds.json` is lost."""
+        return (self.path / FOLDS).exists() or any(self.path.glob("fold-*/recipe.toml"))
+
+    def clear(self) -> None:
+        """Remove what a run has left that was killed before it had written its recipe; for whoever holds the lock."""
+        with explain_os_errors(self.path):
+            for path in sorted(self.path.rglob("*"), reverse=True):
+                if path.is_dir():
+                    path.rmdir()
+                elif path.name not in (lock.LOCK, lock.NOTE):
+                    path.unlink()
+
+    def _holds_something(self) -> bool:
+        """Whether there is more than what a run leaves that is killed before it has written its recipe."""
+        for path in self.path.rglob("*"):
+            name = path.relative_to(self.path).as_posix()
+            first = name in _FIRST or _UNFINISHED.fullmatch(name) or _CODE.fullmatch(name)
+            if not first or path.is_symlink():
+                return True
+        return False
 
     def fold(self, fold: int | str) -> RunDirectory:
         """The run directory of one fold, inside this one; it need not exist."""
@@ -157,12 +197,46 @@ def log(run: RunDirectory, text: str, now: datetime | None = None) -> None:
     append_line(run.log, f"{time} {text}")
 
 
-def cut_history(run: RunDirectory, epoch: int) -> None:
-    """Drop the rows of `history.csv` after an epoch, from which training continues."""
-    columns, rows = read_table(run.history)
-    if columns:
-        at = columns.index("epoch")
-        write_rows(run.history, columns, [row for row in rows if int(row[at]) <= epoch])
+def restore_history(run: RunDirectory, rows: Sequence[Mapping[str, object]]) -> bool:
+    """Make `history.csv` hold the rows of the epochs up to a checkpoint; rows of later epochs are dropped.
+
+    Returns:
+        Whether rows were missing or other ones.
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    wanted = [["" if row.get(name) is None else str(row[name]) for name in columns] for row in rows]
+    try:
+        header, found = read_table(run.history)
+        cells = list(found)
+    except RunError:
+        header, cells = ["damaged"], []
+    if not rows:
+        with explain_os_errors(run.history):
+            run.history.unlink(missing_ok=True)
+        return header[:1] not in ([], ["epoch"])
+    same = header == columns and cells[: len(wanted)] == wanted
+    if not same or len(cells) > len(wanted):
+        write_rows(run.history, columns, wanted)
+    return not same
+
+
+_RESULTS = ("environment", "clips", "history", "predictions", "report_json", "report_md")
+_FIGURES = ("confusion_csv", "confusion_png", "confusion_labels")
+
+
+def seal_results(run: RunDirectory) -> None:
+    """Write `digests.json`, the last file of a run: the digests of its results."""
+    names = [getattr(run, name).relative_to(run.path).as_posix() for name in (*_RESULTS, *_FIGURES)]
+    digests.write_table(run.digests, digests.table_of(run.path, names))
+
+
+def changed_results(run: RunDirectory) -> list[str] | None:
+    """The results of a finished run that are missing or have changed since; None if the run is not finished."""
+    try:
+        table = digests.read_table(run.digests)
+    except RunError:
+        return [run.digests.name]
+    return None if table is None else digests.changed(run.path, table)
 
 
 def write_clips(run: RunDirectory, table: ClipTable, parts: Iterable[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from soundbench import distributed, files
+from soundbench import digests, distributed, files
 from soundbench.data.clips import ClipTable, fingerprint
 from soundbench.data.order import Order
 from soundbench.data.splits import PARTS, SplitResult
@@ -27,10 +27,15 @@ from soundbench.report import run_directory
 from soundbench.report.run_directory import RunDirectory
 
 __all__ = [
+    "accept_recipe",
     "agreed_fingerprint",
     "describe_environment",
     "explaining_out_of_memory",
+    "for_resuming",
+    "read_environment",
     "record_data",
+    "record_recipe",
+    "refuse_changed_recipe",
     "refuse_other_recipes",
     "refuse_single_label_loss",
     "refuse_small_batches",
@@ -142,6 +147,61 @@ def describe_environment(recipe: Recipe, machine: Machine, data: str) -> dict[st
     }
 
 
+def record_recipe(directory: RunDirectory, text: str) -> None:
+    """Write `recipe.toml`, and before it the digests of it and of the run's copies of local files."""
+    table = {directory.recipe.name: [digests.of_bytes(text.encode("utf-8", "backslashreplace"))], **_code(directory)}
+    files.write_json(directory.environment, {"digests": table})
+    files.write_text(directory.recipe, text)
+
+
+def accept_recipe(directory: RunDirectory) -> None:
+    """Record the recipe and the code of a run as they are now."""
+    files.write_json(directory.environment, (read_environment(directory) or {}) | {"digests": _digests(directory)})
+
+
+def read_environment(directory: RunDirectory) -> dict[str, Any] | None:
+    """The content of `environment.json`; None if it is missing or damaged."""
+    try:
+        found = files.read_json(directory.environment)
+    except (RunError, RecursionError):
+        return None
+    known = found.get("digests") if isinstance(found, dict) else None
+    if not isinstance(known, dict) or directory.recipe.name not in known:
+        return None
+    return found if all(isinstance(one, list) for one in known.values()) else None
+
+
+def for_resuming(directory: RunDirectory) -> dict[str, Any]:
+    """What each checkpoint has, in case that `recipe.toml` or `environment.json` is lost."""
+    with files.explain_os_errors(directory.recipe):
+        text = directory.recipe.read_text(encoding="utf-8")
+    return {"recipe": text, "environment": read_environment(directory)}
+
+
+def refuse_changed_recipe(directory: RunDirectory, environment: Mapping[str, Any]) -> None:
+    """Refuse a recipe, or code of the run, that has changed since the run began.
+
+    Args:
+        directory: the run directory.
+        environment: the content of `environment.json`, or a checkpoint's copy of it.
+
+    Raises:
+        RunError: something has changed; one message names all.
+    """
+    wrong = digests.changed(directory.path, environment["digests"])
+    anew = wrong == [directory.recipe.name] and directory.checkpoints.is_dir()
+    digests.refuse_changed(directory.path, wrong, "delete it, and --resume makes it anew from a checkpoint" * anew)
+
+
+def _digests(directory: RunDirectory) -> digests.Table:
+    return digests.table_of(directory.path, [directory.recipe.name]) | _code(directory)
+
+
+def _code(directory: RunDirectory) -> digests.Table:
+    names = (path.relative_to(directory.path).as_posix() for path in sorted(directory.code.glob("*.py")))
+    return digests.table_of(directory.path, names)
+
+
 def agreed_fingerprint(table: ClipTable, parts: NDArray[np.int8], lengths: NDArray[np.int64]) -> str:
     """The fingerprint of the data, which must be the same in all processes.
 
@@ -161,7 +221,8 @@ def record_data(
     table: ClipTable,
     cut: SplitResult,
     lengths: NDArray[np.int64],
-) -> None:
+    before: Mapping[str, Any] | None,
+) -> list[str]:
     """Write `environment.json` and `clips.csv`; on a resume the data must be the same as before.
 
     Args:
@@ -171,6 +232,10 @@ def record_data(
         table: the clips.
         cut: which part each clip is in.
         lengths: how many samples each clip has, `(N,)`; 0 where it cannot be read.
+        before: the content of `environment.json` as the last checkpoint, or else the file has it.
+
+    Returns:
+        The names of files that a run with a checkpoint lacked, or had with another content.
 
     Raises:
         DataError: another process has different data.
@@ -178,16 +243,19 @@ def record_data(
     """
     data = agreed_fingerprint(table, cut.part, lengths)
 
-    def write() -> None:
-        path = directory.environment
-        if path.exists() and files.read_json(path)["data"] != data:
+    def write() -> list[str]:
+        if (before or {}).get("data", data) != data:
             raise RunError(f"{directory.path}: the data has changed since the run began; start a new run")
-        files.write_json(path, describe_environment(recipe, machine, data))
+        lacked = [] if read_environment(directory) else [directory.environment.name]
+        content = describe_environment(recipe, machine, data) | {"digests": _digests(directory)}
+        files.write_json(directory.environment, content)
+        clips = digests.table_of(directory.path, [directory.clips.name])
         names = np.array(PARTS, dtype=object)[cut.part]
         names[lengths == 0] = "unreadable"
         run_directory.write_clips(directory, table, list(names))
+        return [*lacked, *digests.changed(directory.path, clips or {directory.clips.name: []})]
 
-    distributed.from_main(write)
+    return distributed.from_main(write)
 
 
 def _version(package: str) -> str | None:

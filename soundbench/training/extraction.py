@@ -48,12 +48,15 @@ FORMAT = 1
 BATCH = 16
 
 
-def extract(recipe: Recipe, *, cache: Path | None = None, say: Say = to_stderr) -> Features:
+def extract(
+    recipe: Recipe, *, cache: Path | None = None, accept_changes: bool = False, say: Say = to_stderr
+) -> Features:
     """Compute the features that a run with `train.extracted` reads; those that exist are kept.
 
     Args:
         recipe: the recipe; its own `train.extracted` does not matter.
         cache: the folder of decoded sound and of features; None for the user's cache.
+        accept_changes: whether the weights that `[init]` names may have changed since soundbench wrote them.
         say: receives each line of progress; by default, lines are printed to standard error.
 
     Raises:
@@ -65,7 +68,7 @@ def extract(recipe: Recipe, *, cache: Path | None = None, say: Say = to_stderr) 
     machine, recipe = settle_recipe(recipe.with_tables(train=attrs.evolve(recipe.train, extracted=True)))
     refuse_other_recipes(recipe)
     made = assembly.assemble(recipe)
-    initialize(recipe, made.network, log)
+    initialize(recipe, made.network, log, accept_changes)
     table = ClipTable.of(made.dataset)
     with sound_store(table, made.dataset, recipe.audio, True if cache is None else cache, log) as store:
         agreed_fingerprint(table, np.zeros(len(table), np.int8), store.lengths)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,17 @@ from numpy.typing import NDArray
 from soundbench import distributed, files
 from soundbench import recipe as recipes
 from soundbench.data.clips import ClipTable, Fold
-from soundbench.errors import Problem, RecipeError
+from soundbench.errors import Problem, RecipeError, RunError
 from soundbench.model import assembly
 from soundbench.recipe import Recipe
 from soundbench.report import pages, run_directory
 from soundbench.report.assessment import assess, pooled
-from soundbench.report.run_directory import RunDirectory
+from soundbench.report.run_directory import FOLDS, RunDirectory
+from soundbench.training.environment import accept_recipe, read_environment, record_recipe, refuse_changed_recipe
 from soundbench.training.log import Say, resume_line, to_stderr
-from soundbench.training.run import device_set, new_directory, resume, run
+from soundbench.training.run import device_set, held, new_directory, resume, run
 
-__all__ = ["FOLDS", "resume_folds", "run_folds"]
-
-FOLDS = "folds.json"
-"""The file that marks a directory with a run for each fold, and lists the folds."""
+__all__ = ["resume_folds", "run_folds"]
 
 
 def run_folds(
@@ -34,6 +31,7 @@ def run_folds(
     *,
     out: Path | str | None = None,
     cache: Path | str | bool = True,
+    accept_changes: bool = False,
     say: Say = to_stderr,
 ) -> RunDirectory:
     """Train and test once for each fold, with that fold as the test set; `fold-01/`, ... and a report beside them.
@@ -45,8 +43,7 @@ def run_folds(
     """
     recipe = recipes.given(recipe)
     distributed.join(recipe.train.device)
-    table = ClipTable.of(assembly.make_dataset(recipe))
-    folds = table.folds_in_order()
+    folds = _folds(recipe)
     problems = []
     if len(folds) < 2:
         problems.append(Problem("dataset", f"--folds all needs a dataset with folds; this one has {len(folds)}"))
@@ -56,16 +53,16 @@ def run_folds(
         )
     if problems:
         raise RecipeError(recipe.source, problems)
-    directory = new_directory(out, recipe.name)
+    with new_directory(out, recipe.name) as directory:
 
-    def write() -> None:
-        recipes.write_code(recipe, directory.model / "code")
-        # Written before recipe.toml, or a directory without it would be resumed as a single run.
-        files.write_json(directory.path / FOLDS, {"folds": folds})
-        files.write_text(directory.recipe, recipes.relocated(recipe, "./model/code").to_toml())
+        def write() -> None:
+            recipes.write_code(recipe, directory.code)
+            # Written before recipe.toml, or a directory without it would be resumed as a single run.
+            files.write_json(directory.path / FOLDS, {"folds": folds})
+            record_recipe(directory, recipes.relocated(recipe, "./model/code").to_toml())
 
-    distributed.from_main(write)
-    return _run_each(recipe, directory, folds, say, trust_code=True, cache=cache)
+        distributed.from_main(write)
+        return _run_each(recipe, directory, folds, say, trust_code=True, cache=cache, accept_changes=accept_changes)
 
 
 def resume_folds(
@@ -73,15 +70,54 @@ def resume_folds(
     *,
     trust_code: bool = False,
     device: str | None = None,
-    cache: Path | str | bool = True,
+    cache: Path | bool = True,
+    accept_changes: bool = False,
     say: Say = to_stderr,
 ) -> RunDirectory:
-    """Resume `run_folds`: finished folds are kept, the interrupted one is resumed, and the others follow."""
-    files.refuse_links(directory)
-    recipe = recipes.read(directory / "recipe.toml", device_set(device), trust_code=trust_code)
+    """Resume `run_folds`: finished folds are kept, the interrupted one is resumed, and the others follow.
+
+    Raises:
+        RunError: there is no such directory, another process works in it, or its recipe or the folds of its data have
+            changed.
+    """
+    found = RunDirectory.open(directory)
+    files.refuse_links(found.path)
+    before = read_environment(found)
+    if before and not accept_changes:
+        refuse_changed_recipe(found, before)
+    recipe = recipes.read(found.recipe, device_set(device), trust_code=trust_code)
     distributed.join(recipe.train.device)
-    folds = distributed.from_main(lambda: files.read_json(directory / FOLDS)["folds"])
-    return _run_each(recipe, RunDirectory(directory), folds, say, trust_code=trust_code, device=device, cache=cache)
+    with held(found):
+        if accept_changes or not before:
+            distributed.from_main(lambda: accept_recipe(found))
+        if not before and distributed.is_main():
+            say(f"{found.environment}: was missing or damaged, and is made anew; the recipe cannot be checked")
+        folds = distributed.from_main(lambda: _same_folds(found, _folds(recipe), say))
+        options: dict[str, Any] = {
+            "trust_code": trust_code,
+            "device": device,
+            "cache": cache,
+            "accept_changes": accept_changes,
+        }
+        return _run_each(recipe, found, folds, say, **options)
+
+
+def _folds(recipe: Recipe) -> list[Fold]:
+    return ClipTable.of(assembly.make_dataset(recipe)).folds_in_order()
+
+
+def _same_folds(directory: RunDirectory, folds: list[Fold], say: Say) -> list[Fold]:
+    """The folds of a directory, which must be those of its data; `folds.json` is made anew if it is damaged."""
+    path = directory.path / FOLDS
+    try:
+        found = files.read_json(path)["folds"]
+    except (RunError, LookupError, TypeError, RecursionError):
+        say(f"{path}: was damaged, and is made anew")
+        files.write_json(path, {"folds": folds})
+        return folds
+    if found != folds:
+        raise RunError(f"{path}: the data has other folds now; start a new run")
+    return folds
 
 
 def _run_each(
@@ -124,13 +160,11 @@ def _run_fold(
     recipe: Recipe, own: RunDirectory, fold: Fold, say: Say, *, cache: Path | str | bool, **resuming: Any
 ) -> None:
     """The run of one fold, from its beginning or resumed."""
-    if distributed.from_main(own.environment.exists):
+    if distributed.from_main(lambda: own.recipe.exists() or own.checkpoints.exists()):
         resume(own.path, cache=cache, say=say, **resuming)
         return
-    # Not begun, or interrupted before training.
-    distributed.from_main(lambda: shutil.rmtree(own.path, ignore_errors=True))
     one = recipe.with_tables(split=attrs.evolve(recipe.split, test=[fold]))
-    run(one, out=own.path, cache=cache, say=say)
+    run(one, out=own.path, cache=cache, accept_changes=resuming["accept_changes"], say=say)
 
 
 def _pool(recipe: Recipe, runs: Sequence[RunDirectory], folds: Sequence[Fold]) -> dict[str, Any]:

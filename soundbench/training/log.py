@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from soundbench import distributed
@@ -63,6 +63,11 @@ class Log:
             for kept in self.kept:
                 run_directory.log(self.directory, kept)
             self.kept.clear()
+
+    def made_anew(self, names: Sequence[str]) -> None:
+        """Log that files were missing, damaged or changed, and are made anew."""
+        if names:
+            self(f"made anew, for missing, damaged or changed: {', '.join(names)}")
 
     def open(self, directory: RunDirectory) -> None:
         """Begin to write to the `log.txt` of a run."""

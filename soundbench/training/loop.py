@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,10 +21,13 @@ from soundbench.training import checkpoints
 from soundbench.training.profiling import StepTimes
 from soundbench.training.step import Rules, TrainSetup, make_trainer
 
-__all__ = ["Validation", "train"]
+__all__ = ["ADVICE", "Progress", "Validation", "train"]
 
 # Several processes agree on whether to stop every this many steps: it costs each of them a message.
 _AGREE = 8
+
+# What helps where numbers are no longer finite.
+ADVICE = "lower optimizer.lr, set train.max_grad_norm, or use train.precision = 'fp32'"
 
 
 @attrs.frozen
@@ -42,14 +46,33 @@ class Validation:
 
 
 @attrs.define
-class _Progress:
-    """What a checkpoint holds beside the states of network, optimizer, scheduler and scaler."""
+class Progress:
+    """What a checkpoint holds beside the states of network, optimizer, scheduler and scaler.
+
+    Attributes:
+        loss: the sum of the epoch so far.
+        clips: how many the epoch has trained on so far.
+        seconds: what they took.
+        best: the score of the best validation; None if there is no validation set.
+        best_epoch: the epoch of the best network; 0 before the first.
+        thresholds: those of the best network.
+        model: what `on_better` returned for it.
+        history: the row of each epoch.
+    """
 
     loss: float = 0.0
     clips: int = 0
     seconds: float = 0.0
     best: float | None = None
     best_epoch: int = 0
+    thresholds: list[float] = attrs.field(factory=list)
+    model: dict[str, str] = attrs.field(factory=dict)
+    history: list[dict[str, float]] = attrs.field(factory=list)
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any] | None) -> Progress:
+        """That of a checkpoint; None is before the first step."""
+        return cls(**state["progress"]) if state else cls()
 
 
 @attrs.define
@@ -61,11 +84,12 @@ class _Loop:
     folder: Path
     validate: Callable[[], Validation | None]
     notify: Callable[..., None]
-    on_better: Callable[[Validation | None], None]
+    on_better: Callable[[Validation | None], Mapping[str, str] | None]
     on_epoch: Callable[[Mapping[str, float]], None]
     stop: Stop
     times: StepTimes
-    progress: _Progress = attrs.field(factory=_Progress)
+    beside: Mapping[str, Any]
+    progress: Progress
     clock: float = 0.0
     shown: float = 0.0
     shown_clips: int = 0
@@ -86,6 +110,7 @@ class _Loop:
         if asked or (every and iteration % every == 0):
             self._collect(iteration)
             distributed.same_buffers(self.setup.network)
+            _refuse_not_finite(self.setup, iteration)
             self.save(engine)
         if asked:
             self.stop.obey(asked)
@@ -125,10 +150,7 @@ class _Loop:
             losses = torch.stack(self.pending)
             self.pending.clear()
             if not bool(losses.isfinite().all()):
-                raise RunError(
-                    f"the loss is no longer finite at step {step}; "
-                    "lower optimizer.lr, set train.max_grad_norm, or use train.precision = 'fp32'"
-                )
+                raise RunError(f"the loss is no longer finite at step {step}; {ADVICE}")
             self.progress.loss += float(losses.double().sum())
             self.times.collect()
         now = time.monotonic()
@@ -147,6 +169,7 @@ class _Loop:
         progress = self.progress
         distributed.same_buffers(self.setup.network)
         distributed.same_buffers(self.setup.evaluated)
+        _refuse_not_finite(self.setup, engine.state.iteration)
         row = {
             "epoch": engine.state.epoch,
             "step": engine.state.iteration,
@@ -164,14 +187,18 @@ class _Loop:
         """Validate, keep the best network, write the epoch's row and checkpoint, and stop when patience runs out."""
         progress = self.progress
         validation = self.validate()
+        if validation and not math.isfinite(validation.score):
+            raise RunError(f"the validation loss is no longer finite after epoch {engine.state.epoch}; {ADVICE}")
         row |= validation.row if validation else {}
         better = validation is None or progress.best is None or validation.score > progress.best
         if better:
             progress.best = validation.score if validation else None
             progress.best_epoch = engine.state.epoch
+            progress.thresholds = list(validation.thresholds) if validation else []
+        progress.history.append(dict(row))
         self.on_epoch(row)
         if better:
-            self.on_better(validation)
+            progress.model = dict(self.on_better(validation) or {})
         self.save(engine, best=better)
         self.notify("epoch_completed", epoch=engine.state.epoch, row=row)
         if asked := self._asked(engine.state.iteration):
@@ -199,12 +226,26 @@ class _Loop:
             "step": step,
             "steps_per_epoch": setup.plan.steps,
             "progress": attrs.asdict(attrs.evolve(self.progress, loss=loss)),
+            **self.beside,
         }
         path = checkpoints.save(self.folder, step, state)
         if best:
             checkpoints.keep_best(path)
         checkpoints.prune(self.folder, self.rules.keep, path)
         self.notify("checkpoint_saved", path=path)
+
+
+def _refuse_not_finite(setup: TrainSetup, step: int) -> None:
+    """Refuse to keep weights that are not finite; a step's loss is that of the weights before it.
+
+    Raises:
+        RunError: the network, or its average, has a weight that is NaN or infinite, or another number that is NaN.
+    """
+    for network in dict.fromkeys((setup.network, setup.evaluated)):
+        wrong = [name for name, value in network.named_parameters() if not bool(value.isfinite().all())]
+        wrong += [name for name, value in network.named_buffers() if bool(value.isnan().any())]
+        if wrong:
+            raise RunError(f"the network is no longer finite after step {step} ({wrong[0]}); {ADVICE}")
 
 
 def restore(loop: _Loop, engine: Engine, state: Mapping[str, Any]) -> None:
@@ -224,11 +265,12 @@ def restore(loop: _Loop, engine: Engine, state: Mapping[str, Any]) -> None:
     setup.optimizer.load_state_dict(state["optimizer"])
     setup.scheduler.load_state_dict(state["scheduler"])
     setup.scaler.load_state_dict(state["scaler"])
-    loop.progress = _Progress(**state["progress"])
-    if not distributed.is_main():
+    if distributed.is_main():  # what a kill may have prevented
+        if state["step"] == loop.progress.best_epoch * setup.plan.steps:
+            checkpoints.ensure_best(loop.folder, state["step"])
+        checkpoints.prune(loop.folder, loop.rules.keep, checkpoints.path_of(loop.folder, state["step"]))
+    else:
         loop.progress.loss = 0.0
-    elif state["step"] == loop.progress.best_epoch * setup.plan.steps:  # a kill may have come before keep_best
-        checkpoints.keep_best(checkpoints.path_of(loop.folder, state["step"]))
     distributed.barrier()
     engine.load_state_dict(
         {"iteration": state["step"], "epoch_length": setup.plan.steps, "max_epochs": loop.rules.epochs}
@@ -243,9 +285,11 @@ def train(
     *,
     validate: Callable[[], Validation | None],
     notify: Callable[..., None],
-    on_better: Callable[[Validation | None], None],
+    on_better: Callable[[Validation | None], Mapping[str, str] | None],
     on_epoch: Callable[[Mapping[str, float]], None],
+    beside: Mapping[str, Any] | None = None,
     state: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
     stop: Stop | None = None,
     times: StepTimes | None = None,
     watch: Callable[[Engine], None] = lambda trainer: None,
@@ -259,21 +303,25 @@ def train(
         folder: where checkpoints are written.
         validate: scores the validation set; gives None if there is none, and then the last epoch is the best.
         notify: calls a hook of the observers with its arguments.
-        on_better: called with the validation of a network that is the best so far, after `on_epoch`.
+        on_better: called with the validation of a network that is the best so far, after `on_epoch`; each checkpoint
+            holds what it returned for the best network.
         on_epoch: called with an epoch's row of the history.
+        beside: what else each checkpoint holds.
         state: the checkpoint to resume from, or None.
+        progress: that of the state; it is changed, and holds at the end what is known of the best epoch.
         stop: says whether a signal has asked the run to stop; it does so once a checkpoint is written.
         times: collects the times of the steps.
         watch: called with the trainer before it runs.
     """
     stop, times = stop or Stop(), times or StepTimes(setup.machine.device)
     trainer = make_trainer(setup, rules, times)
-    loop = _Loop(setup, rules, folder, validate, notify, on_better, on_epoch, stop, times)
+    progress = progress or Progress.of(state)
+    loop = _Loop(setup, rules, folder, validate, notify, on_better, on_epoch, stop, times, beside or {}, progress)
     if state is not None:
         restore(loop, trainer, state)
     done = trainer.state.iteration or 0
     if done >= rules.epochs * setup.plan.steps or loop.stale(done // setup.plan.steps):
-        return loop.progress.best_epoch
+        return progress.best_epoch
     watch(trainer)
     trainer.add_event_handler(Events.EPOCH_STARTED, loop.epoch_started)
     trainer.add_event_handler(Events.ITERATION_COMPLETED, loop.step_completed)
@@ -281,4 +329,4 @@ def train(
     loop.clock = loop.shown = time.monotonic()
     with stop.deferred(), distributed.contact():
         trainer.run(batches(done), max_epochs=rules.epochs, epoch_length=setup.plan.steps)
-    return loop.progress.best_epoch
+    return progress.best_epoch

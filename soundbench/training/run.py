@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from soundbench import distributed, files
 from soundbench import recipe as recipes
 from soundbench.contracts import RunInfo
+from soundbench.errors import RunError
 from soundbench.machine import cores
+from soundbench.model import folder as model_folder
 from soundbench.model.weights import initialize
 from soundbench.recipe import Recipe
+from soundbench.report import lock, run_directory
 from soundbench.report.run_directory import RunDirectory
 from soundbench.signals import Stop
 from soundbench.training import checkpoints, stages
-from soundbench.training.environment import explaining_out_of_memory, shared_threads
+from soundbench.training.environment import (
+    accept_recipe,
+    explaining_out_of_memory,
+    read_environment,
+    record_recipe,
+    refuse_changed_recipe,
+    shared_threads,
+)
 from soundbench.training.log import Log, Say, resume_line, to_stderr
 from soundbench.training.observers import Observers, make_observers
 from soundbench.training.profiling import StepTimes, advice
 from soundbench.training.stages import Opened, Prepared
 
-__all__ = ["device_set", "new_directory", "resume", "run"]
-
-
-def new_directory(out: Path | str | None, name: str) -> RunDirectory:
-    """Create the run directory `out`, or one under `runs/` named after the recipe; the main process does so."""
-    return distributed.from_main(lambda: RunDirectory.create(out) if out else RunDirectory.new(Path("runs"), name))
+__all__ = ["device_set", "held", "new_directory", "resume", "run"]
 
 
 def run(
@@ -37,6 +42,7 @@ def run(
     out: Path | str | None = None,
     cache: Path | str | bool = True,
     profile: bool = False,
+    accept_changes: bool = False,
     say: Say = to_stderr,
 ) -> RunDirectory:
     """Train and test what a recipe describes.
@@ -46,6 +52,7 @@ def run(
         out: the run directory, which must be empty or not exist; by default a new one under `runs/`.
         cache: the folder of decoded sound; True for the user's cache, False for a temporary one.
         profile: whether to profile a few steps; `profile.txt` then shows where their time goes.
+        accept_changes: whether the weights that `[init]` names may have changed since soundbench wrote them.
         say: receives each line of progress; by default, lines are printed to standard error.
 
     Raises:
@@ -55,11 +62,11 @@ def run(
     recipe = recipes.given(recipe)
     distributed.join(recipe.train.device)
     prepared = stages.prepare(recipe)
-    initialize(prepared.recipe, prepared.made.network, log)
-    directory = new_directory(out, prepared.recipe.name)
-    log.open(directory)
-    distributed.from_main(lambda: _write_recipe(prepared.recipe, directory))
-    return _execute(prepared, directory, None, log, cache=cache, profile=profile, began=began)
+    initialize(prepared.recipe, prepared.made.network, log, accept_changes)
+    with new_directory(out, prepared.recipe.name) as directory:
+        distributed.from_main(lambda: _write_recipe(prepared.recipe, directory))
+        log.open(directory)
+        return _execute(prepared, directory, None, None, log, cache=cache, profile=profile, began=began)
 
 
 def resume(
@@ -69,6 +76,7 @@ def resume(
     device: str | None = None,
     cache: Path | str | bool = True,
     profile: bool = False,
+    accept_changes: bool = False,
     say: Say = to_stderr,
 ) -> RunDirectory:
     """Continue a run from its last checkpoint, as if nothing had stopped it.
@@ -79,32 +87,111 @@ def resume(
         device: the device to use instead of the one that the run began on; None for the same.
         cache: as in `run`.
         profile: as in `run`.
+        accept_changes: whether `recipe.toml`, and the results of a finished run, may have changed since they were
+            written.
         say: as in `run`.
 
     Raises:
-        RunError: there is no such run directory, its data has changed, or no checkpoint can be read.
+        RunError: there is no such run directory, another process works in it, its recipe or its data has changed, or
+            no checkpoint can be used.
     """
     began, log = time.monotonic(), Log(say)
-    found = RunDirectory.open(directory)
-    files.refuse_links(found.path)
+    found = _opened(directory, log)
+    before = read_environment(found)
+    if before and not accept_changes:
+        refuse_changed_recipe(found, before)
     recipe = recipes.read(found.recipe, device_set(device), trust_code=trust_code)
     distributed.join(recipe.train.device)
-    if distributed.from_main(found.report_json.exists):
-        log(f"{found.path}: this run is finished; nothing to resume")
-        return found
-    threads = _threads_before(found, log)
-    prepared = stages.prepare(recipe, threads)
-    log.open(found)
-    state = distributed.from_main(lambda: checkpoints.latest(found.checkpoints, log))
+    with held(found):
+        lacking = distributed.from_main(lambda: _lacking(found, accept_changes))
+        if lacking == []:
+            log(f"{found.path}: this run is finished; nothing to resume")
+            return found
+        log.open(found)
+        state = distributed.from_main(lambda: _last_state(found, lacking, log))
+        if state and not before and not accept_changes:
+            distributed.from_main(lambda: refuse_changed_recipe(found, state["environment"]))
+        if not state and not before:
+            log(f"{found.environment}: missing or damaged, so the recipe cannot be checked; made anew")
+        before = state["environment"] if state else before
+        prepared = stages.prepare(recipe, _threads_before(before, log))
+        if state is None:
+            initialize(prepared.recipe, prepared.made.network, log, accept_changes)
+        return _execute(prepared, found, state, before, log, device=device, cache=cache, profile=profile, began=began)
+
+
+def _opened(directory: Path | str, log: Log) -> RunDirectory:
+    """The run directory to resume; if its recipe is lost, it is made anew from a checkpoint."""
+    found = RunDirectory(Path(directory))
+    files.refuse_links(found.path)
+    if found.checkpoints.is_dir() and not found.recipe.exists():
+        state = checkpoints.latest(found.checkpoints, log)
+        if state:
+            files.write_text(found.recipe, state["recipe"])
+            log.made_anew([found.recipe.name])
+    return RunDirectory.open(directory)
+
+
+def _lacking(directory: RunDirectory, accept_changes: bool) -> list[str] | None:
+    """The files of a finished run that are missing or have changed; None if it is not finished."""
+    wrong = run_directory.changed_results(directory)
+    if wrong is None:
+        return None
+    wrong += [f"{directory.model.name}/{name}" for name in model_folder.check(directory.model)]
+    if accept_changes:
+        wrong = [name for name in wrong if not (directory.path / name).exists() and directory.checkpoints.is_dir()]
+        accept_recipe(directory)
+        model_folder.accept(directory.model)
+        run_directory.seal_results(directory)
+    return wrong
+
+
+def _last_state(directory: RunDirectory, lacking: Sequence[str] | None, log: Log) -> dict[str, Any] | None:
+    """The state to resume from; None for the beginning."""
+    state = checkpoints.latest(directory.checkpoints, log, lambda state: checkpoints.refuse_lost_best(directory, state))
+    if lacking is None:
+        if state and state["progress"]["best_epoch"]:
+            log.made_anew([f"{directory.model.name}/{name}" for name in model_folder.check(directory.model)])
+        return state
     if state is None:
-        initialize(prepared.recipe, prepared.made.network, log)
-    return _execute(prepared, found, state, log, device=device, cache=cache, profile=profile, began=began)
+        raise RunError(
+            f"{directory.path}: missing or changed since the run finished: {', '.join(lacking)}; there is no "
+            "checkpoint to make them anew from; accept them as they are with --accept-changes (accept_changes=True)"
+        )
+    log.made_anew(lacking)
+    return state
+
+
+@contextmanager
+def new_directory(out: Path | str | None, name: str) -> Iterator[RunDirectory]:
+    """Create the run directory `out`, or one under `runs/` named after the recipe, and hold it.
+
+    Raises:
+        RunError: it is not empty, cannot be written to, or another process works in it.
+    """
+    made = distributed.from_main(lambda: RunDirectory.create(out) if out else RunDirectory.new(Path("runs"), name))
+    with held(made):
+        distributed.from_main(lambda: RunDirectory.create(made.path).clear())  # another process may have been faster
+        yield made
+
+
+@contextmanager
+def held(directory: RunDirectory) -> Iterator[None]:
+    """Let no other run or resume work in a directory; the main process holds it.
+
+    Raises:
+        RunError: another process works in it.
+    """
+    with ExitStack() as stack:
+        distributed.from_main(lambda: stack.enter_context(lock.held(directory.path)))
+        yield
 
 
 def _execute(
     prepared: Prepared,
     directory: RunDirectory,
     state: Mapping[str, Any] | None,
+    before: Mapping[str, Any] | None,
     log: Log,
     *,
     device: str | None = None,
@@ -117,7 +204,7 @@ def _execute(
     stop = Stop(notice=distributed.is_main())
     resumed_by = resume_line(recipe, directory, device, cache)
     with _observers(recipe, directory, log, resumed_by) as attach, stop.handling(), explaining_out_of_memory(recipe):
-        with stages.open_sound(prepared, directory, cache, state, log) as opened:
+        with stages.open_sound(prepared, directory, cache, state, before, log) as opened:
             notify = attach(opened, state)
             trained = stages.train(opened, state, log, notify=notify, stop=stop, times=times, profile=profile)
             scored = stages.score_test(trained)
@@ -173,21 +260,19 @@ def _run_info(opened: Opened, state: Mapping[str, Any] | None) -> RunInfo:
 
 def _write_recipe(recipe: Recipe, directory: RunDirectory) -> None:
     """Write the recipe, before any sound is read."""
-    recipes.write_code(recipe, directory.model / "code")
-    files.write_text(directory.recipe, recipes.relocated(recipe, "./model/code").to_toml())
+    recipes.write_code(recipe, directory.code)
+    record_recipe(directory, recipes.relocated(recipe, "./model/code").to_toml())
 
 
-def _threads_before(directory: RunDirectory, log: Log) -> int | None:
+def _threads_before(before: Mapping[str, Any] | None, log: Log) -> int | None:
     """The threads of a process of a resumed run; None if it was stopped before it settled them.
 
-    The numbers to start from are in `environment.json`: those in the recipe are from the first start. Fewer cores than
-    there were change nothing: another number of threads adds numbers in another order.
+    The numbers to start from are those of `environment.json`: those in the recipe are from the first start. Fewer cores
+    than there were change nothing: another number of threads adds numbers in another order.
     """
-    path = directory.environment
-    last = distributed.from_main(lambda: files.read_json(path) if path.exists() else None)
-    if last is None:
+    if not before or "threads" not in before:
         return None
-    threads = shared_threads(last["threads"], last["processes"])
+    threads = shared_threads(before["threads"], before["processes"])
     if threads * distributed.local_world() > cores():
         log(
             f"the run began with {threads} threads in each process, which is more than the cores here ({cores()}): it "

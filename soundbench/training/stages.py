@@ -27,7 +27,7 @@ from soundbench.data.order import Order, class_weights, members
 from soundbench.data.shared_store import sound_store
 from soundbench.data.splits import SplitResult, split
 from soundbench.data.store import Store
-from soundbench.errors import DataError, RunError
+from soundbench.errors import DataError
 from soundbench.machine import Machine
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
@@ -43,6 +43,7 @@ from soundbench.report.thresholds import choose_thresholds
 from soundbench.signals import Stop
 from soundbench.training import checkpoints, loop
 from soundbench.training.environment import (
+    for_resuming,
     record_data,
     refuse_other_recipes,
     refuse_single_label_loss,
@@ -174,7 +175,12 @@ class Opened:
 
 @contextmanager
 def open_sound(
-    prepared: Prepared, directory: RunDirectory, cache: Path | str | bool, state: Mapping[str, Any] | None, log: Log
+    prepared: Prepared,
+    directory: RunDirectory,
+    cache: Path | str | bool,
+    state: Mapping[str, Any] | None,
+    before: Mapping[str, Any] | None,
+    log: Log,
 ) -> Iterator[Opened]:
     """Decode what is not decoded yet, leave out unreadable clips, and write `environment.json` and `clips.csv`.
 
@@ -183,6 +189,7 @@ def open_sound(
         directory: the run directory.
         cache: the folder of decoded sound; True for the user's cache, False for a temporary one.
         state: the checkpoint to resume from, or None.
+        before: the content of `environment.json` before, or None.
         log: the run's log.
 
     Raises:
@@ -196,7 +203,9 @@ def open_sound(
         for name in ("train", "test"):
             if not len(parts[name]):
                 raise DataError(f"no clip is left to {name} on: none of {len(cut.rows(name))} can be read")
-        record_data(directory, recipe, prepared.machine, prepared.table, cut, store.lengths)
+        lacked = record_data(directory, recipe, prepared.machine, prepared.table, cut, store.lengths, before)
+        if state:
+            log.made_anew(lacked)
         counts = ", ".join(f"{len(rows)} {name}" for name, rows in parts.items())
         log(f"clips: {counts}, {len(cut.rows('purged'))} purged, {len(store.errors)} unreadable")
         source: Store | Features = store
@@ -253,7 +262,9 @@ def train(
     setup = make_setup(recipe, prepared.made, prepared.machine, plan, prepared.class_weights)
     rules, workers = Rules.of(recipe), recipe.train.num_workers
     done = int(state["step"]) if state else 0
-    distributed.from_main(lambda: run_directory.cut_history(directory, done // plan.steps))
+    progress = loop.Progress.of(state)
+    if distributed.from_main(lambda: run_directory.restore_history(directory, progress.history)):
+        log.made_anew([directory.history.name])
     if state:
         log(f"resumed after step {done} of {rules.epochs * plan.steps}")
 
@@ -265,7 +276,7 @@ def train(
             network, device = prepared.made.network, prepared.machine.device
             Profile(network, device, times, workers, directory.profile, log).attach(trainer)
 
-    best_epoch = loop.train(
+    loop.train(
         setup,
         rules,
         batches,
@@ -274,18 +285,21 @@ def train(
         notify=notify,
         on_better=lambda validation: _save_model(opened, setup.evaluated, validation.thresholds if validation else ()),
         on_epoch=lambda row: distributed.from_main(lambda: files.append_row(directory.history, row)),
+        beside=distributed.from_main(lambda: for_resuming(directory)),
         state=state,
+        progress=progress,
         stop=stop,
         times=times,
         watch=watch,
     )
-    weights, thresholds = distributed.from_main(lambda: _read_best(opened, setup.evaluated, log))
-    setup.evaluated.load_state_dict(weights)
+    best = progress.best_epoch * plan.steps
+    read = partial(checkpoints.best_weights, directory, best, setup.evaluated, progress.model, log)
+    setup.evaluated.load_state_dict(distributed.from_main(read))
     if state is not None:
         # After a kill between saving the model and its checkpoint, the model folder holds an epoch that was trained
         # again on resuming, on a GPU not to the same bits. The model of the best checkpoint replaces it.
-        _save_model(opened, setup.evaluated, thresholds)
-    return Trained(opened, prepared.scorer(setup.evaluated), thresholds, best_epoch)
+        _save_model(opened, setup.evaluated, progress.thresholds)
+    return Trained(opened, prepared.scorer(setup.evaluated), progress.thresholds, progress.best_epoch)
 
 
 def _validate(opened: Opened, network: Network) -> loop.Validation | None:
@@ -298,6 +312,7 @@ def _validate(opened: Opened, network: Network) -> loop.Validation | None:
         return None
     table = opened.prepared.table
     scored = opened.score(opened.prepared.scorer(network), "validation")
+    scored.refuse_not_finite("validation", loop.ADVICE)
     thresholds: Sequence[float] = ()
     if table.multilabel:
         thresholds = choose_thresholds(scored.scores, table.targets(scored.index)).tolist()
@@ -308,34 +323,13 @@ def _validate(opened: Opened, network: Network) -> loop.Validation | None:
     return loop.Validation(-loss, row, thresholds)
 
 
-def _save_model(opened: Opened, network: Network, thresholds: Sequence[float]) -> None:
-    """Write the model folder."""
-    prepared, directory = opened.prepared, opened.directory
+def _save_model(opened: Opened, network: Network, thresholds: Sequence[float]) -> Mapping[str, str]:
+    """Write the model folder; returns the digest of each file."""
+    prepared, folder = opened.prepared, opened.directory.model
     table = prepared.table
-
-    def write() -> None:
-        recipe = recipes.relocated(prepared.recipe, "./code")
-        tables = recipes.model_tables(recipe, table.classes, table.multilabel, thresholds)
-        model_folder.save_model(directory.model, tables, network)
-        assets = getattr(prepared.made.network.featurizer, "assets", None)
-        if assets is not None:
-            directory.assets.mkdir(exist_ok=True)
-            assets(directory.assets)
-
-    distributed.from_main(write)
-
-
-def _read_best(opened: Opened, network: Network, log: Log) -> tuple[Mapping[str, Any], Sequence[float]]:
-    """The weights and thresholds of the best epoch, read by the main process: others may not see the run directory."""
-    directory = opened.directory
-    thresholds = model_folder.read_model_tables(directory.model).get("thresholds", ())
-    try:
-        best = checkpoints.load(directory.checkpoints / "best.pt")
-    except RunError as error:
-        log(f"{error}; using the weights in {directory.model} instead")
-        model_folder.load_weights(directory.model, network, len(opened.prepared.table.classes))
-        return {name: value.cpu() for name, value in network.state_dict().items()}, thresholds
-    return best["average"] or best["network"], thresholds
+    recipe = recipes.relocated(prepared.recipe, "./code")
+    tables = recipes.model_tables(recipe, table.classes, table.multilabel, thresholds)
+    return distributed.from_main(lambda: model_folder.save_model(folder, tables, network))
 
 
 # Scored ---------------------------------------------------------------------------------------------------------------
@@ -355,8 +349,14 @@ class Scored:
 
 
 def score_test(trained: Trained) -> Scored:
-    """Score the test set; this happens once in a run."""
-    return Scored(trained, trained.opened.score(trained.scorer, "test"))
+    """Score the test set; this happens once in a run.
+
+    Raises:
+        RunError: scores that are not finite.
+    """
+    scored = trained.opened.score(trained.scorer, "test")
+    scored.refuse_not_finite("test", loop.ADVICE)
+    return Scored(trained, scored)
 
 
 def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
@@ -388,6 +388,7 @@ def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
     def write() -> None:
         run_directory.write_predictions(directory, table, scored.test.index, scored.test.scores)
         pages.write(directory, report)
+        run_directory.seal_results(directory)
         log(pages.summary(report))
 
     distributed.from_main(write)

@@ -438,7 +438,7 @@ def test_a_model_that_does_not_hold_together(told: Told, bad: Path) -> None:
 
     def infer(text: str, *more: str) -> tuple[int, str]:
         (model / "model.toml").write_text(text)
-        return told("infer", "run", str(bad), *(more or ["--trust-code"]))
+        return told("infer", "run", str(bad), "--accept-changes", *(more or ["--trust-code"]))
 
     assert infer(described.replace('    "dog",\n', "")) == (
         1,

@@ -68,7 +68,11 @@ def test_the_folder_holds_every_tensor_and_every_default(save: Save, tmp_path: P
     path = save()
     done = import_model("stranger", path, tmp_path / "out", registry=toy_registry())
     assert (done.folder, done.classes, list(done.notes)) == (tmp_path / "out", 2, ["nothing was left out"])
-    assert sorted(item.name for item in done.folder.iterdir()) == ["model.toml", "weights.safetensors"]
+    assert sorted(item.name for item in done.folder.iterdir()) == [
+        "digests.json",
+        "model.toml",
+        "weights.safetensors",
+    ]
     tables = read_model_tables(done.folder)
     assert tables["classes"] == ["low", "high"]
     assert tables["multilabel"] is False

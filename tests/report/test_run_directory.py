@@ -77,6 +77,7 @@ def test_every_name_is_where_the_design_has_it(run: RunDirectory) -> None:
         "model": "model",
         "model_toml": "model/model.toml",
         "weights": "model/weights.safetensors",
+        "model_digests": "model/digests.json",
         "code": "model/code",
         "assets": "model/assets",
         "predictions": "predictions.csv",
@@ -86,6 +87,7 @@ def test_every_name_is_where_the_design_has_it(run: RunDirectory) -> None:
         "figures": "figures",
         "confusion_png": "figures/confusion.png",
         "confusion_labels": "figures/confusion_labels.txt",
+        "digests": "digests.json",
     }
 
 
@@ -195,7 +197,10 @@ def test_what_is_no_run_is_told(tmp_path: Path, run: RunDirectory) -> None:
 
     assert message(tmp_path / "none") == f"{tmp_path / 'none'}: no such run directory"
     assert message(tmp_path / "file") == f"{tmp_path / 'file'}: is a file, not a run directory"
-    assert message(run.path) == f"{run.path}: not a run directory: recipe.toml is missing"
+    assert message(run.path) == (
+        f"{run.path}: not a run directory: recipe.toml is missing; no run has begun here: start one with "
+        f"soundbench run RECIPE --out {run.path}"
+    )
     files.write_text(run.recipe, "")
     assert message(tmp_path) == f"{tmp_path}: not a run directory: recipe.toml is missing; did you mean {run.path}?"
     assert message(run.path, "recipe.toml", "model/model.toml", "predictions.csv") == (
@@ -216,29 +221,98 @@ def test_the_log_has_the_time_before_each_text(run: RunDirectory) -> None:
     assert lines[1].endswith(" 猫")
 
 
-def test_history_is_cut_at_an_epoch(run: RunDirectory) -> None:
-    for epoch in range(1, 13):
-        files.append_row(run.history, {"epoch": epoch, "train_loss": 1 / epoch})
-    run_directory.cut_history(run, 10)
-    files.append_row(run.history, {"epoch": 11, "train_loss": 0.5})
-
-    rows = files.read_rows(run.history)
-    assert [int(row["epoch"]) for row in rows] == list(range(1, 12))
-    assert float(rows[2]["train_loss"]) == 1 / 3
-    assert rows[10]["train_loss"] == "0.5"
+HISTORY = [{"epoch": epoch, "step": 7 * epoch, "train_loss": 1 / epoch, "note": None} for epoch in range(1, 4)]
 
 
-def test_a_history_that_is_not_there_is_not_cut(run: RunDirectory) -> None:
-    run_directory.cut_history(run, 3)
+def write_history(run: RunDirectory, epochs: int) -> bytes:
+    """The table as a run of so many epochs appends it."""
+    for epoch in range(1, epochs + 1):
+        files.append_row(run.history, HISTORY[0] | {"epoch": epoch, "step": 7 * epoch, "train_loss": 1 / epoch})
+    return run.history.read_bytes()
 
+
+def test_history_is_cut_at_the_checkpoint(run: RunDirectory) -> None:
+    whole = write_history(run, 3)
+    write_history(RunDirectory(run.path / "longer"), 5)
+    run.history.write_bytes((run.path / "longer" / "history.csv").read_bytes() + b"6,42,0.")
+
+    assert run_directory.restore_history(run, HISTORY) is False
+    assert run.history.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"",
+        b"epoch,step,train_loss,note\n",
+        b"precious\n1\n",
+        b"epoch,step,train_loss,note\n1,7,1.0,\n",
+        b"epoch,step,train_loss,note\n1,7,1.0,\n2,14,0.5,\n3,21,0.25,\n",
+        b"epoch,step,train_loss,note\n1,7,1.0\n2,14,0.5,\n",
+        b"\xff\x00",
+    ],
+    ids=["missing", "empty", "header", "other", "cut", "changed", "torn within", "no text"],
+)
+def test_a_history_that_is_damaged_is_made_anew(run: RunDirectory, content: bytes | None) -> None:
+    whole = write_history(run, 3)
+    run.history.unlink()
+    if content is not None:
+        run.history.write_bytes(content)
+
+    assert run_directory.restore_history(run, HISTORY) is True
+    assert run.history.read_bytes() == whole
+
+
+def test_without_a_checkpoint_there_is_no_history(run: RunDirectory) -> None:
+    assert run_directory.restore_history(run, []) is False
+    write_history(run, 1)
+    assert run_directory.restore_history(run, []) is False
     assert not run.history.exists()
+    run.history.write_bytes(b"precious\n1\n")
+    assert run_directory.restore_history(run, []) is True
 
 
-def test_a_torn_history_is_cut_whole(run: RunDirectory) -> None:
-    run.history.write_text("epoch,train_loss\n1,0.5\n2,0.4\n3,0.")
-    run_directory.cut_history(run, 5)
+# The first moments of a run
 
-    assert run.history.read_text() == "epoch,train_loss\n1,0.5\n2,0.4\n"
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        [".probe"],
+        ["folds.json"],
+        [".lock", ".lock.json"],
+        [".lock", "environment.json", ".recipe.toml.tmp"],
+        [".lock", "..lock.json.tmp", "model/code/mine.py", "model/code/.other.py.tmp", ".folds.json.1f.tmp"],
+    ],
+)
+def test_a_run_killed_before_its_recipe_is_written_leaves_an_empty_folder(run: RunDirectory, left: list[str]) -> None:
+    for name in left:
+        (run.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (run.path / name).write_text("{}")
+
+    assert RunDirectory.create(run.path) == run
+    with pytest.raises(RunError, match="no run has begun here: start one"):
+        RunDirectory.open(run.path)
+    run.clear()
+    assert {path.name for path in run.path.iterdir()} <= {".lock", ".lock.json"}
+
+
+def test_a_folder_with_a_link_is_not_empty(run: RunDirectory, tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (run.path / "model").symlink_to(tmp_path / "precious")
+
+    with pytest.raises(RunError, match="exists and is not empty"):
+        RunDirectory.create(run.path)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "model/weights.safetensors", "model/code/a/b.py", "log.txt", ".probe/a"])
+def test_a_folder_with_anything_else_is_not_empty(run: RunDirectory, name: str) -> None:
+    (run.path / name).parent.mkdir(parents=True, exist_ok=True)
+    (run.path / name).write_text("")
+
+    with pytest.raises(RunError, match="exists and is not empty"):
+        RunDirectory.create(run.path)
 
 
 # Clips and predictions

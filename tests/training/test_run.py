@@ -257,7 +257,7 @@ def test_data_that_changed_since_is_refused_on_a_resume(recipe: Path, tmp_path: 
     resolved = (run / "recipe.toml").read_text()
     (run / "recipe.toml").write_text(resolved.replace("clips = 64", "clips = 62"))
     with pytest.raises(RunError) as caught:
-        soundbench.resume(run, trust_code=True)
+        soundbench.resume(run, trust_code=True, accept_changes=True)
     assert str(caught.value) == f"{run}: the data has changed since the run began; start a new run"
 
 
@@ -266,7 +266,7 @@ def test_a_model_whose_classes_disagree_is_refused(recipe: Path, tmp_path: Path)
     described = (run / "model" / "model.toml").read_text()
     (run / "model" / "model.toml").write_text(described.replace('    "low",\n', '    "low",\n    "middle",\n'))
     with pytest.raises(RunError) as caught:
-        soundbench.load(run, trust_code=True)
+        soundbench.load(run, trust_code=True, accept_changes=True)
     assert str(caught.value) == f"{run}/model: model.toml names 3 classes, but the weights have 2"
 
 
@@ -275,7 +275,7 @@ def test_damaged_weights_are_refused(recipe: Path, tmp_path: Path) -> None:
     path = run / "model" / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(RunError, match=r"weights.safetensors: damaged: "):
-        soundbench.load(run, trust_code=True)
+        soundbench.load(run, trust_code=True, accept_changes=True)
 
 
 def test_the_weights_hold_each_tensor_once_and_contiguous(recipe: Path, tmp_path: Path) -> None:
