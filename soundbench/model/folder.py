@@ -19,7 +19,8 @@ import tomli_w
 from safetensors import SafetensorError
 from torch import nn
 
-from soundbench import digests, files, limits
+from soundbench import files, limits
+from soundbench.data import digests
 from soundbench.errors import RunError
 from soundbench.model.network import Network
 from soundbench.recipe import toml

@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from soundbench import digests, files
+from soundbench import files
+from soundbench.data import digests
 from soundbench.errors import Problem, RecipeError, RunError
 from soundbench.messages import nearest, show
 from soundbench.model import folder as model_folder

@@ -13,8 +13,9 @@ from pathlib import Path
 import attrs
 import numpy as np
 
-from soundbench import digests, files, limits
+from soundbench import files, limits
 from soundbench.contracts import Clip
+from soundbench.data import digests
 from soundbench.data.clips import ClipTable
 from soundbench.errors import RunError, RunPlaceError
 from soundbench.files import append_line, explain_os_errors, read_table, write_rows

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from soundbench import digests, files
+from soundbench import files
+from soundbench.data import digests
 from soundbench.errors import RunError
 from soundbench.model import folder as model_folder
 from soundbench.model.network import Network

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from soundbench import digests, distributed, files
+from soundbench import distributed, files
+from soundbench.data import digests
 from soundbench.data.clips import ClipTable, fingerprint
 from soundbench.data.order import Order
 from soundbench.data.splits import PARTS, SplitResult

@@ -216,7 +216,7 @@ def test_files_have_the_permissions_that_the_user_leaves(finished: Path) -> None
     os.umask(mask)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (finished / "run").rglob("*") if path.is_file()}
     assert set(modes.values()) == {0o666 & ~mask}, modes
-    assert not [name for name in modes if name.startswith(".")]
+    assert [name for name in modes if name.startswith(".")] in ([], [".lock"])
 
 
 # Only files are read, and nothing waits
@@ -247,9 +247,12 @@ def test_what_is_no_file_is_refused_in_one_line(
     Path("above.toml").write_text("extends = 'below.toml'\n")
     put(Path(name), what)
     code, _, text = call(*line)
+    assert Path(name).name in text
+    if name == "run/environment.json":  # a checkpoint has a copy of it
+        assert code == 0
+        return
     assert code in (1, 2)
     assert text.splitlines()[-1].count(": ") >= 1
-    assert Path(name).name in text
 
 
 # Hostile text
@@ -342,9 +345,10 @@ def test_a_hostile_model_is_refused_at_once(run: Path, call: Call, layers: str) 
 
 
 def test_json_that_is_nested_deeply_is_damaged(run: Path, call: Call) -> None:
-    (run / "environment.json").write_text("[" * 100_000)
-    code, _, text = call("run", "--resume", "run", "--trust-code")
-    assert (code, text.splitlines()[-1]) == (1, "run/environment.json: damaged: nested too deeply")
+    (run / "model" / "digests.json").write_text("[" * 100_000)
+    code, _, text = call("infer", "run", "a.wav", "--trust-code", "--device", "cpu")
+    assert code == 1
+    assert text.startswith("run/model/digests.json: damaged, so damage to the model")
 
 
 # Odd names

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from soundbench import digests
+from soundbench.data import digests
 from soundbench.errors import RunError
 
 
