@@ -107,6 +107,7 @@ class Clip:
         fold: the fold that the publisher assigned, if any.
         group: what clips have in common that must not be in both training and test: the original recording, a speaker,
             a site; None means the file itself.
+        extra: further values of the clip by name, all text, such as `{"site": "A4"}`; they are kept in `clips.csv`.
     """
 
     path: str
@@ -115,6 +116,7 @@ class Clip:
     stop: float | None = None
     fold: int | str | None = None
     group: str | None = None
+    extra: Mapping[str, str] = attrs.field(factory=dict, hash=False)
 
 
 @attrs.frozen
@@ -138,6 +140,9 @@ class Batch:
 
 class Dataset(Protocol):
     """A class `(*, ...)`: clips with labels.
+
+    Names of classes and labels may be in any Unicode form: they are compared in NFC. Of a path in another form than the
+    file system's, the file is found; several spellings of one path are one file.
 
     A dataset whose sound is not in files also has a method `read(clip) -> (samples, rate)`, samples `(S,)` float32 in
     [-1, 1], rate in Hz, and a property `fingerprint: str` that changes whenever the result of `read` would change.

@@ -21,7 +21,7 @@ The command line prints the message of these exceptions, and a traceback for any
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -42,6 +42,7 @@ __all__ = [
     "RunPlaceError",
     "SoundError",
     "SoundbenchError",
+    "Source",
     "UnknownPlugin",
 ]
 
@@ -76,12 +77,32 @@ class Problem:
         return f"{self.key}: {self.message}" if self.key else self.message
 
 
+class Source(str):
+    """The name of a recipe in messages, which knows the keys that the command line gave it.
+
+    Attributes:
+        given: the argument of `--set`, such as `train.epochs=3`, by the dotted path of each key that it set.
+    """
+
+    given: Mapping[str, str]
+
+    def __new__(cls, name: str, given: Mapping[str, str]) -> Source:
+        """A name, and what the command line gave."""
+        made = super().__new__(cls, name)
+        made.given = dict(given)
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.given)
+
+
 class RecipeError(CallError):
     """All mistakes in a recipe.
 
     Attributes:
         source: the recipe's file, or `<python>`.
         problems: the mistakes, in the order of the recipe.
+        lines: a message for each of them.
     """
 
     def __init__(self, source: str, problems: Sequence[Problem]) -> None:
@@ -89,10 +110,22 @@ class RecipeError(CallError):
         self.problems = tuple(problems)
         if all(problem.plugin for problem in self.problems):
             self.exit_code = PluginError.exit_code
-        super().__init__("\n".join(f"{source}: {problem}" for problem in self.problems))
+        self.lines = tuple(_line(source, problem) for problem in self.problems)
+        super().__init__("\n".join(self.lines))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.source, self.problems), vars(self)  # exceptions travel between processes
+
+
+def _line(source: str, problem: Problem) -> str:
+    """The line about a mistake: it blames the command line for what `--set` gave, the recipe for all else."""
+    given: Mapping[str, str] = getattr(source, "given", {})
+    above = [key for key in given if problem.key == key or problem.key.startswith((f"{key}.", f"{key}["))]
+    if not above:
+        return f"{source}: {problem}"
+    text = given[max(above, key=len)]
+    own = problem.key in (text, text.partition("=")[0].strip())
+    return f"--set {text}: {problem.message if own else problem}"
 
 
 class DataError(SoundbenchError):

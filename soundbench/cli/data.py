@@ -22,17 +22,33 @@ def command() -> None:
 def check(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
     """Decode every sound of RECIPE; count missing, damaged, unusual and duplicate ones.
 
-    Exits with 1 if a run would fail.
+    Ends as a run of RECIPE would: with its error and exit code if it would refuse the recipe or the data.
     """
     from soundbench.data.audit import audit
-    from soundbench.model.assembly import make_dataset
+    from soundbench.data.store import refuse_unreadable
+    from soundbench.errors import SoundbenchError
+    from soundbench.model.weights import initialize
     from soundbench.recipe import read
+    from soundbench.training.stages import prepare
 
-    resolved = read(recipe, sets=sets)
-    found = audit(make_dataset(resolved), resolved.split, resolved.audio, resolved.train.seed, resolved.source)
-    result_json(found.to_dict()) if as_json else result(found.to_text())
-    if found.fatal:
-        raise SystemExit(1)
+    prepared = prepare(read(recipe, sets=sets))
+    initialize(prepared.recipe, prepared.made.network, prepared.table.classes, lambda _: None)
+    for line in prepared.said:
+        say(line)
+    found = audit(prepared.table, prepared.cut, prepared.made.dataset, prepared.recipe.audio)
+    refused: SoundbenchError | None = None
+    try:
+        refuse_unreadable(found.errors, found.sounds, prepared.recipe.audio.on_error)
+        prepared.plan(found.readable)
+    except SoundbenchError as error:
+        refused = error
+    if as_json:
+        verdict = {"fatal": refused is not None, "reason": str(refused or "")}
+        result_json(found.to_dict() | verdict)
+    else:
+        result(found.to_text())
+    if refused:
+        raise refused
 
 
 @command.command(short_help="Write a manifest of a folder that has one folder per class.")

@@ -39,8 +39,7 @@ def _work(
     from soundbench import distributed
     from soundbench.cli.process import own_process
     from soundbench.recipe import read
-    from soundbench.training.extraction import extract
-    from soundbench.training.run import device_set
+    from soundbench.training.run import device_set, extract
 
     try:
         resolved = read(recipe, sets=[*sets, *device_set(device)])

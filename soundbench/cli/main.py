@@ -127,7 +127,7 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, SoundbenchError):
         lines = [str(error)]  # each stays on its line, whatever names are in it
         if isinstance(error, RecipeError):
-            lines = [f"{error.source}: {problem}" for problem in error.problems]
+            lines = list(error.lines)
         elif type(error) is DataError:  # some of these list several sounds or rows
             lines = str(error).split("\n")
         return "\n".join(printable(line) for line in lines), error.exit_code

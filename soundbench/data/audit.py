@@ -1,6 +1,7 @@
 """Check the sound of a dataset before training: what cannot be used, and what looks wrong.
 
-Every distinct section of sound is read once, as a run reads it, and gives one row of measurements.
+Every distinct section of sound is read once, as a run reads it, and gives one row of measurements. What a run says of
+its data in its log is here too: `doubts`, `repeated`, `lost`.
 """
 
 from __future__ import annotations
@@ -17,22 +18,26 @@ import numpy as np
 import numpy.typing as npt
 
 from soundbench import audio
-from soundbench.data.clips import ClipTable
+from soundbench.data.clips import ClipTable, similar_names
 from soundbench.data.sounds import Sounds
-from soundbench.data.splits import PARTS, SplitResult, split
+from soundbench.data.splits import PARTS, SplitResult, absent
 from soundbench.errors import SoundError
 from soundbench.messages import printable
 
 if TYPE_CHECKING:
     from soundbench.contracts import Dataset
-    from soundbench.recipe import Audio, Split
+    from soundbench.recipe import Audio
 
-__all__ = ["Audit", "Check", "audit"]
+__all__ = ["Audit", "Check", "audit", "doubts", "lost", "repeated"]
 
 EXAMPLES = 5  # the most examples of a check
 SHOWN = 2  # the most of them in the table
 SHORTEST = 0.010  # seconds; less than a hop of the usual features
 FULL_SCALE = 32766.5 / 32768
+
+AGAIN = "clips listed more than once"
+CONTRADICTED = "clips listed with different labels"
+SIMILAR = "classes that differ in case alone"
 
 MISSING, UNREADABLE, EMPTY, SILENT, CLIPPED = (1 << bit for bit in range(5))
 UNUSABLE = MISSING | UNREADABLE | EMPTY
@@ -48,13 +53,11 @@ class Check:
         name: what is checked.
         count: how many were found.
         examples: the first few.
-        fatal: whether a run fails because of them.
     """
 
     name: str
     count: int
     examples: tuple[str, ...] = ()
-    fatal: bool = False
 
 
 @attrs.frozen
@@ -67,6 +70,8 @@ class Audit:
         seconds: their total length.
         classes: for each class, the number of clips in each part.
         checks: the checks, in the order of the table.
+        errors: the path of each sound that cannot be read, and why, in the order in which a run lists them.
+        readable: which clips can be read, `(N,)`.
     """
 
     clips: Mapping[str, int]
@@ -74,15 +79,12 @@ class Audit:
     seconds: float
     classes: Mapping[str, Mapping[str, int]]
     checks: tuple[Check, ...]
-
-    @property
-    def fatal(self) -> bool:
-        """Whether a run fails on these data."""
-        return any(check.fatal and check.count for check in self.checks)
+    errors: Sequence[tuple[str, str]]
+    readable: npt.NDArray[np.bool_]
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain values, for JSON."""
-        return attrs.asdict(self) | {"fatal": self.fatal}
+        return attrs.asdict(self, filter=attrs.filters.exclude("errors", "readable"))
 
     def to_text(self) -> str:
         """The result as a table."""
@@ -94,15 +96,15 @@ class Audit:
         for check in self.checks:
             shown = "; ".join(check.examples[:SHOWN]) + "; ..." * (check.count > SHOWN < len(check.examples))
             lines.append(f"{check.name:{width}}  {check.count:>7}  {printable(shown)}".rstrip())
-        failed = [check.name for check in self.checks if check.fatal and check.count]
-        if failed:
-            lines += ["", f"`soundbench run` fails because of: {', '.join(failed)}"]
         return "\n".join(lines)
 
 
 @attrs.frozen(eq=False)
 class _Measurements:
-    """The measurements of M distinct sections of sound, in the order of their first `rows` in the table."""
+    """The measurements of M distinct sections of sound, in the order of their first `rows` in the table.
+
+    `places` are the places in that order of the sections as `Sounds` numbers them.
+    """
 
     rows: Rows
     state: npt.NDArray[np.uint8]
@@ -110,36 +112,81 @@ class _Measurements:
     seconds: npt.NDArray[np.float64]
     digests: npt.NDArray[np.uint64]
     reasons: dict[int, str]
+    places: npt.NDArray[np.int64]
+
+    @property
+    def usable(self) -> npt.NDArray[np.bool_]:
+        """Which can be read, `(M,)`."""
+        usable: npt.NDArray[np.bool_] = (self.state & UNUSABLE) == 0
+        return usable
 
 
-def audit(dataset: Dataset, how: Split, settings: Audio, seed: int, source: str = "<python>") -> Audit:
+def audit(table: ClipTable, cut: SplitResult, dataset: Dataset, settings: Audio) -> Audit:
     """Check all sound of a dataset.
 
     Args:
-        dataset: the dataset.
-        how: the settings of the split.
+        table: the clips.
+        cut: which part each clip is in.
+        dataset: the dataset of the clips.
         settings: the audio settings.
-        seed: the seed of the split.
-        source: the recipe, for messages.
 
     Raises:
-        RecipeError: the split is not possible.
-        DataError: the tables of the dataset cannot be used.
         BrokenPlugin: the dataset reads its sound itself, but has no fingerprint.
     """
-    table = ClipTable.of(dataset)
-    refuses = how.crossing == "refuse"
-    result = split(table, attrs.evolve(how, crossing="allow") if refuses else how, seed, source)
-    sounds = _measure_all(Sounds.of(table, dataset, settings.rate))
-    checks = [*_unusable(table, sounds), *_odd(table, sounds, settings), *_twice(table, sounds, result)]
-    crossing = Check("groups in more than one part", result.crossing_groups, result.crossing_names, refuses)
+    sounds = Sounds.of(table, dataset, settings.rate)
+    found = _measure_all(sounds)
+    readable = found.usable[found.places[sounds.of_rows]]
+    checks = [
+        *_unusable(table, found),
+        *_odd(table, found, settings),
+        *_twice(table, found, cut),
+        *_listed_again(table, sounds.of_rows, cut),
+        Check("groups in more than one part", cut.crossing_groups, cut.crossing_names),
+        *_classes(table, cut, readable),
+    ]
+    unreadable = np.flatnonzero(~found.usable[found.places])
     return Audit(
-        clips=result.counts(),
-        sounds=len(sounds.rows),
-        seconds=float(sounds.seconds.sum()),
-        classes=_balance(table, result),
-        checks=(*checks, crossing, *_classes(table, result)),
+        clips=cut.counts(),
+        sounds=len(found.rows),
+        seconds=float(found.seconds.sum()),
+        classes=_balance(table, cut),
+        checks=tuple(checks),
+        errors=[(sounds.path(number), found.reasons[found.places[number]]) for number in unreadable.tolist()],
+        readable=readable,
     )
+
+
+# What a run says ------------------------------------------------------------------------------------------------------
+
+
+def doubts(table: ClipTable) -> Iterator[str]:
+    """Lines about a table whose sound has not been read."""
+    if similar := similar_names(table.classes):
+        yield f"WARNING: {SIMILAR}: {_few([_alike(names) for names in similar])}"
+
+
+def repeated(table: ClipTable, of_rows: npt.NDArray[np.int32]) -> Iterator[str]:
+    """Lines about clips that are listed more than once; `of_rows` is the section of sound of each row, `(N,)`."""
+    for name, pairs in zip((AGAIN, CONTRADICTED), _again(table, of_rows), strict=True):
+        if len(pairs):
+            yield f"WARNING: {len(pairs)} {name}: {_few([_pair(table, pair) for pair in pairs[:EXAMPLES]])}"
+
+
+def lost(table: ClipTable, cut: SplitResult, readable: npt.NDArray[np.bool_]) -> Iterator[str]:
+    """Lines about the classes of clips that cannot be read, `(N,)` False in `readable`."""
+    missing = table.class_counts(np.flatnonzero(~readable))
+    counts = table.class_counts(np.arange(len(table)))
+    named = [f"{table.classes[code]} {missing[code]} of {counts[code]}" for code in np.flatnonzero(missing)]
+    if named:
+        yield f"unreadable clips of each class: {', '.join(named)}"
+    trained = cut.part == PARTS.index("train")
+    gone = [name for name in absent(table, trained & readable) if name not in cut.classes_without_train]
+    if gone:
+        yield f"WARNING: no training clip of these classes can be read, so they are not learned: {', '.join(gone)}"
+
+
+def _few(items: Sequence[str]) -> str:
+    return "; ".join(items[:SHOWN]) + "; ..." * (len(items) > SHOWN)
 
 
 # Reading --------------------------------------------------------------------------------------------------------------
@@ -157,6 +204,7 @@ def _measure_all(sounds: Sounds) -> _Measurements:
         np.zeros(count),
         np.zeros((count, 2), np.uint64),
         {},
+        places,
     )
     for place, measured in zip(places.tolist(), sounds.each(partial(_measure, sounds)), strict=True):
         found.state[place], found.rates[place], found.seconds[place], digest, reason = measured
@@ -213,11 +261,11 @@ def _unusable(table: ClipTable, sounds: _Measurements) -> Iterator[Check]:
         for number in found[:EXAMPLES].tolist():
             reason = "" if bit == MISSING else f": {sounds.reasons.get(number, '')}".rstrip(": ")
             examples.append(_named(table, sounds.rows[number]) + reason)
-        yield Check(name, len(found), tuple(examples), fatal=True)
+        yield Check(name, len(found), tuple(examples))
 
 
 def _odd(table: ClipTable, sounds: _Measurements, settings: Audio) -> Iterator[Check]:
-    usable = (sounds.state & UNUSABLE) == 0
+    usable = sounds.usable
     seconds, rates = sounds.seconds, sounds.rates
     # A sound of exactly one window may be a sample shorter after resampling.
     short = seconds < settings.window - 1 / settings.rate
@@ -261,6 +309,37 @@ def _twice(table: ClipTable, sounds: _Measurements, result: SplitResult) -> Iter
         yield _check(name, found, lambda number: " = ".join(_named(table, row) for row in pairs[number].tolist()))
 
 
+def _again(table: ClipTable, of_rows: npt.NDArray[np.int32]) -> tuple[Rows, Rows]:
+    """Rows with the same section of sound, the first and a later one `(n, 2)`: with the same labels, or not."""
+    _, firsts, sections = np.unique(of_rows, return_index=True, return_inverse=True)
+    earlier = firsts[sections.reshape(-1)]
+    later = np.flatnonzero(earlier != np.arange(len(table)))
+    pairs = np.stack([earlier[later], later], axis=1)
+    same = np.array([set(table.labels(one)) == set(table.labels(other)) for one, other in pairs.tolist()], dtype=bool)
+    return pairs[same], pairs[~same]
+
+
+def _pair(table: ClipTable, pair: Rows) -> str:
+    """A clip that is listed twice: its name, and its labels if they differ."""
+    one, other = (", ".join(table.labels(row)) for row in pair.tolist())
+    return _named(table, int(pair[0])) + (f" ({one}; {other})" if one != other else "")
+
+
+def _listed_again(table: ClipTable, of_rows: npt.NDArray[np.int32], result: SplitResult) -> Iterator[Check]:
+    """Clips that are listed more than once, and which of them are in two parts."""
+    again, contradicted = _again(table, of_rows)
+    pairs = np.concatenate([again, contradicted])
+    parts = result.part[pairs]
+    crossing = pairs[(parts[:, 0] != parts[:, 1]) & (parts != PARTS.index("purged")).all(axis=1)]
+    for name, found in ((AGAIN, again), (CONTRADICTED, contradicted), ("clips listed again in another part", crossing)):
+        yield Check(name, len(found), tuple(_pair(table, pair) for pair in found[:EXAMPLES]))
+
+
+def _alike(names: Sequence[str]) -> str:
+    """Names that are nearly the same, quoted, so that spaces show."""
+    return ", ".join(map(repr, names))
+
+
 def _balance(table: ClipTable, result: SplitResult) -> dict[str, dict[str, int]]:
     parts = np.repeat(result.part, np.diff(table.label_offsets)).astype(np.int64)
     places = table.label_values * len(PARTS) + parts
@@ -268,12 +347,12 @@ def _balance(table: ClipTable, result: SplitResult) -> dict[str, dict[str, int]]
     return {name: dict(zip(PARTS, row, strict=True)) for name, row in zip(table.classes, counts, strict=True)}
 
 
-def _classes(table: ClipTable, result: SplitResult) -> Iterable[Check]:
-    missing: Sequence[tuple[str, tuple[str, ...]]] = (
-        ("classes without a training clip", result.classes_without_train),
-        ("classes without a test clip", result.classes_without_test),
-    )
-    yield from (Check(name, len(classes), classes[:EXAMPLES]) for name, classes in missing)
+def _classes(table: ClipTable, result: SplitResult, readable: npt.NDArray[np.bool_]) -> Iterable[Check]:
+    for part, name in (("train", "training"), ("test", "test")):
+        without = absent(table, readable & (result.part == PARTS.index(part)))
+        yield Check(f"classes without a {name} clip", len(without), without[:EXAMPLES])
+    similar = similar_names(table.classes)
+    yield Check(SIMILAR, len(similar), tuple(_alike(names) for names in similar[:EXAMPLES]))
     counts = np.bincount(table.label_values, minlength=len(table.classes))
     least, most = (f"{table.classes[code]}: {counts[code]}" for code in (counts.argmin(), counts.argmax()))
     ends = (least, most) if counts.min() < counts.max() else (f"each: {counts.min()}",)

@@ -1,13 +1,23 @@
-"""The clip table: every clip of a dataset, stored in columns, with each distinct text once."""
+"""The clip table: every clip of a dataset, stored in columns, with each distinct text once.
+
+Names of classes and labels become one normal form here (NFC), and the spellings of a path one path, before they are
+compared or counted.
+"""
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import os
 import re
+import stat
+import unicodedata
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 from itertools import chain
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import attrs
 import numpy as np
@@ -17,7 +27,7 @@ from soundbench import limits
 from soundbench.contracts import Clip, Dataset
 from soundbench.errors import DataError
 
-__all__ = ["ClipTable", "Codes", "Column", "Fold", "fingerprint"]
+__all__ = ["ClipTable", "Codes", "Column", "Fold", "class_names", "fingerprint", "normal", "similar_names"]
 
 Fold = int | str
 Value = TypeVar("Value")
@@ -52,9 +62,9 @@ class Column(Generic[Value]):
 class _Writer(Generic[Value]):
     """Builds a column row by row."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: int = 0) -> None:
         self.known: dict[Value, int] = {}
-        self.codes = array("i")
+        self.codes = array("i", [-1]) * before  # the rows that have no value
 
     def add(self, value: Value | None) -> None:
         self.codes.append(-1 if value is None else self.known.setdefault(value, len(self.known)))
@@ -77,6 +87,7 @@ class ClipTable:
         groups: `groups[row]` is the group of a clip; its path if the dataset gives none.
         label_offsets: `(N + 1,)` int64; the start of each row's labels in `label_values`, and the end of the last.
         label_values: int32 indices into `classes`, row by row.
+        extra: further columns of text, by their names.
     """
 
     classes: tuple[str, ...]
@@ -88,31 +99,36 @@ class ClipTable:
     groups: Column[str]
     label_offsets: npt.NDArray[np.int64]
     label_values: Codes
+    extra: Mapping[str, Column[str]] = attrs.field(factory=dict)
 
     @classmethod
     def of(cls, dataset: Dataset) -> ClipTable:
         """Build the table of a dataset, in one pass over its clips.
 
         Raises:
-            DataError: no classes, a class named twice, no clips, or a clip with invalid labels or times.
+            DataError: no classes, a class named twice, no clips, a clip with invalid labels or times, or a file of the
+                dataset that cannot be read.
         """
-        classes, multilabel = tuple(dataset.classes), bool(getattr(dataset, "multilabel", False))
-        places = {name: code for code, name in enumerate(classes)}
-        if not classes or len(places) < len(classes):
-            twice = next((name for name in classes if classes.count(name) > 1), None)
-            raise DataError(f"the dataset names the class {twice!r} twice" if twice else "the dataset has no classes")
-        _refuse_unwritable(classes)
-        paths, folds, groups = _Writer[str](), _Writer[Fold](), _Writer[str]()
+        classes, multilabel = class_names(dataset), bool(getattr(dataset, "multilabel", False))
+        labels = _Labels(classes, multilabel)
+        files = None if hasattr(dataset, "read") else _Files()
+        paths, folds, groups, extra = _Writer[str](), _Writer[Fold](), _Writer[str](), dict[str, _Writer[str]]()
         starts, stops, ends, values = array("d"), array("d"), array("q", [0]), array("i")
-        for clip in dataset.clips():
-            _check(clip, places, multilabel)
-            paths.add(clip.path)
-            folds.add(clip.fold)
-            groups.add(clip.path if clip.group is None else clip.group)
-            starts.append(clip.start)
-            stops.append(float("nan") if clip.stop is None else clip.stop)
-            values.extend(places[label] for label in dict.fromkeys(clip.labels))
-            ends.append(len(values))
+        with _explained():
+            for clip in dataset.clips():
+                values.extend(labels.codes(clip))
+                _check_times(clip)
+                path = clip.path
+                if files and path not in paths.known:
+                    path = files.first_name(path)
+                paths.add(path)
+                folds.add(normal(clip.fold))
+                groups.add(path if clip.group is None else normal(clip.group))
+                if extra or clip.extra:
+                    _add_extra(extra, clip.extra, len(starts))
+                starts.append(clip.start)
+                stops.append(float("nan") if clip.stop is None else clip.stop)
+                ends.append(len(values))
         if not starts:
             raise DataError("the dataset has no clips")
         return cls(
@@ -125,6 +141,7 @@ class ClipTable:
             groups.column(),
             np.array(ends, dtype=np.int64),
             np.array(values, dtype=np.int32),
+            {name: column.column() for name, column in extra.items()},
         )
 
     def __len__(self) -> int:
@@ -172,6 +189,7 @@ class ClipTable:
             stop=None if np.isnan(stop) else stop,
             fold=self.folds[row],
             group=self.groups[row],
+            extra={name: text for name, column in self.extra.items() if (text := column[row]) is not None},
         )
 
     def folds_in_order(self) -> list[Fold]:
@@ -196,6 +214,43 @@ def fingerprint(table: ClipTable, parts: npt.NDArray[np.int8], lengths: npt.NDAr
     return digest.hexdigest()
 
 
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Report tables of a dataset that cannot be read, and are not what it expects, in one line."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise DataError(f"{where}cannot be read: {error.strerror or error}") from error
+    except (UnicodeError, csv.Error) as error:
+        raise DataError(f"a table of the dataset cannot be read: {error}") from error
+
+
+# Names of classes -----------------------------------------------------------------------------------------------------
+
+
+def normal(name: Any) -> Any:
+    """A name in the form in which names are compared: NFC, so that `é` is one character; other values as they are."""
+    return unicodedata.normalize("NFC", name) if isinstance(name, str) else name
+
+
+def class_names(dataset: Dataset) -> tuple[str, ...]:
+    """The names of a dataset's classes in their normal form, in its order, each once.
+
+    Raises:
+        DataError: no classes, a class named twice, or a file of the dataset that cannot be read.
+    """
+    with _explained():
+        given = tuple(dataset.classes)
+    if len(set(given)) < len(given):
+        twice = next(name for name in given if given.count(name) > 1)
+        raise DataError(f"the dataset names the class {twice!r} twice")
+    if not given:
+        raise DataError("the dataset has no classes")
+    _refuse_unwritable(given)
+    return tuple(dict.fromkeys(map(normal, given)))
+
+
 def _refuse_unwritable(classes: Sequence[str]) -> None:
     """Raise an error for class names that `model.toml` cannot hold, as from folders whose names are not UTF-8."""
     for name in classes:
@@ -203,18 +258,117 @@ def _refuse_unwritable(classes: Sequence[str]) -> None:
             raise DataError(f"the class {name!r} is not UTF-8 text without NUL; rename it, or its folder")
 
 
-def _check(clip: Clip, places: Mapping[str, int], multilabel: bool) -> None:
-    """Raise an error for a clip with invalid labels or times."""
-    unknown = [label for label in clip.labels if label not in places]
-    if unknown:
-        raise DataError(f"{clip.path}: label {unknown[0]!r} is not one of the {len(places)} classes of the dataset")
-    if not clip.labels:
-        raise DataError(f"{clip.path}: no label")
-    if len(set(clip.labels)) > 1 and not multilabel:
-        raise DataError(f"{clip.path}: {len(clip.labels)} labels, but the dataset is not multilabel")
+def similar_names(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """The names that differ in case or spaces alone, together, such as `("Dog", "dog")`."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(" ".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
+    return [tuple(own) for own in alike.values() if len(own) > 1]
+
+
+class _Labels:
+    """Checks the labels of clips, and turns them into codes."""
+
+    def __init__(self, classes: Sequence[str], multilabel: bool) -> None:
+        self.count, self.multilabel = len(classes), multilabel
+        self.places = {name: code for code, name in enumerate(classes)}
+
+    def codes(self, clip: Clip) -> Iterable[int]:
+        """The codes of a clip's labels, each once.
+
+        Raises:
+            DataError: a label that is not a class, no label, or several where a clip has one.
+        """
+        found = dict.fromkeys(self._code(clip.path, label) for label in clip.labels)
+        if not found:
+            raise DataError(f"{clip.path}: no label")
+        if len(found) > 1 and not self.multilabel:
+            raise DataError(f"{clip.path}: {len(clip.labels)} labels, but the dataset is not multilabel")
+        return found
+
+    def _code(self, path: str, label: str) -> int:
+        code = self.places.get(label)
+        if code is None:
+            code = self.places.get(normal(label))
+            if code is None:
+                raise DataError(f"{path}: label {label!r} is not one of the {self.count} classes of the dataset")
+            self.places[label] = code
+        return code
+
+
+def _check_times(clip: Clip) -> None:
+    """Raise an error for a clip with invalid times."""
     if not 0 <= clip.start < (float("inf") if clip.stop is None else clip.stop):
         end = "the end" if clip.stop is None else f"{clip.stop:g} s"
         raise DataError(f"{clip.path}: invalid clip from {clip.start:g} s to {end}")
+
+
+def _add_extra(columns: dict[str, _Writer[str]], extra: Mapping[str, str], row: int) -> None:
+    """Add the further values of a row; a name that appears first here is empty in the rows before."""
+    for name in extra:
+        if name not in columns:
+            columns[name] = _Writer(before=row)
+    for name, column in columns.items():
+        column.add(extra.get(name))
+
+
+# Spellings of paths ---------------------------------------------------------------------------------------------------
+
+
+class _Files:
+    """Makes the names of a file one: the first one, of `a/../a/x.wav`, `./a/x.wav` and links to it."""
+
+    def __init__(self) -> None:
+        self.named: dict[str, str] = {}  # the first name of each file
+        self.folder = lru_cache(maxsize=4096)(os.path.realpath)
+
+    def first_name(self, path: str) -> str:
+        """The name under which the file of a path was first seen.
+
+        Raises:
+            DataError: no file can have this path.
+        """
+        if not isinstance(path, str) or not path or "\0" in path:
+            raise DataError(f"{path!r} is not the path of a file")
+        try:
+            path = path if path.isascii() else _as_stored(path)
+        except UnicodeEncodeError:
+            raise DataError(f"{path!r} is not the path of a file: the file system has no such characters") from None
+        file = self._file(path)
+        return self.named.setdefault(path if file == path else file, path)
+
+    def _file(self, path: str) -> str:
+        """What is the same for all names of a file: its real path, or its number if it has several of those.
+
+        The real paths of folders are kept, as most files are in few.
+        """
+        folder, name = os.path.split(path)
+        special = name in ("", os.curdir, os.pardir)
+        real = os.path.realpath(path) if special else os.path.join(self.folder(folder), name)
+        try:
+            found = os.lstat(real)
+            if stat.S_ISLNK(found.st_mode):
+                real = os.path.realpath(real)
+                found = os.lstat(real)
+        except OSError:
+            return os.path.normcase(real)
+        return f"\0{found.st_dev} {found.st_ino}" if found.st_nlink > 1 else os.path.normcase(real)
+
+
+def _as_stored(path: str) -> str:
+    """A path in the Unicode form of the file system's names, where it exists only in another one."""
+    os.fsencode(path)
+    if os.path.lexists(path):
+        return path
+    drive, rest = os.path.splitdrive(path)
+    found = drive + os.sep if rest.startswith(os.sep) else drive
+    for name in filter(None, rest.split(os.sep)):
+        forms = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
+        there = next((form for form in forms if os.path.lexists(os.path.join(found, form))), None)
+        if there is None:
+            return path
+        found = os.path.join(found, there)
+    return found
 
 
 def _natural(fold: Fold) -> tuple[bool, int, list[tuple[bool, int, str]]]:

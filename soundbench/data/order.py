@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundbench.chance import order
-from soundbench.data.clips import ClipTable
+from soundbench.data.clips import ClipTable, normal
 from soundbench.errors import Problem, RecipeError
 
 __all__ = ["Order", "balanced_order", "class_weights", "members"]
@@ -111,6 +111,7 @@ def class_weights(given: Mapping[str, float] | str, table: ClipTable, rows: Rows
         return np.ones(len(table.classes), np.float32)
     counts = table.class_counts(rows)
     if isinstance(given, Mapping):
+        given = {normal(name): weight for name, weight in given.items()}
         unknown = [name for name in given if name not in table.classes]
         if unknown:
             text = f"no class {unknown[0]!r}; the classes are: {', '.join(table.classes)}"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from numbers import Real
 from typing import Any, Literal, TypeVar
 
 import attrs
@@ -26,6 +28,9 @@ Result = TypeVar("Result")
 
 # Part of the key of a store: change it whenever the way of reading changes.
 VERSION = f"soundbench 1, {audio.VERSIONS}"
+
+# Seconds, and Hz, that a dataset's own `read` may return.
+LONGEST, FASTEST = 3600, 10_000_000
 
 
 @attrs.frozen(eq=False)
@@ -151,16 +156,34 @@ class Sounds:
         """The samples from the dataset's `read`, checked like those of a file."""
         clip = self.table.clip(row)
         try:
-            samples, rate = self.dataset.read(clip)
-        except SoundError:
+            given, hertz = self.dataset.read(clip)
+            samples, rate = np.asarray(given, dtype=np.float32), _whole(hertz)
+        except (SoundError, MemoryError):
             raise
         except (OSError, DataError) as error:
-            raise SoundError(clip.path, str(error)) from error
-        samples = np.asarray(samples, dtype=np.float32)
+            raise SoundError(clip.path, " ".join(str(error).split())) from error
+        except Exception as error:  # a mistake in its code, or no (samples, rate)
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
+            place = f"{os.path.basename(last.filename)}, line {last.lineno}"
+            raise SoundError(clip.path, f"its dataset's read fails: {reason} ({place})") from error
         if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
             found = "NaN or infinite samples" if samples.ndim == 1 and len(samples) else f"the shape {samples.shape}"
             raise SoundError(clip.path, f"its dataset returns {found}; expected finite samples (S,), at least one")
-        return samples, int(rate)
+        if rate is None:
+            raise SoundError(clip.path, f"its dataset returns the sample rate {hertz!r}; expected 1 to {FASTEST} Hz")
+        if rate * 16 < self.rate and len(samples) > LONGEST * rate:  # resampling would make it too large
+            hours = f"it lasts {len(samples) / rate / 3600:,.0f} hours; at such a low rate the limit is one hour"
+            raise SoundError(clip.path, f"its dataset returns a sample rate of {rate} Hz, so that {hours}")
+        return samples, rate
+
+
+def _whole(rate: Any) -> int | None:
+    """A sample rate as an integer; None if it is none that can be."""
+    if isinstance(rate, bool) or not isinstance(rate, Real):
+        return None
+    hertz = float(rate)
+    return int(hertz) if 1 <= hertz <= FASTEST and hertz.is_integer() else None
 
 
 def _fingerprint(dataset: Any) -> str:

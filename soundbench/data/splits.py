@@ -1,9 +1,13 @@
-"""Split a clip table into training, validation and test set, without a recording in two of them."""
+"""Split a clip table into training, validation and test set, without a recording in two of them.
+
+A split that the recipe leaves out is that of the data: their folds, if these are named like parts, or else fractions.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import attrs
 import numpy as np
@@ -14,16 +18,28 @@ from soundbench.data.clips import ClipTable, Codes, Fold
 from soundbench.errors import Problem, RecipeError
 from soundbench.recipe import Split
 
-__all__ = ["CROSSING", "PARTS", "ClipTable", "CrossingGroups", "SplitResult", "split"]
+__all__ = ["CROSSING", "PARTS", "ClipTable", "CrossingGroups", "SplitResult", "absent", "settled", "split"]
 
 PARTS = ("train", "validation", "test", "purged")
 TRAIN, VALIDATION, TEST, PURGED = range(len(PARTS))
 
 EXAMPLES = 5  # how many groups a message names
 
+# The fractions where neither the recipe nor the data say what to test and to validate on.
+TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
+
+# How folds are named that are parts of a split.
+EVALUATION = ("eval", "evaluation", "evaluate")
+SPELLINGS: Mapping[str, tuple[str, ...]] = {
+    "train": ("train", "training", "trn", "tr"),
+    "validation": ("validation", "validate", "valid", "val", "vali", "dev", "devel", "development"),
+    "test": ("test", "testing", "tst", "te", *EVALUATION),
+}
+
 PartCodes = npt.NDArray[np.int8]
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+Side = list[Fold] | float | Literal["auto"]
 
 
 @attrs.frozen(eq=False)
@@ -71,6 +87,49 @@ class CrossingGroups:
     names: tuple[str, ...]
 
 
+def settled(table: ClipTable, how: Split) -> tuple[Split, str]:
+    """The `[split]` table with each `auto` replaced, and a line for the log if the data have folds.
+
+    Folds with the names of parts, such as `train`, `val` and `test`, are the parts. If none is for the test, a fraction
+    is tested; if none is for validation, a fraction of the rest validates.
+    """
+    folds = table.folds_in_order()
+    named = {part: [fold for fold in folds if _spelt(fold) in SPELLINGS[part]] for part in SPELLINGS}
+    if named["test"] and not named["validation"]:  # `eval` beside `test` validates
+        others = [fold for fold in named["test"] if _spelt(fold) in EVALUATION]
+        if len(others) < len(named["test"]):
+            named = {**named, "validation": others, "test": [fold for fold in named["test"] if fold not in others]}
+    test = how.test if how.test != "auto" else named["test"] or TEST_SHARE
+    rest = [fold for fold in folds if not isinstance(test, list) or fold not in test]
+    validation = how.validation
+    if validation == "auto":
+        own = [fold for fold in named["validation"] if fold in rest]
+        trains = len(own) < len(rest) or bool((table.folds.codes < 0).any())  # else `dev` is all there is to train on
+        validation = own if own and trains and isinstance(test, list) else VALIDATION_SHARE
+    found = attrs.evolve(how, test=test, validation=validation)
+    return found, _said(folds, how, found)
+
+
+def _spelt(fold: Fold) -> str:
+    return fold.strip().casefold() if isinstance(fold, str) else ""
+
+
+def _said(folds: Sequence[Fold], how: Split, found: Split) -> str:
+    """The line about the folds of the data: which are used for what, or that they are not."""
+    test, validation = found.test, found.validation
+    if isinstance(test, list):
+        if how.test == test and (how.validation == validation or not isinstance(validation, list)):
+            return ""
+        validated = f"folds {_list(validation)}" if isinstance(validation, list) else f"{validation:.0%} of the rest"
+        return f"split: by the folds of the data: test on {_list(test)}, validation on {validated}"
+    if not folds:
+        return ""
+    return (
+        f"split: the folds of the data ({_list(folds, 6)}) are not used: {test:.0%} of the groups are the test set; "
+        f"split.test = [{_list(folds[-1:])}] tests on a fold, and --folds all on each in turn"
+    )
+
+
 def split(table: ClipTable, how: Split, seed: int, source: str = "<python>") -> SplitResult:
     """Split a table into training, validation and test set.
 
@@ -80,13 +139,14 @@ def split(table: ClipTable, how: Split, seed: int, source: str = "<python>") -> 
 
     Args:
         table: the clips.
-        how: the `[split]` table of the recipe.
+        how: the `[split]` table of the recipe; each `auto` is what `settled` makes of it.
         seed: the seed of the draws, which also depend on the names of the groups.
         source: the recipe, for messages.
 
     Raises:
         RecipeError: unknown folds, crossing groups with `crossing = "refuse"`, or no training or test clips.
     """
+    how, _ = settled(table, how)
     problems = _wrong(table, how.test, "split.test") + _wrong(table, how.validation, "split.validation")
     if problems:
         raise RecipeError(source, problems)
@@ -99,14 +159,14 @@ def split(table: ClipTable, how: Split, seed: int, source: str = "<python>") -> 
     except ValueError as error:
         raise RecipeError(source, [Problem("split.crossing", str(error))]) from None
     _refuse_empty(part, source)
-    without = [_absent(table, part == code) for code in (TRAIN, VALIDATION, TEST)]
+    without = [absent(table, part == code) for code in (TRAIN, VALIDATION, TEST)]
     return SplitResult(part, crossing.groups, int(crossing.clips.sum()), crossing.names, *without)
 
 
 # Folds and fractions --------------------------------------------------------------------------------------------------
 
 
-def _wrong(table: ClipTable, side: list[Fold] | float, key: str) -> list[Problem]:
+def _wrong(table: ClipTable, side: Side, key: str) -> list[Problem]:
     """The problems with the folds of a part."""
     known = table.folds_in_order()
     unknown = [fold for fold in side if fold not in known] if isinstance(side, list) else []
@@ -121,13 +181,14 @@ def _list(values: Sequence[Fold | str], most: int = 20) -> str:
     return shown if len(values) <= most else f"{shown}, ... ({len(values)} in all)"
 
 
-def _chosen(table: ClipTable, side: list[Fold] | float, free: Mask, seed: int, place: str) -> Mask:
+def _chosen(table: ClipTable, side: Side, free: Mask, seed: int, place: str) -> Mask:
     """The rows among `free` for a part."""
     if isinstance(side, list):
         codes = [code for code, fold in enumerate(table.folds.names) if fold in side]
         return free & np.isin(table.folds.codes, codes)
     # A group that is partly in another part already would be in two.
     whole = free & ~_with(table.group_codes, ~free)
+    assert not isinstance(side, str), "settled before"
     return _with(table.group_codes, _drawn(table, side, whole, seed, place)) & whole
 
 
@@ -228,8 +289,8 @@ def _refuse_empty(part: PartCodes, source: str) -> None:
         raise RecipeError(source, [Problem("split.test", message)])
 
 
-def _absent(table: ClipTable, rows: Mask) -> tuple[str, ...]:
-    """The classes without a clip among the rows."""
+def absent(table: ClipTable, rows: Mask) -> tuple[str, ...]:
+    """The classes without a clip among the rows `(N,)`."""
     carried = np.bincount(
         table.label_values[np.repeat(rows, np.diff(table.label_offsets))], minlength=len(table.classes)
     )

@@ -14,7 +14,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +31,7 @@ from soundbench.files import lock, room
 from soundbench.messages import megabytes, printable
 from soundbench.terminal import PATIENCE, Throttle
 
-__all__ = ["Store", "cache_folder", "open_store", "quantize"]
+__all__ = ["Store", "cache_folder", "open_store", "quantize", "refuse_unreadable"]
 
 # The most unreadable sounds that a message lists.
 LISTED = 10
@@ -85,7 +85,10 @@ def open_store(
                 if not _is_good(place, sounds, lambda _: None):
                     _sweep(root, sounds.key)
                     _make(root, sounds, say, workers)
-    _refuse(sounds, Index.read(place).errors, on_error, say)
+    errors = [(sounds.path(number), reason) for number, reason in Index.read(place).errors.items()]
+    refuse_unreadable(errors, len(sounds), on_error)
+    if errors:
+        say(f"sound: {_counted(len(errors), len(sounds))} and are skipped")
     return store
 
 
@@ -107,21 +110,30 @@ def _is_good(place: Path, sounds: Sounds, say: Say) -> bool:
     return True
 
 
-def _refuse(sounds: Sounds, errors: Mapping[int, str], on_error: str, say: Say) -> None:
-    """Report the sounds that cannot be read: as an error, unless they may be skipped."""
-    if not errors:
+def refuse_unreadable(errors: Sequence[tuple[str, str]], count: int, on_error: str) -> None:
+    """Refuse sounds that cannot be read, unless they may be skipped and others are left.
+
+    Args:
+        errors: the path of each sound that cannot be read, and why.
+        count: the number of sounds.
+        on_error: `fail` or `skip`.
+
+    Raises:
+        DataError: with the first few of them.
+    """
+    if not errors or (on_error == "skip" and len(errors) < count):
         return
-    counted = f"{len(errors)} of {_count(len(sounds))} cannot be read"
-    if on_error == "skip" and len(errors) < len(sounds):
-        say(f"sound: {counted} and are skipped")
-        return
-    listed = [printable(f"  {sounds.path(number)}: {errors[number]}") for number in list(errors)[:LISTED]]
+    listed = [printable(f"  {path}: {reason}") for path, reason in errors[:LISTED]]
     if len(errors) > LISTED:
         listed.append(f"  ... and {len(errors) - LISTED} more")
     remedy = "fix or remove them"
-    if len(errors) < len(sounds):
+    if len(errors) < count:
         remedy += ', or skip them with audio.on_error = "skip"'
-    raise DataError("\n".join([f"{counted}:", *listed, remedy]))
+    raise DataError("\n".join([f"{_counted(len(errors), count)}:", *listed, remedy]))
+
+
+def _counted(errors: int, count: int) -> str:
+    return f"{errors} of {_count(count)} cannot be read"
 
 
 # Making ---------------------------------------------------------------------------------------------------------------

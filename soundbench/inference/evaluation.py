@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from soundbench import files
 from soundbench import recipe as recipes
 from soundbench.contracts import Clip, Dataset
+from soundbench.data.audit import repeated
 from soundbench.data.clips import ClipTable, fingerprint
 from soundbench.data.shared_store import sound_store
-from soundbench.data.splits import split
+from soundbench.data.splits import settled, split
 from soundbench.errors import CallError, DataError, RunError, RunPlaceError
 from soundbench.inference.classifier import Classifier, load
 from soundbench.model import assembly
@@ -105,7 +106,7 @@ def evaluate(
     environment = _environment(directory, accept_changes, log)
     recipe = _recipe(directory, dataset, classifier, trust_code)
     notes = _fill(classifier, directory, checkpoint, log)
-    sound = _own(recipe, classifier) if dataset is None else _other(dataset, recipe, classifier)
+    sound = _own(recipe, classifier) if dataset is None else _other(dataset, recipe, classifier, log)
     if (directory.path / EVALUATIONS).is_symlink():
         raise RunPlaceError(f"{directory.path / EVALUATIONS}: {files.LINK}")
     folder = RunDirectory.create(out) if out else RunDirectory.new(directory.path / EVALUATIONS, sound.name)
@@ -121,6 +122,8 @@ def evaluate(
             raise DataError("no clip is left to evaluate: none can be read")
         if sound.part is not None:
             _refuse_changed(directory, environment, fingerprint(sound.table, sound.part, store.lengths))
+        for line in repeated(sound.table, store.sounds):
+            log(line)
         scored = score_clips(classifier.scorer, store, sound.table, rows, classifier.grid, recipe.train.batch_size)
         found = {
             "name": f"{recipe.name}, evaluated on {sound.name}",
@@ -198,14 +201,18 @@ def _own(recipe: Recipe, classifier: Classifier) -> _TestSet:
     return _TestSet("own-test-set", "the run's own test set", recipe, dataset, table, cut.rows("test"), cut.part)
 
 
-def _other(given: str | Path | Recipe, own: Recipe, classifier: Classifier) -> _TestSet:
+def _other(given: str | Path | Recipe, own: Recipe, classifier: Classifier, say: Say) -> _TestSet:
     """The test set of a recipe, or all clips of a manifest or folder, with the model's classes."""
     if _is_recipe(given):
         recipe = _given(given)
         name, evaluated = recipe.name, "the test set of the recipe's split"
         dataset = assembly.make_dataset(recipe)
         table = ClipTable.of(dataset)
-        rows = split(table, recipe.split, recipe.train.seed, recipe.source).rows("test")
+        how, folds = settled(table, recipe.split)
+        recipe = recipe.with_tables(split=how)
+        rows = split(table, how, recipe.train.seed, recipe.source).rows("test")
+        if folds:
+            say(folds)
     else:
         path = Path(str(given))
         recipe = own.with_tables(dataset=_dataset_spec(path, classifier), source=str(path))

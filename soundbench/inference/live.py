@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from soundbench import audio, files
 from soundbench.audio.capture import Source
 from soundbench.audio.levels import level_of
+from soundbench.data.clips import normal
 from soundbench.errors import CallError, SoundError
 from soundbench.inference.events import Event
 from soundbench.inference.stream import EventBegun, Item, Stream, stream_file
@@ -112,7 +113,8 @@ class EventPrograms:
     def __init__(self, commands: Sequence[tuple[str, str]], classes: Sequence[str]) -> None:
         self._commands: dict[str, list[list[str]]] = {}
         self._running: list[subprocess.Popen[bytes]] = []
-        for label, line in commands:
+        for given, line in commands:
+            label = normal(given)
             if label not in classes:
                 hint = nearest(label, classes) or ";"
                 raise CallError(f"--on: the model has no class {label!r}{hint} known: {', '.join(classes)}")

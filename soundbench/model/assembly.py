@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from soundbench import limits
 from soundbench.contracts import Augmentation, Dataset, Loss
+from soundbench.data.clips import class_names
 from soundbench.errors import BrokenPlugin, DataError, Problem, RecipeError, SoundbenchError
 from soundbench.messages import out_of_memory, show
 from soundbench.model.bounds import made_within_bounds
@@ -165,7 +166,7 @@ def _classes(problems: list[Problem], dataset: Dataset | None, assumed: int) -> 
     if dataset is None:
         return assumed, None
     try:
-        classes = dataset.classes
+        classes = class_names(dataset)
     except DataError as error:
         return assumed, error
     if len(classes) == 1 and not dataset.multilabel:

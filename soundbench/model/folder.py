@@ -29,6 +29,7 @@ __all__ = [
     "StoredModel",
     "accept",
     "check",
+    "check_tables",
     "check_weights",
     "load_weights",
     "open_model",
@@ -177,8 +178,20 @@ def check_weights(path: Path) -> None:
     """
     folder = path.parent
     if path.name == _WEIGHTS and any((folder / name).exists() for name in (_TABLES, _DIGESTS)):
-        known = _known(folder, False)
-        _refuse(folder, digests.changed(folder, {_WEIGHTS: known.get(_WEIGHTS, [])}))
+        _check_one(folder, _WEIGHTS)
+
+
+def check_tables(folder: Path) -> None:
+    """Check `model.toml` where it is used without its weights.
+
+    Raises:
+        RunError: it has changed since soundbench wrote it, or the folder's digests are lost.
+    """
+    _check_one(folder, _TABLES)
+
+
+def _check_one(folder: Path, name: str) -> None:
+    _refuse(folder, digests.changed(folder, {name: _known(folder, False).get(name, [])}))
 
 
 def read_model_tables(folder: Path) -> dict[str, Any]:

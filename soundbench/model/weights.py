@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from soundbench import files
 from soundbench.data import digests
+from soundbench.data.clips import normal
 from soundbench.errors import Problem, RecipeError, RunError
 from soundbench.messages import nearest, show
 from soundbench.model import folder as model_folder
@@ -35,6 +36,9 @@ __all__ = [
 # Batch norm's count of its steps, which nothing is computed from.
 _COUNTER = "num_batches_tracked"
 
+# The classifier, whose tensors have a row for each class.
+_CLASSIFIER = "head.classify."
+
 _RIGHT = "a run directory, a model folder, a .safetensors file or a dictionary of tensors by torch.save"
 
 
@@ -51,6 +55,7 @@ class LoadedWeights:
         left: the network's tensors that keep their random initial values, each with the reason.
         unused: the file's tensors that do not belong to the network.
         share: the share of the network's numbers that were loaded.
+        rows: a line about the rows of the classifier, if there is something to say.
     """
 
     source: Path
@@ -58,6 +63,7 @@ class LoadedWeights:
     left: Mapping[str, str]
     unused: tuple[str, ...]
     share: float
+    rows: str = ""
 
     def lines(self) -> list[str]:
         """Lines for the log, with a warning if most of the network was not loaded."""
@@ -68,6 +74,8 @@ class LoadedWeights:
                 f"WARNING: init: only {self.share:.1%} of the network's weights are from that file; "
                 f"the other {1 - self.share:.1%} are random. Does the file belong to this architecture?"
             )
+        if self.rows:
+            lines.append(f"init: {self.rows}")
         if self.left:
             lines.append("init: not loaded: " + _few([f"{name} ({why})" for name, why in self.left.items()]))
         if self.unused:
@@ -75,8 +83,21 @@ class LoadedWeights:
         return lines
 
 
-def initialize(recipe: Recipe, network: nn.Module, say: Callable[[str], None], accept_changes: bool = False) -> None:
+def initialize(
+    recipe: Recipe,
+    network: nn.Module,
+    classes: Sequence[str],
+    say: Callable[[str], None],
+    accept_changes: bool = False,
+) -> None:
     """Load the weights that the recipe's `[init]` names, if any.
+
+    Args:
+        recipe: the recipe.
+        network: its network, changed in place.
+        classes: the names of its classes, in the order of its outputs.
+        say: receives lines about what was loaded.
+        accept_changes: whether they may have changed since soundbench wrote them.
 
     Raises:
         RecipeError: there are no weights, or none that fit, or they have changed since soundbench wrote them.
@@ -84,20 +105,25 @@ def initialize(recipe: Recipe, network: nn.Module, say: Callable[[str], None], a
     if recipe.init.from_ is None:
         return
     try:
-        weights = load_matching(network, recipe.init.from_, accept_changes)
+        weights = load_matching(network, recipe.init.from_, classes, accept_changes)
     except RunError as error:
         raise RecipeError(recipe.source, [Problem("init.from", str(error))]) from error
     for line in weights.lines():
         say(line)
 
 
-def load_matching(network: nn.Module, source: Path, accept_changes: bool = False) -> LoadedWeights:
-    """Load those weights of a file that match the network by name and shape.
+def load_matching(
+    network: nn.Module, source: Path, classes: Sequence[str] = (), accept_changes: bool = False
+) -> LoadedWeights:
+    """Load those weights of a file that match the network by name and shape; rows of the classifier by class.
 
     Args:
         network: changed in place.
         source: a run directory, a model folder, `weights.safetensors`, or a file of `torch.save` with a dictionary of
             tensors, such as a run's checkpoint.
+        classes: the names of the network's classes. If a `model.toml` names those of the file, each row of the
+            classifier is that of the class of the same name; classes that the file lacks begin anew. Otherwise the
+            rows are taken in their order.
         accept_changes: whether weights may have changed since soundbench wrote them.
 
     Raises:
@@ -110,7 +136,13 @@ def load_matching(network: nn.Module, source: Path, accept_changes: bool = False
         model_folder.check_weights(path)
     given = {name: tensor for name, tensor in _read(path).items() if not name.endswith(_COUNTER)}
     own = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith(_COUNTER)}
+    theirs = _classes_of(path, accept_changes) if classes else ()
+    known = tuple(name for name in classes if name in theirs)
+    if theirs:
+        given = {name: _by_class(name, tensor, own.get(name), classes, theirs) for name, tensor in given.items()}
     left = {name: _misfit(tensor, given.get(name)) for name, tensor in own.items()}
+    if theirs and not known:
+        left |= {name: "no class of the same name" for name in left if name.startswith(_CLASSIFIER)}
     loaded = [name for name, why in left.items() if not why]
     part = _main_part(network)
     if not any(name.startswith(f"{part}.") for name in loaded):
@@ -121,8 +153,49 @@ def load_matching(network: nn.Module, source: Path, accept_changes: bool = False
         )
     network.load_state_dict({name: given[name] for name in loaded}, strict=False)
     reasons = {name: why for name, why in left.items() if why}
-    share = sum(own[name].numel() for name in loaded) / sum(tensor.numel() for tensor in own.values())
-    return LoadedWeights(path, tuple(loaded), reasons, tuple(name for name in given if name not in own), share)
+    parts = {name: len(known) / len(classes) for name in own if theirs and name.startswith(_CLASSIFIER)}
+    share = sum(own[name].numel() * parts.get(name, 1.0) for name in loaded) / sum(one.numel() for one in own.values())
+    unused = tuple(name for name in given if name not in own)
+    rows = _said_of_rows(classes, theirs, any(name.startswith(_CLASSIFIER) for name in loaded))
+    return LoadedWeights(path, tuple(loaded), reasons, unused, share, rows)
+
+
+def _classes_of(path: Path, accept_changes: bool) -> tuple[str, ...]:
+    """The classes of a file of weights, by the `model.toml` of its folder or its run; none if there is none."""
+    folder = path.parent.parent / "model" if path.parent.name == "checkpoints" else path.parent
+    if not (folder / "model.toml").exists():
+        return ()
+    if not accept_changes:
+        model_folder.check_tables(folder)
+    named = model_folder.read_model_tables(folder).get("classes")
+    return tuple(map(normal, named)) if isinstance(named, list) else ()
+
+
+def _by_class(name: str, given: Tensor, own: Tensor | None, classes: Sequence[str], theirs: Sequence[str]) -> Tensor:
+    """A tensor of the file; of the classifier, with the rows of the network's classes, and its own where none fits."""
+    if not name.startswith(_CLASSIFIER) or own is None or given.shape[1:] != own.shape[1:]:
+        return given
+    if len(given) != len(theirs):
+        raise RunError(f"model.toml beside the weights names {len(theirs)} classes, but {name} has {len(given)} rows")
+    rows = own.clone()
+    for place, label in enumerate(classes):
+        if label in theirs:
+            rows[place] = given[theirs.index(label)].to(rows)
+    return rows
+
+
+def _said_of_rows(classes: Sequence[str], theirs: Sequence[str], loaded: bool) -> str:
+    """The line about which rows of the classifier were loaded; empty where each class has its own."""
+    if not theirs:
+        return "the file names no classes: the classifier's rows are taken in their order" if loaded and classes else ""
+    anew = [name for name in classes if name not in theirs]
+    if not loaded and len(anew) < len(classes):
+        return ""
+    if not anew:
+        same = list(classes) == list(theirs)
+        return "" if same else "the classifier's rows are matched by the names of the classes"
+    matched = f"{len(classes) - len(anew)} of {len(classes)} classes have a row of the same name in the file"
+    return f"{matched}; these begin anew: {_few(anew, 10)}"
 
 
 def _main_part(network: nn.Module) -> str:
@@ -188,9 +261,9 @@ def _no_weights(path: Path) -> str:
     return "not a file of weights"
 
 
-def _few(names: Sequence[str] | Mapping[str, Any]) -> str:
-    shown = list(names)[:4]
-    return ", ".join(shown) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+def _few(names: Sequence[str] | Mapping[str, Any], most: int = 4) -> str:
+    shown = list(names)[:most]
+    return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 # -- frozen parts and learning rates -------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -219,7 +220,8 @@ def read_model(
     resolver.draft.problems += problems
     made = resolver.resolve(_MODEL, _MODEL)
     assert head is not None
-    return Model(tuple(head.classes), head.multilabel, tuple(head.thresholds), **made)
+    classes = tuple(unicodedata.normalize("NFC", name) for name in head.classes)  # as in a table of clips
+    return Model(classes, head.multilabel, tuple(head.thresholds), **made)
 
 
 def _distinct(_: Any, attribute: attrs.Attribute[Any], value: list[str]) -> None:

@@ -12,15 +12,13 @@ import attrs
 
 from soundbench import files, limits
 from soundbench.contracts import KINDS
-from soundbench.errors import Problem, RecipeError
+from soundbench.errors import Problem, RecipeError, Source
 from soundbench.messages import join, nearest, show
 from soundbench.recipe import toml
 from soundbench.recipe.registry import is_file
-from soundbench.recipe.tables import FORMAT
+from soundbench.recipe.tables import FORMAT, TABLES
 
 __all__ = ["Draft", "check_format", "draft_of", "find_recipe", "merge_component", "merge_tables", "read_draft"]
-
-_SET = "given by --set"
 
 
 @attrs.define
@@ -28,58 +26,76 @@ class Draft:
     """Merged tables, not checked yet, and the origin of each key.
 
     Attributes:
-        source: the name of the recipe in messages.
+        file: the recipe's file, or what stands for it.
         name: the name of the recipe.
         tables: the merged tables.
         origins: the origin of each dotted path; empty for the recipe's own file.
+        given: the argument of `--set` that gave each dotted path, for those that one did.
         problems: mistakes found so far.
     """
 
-    source: str
+    file: str
     name: str
     tables: dict[str, Any] = attrs.field(factory=dict)
     origins: dict[str, str] = attrs.field(factory=dict)
+    given: dict[str, str] = attrs.field(factory=dict)
     problems: list[Problem] = attrs.field(factory=list)
+
+    @property
+    def source(self) -> str:
+        """The name of the recipe in messages, which blame the command line for what `--set` gave."""
+        return Source(self.file, self.given) if self.given else self.file
 
     def located(self, problem: Problem) -> Problem:
         """The problem with the origin of its key added to the message, if that is not the recipe's own file."""
+        if problem.key in self.given:
+            return problem
         above = [key for key in self.origins if problem.key == key or problem.key.startswith((f"{key}.", f"{key}["))]
         where = self.origins[max(above, key=len)] if above else ""
         return attrs.evolve(problem, message=f"{problem.message} ({where})") if where else problem
 
-    def put(self, tables: Mapping[str, Any], base: Path, where: str = "") -> None:
+    def put(self, tables: Mapping[str, Any], base: Path, where: str = "", given: str = "") -> None:
         """Merge tables over the present ones.
 
         Args:
             tables: the tables, from a file or from Python.
             base: the folder that local files are relative to.
             where: the origin to show in messages; empty for the recipe's own file.
+            given: the argument of `--set`, if it gave the tables.
         """
         for key, value in tables.items():
             value = normal(key, value, base)
-            self.tables[key] = _merged(key, self.tables.get(key), value)
-            self._mark(key, value, where)
+            below = self.tables.get(key)
+            self.tables[key] = _merged(key, below, value)
+            self._mark(key, value, where, given)
+            if given and isinstance(below, Mapping) and self.tables[key] != value:
+                del self.given[key]  # some of its keys are still the recipe's own
 
-    def _mark(self, key: str, value: Any, where: str) -> None:
+    def _mark(self, key: str, value: Any, where: str, given: str) -> None:
         self.origins[key] = where
+        if given:
+            self.given[key] = given
         items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
         for part, item in items:
-            self._mark(join(key, part), item, where)
+            self._mark(join(key, part), item, where, given)
 
-    def set(self, path: Sequence[str | int], value: Any) -> None:
-        """Set the value at a path, creating tables as needed.
+    def set(self, path: Sequence[str | int], value: Any, given: str) -> None:
+        """Set the value at a path, creating tables as needed; `given` is the argument of `--set`.
 
         Raises:
             ValueError: there is no such place.
         """
         if path == ["name"]:
             self.name = value
+            self.given["name"] = given
             return
         if len(path) == 1:
-            self.put({str(path[0]): value}, Path(), _SET)
+            self.put({str(path[0]): value}, Path(), given=given)
             return
         node, dotted = self.tables, ""
         for part in path[:-1]:
+            if isinstance(part, str) and isinstance(node, dict) and part not in node and part not in TABLES:
+                self.given[join(dotted, part)] = given
             node, dotted = self._step(node, part, dotted), join(dotted, part)
         last = str(path[-1])
         if not isinstance(node, dict):
@@ -88,8 +104,9 @@ class Draft:
             value = _absolute(value, Path())
             if node.get("use") != value:
                 node.clear()
+                self.given[dotted] = given
         node[last] = merge_tables({"it": node.get(last)}, {"it": value})["it"]
-        self._mark(join(dotted, last), value, _SET)
+        self._mark(join(dotted, last), value, "", given)
 
     def _step(self, node: Any, part: str | int, dotted: str) -> Any:
         """The table or entry one step down, created if missing."""
@@ -275,15 +292,18 @@ def _apply(draft: Draft, sets: Sequence[str]) -> None:
         key, equals, value = text.partition("=")
         path = _path(key.strip())
         if not equals or not path:
-            draft.problems.append(Problem(f"--set {text}", "must be KEY=VALUE, such as train.epochs=3"))
+            draft.given[text] = text
+            draft.problems.append(Problem(text, "must be KEY=VALUE, such as train.epochs=3"))
         else:
-            parsed.append((key.strip(), path, _value(value.strip())))
+            parsed.append((text, path, _value(value.strip())))
     # First the components, then their options, whatever their order: a new `use` drops the options set before it.
-    for key, path, value in sorted(parsed, key=lambda item: not (len(item[1]) == 1 or item[1][-1] == "use")):
+    for text, path, value in sorted(parsed, key=lambda item: not (len(item[1]) == 1 or item[1][-1] == "use")):
         try:
-            draft.set(path, value)
+            draft.set(path, value, text)
         except ValueError as error:
-            draft.problems.append(Problem(f"--set {key}", str(error)))
+            key = text.partition("=")[0].strip()
+            draft.given[key] = text
+            draft.problems.append(Problem(key, str(error)))
 
 
 def _path(key: str) -> list[str | int]:

@@ -176,15 +176,16 @@ class Split:
     """How clips are split into training, validation and test set.
 
     Attributes:
-        test: the folds to test on, or a fraction of the groups.
+        test: the folds to test on, or a fraction of the groups; "auto" for the folds of the data that are named test,
+            or else 0.2.
         validation: the folds to validate on, or a fraction of the training groups, stratified by class; 0 or [] for
-            none.
+            none; "auto" for the folds of the data that are named validation, or else 0.1.
         crossing: what to do if clips of one group are in more than one part: "purge" removes them from training,
             "refuse" is an error, "allow" keeps them.
     """
 
-    test: list[int | str] | float = attrs.field(default=0.2, validator=_share(zero=False))
-    validation: list[int | str] | float = attrs.field(default=0.1, validator=_share(zero=True))
+    test: list[int | str] | float | Literal["auto"] = attrs.field(default="auto", validator=_share(zero=False))
+    validation: list[int | str] | float | Literal["auto"] = attrs.field(default="auto", validator=_share(zero=True))
     crossing: Literal["purge", "refuse", "allow"] = "purge"
 
     def __attrs_post_init__(self) -> None:

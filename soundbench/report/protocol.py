@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundbench.data.clips import ClipTable
-from soundbench.data.splits import SplitResult
+from soundbench.data.splits import SplitResult, absent
 from soundbench.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -37,10 +37,11 @@ def protocol(
         notes.append(f"{cut.crossing_groups} groups have clips on both sides of the split, as the recipe allows")
     if not validated:
         notes.append("no validation set: the last epoch was tested")
-    if cut.classes_without_train:
-        notes.append("classes without a training clip: " + ", ".join(cut.classes_without_train))
-    if cut.classes_without_test:
-        notes.append("classes without a test clip: " + ", ".join(cut.classes_without_test))
+    for part, name in (("train", "training"), ("test", "test")):
+        rows = np.zeros(len(table), np.bool_)
+        rows[parts[part]] = True
+        if without := absent(table, rows):
+            notes.append(f"classes without a {name} clip: " + ", ".join(without))
     return {
         "dataset": tables["dataset"],
         "classes": len(table.classes),

@@ -241,9 +241,18 @@ def changed_results(run: RunDirectory) -> list[str] | None:
 
 
 def write_clips(run: RunDirectory, table: ClipTable, parts: Iterable[str]) -> None:
-    """Write `clips.csv`: every clip of the table and its part."""
-    clips = ((part, table.clip(row)) for row, part in enumerate(parts))
-    write_rows(run.clips, _CLIP_COLUMNS, ((part, *_place(clip), _join(clip.labels)) for part, clip in clips))
+    """Write `clips.csv`: every clip of the table, its part, and its further values, each a column of its name.
+
+    A name that `clips.csv` has itself gets `dataset:` before it.
+    """
+
+    def cells() -> Iterator[Sequence[object]]:
+        for row, part in enumerate(parts):
+            clip = table.clip(row)
+            yield (part, *_place(clip), _join(clip.labels), *(clip.extra.get(name) for name in table.extra))
+
+    extra = [f"dataset:{name}" if name in _CLIP_COLUMNS else name for name in table.extra]
+    write_rows(run.clips, (*_CLIP_COLUMNS, *extra), cells())
 
 
 def write_predictions(run: RunDirectory, table: ClipTable, rows: np.ndarray, scores: np.ndarray) -> None:

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from itertools import zip_longest
 from pathlib import Path
@@ -70,7 +70,7 @@ def labels(case: Case) -> str:
 
 
 def fields(case: Case) -> str:
-    """Paths, folds and groups of the right types; `multilabel` is a bool."""
+    """Paths, folds, groups and further values of the right types; `multilabel` is a bool."""
     table(case)
     multilabel = getattr(case.make(), "multilabel", False)
     if not isinstance(multilabel, bool):
@@ -85,8 +85,13 @@ def fields(case: Case) -> str:
             if not isinstance(value, allowed) or isinstance(value, bool):
                 words = " or ".join("None" if kind is type(None) else kind.__name__ for kind in allowed)
                 raise Broken(f"clip {number}, {clip.path}: {name} must be {words}, is {value!r}")
+        if not isinstance(clip.extra, Mapping) or not all(
+            isinstance(text, str) and text for pair in clip.extra.items() for text in pair
+        ):
+            raise Broken(f"clip {number}, {clip.path}: extra must map names to text, none empty, is {clip.extra!r}")
     found = table(case)
-    return f"{len(found.folds.names)} folds, {len(found.groups.names)} groups"
+    more = f", {', '.join(found.extra)}" if found.extra else ""
+    return f"{len(found.folds.names)} folds, {len(found.groups.names)} groups{more}"
 
 
 def order(case: Case) -> str:
@@ -111,6 +116,8 @@ def _same(when: str, one: list[Clip], other: list[Clip]) -> None:
         raise Broken(f"{when}there are {len(other)} clips, not {len(one)}")
     for number, (a, b) in enumerate(zip(one, other, strict=True)):
         if a != b:
+            if (a.path, a.labels) == (b.path, b.labels):
+                raise Broken(f"{when}clip {number}, {a.path}, has other values: {b}, not {a}")
             raise Broken(f"{when}clip {number} is {b.path} {b.labels}, not {a.path} {a.labels}")
 
 

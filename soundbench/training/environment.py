@@ -1,4 +1,4 @@
-"""Before training: settle `auto`, refuse what cannot be trained, write `environment.json` and `clips.csv`."""
+"""Before training: settle `auto`, write `environment.json` and `clips.csv`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,11 @@ from numpy.typing import NDArray
 from soundbench import distributed, files
 from soundbench.data import digests
 from soundbench.data.clips import ClipTable, fingerprint
-from soundbench.data.order import Order
 from soundbench.data.splits import PARTS, SplitResult
-from soundbench.errors import CallError, DataError, Problem, RecipeError, RunError
+from soundbench.errors import CallError, DataError, RunError
 from soundbench.machine import Machine, cores, settle
 from soundbench.messages import out_of_memory
-from soundbench.model.assembly import Assembly
-from soundbench.recipe import MULTILABEL_LOSS, Recipe
+from soundbench.recipe import Recipe
 from soundbench.report import run_directory
 from soundbench.report.run_directory import RunDirectory
 
@@ -38,8 +36,6 @@ __all__ = [
     "record_recipe",
     "refuse_changed_recipe",
     "refuse_other_recipes",
-    "refuse_single_label_loss",
-    "refuse_small_batches",
     "settle_recipe",
     "shared_threads",
 ]
@@ -273,39 +269,6 @@ def _processor() -> str:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def refuse_single_label_loss(recipe: Recipe, made: Assembly, table: ClipTable) -> None:
-    """Refuse a loss for one class a clip, whose scores add up to 1, on a multi-label dataset.
-
-    Raises:
-        RecipeError: the dataset is multi-label and the loss is not.
-    """
-    if table.multilabel and not getattr(made.loss, "multilabel", False):
-        text = (
-            f"{recipe.loss.use!r} is for one class a clip, but the dataset is multi-label; "
-            f'use loss = "{MULTILABEL_LOSS}", which scores each class independently'
-        )
-        raise RecipeError(recipe.source, [Problem("loss", text)])
-
-
-def refuse_small_batches(recipe: Recipe, plan: Order) -> None:
-    """Refuse steps with pieces of fewer than two clips, which batch norm cannot train on.
-
-    Raises:
-        RecipeError: a step has such a piece.
-    """
-    pieces = plan.world * recipe.train.accumulate
-    smallest = min(plan.size(step) for step in range(plan.steps))
-    if smallest // pieces < 2:
-        clips = f"{smallest} clip{'s' * (smallest != 1)} in {pieces} piece{'s' * (pieces != 1)}"
-        shared = f" ({recipe.train.accumulate} in each of {plan.world} processes)" if plan.world > 1 else ""
-        fewer = "processes" if plan.world > 1 and recipe.train.accumulate == 1 else "pieces"
-        text = (
-            f"a step of {clips}{shared} has pieces of fewer than 2 clips, "
-            f"which batch norm cannot train on; use more clips, a larger batch size, or fewer {fewer}"
-        )
-        raise RecipeError(recipe.source, [Problem("train.batch_size", text)])
 
 
 @contextmanager

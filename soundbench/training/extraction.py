@@ -25,54 +25,22 @@ from torch import nn
 
 from soundbench import distributed, files, limits
 from soundbench.data.batches import RawBatch, on_device, window_grid
-from soundbench.data.clips import ClipTable
 from soundbench.data.features import Blocks, Features
-from soundbench.data.shared_store import sound_store
 from soundbench.data.store import Store
 from soundbench.errors import DataError, RunError, RunPlaceError
 from soundbench.machine import Machine
 from soundbench.messages import megabytes
-from soundbench.model import assembly
 from soundbench.model.network import Network
-from soundbench.model.weights import initialize
 from soundbench.recipe import Recipe
 from soundbench.recipe.structuring import plain
 from soundbench.terminal import PATIENCE, Throttle, clock
-from soundbench.training.environment import agreed_fingerprint, refuse_other_recipes, settle_recipe
-from soundbench.training.log import Log, Say, to_stderr
+from soundbench.training.log import Say
 
-__all__ = ["extract", "features_of"]
+__all__ = ["features_of"]
 
 FORMAT = 1
 # Windows in a batch of the featurizer.
 BATCH = 16
-
-
-def extract(
-    recipe: Recipe, *, cache: Path | None = None, accept_changes: bool = False, say: Say = to_stderr
-) -> Features:
-    """Compute the features that a run with `train.extracted` reads; those that exist are kept.
-
-    Args:
-        recipe: the recipe; its own `train.extracted` does not matter.
-        cache: the folder of decoded sound and of features; None for the user's cache.
-        accept_changes: whether the weights that `[init]` names may have changed since soundbench wrote them.
-        say: receives each line of progress; by default, lines are printed to standard error.
-
-    Raises:
-        CallError: the processes have different recipes, or features cannot be extracted for this recipe.
-        SoundbenchError: unusable data, or a failure while working.
-    """
-    distributed.join(recipe.train.device)
-    log = Log(say)
-    machine, recipe = settle_recipe(recipe.with_tables(train=attrs.evolve(recipe.train, extracted=True)))
-    refuse_other_recipes(recipe)
-    made = assembly.assemble(recipe)
-    initialize(recipe, made.network, log, accept_changes)
-    table = ClipTable.of(made.dataset)
-    with sound_store(table, made.dataset, recipe.audio, True if cache is None else cache, log) as store:
-        agreed_fingerprint(table, np.zeros(len(table), np.int8), store.lengths)
-        return features_of(recipe, made.network, machine, store, log)
 
 
 def features_of(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from soundbench import distributed, files
 from soundbench import recipe as recipes
 from soundbench.data.clips import ClipTable, Fold
+from soundbench.data.splits import VALIDATION_SHARE
 from soundbench.errors import Problem, RecipeError, RunError
 from soundbench.model import assembly
 from soundbench.recipe import Recipe
@@ -43,6 +44,8 @@ def run_folds(
     """
     recipe = recipes.given(recipe)
     distributed.join(recipe.train.device)
+    if recipe.split.validation == "auto":
+        recipe = recipe.with_tables(split=attrs.evolve(recipe.split, validation=VALIDATION_SHARE))
     folds = _folds(recipe)
     problems = []
     if len(folds) < 2:

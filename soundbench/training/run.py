@@ -1,4 +1,4 @@
-"""A run from recipe to report, one stage after the other; and resuming one."""
+"""A run from recipe to report, one stage after the other; resuming one; and only its features, before it."""
 
 from __future__ import annotations
 
@@ -8,32 +8,38 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from soundbench import distributed, files
 from soundbench import recipe as recipes
 from soundbench.contracts import RunInfo
-from soundbench.errors import RunError
+from soundbench.data.features import Features
+from soundbench.data.shared_store import sound_store
+from soundbench.errors import CallError, RunError
 from soundbench.machine import cores
 from soundbench.model import folder as model_folder
 from soundbench.model.weights import initialize
-from soundbench.recipe import Recipe
+from soundbench.recipe import Recipe, Train
 from soundbench.report import lock, run_directory
 from soundbench.report.run_directory import RunDirectory
 from soundbench.signals import Stop
 from soundbench.training import checkpoints, stages
 from soundbench.training.environment import (
     accept_recipe,
+    agreed_fingerprint,
     explaining_out_of_memory,
     read_environment,
     record_recipe,
     refuse_changed_recipe,
     shared_threads,
 )
+from soundbench.training.extraction import features_of
 from soundbench.training.log import Log, Say, resume_line, to_stderr
 from soundbench.training.observers import Observers, make_observers
 from soundbench.training.profiling import StepTimes, advice
 from soundbench.training.stages import Opened, Prepared
 
-__all__ = ["device_set", "held", "new_directory", "resume", "run"]
+__all__ = ["device_set", "extract", "held", "new_directory", "resume", "run"]
 
 
 def run(
@@ -62,7 +68,7 @@ def run(
     recipe = recipes.given(recipe)
     distributed.join(recipe.train.device)
     prepared = stages.prepare(recipe)
-    initialize(prepared.recipe, prepared.made.network, log, accept_changes)
+    initialize(prepared.recipe, prepared.made.network, prepared.table.classes, log, accept_changes)
     with new_directory(out, prepared.recipe.name) as directory:
         distributed.from_main(lambda: _write_recipe(prepared.recipe, directory))
         log.open(directory)
@@ -116,7 +122,7 @@ def resume(
         before = state["environment"] if state else before
         prepared = stages.prepare(recipe, _threads_before(before, log))
         if state is None:
-            initialize(prepared.recipe, prepared.made.network, log, accept_changes)
+            initialize(prepared.recipe, prepared.made.network, prepared.table.classes, log, accept_changes)
         return _execute(prepared, found, state, before, log, device=device, cache=cache, profile=profile, began=began)
 
 
@@ -187,6 +193,31 @@ def held(directory: RunDirectory) -> Iterator[None]:
         yield
 
 
+def extract(
+    recipe: Recipe, *, cache: Path | None = None, accept_changes: bool = False, say: Say = to_stderr
+) -> Features:
+    """Compute the features that a run with `train.extracted` reads; those that exist are kept.
+
+    Args:
+        recipe: the recipe; its own `train.extracted` does not matter.
+        cache: the folder of decoded sound and of features; None for the user's cache.
+        accept_changes: whether the weights that `[init]` names may have changed since soundbench wrote them.
+        say: receives each line of progress; by default, lines are printed to standard error.
+
+    Raises:
+        SoundbenchError: what a run would refuse, features that cannot be extracted, or a failure while working.
+    """
+    distributed.join(recipe.train.device)
+    log = Log(say)
+    prepared = stages.prepare(recipe.with_tables(train=attrs.evolve(recipe.train, extracted=True)))
+    recipe, made, table = prepared.recipe, prepared.made, prepared.table
+    initialize(recipe, made.network, table.classes, log, accept_changes)
+    with sound_store(table, made.dataset, recipe.audio, True if cache is None else cache, log) as store:
+        agreed_fingerprint(table, prepared.cut.part, store.lengths)
+        prepared.plan(store.lengths > 0)
+        return features_of(recipe, made.network, prepared.machine, store, log)
+
+
 def _execute(
     prepared: Prepared,
     directory: RunDirectory,
@@ -253,7 +284,7 @@ def _run_info(opened: Opened, state: Mapping[str, Any] | None) -> RunInfo:
         classes=prepared.table.classes,
         clips={**clips, "purged": len(prepared.cut.rows("purged"))},
         epochs=prepared.recipe.train.epochs,
-        steps_per_epoch=prepared.plan(opened.parts["train"]).steps,
+        steps_per_epoch=opened.plan.order.steps,
         start_step=int(state["step"]) if state else 0,
     )
 
@@ -282,5 +313,15 @@ def _threads_before(before: Mapping[str, Any] | None, log: Log) -> int | None:
 
 
 def device_set(device: str | None) -> list[str]:
-    """The settings that `--device` stands for."""
-    return [] if device is None else [f'train.device="{device}"']
+    """The settings that `--device` stands for.
+
+    Raises:
+        CallError: there is no such device anywhere.
+    """
+    if device is None:
+        return []
+    try:
+        Train(device=device)
+    except ValueError as error:
+        raise CallError(f"--{error}") from None
+    return [f'train.device="{device}"']

@@ -20,19 +20,19 @@ from numpy.typing import NDArray
 
 from soundbench import distributed, files
 from soundbench import recipe as recipes
+from soundbench.data.audit import doubts, lost, repeated
 from soundbench.data.batches import Grid, training_batches
 from soundbench.data.clips import ClipTable
 from soundbench.data.features import Features
-from soundbench.data.order import Order, class_weights, members
 from soundbench.data.shared_store import sound_store
-from soundbench.data.splits import SplitResult, split
+from soundbench.data.splits import SplitResult, settled, split
 from soundbench.data.store import Store
-from soundbench.errors import DataError
 from soundbench.machine import Machine
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
 from soundbench.model.assembly import Assembly
 from soundbench.model.network import Network
+from soundbench.model.plan import Plan, plan
 from soundbench.model.scoring import ClipScores, Scorer, score_clips
 from soundbench.recipe import Recipe
 from soundbench.report import pages, run_directory
@@ -46,8 +46,6 @@ from soundbench.training.environment import (
     for_resuming,
     record_data,
     refuse_other_recipes,
-    refuse_single_label_loss,
-    refuse_small_batches,
     settle_recipe,
 )
 from soundbench.training.extraction import features_of
@@ -61,7 +59,6 @@ Rows = NDArray[np.int64]
 Notify = Callable[..., None]
 
 RESAMPLES = 2000
-PARTS = ("train", "validation", "test")
 
 
 # Prepared -------------------------------------------------------------------------------------------------------------
@@ -77,7 +74,7 @@ class Prepared:
         made: the recipe's components.
         table: the clips.
         cut: which part each clip is in.
-        class_weights: the weight of each class in the loss, `(K,)`.
+        said: lines for the log about the data.
     """
 
     recipe: Recipe
@@ -85,18 +82,16 @@ class Prepared:
     made: Assembly
     table: ClipTable
     cut: SplitResult
-    class_weights: NDArray[np.float32]
+    said: Sequence[str]
 
     @property
     def grid(self) -> Grid:
         """How a clip is cut into windows to be scored; a store's sounds are trimmed already."""
         return Grid(self.recipe.audio.window_samples, self.recipe.audio.hop_samples)
 
-    def plan(self, rows: Rows) -> Order:
-        """Which clips each step trains on, of the training clips `rows`."""
-        train = self.recipe.train
-        classes = members(self.table, rows) if train.sampler == "balanced" else None
-        return Order(rows, train.batch_size, train.seed, distributed.rank(), distributed.world(), classes)
+    def plan(self, readable: NDArray[np.bool_] | None = None) -> Plan:
+        """What is trained and tested on of the clips that are readable, `(N,)`; refuse what cannot be."""
+        return plan(self.recipe, self.made, self.table, self.cut, readable)
 
     def scorer(self, network: Network) -> Scorer:
         """A network of this run, ready to score."""
@@ -117,12 +112,11 @@ def prepare(recipe: Recipe, threads: int | None = None) -> Prepared:
     refuse_other_recipes(recipe)
     made = assembly.assemble(recipe)
     table = ClipTable.of(made.dataset)
-    refuse_single_label_loss(recipe, made, table)
-    cut = split(table, recipe.split, recipe.train.seed, recipe.source)
-    rows = cut.rows("train")
-    weights = class_weights(recipe.train.class_weights, table, rows, recipe.source)
-    prepared = Prepared(recipe, machine, made, table, cut, weights)
-    refuse_small_batches(recipe, prepared.plan(rows))
+    how, folds = settled(table, recipe.split)
+    recipe = recipe.with_tables(split=how)
+    cut = split(table, how, recipe.train.seed, recipe.source)
+    prepared = Prepared(recipe, machine, made, table, cut, [*filter(None, [folds]), *doubts(table)])
+    prepared.plan()
     made.prepare(recipe)
     return prepared
 
@@ -139,14 +133,19 @@ class Opened:
         directory: the run directory.
         store: the decoded sound.
         source: what batches are made from: the store, or features made ahead.
-        parts: the readable rows of `train`, `validation` and `test`.
+        plan: what is trained and tested on, without unreadable clips.
     """
 
     prepared: Prepared
     directory: RunDirectory
     store: Store
     source: Store | Features
-    parts: Mapping[str, Rows]
+    plan: Plan
+
+    @property
+    def parts(self) -> Mapping[str, Rows]:
+        """The readable rows of `train`, `validation` and `test`."""
+        return self.plan.parts
 
     @property
     def prior(self) -> NDArray[np.int64]:
@@ -198,21 +197,20 @@ def open_sound(
     """
     recipe, cut = prepared.recipe, prepared.cut
     with sound_store(prepared.table, prepared.made.dataset, recipe.audio, cache, log) as store:
-        readable = store.lengths > 0
-        parts = {name: (rows := cut.rows(name))[readable[rows]] for name in PARTS}
-        for name in ("train", "test"):
-            if not len(parts[name]):
-                raise DataError(f"no clip is left to {name} on: none of {len(cut.rows(name))} can be read")
+        found = prepared.plan(store.lengths > 0)
         lacked = record_data(directory, recipe, prepared.machine, prepared.table, cut, store.lengths, before)
         if state:
             log.made_anew(lacked)
-        counts = ", ".join(f"{len(rows)} {name}" for name, rows in parts.items())
+        counts = ", ".join(f"{len(rows)} {name}" for name, rows in found.parts.items())
         log(f"clips: {counts}, {len(cut.rows('purged'))} purged, {len(store.errors)} unreadable")
+        table = prepared.table
+        for line in (*prepared.said, *lost(table, cut, store.lengths > 0), *repeated(table, store.sounds)):
+            log(line)
         source: Store | Features = store
         if recipe.train.extracted:
             weights = state["network"] if state else None
             source = features_of(recipe, prepared.made.network, prepared.machine, store, log, weights)
-        yield Opened(prepared, directory, store, source, parts)
+        yield Opened(prepared, directory, store, source, found)
 
 
 # Trained --------------------------------------------------------------------------------------------------------------
@@ -257,19 +255,18 @@ def train(
         profile: whether to profile a few steps; with several processes, those of the main one.
     """
     prepared, directory = opened.prepared, opened.directory
-    recipe, plan = prepared.recipe, prepared.plan(opened.parts["train"])
-    refuse_small_batches(recipe, plan)  # again: there are fewer clips where some could not be read
-    setup = make_setup(recipe, prepared.made, prepared.machine, plan, prepared.class_weights)
+    recipe, order = prepared.recipe, opened.plan.order
+    setup = make_setup(recipe, prepared.made, prepared.machine, order, opened.plan.class_weights)
     rules, workers = Rules.of(recipe), recipe.train.num_workers
     done = int(state["step"]) if state else 0
     progress = loop.Progress.of(state)
     if distributed.from_main(lambda: run_directory.restore_history(directory, progress.history)):
         log.made_anew([directory.history.name])
     if state:
-        log(f"resumed after step {done} of {rules.epochs * plan.steps}")
+        log(f"resumed after step {done} of {rules.epochs * order.steps}")
 
     window = prepared.grid.window
-    batches = partial(training_batches, opened.source, prepared.table, plan, window, rules.epochs, workers=workers)
+    batches = partial(training_batches, opened.source, prepared.table, order, window, rules.epochs, workers=workers)
 
     def watch(trainer: Engine) -> None:
         if profile and distributed.is_main():
@@ -292,7 +289,7 @@ def train(
         times=times,
         watch=watch,
     )
-    best = progress.best_epoch * plan.steps
+    best = progress.best_epoch * order.steps
     read = partial(checkpoints.best_weights, directory, best, setup.evaluated, progress.model, log)
     setup.evaluated.load_state_dict(distributed.from_main(read))
     if state is not None:

@@ -127,36 +127,35 @@ def test_one_class_is_nothing_to_learn(told: Told) -> None:
     [
         (
             "audio.windw=2",
-            'mine.toml: audio.windw: unknown key; did you mean "window"? known: rate, window, hop, level, trim, '
-            "on_error (given by --set)",
+            '--set audio.windw=2: unknown key; did you mean "window"? known: rate, window, hop, level, trim, on_error',
         ),
-        ("audio.rate=3.7", "mine.toml: audio.rate: must be an integer, is 3.7 (given by --set)"),
-        ('train.batch_size="3"', 'mine.toml: train.batch_size: must be an integer, is "3" (given by --set)'),
-        ("train.batch_size=0", "mine.toml: train.batch_size: must be at least 1, is 0 (given by --set)"),
+        ("audio.rate=3.7", "--set audio.rate=3.7: must be an integer, is 3.7"),
+        ('train.batch_size="3"', '--set train.batch_size="3": must be an integer, is "3"'),
+        ("train.batch_size=0", "--set train.batch_size=0: must be at least 1, is 0"),
         (
             "split.test=10",
-            "mine.toml: split.test: must be a fraction above 0 and below 1, is 10.0; for fold 10 write [10] "
-            "(given by --set)",
+            "--set split.test=10: must be a fraction above 0 and below 1, is 10.0; for fold 10 write [10]",
         ),
         (
             f'backbone={{use="{TOYS}:ToyBackbone",channels=0}}',
-            "mine.toml: backbone.channels: must be at least 1, not 0",
+            f'--set backbone={{use="{TOYS}:ToyBackbone",channels=0}}: backbone.channels: must be at least 1, not 0',
         ),
         (
             f'backbone={{use="{TOYS}:ToyBackbone",chanels=3}}',
-            'mine.toml: backbone.chanels: unknown key; did you mean "channels"? known: channels, dropout '
-            "(given by --set)",
+            f'--set backbone={{use="{TOYS}:ToyBackbone",chanels=3}}: backbone.chanels: unknown key; did you mean '
+            '"channels"? known: channels, dropout',
         ),
         (
             "trian.epochs=3",
-            'mine.toml: trian: unknown table; did you mean "train"? known: dataset, split, audio, augmentation, '
-            "featurizer, backbone, pooling, head, init, loss, optimizer, scheduler, train, observer",
+            '--set trian.epochs=3: trian: unknown table; did you mean "train"? known: dataset, split, audio, '
+            "augmentation, featurizer, backbone, pooling, head, init, loss, optimizer, scheduler, train, observer",
         ),
         (
             f'backbone="{TOYS}:ToyBackbon"',
-            f'mine.toml: backbone.use: {TOYS}:ToyBackbon: {TOYS} defines no "ToyBackbon"; did you mean "ToyBackbone"?',
+            f'--set backbone="{TOYS}:ToyBackbon": backbone.use: {TOYS}:ToyBackbon: {TOYS} defines no '
+            '"ToyBackbon"; did you mean "ToyBackbone"?',
         ),
-        ("train.epochs", "mine.toml: --set train.epochs: must be KEY=VALUE, such as train.epochs=3"),
+        ("train.epochs", "--set train.epochs: must be KEY=VALUE, such as train.epochs=3"),
     ],
 )
 def test_a_mistake_in_a_recipe(told: Told, bad: Path, change: str, message: str) -> None:
@@ -178,10 +177,15 @@ def test_a_missing_table_and_another_mistake_are_reported_together(told: Told) -
     )
 
 
+def test_a_device_that_is_none(told: Told, bad: Path) -> None:
+    message = '--device must be "auto", "cpu", "cuda" or one such as "cuda:1", is "gpu"\n'
+    assert told("run", "mine.toml", "--device", "gpu") == (2, message)
+
+
 def test_an_unknown_fold(told: Told, bad: Path) -> None:
     assert told("run", "mine.toml", "--set", "split.test=[3]") == (
         2,
-        "mine.toml: split.test: no fold 3; known: 1, 2\n",
+        "--set split.test=[3]: no fold 3; known: 1, 2\n",
     )
 
 
@@ -200,7 +204,7 @@ def test_an_unknown_fold(told: Told, bad: Path) -> None:
 def test_a_local_file_that_fails_to_import(told: Told, tmp_path: Path, text: str, message: str) -> None:
     Path("net.py").write_text(text)
     code, said = told("describe", "mine.toml", "--set", 'backbone="./net.py:Net"')
-    whole = f"mine.toml: backbone.use: backbone {tmp_path}/net.py:Net, line 1, {message} (given by --set)\n"
+    whole = f'--set backbone="./net.py:Net": backbone.use: backbone {tmp_path}/net.py:Net, line 1, {message}\n'
     assert (code, said) == (3, whole)
 
 
@@ -208,7 +212,7 @@ def test_a_local_file_that_is_not_there_is_a_mistake_in_the_recipe(told: Told, t
     path = tmp_path / "net.py"
     assert told("describe", "mine.toml", "--set", 'backbone="./net.py:Net"') == (
         2,
-        f"mine.toml: backbone.use: {path}:Net: there is no file {path} (given by --set)\n",
+        f'--set backbone="./net.py:Net": backbone.use: {path}:Net: there is no file {path}\n',
     )
 
 

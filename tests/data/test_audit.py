@@ -13,6 +13,7 @@ import soundfile
 from soundbench.contracts import Clip
 from soundbench.data.audit import Audit, Check, audit
 from soundbench.data.clips import ClipTable
+from soundbench.data.splits import split
 from soundbench.data.store import open_store
 from soundbench.errors import BrokenPlugin, DataError, RecipeError
 from soundbench.recipe import Audio, Split
@@ -43,8 +44,13 @@ def pair(folder: Path) -> list[Clip]:
     ]
 
 
-def look(clips: Sequence[Clip], cut: Split | None = None, **settings: Any) -> Audit:
-    return audit(Listed(clips), cut or Split(test=[2], validation=0.0), Audio(**{"window": 1.0, **settings}), seed=1)
+def look(clips: Sequence[Clip], how: Split | None = None, **settings: Any) -> Audit:
+    return look_at(Listed(clips), how or Split(test=[2], validation=0.0), **settings)
+
+
+def look_at(dataset: Any, how: Split, **settings: Any) -> Audit:
+    table = ClipTable.of(dataset)
+    return audit(table, split(table, how, seed=1), dataset, Audio(**{"window": 1.0, **settings}))
 
 
 def found(audited: Audit) -> dict[str, Check]:
@@ -56,7 +62,7 @@ def test_good_sounds_raise_no_doubt(tmp_path: Path) -> None:
     audited = look(pair(tmp_path))
 
     assert found(audited) == {}
-    assert not audited.fatal
+    assert not audited.errors
     assert audited.clips == {"train": 2, "validation": 0, "test": 2, "purged": 0}
     assert (audited.sounds, audited.seconds) == (4, 8.0)
     assert audited.classes["dog"] == {"train": 1, "validation": 0, "test": 1, "purged": 0}
@@ -72,8 +78,8 @@ def test_what_cannot_be_used_is_fatal_and_told_with_its_reason(tmp_path: Path) -
 
     checks = found(audited)
 
-    assert audited.fatal
-    assert checks["missing"] == Check("missing", 1, (f"{tmp_path}/gone.wav",), fatal=True)
+    assert audited.errors
+    assert checks["missing"] == Check("missing", 1, (f"{tmp_path}/gone.wav",))
     assert checks["empty"].count == 2
     assert checks["empty"].examples[0] == f"{tmp_path}/zero.wav: is empty (0 bytes); a sound file is needed"
     assert checks["unreadable"].count == 2
@@ -94,7 +100,7 @@ def test_what_is_odd_is_counted_and_not_fatal(tmp_path: Path) -> None:
     names = ("silent", "clipped", "tiny", "short", "slow", "fast")
     audited = look(pair(tmp_path) + [Clip(f"{tmp_path}/{name}.wav", ("dog",), fold=1) for name in names])
 
-    assert not audited.fatal
+    assert not audited.errors
     stems = {
         name: [Path(example.split(" (")[0]).stem for example in check.examples]
         for name, check in found(audited).items()
@@ -161,19 +167,14 @@ def test_a_stretch_is_looked_at_alone_and_once(tmp_path: Path) -> None:
     )
 
 
-def test_groups_on_two_sides_are_counted_and_fatal_only_where_refused(tmp_path: Path) -> None:
+def test_groups_on_two_sides_are_counted(tmp_path: Path) -> None:
     clips = [attrs.evolve(clip, group=clip.labels[0]) for clip in pair(tmp_path)]
     clips.append(Clip(noise(tmp_path / "more.wav"), ("dog",), fold=1))
 
     purged = look(clips)
-    refused = look(clips, Split(test=[2], validation=0.0, crossing="refuse"))
 
-    assert found(purged)["groups in more than one part"] == Check(
-        "groups in more than one part", 2, ("dog", "cat"), fatal=False
-    )
+    assert found(purged)["groups in more than one part"] == Check("groups in more than one part", 2, ("dog", "cat"))
     assert purged.clips == {"train": 1, "validation": 0, "test": 2, "purged": 2}
-    assert not purged.fatal
-    assert refused.fatal
 
 
 def test_classes_that_a_part_lacks_are_counted(tmp_path: Path) -> None:
@@ -199,7 +200,7 @@ def test_a_dataset_that_reads_sound_itself_is_asked_for_it() -> None:
 
     before = threading.active_count()
     clips = [Clip(str(n), ("dog",), fold=1 + n % 2) for n in range(8)]
-    audited = audit(Made(clips), Split(test=[2]), Audio(window=1.0), seed=1)
+    audited = look_at(Made(clips), Split(test=[2]))
 
     assert found(audited)["silent"].examples == ("0 (1 s)",)
     assert found(audited)["sample rate below audio.rate, 16000 Hz"].count == 8
@@ -237,12 +238,12 @@ def test_what_a_run_refuses_of_a_dataset_is_unreadable_for_the_same_reason(
     tmp_path: Path, last: Any, reason: str
 ) -> None:
     dataset = Odd(last)
-    audited = audit(dataset, Split(test=[1]), Audio(window=1.0), seed=1)
+    audited = look_at(dataset, Split(test=[1]))
     store = open_store(ClipTable.of(dataset), dataset, 16000, tmp_path, "skip", say=lambda _: None)
 
-    assert audited.fatal
+    assert audited.errors
     assert store.errors[3].startswith(reason)
-    assert found(audited)["unreadable"] == Check("unreadable", 1, (f"3: {store.errors[3]}",), fatal=True)
+    assert found(audited)["unreadable"] == Check("unreadable", 1, (f"3: {store.errors[3]}",))
 
 
 def test_a_rate_that_a_run_refuses_is_unreadable_for_the_same_reason(tmp_path: Path) -> None:
@@ -252,8 +253,8 @@ def test_a_rate_that_a_run_refuses_is_unreadable_for_the_same_reason(tmp_path: P
     audited = look(clips)
     store = open_store(ClipTable.of(Listed(clips)), Listed(clips), 16000, tmp_path, "skip", say=lambda _: None)
 
-    assert audited.fatal
-    assert found(audited) == {"unreadable": Check("unreadable", 1, (f"{slow}: {store.errors[4]}",), fatal=True)}
+    assert audited.errors
+    assert found(audited) == {"unreadable": Check("unreadable", 1, (f"{slow}: {store.errors[4]}",))}
 
 
 def test_a_dataset_without_a_fingerprint_is_refused_as_a_run_refuses_it() -> None:
@@ -261,7 +262,7 @@ def test_a_dataset_without_a_fingerprint_is_refused_as_a_run_refuses_it() -> Non
         fingerprint = property()
 
     with pytest.raises(BrokenPlugin, match="it also needs the property fingerprint"):
-        audit(Nameless(None), Split(test=[1]), Audio(), seed=1)
+        look_at(Nameless(None), Split(test=[1]))
 
 
 def test_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,12 +286,14 @@ def test_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "duplicate sound                               0",
             "duplicates in different parts                 0",
             "duplicates with different labels              0",
+            "clips listed more than once                   0",
+            "clips listed with different labels            0",
+            "clips listed again in another part            0",
             "groups in more than one part                  0",
             "classes without a training clip               0",
             "classes without a test clip                   0",
+            "classes that differ in case alone             0",
             "classes: smallest and largest                 2  cat: 2; dog: 5",
-            "",
-            "`soundbench run` fails because of: missing",
         ]
     )
 
@@ -303,6 +306,6 @@ def test_real_sounds(data: Path) -> None:
     ]
     audited = look(clips, window=3.0)
 
-    assert not audited.fatal
+    assert not audited.errors
     assert audited.sounds == 1761
     assert set(found(audited)) == {"shorter than the window, 3 s"}

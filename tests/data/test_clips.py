@@ -3,12 +3,13 @@ from __future__ import annotations
 import sys
 import tracemalloc
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from soundbench.contracts import Clip
-from soundbench.data.clips import ClipTable
+from soundbench.data.clips import ClipTable, class_names, similar_names
 from soundbench.errors import DataError
 
 
@@ -141,3 +142,109 @@ def test_memory_grows_by_columns_not_by_objects() -> None:
     assert len(table) == 100_000
     assert kept < 60 * len(table)  # an object a row alone would take some 100 bytes and more
     assert sys.getsizeof(table.paths.names) < 10_000
+
+
+# One form of names, one spelling of paths -----------------------------------------------------------------------------
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+def test_names_of_one_class_in_two_forms_are_one_class() -> None:
+    clips = [Clip("a", (COMPOSED,)), Clip("b", (DECOMPOSED,)), Clip("c", ("rain",))]
+    for classes in ([DECOMPOSED, "rain"], [COMPOSED, "rain"], [DECOMPOSED, "rain", COMPOSED]):
+        listed = Listed(classes, clips)
+        table = ClipTable.of(listed)
+        assert table.classes == class_names(listed) == (COMPOSED, "rain")
+        assert [table.labels(row) for row in range(3)] == [(COMPOSED,), (COMPOSED,), ("rain",)]
+
+
+def test_two_forms_of_one_label_are_one_label() -> None:
+    table = ClipTable.of(Listed([COMPOSED], [Clip("a", (COMPOSED, DECOMPOSED))]))
+    assert table.labels(0) == (COMPOSED,)
+
+
+def test_names_that_differ_in_case_or_spaces_alone_are_found() -> None:
+    assert similar_names(["Dog", "cat", "dog", "rain  drop", "Rain drop", "stra\u00dfe", "STRASSE"]) == [
+        ("Dog", "dog"),
+        ("rain  drop", "Rain drop"),
+        ("stra\u00dfe", "STRASSE"),
+    ]
+
+
+def test_the_spellings_of_a_path_are_one_file_and_one_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/x.wav").touch()
+    (tmp_path / "b").symlink_to("a")
+    (tmp_path / "y.wav").symlink_to("a/x.wav")
+    (tmp_path / "z.wav").hardlink_to("a/x.wav")
+    spellings = ["a/x.wav", "./a/x.wav", "a/../a/x.wav", f"{tmp_path}/a/x.wav", "a//x.wav", "b/x.wav", "y.wav", "z.wav"]
+    for first in range(len(spellings)):
+        turned = [*spellings[first:], *spellings[:first]]
+        table = ClipTable.of(Listed(["dog"], [Clip(path, ("dog",)) for path in turned]))
+        assert table.paths.names == table.groups.names == (turned[0],)
+
+
+def test_files_that_are_not_there_are_one_by_their_spelling_too() -> None:
+    table = ClipTable.of(Listed(["dog"], [Clip(path, ("dog",)) for path in ("a/../a/x.wav", "a/x.wav", "b/x.wav")]))
+    assert table.paths.names == ("a/../a/x.wav", "b/x.wav")
+
+
+def test_names_that_a_dataset_reads_itself_are_no_paths() -> None:
+    class Reads(Listed):
+        def read(self, clip: Clip) -> None: ...
+
+    table = ClipTable.of(Reads(["dog"], [Clip(path, ("dog",)) for path in ("a/x", "./a/x", "a\0b")]))
+    assert table.paths.names == ("a/x", "./a/x", "a\0b")
+
+
+@pytest.mark.parametrize(("stored", "written"), [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
+def test_a_path_in_another_unicode_form_is_the_one_that_is_there(tmp_path: Path, stored: str, written: str) -> None:
+    (tmp_path / stored / DECOMPOSED).mkdir(parents=True)
+    path = tmp_path / stored / DECOMPOSED / f"{stored}.wav"
+    path.touch()
+    clips = [Clip(f"{tmp_path}/{written}/{DECOMPOSED}/{written}.wav", ("dog",)), Clip(str(path), ("dog",))]
+    assert ClipTable.of(Listed(["dog"], clips)).paths.names == (str(path),)
+
+
+@pytest.mark.parametrize("path", ["a\0b.wav", "", "\ud800.wav"])
+def test_what_is_no_path_is_said(path: str) -> None:
+    with pytest.raises(DataError, match="is not the path of a file"):
+        ClipTable.of(Listed(["dog"], [Clip(path, ("dog",))]))
+
+
+def test_further_values_are_columns_and_come_back() -> None:
+    extra = [{"site": "north"}, {}, {"site": "south", "month": "5"}, {"site": "north"}]
+    table = ClipTable.of(Listed(["dog"], [Clip(f"{n}.wav", ("dog",), extra=own) for n, own in enumerate(extra)]))
+    assert [table.clip(row).extra for row in range(4)] == extra
+    assert {name: list(column) for name, column in table.extra.items()} == {
+        "site": ["north", None, "south", "north"],
+        "month": [None, None, "5", None],
+    }
+    assert table.extra["site"].names == ("north", "south")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(13, "Permission denied", "list.txt"), "list.txt: cannot be read: Permission denied"),
+        (
+            UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+            "a table of the dataset cannot be read: 'utf-8'",
+        ),
+    ],
+)
+def test_tables_that_a_dataset_cannot_read_are_one_line(error: Exception, message: str) -> None:
+    class Fails(Listed):
+        def clips(self) -> Iterator[Clip]:
+            yield from self.given
+            raise error
+
+    with pytest.raises(DataError, match=message):
+        ClipTable.of(Fails(["dog"], [Clip("a", ("dog",))]))
+
+
+def test_groups_and_folds_in_two_unicode_forms_are_one() -> None:
+    clips = [Clip(name, ("dog",), fold=name, group=name) for name in (COMPOSED, DECOMPOSED)]
+    table = ClipTable.of(Listed(["dog"], clips))
+    assert table.groups.names == table.folds.names == (COMPOSED,)

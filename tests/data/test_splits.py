@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -13,8 +13,8 @@ from helpers import TESTS
 from helpers.clip_tables import some_clips, table_of
 
 from soundbench.contracts import Clip
-from soundbench.data.clips import ClipTable
-from soundbench.data.splits import CROSSING, PARTS, SplitResult, split
+from soundbench.data.clips import ClipTable, Fold
+from soundbench.data.splits import CROSSING, PARTS, SplitResult, settled, split
 from soundbench.errors import RecipeError
 from soundbench.recipe import Split
 
@@ -312,3 +312,55 @@ def test_validation_of_urbansound8k_has_a_tenth_of_every_class(urban: ClipTable)
     shares = urban.targets(result.rows("validation")).sum(0) / urban.targets(rest).sum(0)
 
     assert np.all((shares > 0.06) & (shares < 0.15))
+
+
+# Splits that the data bring -------------------------------------------------------------------------------------------
+
+
+def folded(*folds: Fold | None) -> ClipTable:
+    """Six clips of each fold, of two classes."""
+    clips = [Clip(f"{fold}-{number}.wav", ("ab"[number % 2],), fold=fold) for fold in folds for number in range(6)]
+    return table_of(clips, ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("folds", "test", "validation"),
+    [
+        (("train", "val", "test"), ["test"], ["val"]),
+        (("Training", "Validation", "Testing"), ["Testing"], ["Validation"]),
+        (("train", "valid", "eval"), ["eval"], ["valid"]),
+        (("TRAIN", "DEV", "TEST"), ["TEST"], ["DEV"]),
+        (("train", "eval", "test"), ["test"], ["eval"]),
+        (("train", "test"), ["test"], 0.1),
+        (("dev", "eval"), ["eval"], 0.1),
+        ((None, "test"), ["test"], 0.1),
+        (("train", "extra", "val", "test"), ["test"], ["val"]),
+    ],
+)
+def test_folds_with_the_names_of_parts_are_the_parts(folds: Any, test: Any, validation: Any) -> None:
+    table = folded(*folds)
+    how, said = settled(table, Split())
+    assert (how.test, how.validation) == (test, validation)
+    assert said.startswith(f'split: by the folds of the data: test on "{test[0]}", validation on ')
+    parts = split(table, Split(), seed=1).part
+    assert {table.folds[row] for row in np.flatnonzero(parts == PARTS.index("test"))} == set(test)
+    if isinstance(validation, list):
+        assert {table.folds[row] for row in np.flatnonzero(parts == PARTS.index("validation"))} == set(validation)
+    assert np.array_equal(split(table, how, seed=1).part, parts)
+
+
+@pytest.mark.parametrize("folds", [(1, 2, 3), ("a", "b"), ("train", "val"), ("fold1", "fold2")])
+def test_other_folds_are_not_used_and_that_is_said(folds: Any) -> None:
+    table = folded(*folds)
+    how, said = settled(table, Split())
+    assert (how.test, how.validation) == (0.2, 0.1)
+    assert said.startswith("split: the folds of the data (")
+    assert "are not used: 20% of the groups are the test set; split.test = [" in said
+    assert settled(table, Split(test=0.5))[1].startswith("split: the folds of the data (")
+
+
+def test_a_split_of_the_recipe_goes_before_that_of_the_data() -> None:
+    table = folded("train", "val", "test")
+    assert settled(table, Split(test=["val"], validation=0.2)) == (Split(test=["val"], validation=0.2), "")
+    assert settled(table, Split(test=["test"]))[0] == Split(test=["test"], validation=["val"])
+    assert settled(folded(None), Split()) == (Split(test=0.2, validation=0.1), "")

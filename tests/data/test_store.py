@@ -454,14 +454,15 @@ def test_a_cache_folder_without_permission(make, paths, tmp_path):
         make(*paths)
 
 
-def test_a_plugin_that_fails_leaves_nothing(make, tmp_path):
+def test_a_plugin_that_fails_is_named_with_the_line_in_its_file(make):
     class Failing(Made):
         def read(self, clip):
-            raise ZeroDivisionError
+            return np.zeros(5, np.float32), 16000 // 0
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(
+        DataError, match=r"1: its dataset's read fails: ZeroDivisionError: .* \(test_store\.py, line \d+\)"
+    ):
         make("1", dataset=Failing())
-    assert left(tmp_path / "cache") == []
 
 
 PROGRAM = """

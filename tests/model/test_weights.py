@@ -17,6 +17,7 @@ from soundbench.contracts import Clip
 from soundbench.data.clips import ClipTable
 from soundbench.data.order import Order, balanced_order, members
 from soundbench.errors import RecipeError, RunError
+from soundbench.model import folder as model_folder
 from soundbench.model.assembly import assemble
 from soundbench.model.weights import Average, freeze, load_matching, parameter_groups, unknown_part
 from soundbench.recipe import Recipe
@@ -72,6 +73,98 @@ def test_what_does_not_fit_is_not_loaded_and_logged(tmp_path: Path) -> None:
         "2.bias ((5,) in the file, (2,) needed)",
         "init: in the file but not in the network: teacher.weight",
     ]
+
+
+class Headed(nn.Module):
+    """A backbone and a classifier, named as in a network."""
+
+    def __init__(self, classes: int, bias: bool = True) -> None:
+        super().__init__()
+        self.backbone = nn.Linear(4, 8)
+        self.head = nn.ModuleDict({"classify": nn.Linear(8, classes, bias=bias)})
+
+
+def model_of(folder: Path, classes: list[str], bias: bool = True) -> Path:
+    """A model folder whose classifier has the rows 1, 2, ..."""
+    folder.mkdir(parents=True)
+    tensors = {name: torch.full_like(tensor, 7) for name, tensor in Headed(len(classes), bias).state_dict().items()}
+    rows = torch.arange(1.0, len(classes) + 1)
+    tensors["head.classify.weight"] = rows[:, None].repeat(1, 8)
+    if bias:
+        tensors["head.classify.bias"] = rows.clone()
+    safetensors.torch.save_file(tensors, folder / "weights.safetensors")
+    (folder / "model.toml").write_text(f"classes = {classes}\n".replace("'", '"'))
+    model_folder.accept(folder)
+    return folder
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("theirs", "classes", "rows", "said"),
+    [
+        (["dog", "cat"], ["dog", "cat"], [1, 2], None),
+        (["dog", "cat"], ["cat", "dog"], [2, 1], "the classifier's rows are matched by the names of the classes"),
+        (
+            ["dog", "cat"],
+            ["cat", "cow"],
+            [2, 0],
+            "1 of 2 classes have a row of the same name in the file; these begin ",
+        ),
+        (
+            ["dog", "cat", "cow"],
+            ["cow", "dog"],
+            [3, 1],
+            "the classifier's rows are matched by the names of the classes",
+        ),
+        (["caf\u00e9", "cat"], ["cat", "caf\u00e9"], [2, 1], "the classifier's rows are matched by the names of"),
+        (["cafe\u0301", "cat"], ["cat", "caf\u00e9"], [2, 1], "the classifier's rows are matched by the names of"),
+        (["dog", "cat"], ["cow", "hen"], [0, 0], "0 of 2 classes have a row of the same name in the file; these begin"),
+    ],
+)
+def test_rows_of_the_classifier_are_those_of_the_same_class(
+    tmp_path: Path, theirs: list[str], classes: list[str], rows: list[int], said: str | None, bias: bool
+) -> None:
+    net = Headed(len(classes), bias)
+    drawn = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    weights = load_matching(net, model_of(tmp_path / "run/model", theirs, bias).parent, classes)
+    for name, tensor in net.head["classify"].state_dict().items():
+        for row, value in enumerate(rows):
+            own = tensor[row]
+            assert (own == value).all() if value else torch.equal(own, drawn[f"head.classify.{name}"][row])
+    assert (net.backbone.weight == 7).all()
+    lines = weights.lines()
+    assert [line for line in lines if said and line.startswith(f"init: {said}")] or not said
+    assert (len(lines) == 1) == (said is None)
+    anew = [name for name, value in zip(classes, rows, strict=True) if not value]
+    assert not anew or lines[1].endswith(f"anew: {', '.join(anew)}")
+    counts = 40 + sum(map(bool, rows)) * (9 if bias else 8)
+    assert weights.share == pytest.approx(counts / (40 + len(rows) * (9 if bias else 8)))
+
+
+def test_a_checkpoint_of_a_run_knows_its_classes(tmp_path: Path) -> None:
+    tensors = safetensors.torch.load_file(model_of(tmp_path / "model", ["dog", "cat"]) / "weights.safetensors")
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({"network": tensors}, tmp_path / "checkpoints" / "best.pt")
+    net = Headed(2)
+    load_matching(net, tmp_path / "checkpoints" / "best.pt", ["cat", "dog"])
+    assert net.head["classify"].bias.tolist() == [2, 1]
+
+
+def test_weights_without_names_of_classes_are_taken_in_their_order_and_that_is_said(tmp_path: Path) -> None:
+    folder = model_of(tmp_path / "model", ["dog", "cat"])
+    (folder / "model.toml").unlink()
+    net = Headed(2)
+    lines = load_matching(net, folder, ["cat", "dog"]).lines()
+    assert net.head["classify"].bias.tolist() == [1, 2]
+    assert lines[1] == "init: the file names no classes: the classifier's rows are taken in their order"
+
+
+def test_a_model_that_names_another_number_of_classes_than_its_weights_have_is_refused(tmp_path: Path) -> None:
+    folder = model_of(tmp_path / "model", ["dog", "cat"])
+    (folder / "model.toml").write_text('classes = ["dog"]')
+    model_folder.accept(folder)
+    with pytest.raises(RunError, match=r"names 1 classes, but head\.classify\.(weight|bias) has 2 rows"):
+        load_matching(Headed(2), folder, ["cat", "dog"])
 
 
 def test_a_file_that_fills_little_of_the_network_gives_a_warning(tmp_path: Path) -> None:

@@ -67,10 +67,6 @@ def test_a_mistake_in_a_component_is_reported_under_its_key(call: Call, lines: l
     [
         ('use = "tones"\nclips = 3', "dataset.clips: must be at least 10, one of each class, is 3"),
         ('use = "urbansound8k"\nfolds = [0]', "dataset.folds: must be some of 1 to 10, is [0]"),
-        (
-            'use = "manifest"\npath = "list.txt"',
-            "dataset.labels: must be the file of class names, since list.txt contains class numbers",
-        ),
         ('use = "esc50"\nsubset = "esc11"', 'dataset.subset: must be "esc50" or "esc10", is "esc11"; did you mean'),
     ],
 )

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
 from soundbench_plugins.dataset.folder import Folder
 
@@ -81,6 +83,12 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
             "use the dataset's own plugin, such as urbansound8k, or a manifest",
         ),
         (
+            ["train/dog/a.wav", "Val/dog/b.wav", "test/dog/c.wav"],
+            DataError,
+            "{root}: the folders in it (Val, test, train) are parts of a split, not classes; list the files in a "
+            "manifest with the columns path, label and fold",
+        ),
+        (
             ["dog/a.wav", "cat/notes.txt", "cow/.hidden.wav"],
             DataError,
             f"{{root}}: no sound file in 2 of 3 class folders: cat, cow; known: {', '.join(sorted(SUFFIXES))}",
@@ -117,3 +125,21 @@ def test_the_real_esc10_as_first_published(data: Path) -> None:
 
     assert len(table) == 400
     assert table.classes[0] == "001 - Dog bark"
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_the_order_of_classes_does_not_depend_on_the_unicode_form_of_the_file_system(tmp_path: Path, form: str) -> None:
+    root = laid_out(
+        tmp_path / "root", *(f"{unicodedata.normalize(form, name)}/a.wav" for name in ("cafz", "caf\u00e9"))
+    )
+    table = ClipTable.of(Folder(root=root))
+
+    assert table.classes == ("cafz", "caf\u00e9")
+    assert [Path(str(path)).is_file() for path in table.paths] == [True, True]
+
+
+def test_folders_of_one_name_in_two_unicode_forms_are_one_class(tmp_path: Path) -> None:
+    table = ClipTable.of(Folder(root=laid_out(tmp_path / "root", "caf\u00e9/a.wav", "cafe\u0301/b.wav", "rain/c.wav")))
+
+    assert table.classes == ("caf\u00e9", "rain")
+    assert table.class_counts(np.arange(3)).tolist() == [2, 1]

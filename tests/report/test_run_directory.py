@@ -335,6 +335,20 @@ def test_clips_are_written_with_their_part(run: RunDirectory) -> None:
     ]
 
 
+def test_further_values_of_clips_are_columns_of_their_names(run: RunDirectory) -> None:
+    clips = [
+        Clip("a.wav", CLASSES[:1], extra={"site": "north, east", "part": "2"}),
+        Clip("b.wav", CLASSES[1:2], extra={"month": "5"}),
+    ]
+    run_directory.write_clips(run, table(clips), ["train", "test"])
+
+    rows = files.read_rows(run.clips)
+    assert [(row["part"], row["site"], row["dataset:part"], row["month"]) for row in rows] == [
+        ("train", "north, east", "2", ""),
+        ("test", "", "", "5"),
+    ]
+
+
 def test_predictions_come_back_as_they_were(run: RunDirectory) -> None:
     clips = [Clip(f"{name}.wav", (name,), fold=number, group=f"g{number // 2}") for number, name in enumerate(CLASSES)]
     rows, own = np.array([5, 0, 3, 2]), scores(4)

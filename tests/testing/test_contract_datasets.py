@@ -98,6 +98,17 @@ class Group(Files):
         return Clip(str(path), (label,), group=7)  # type: ignore[arg-type]
 
 
+class Extra(Files):
+    """Gives further values that are no text.
+
+    Args:
+        root: where.
+    """
+
+    def clip(self, path: Path, label: str) -> Clip:
+        return Clip(str(path), (label,), extra={"site": 4})  # type: ignore[dict-item]
+
+
 class Eager(Files):
     """Looks for its data when it is made.
 
@@ -186,6 +197,7 @@ class Fickle(ToyDataset):
         ),
         (Strange, "labels", r".*1\.wav: label 'cow' is not one of the 2 classes of the dataset"),
         (Reading, "no sound read", r"clips\(\) must read no sound, but opens 1\.wav"),
+        (Extra, "folds and groups", r"clip 0, .*1\.wav: extra must map names to text, none empty, is \{'site': 4\}"),
         (Group, "folds and groups", r"clip 0, .*1\.wav: group must be str or None, is 7"),
         (
             Eager,

@@ -30,7 +30,7 @@ from soundbench.data.order import Order
 from soundbench.data.store import open_store
 from soundbench.errors import DataError, RecipeError, RunError
 from soundbench.training import extraction
-from soundbench.training.extraction import extract
+from soundbench.training.run import extract
 
 pytestmark = pytest.mark.usefixtures("cache")
 TOYS = Path(toys.__file__)
@@ -446,7 +446,8 @@ def test_what_features_made_ahead_would_pass_by_is_refused(recipe: Path, tmp_pat
         ACTS[act](resolved, tmp_path / "run")
     remedy = "or compute features during training, with train.extracted = false"
     assert sorted(str(caught.value).splitlines()) == [
-        f"{recipe}: augmentation[1]: '{TOYS}:ToyGain' changes waveforms, but features are extracted before training; "
+        f"--set {augmented}: augmentation[1]: '{TOYS}:ToyGain' changes waveforms, but features are extracted before "
+        f"training; "
         f"remove it, {remedy}",
         f"{recipe}: train.extracted: featurizer '{TOYS}:ToyLearned' is trained (featurizer.gain), so its features "
         f'change from step to step; freeze it, with train.freeze = ["featurizer"], {remedy}',

@@ -30,7 +30,7 @@ from soundbench.errors import CallError, DataError, RunError
 from soundbench.model.scoring import Scorer, score_clips
 from soundbench.recipe import Train
 from soundbench.training import checkpoints
-from soundbench.training.extraction import extract
+from soundbench.training.run import extract
 
 pytestmark = pytest.mark.usefixtures("cache")
 ME = Path(__file__)
@@ -310,7 +310,7 @@ def test_ctrl_c_stops_all_with_one_checkpoint_and_one_word(recipe: Path, tmp_pat
 @pytest.mark.parametrize(
     ("more", "code", "message"),
     [
-        (("--set", "train.epochs=0"), 2, "toy.toml: train.epochs: must be at least 1, is 0 (given by --set)"),
+        (("--set", "train.epochs=0"), 2, "--set train.epochs=0: must be at least 1, is 0"),
         (
             ("--processes", 4),
             2,

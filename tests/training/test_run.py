@@ -99,7 +99,7 @@ def test_folds_all_needs_folds_and_a_share_to_validate_on(recipe: Path, tmp_path
     with pytest.raises(RecipeError) as caught:
         soundbench.run_folds(resolved, out=tmp_path / "folds")
     assert str(caught.value) == (
-        f"{recipe}: split.validation: --folds all tests on every fold; give a share of the clips, such as 0.1"
+        "--set split.validation=[1]: --folds all tests on every fold; give a share of the clips, such as 0.1"
     )
 
 
@@ -338,7 +338,8 @@ def test_batches_too_small_for_batch_norm_are_refused(
 ) -> None:
     with pytest.raises(RecipeError) as caught:
         toy_run(recipe, tmp_path / "run", *sets)
-    assert str(caught.value).startswith(f"{recipe}: train.batch_size: {message}")
+    blamed = f"--set {sets[0]}" if "batch_size" in sets[0] else f"{recipe}: train.batch_size"
+    assert str(caught.value).startswith(f"{blamed}: {message}")
     assert not (tmp_path / "run").exists()  # said before anything is made or read
 
 
@@ -346,8 +347,8 @@ def test_constructors_that_refuse_are_gathered_under_their_tables(recipe: Path, 
     with pytest.raises(RecipeError) as caught:
         toy_run(recipe, tmp_path / "run", "dataset.clips=0", "backbone.channels=0", "scheduler.floor=-1.0")
     assert str(caught.value).splitlines() == [
-        f"{recipe}: dataset.clips: must be at least 1, not 0",
-        f"{recipe}: backbone.channels: must be at least 1, not 0",
+        "--set dataset.clips=0: must be at least 1, not 0",
+        "--set backbone.channels=0: must be at least 1, not 0",
         f"{recipe}: scheduler: Ending multiplicative factor expected to be between 0 and 1.",
     ]
 

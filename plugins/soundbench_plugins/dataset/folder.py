@@ -1,6 +1,7 @@
 """Folder: your own sound files, one folder per class.
 
-The classes are the folders in `root`, sorted by character codes, independent of the machine's language. The clips of a
+The classes are the folders in `root`, sorted by character codes in one Unicode form (NFC), independent of the machine's
+language and of the form in which its file system keeps names. The clips of a
 class are the files with the suffix of a sound file at any depth below its folder; names that begin with a dot are left
 out, links are followed. Each file is its own group: if several files were cut from one recording, use a manifest.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from soundbench.errors import DataError, MissingDataError
 from soundbench_plugins.layers.sound_files import listed, sounds_below
 
 __all__ = ["Folder"]
+
+_PARTS = frozenset(("train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval", "evaluation"))
 
 
 class Folder:
@@ -65,7 +69,12 @@ class Folder:
                 f"{self.root}: the folders in it ({', '.join(folders[:3])}, ...) are folds, not classes; "
                 "use the dataset's own plugin, such as urbansound8k, or a manifest"
             )
-        return tuple(folders)
+        if all(name.casefold() in _PARTS for name in folders):
+            raise DataError(
+                f"{self.root}: the folders in it ({', '.join(folders)}) are parts of a split, not classes; list the "
+                "files in a manifest with the columns path, label and fold"
+            )
+        return tuple(sorted(folders, key=lambda name: unicodedata.normalize("NFC", name)))
 
     def clips(self) -> Iterator[Clip]:
         """The clips of one class after another, those of each folder sorted by name.

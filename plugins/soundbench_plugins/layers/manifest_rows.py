@@ -1,0 +1,199 @@
+"""The rows of a manifest: of a table, a selection table of Raven, JSON lines, or a list of paths and class numbers."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from soundbench.errors import DataError
+from soundbench_plugins.layers.text_tables import cells_of, header_of, opened
+
+__all__ = ["COLUMNS", "BadRow", "Fields", "Row", "is_half", "rows_of", "short"]
+
+COLUMNS = ("path", "label", "labels", "start", "stop", "fold", "group")
+HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+NAMELESS = re.compile(r"|Unnamed: \d+")  # a column of row numbers, as pandas writes it
+
+BEGIN, END, OFFSET = "begin time (s)", "end time (s)", "file offset (s)"
+RAVEN_LABELS = ("label", "annotation", "species", "class", "common name", "tag", "type", "sound type", "call type")
+
+
+class BadRow(Exception):
+    """What is wrong with a row."""
+
+    def __str__(self) -> str:
+        return short(super().__str__())
+
+
+Fields = dict[str, Any]
+Row = tuple[int, Fields | BadRow]  # its line, and its cells by name or its error
+
+
+def rows_of(file: Path, numbers: bool) -> Iterator[Row]:
+    """The rows of a manifest, by its suffix or its first line.
+
+    Args:
+        file: the manifest.
+        numbers: whether the names of class numbers are known, so that it may be a list of them.
+
+    Raises:
+        MissingDataError: it does not exist.
+        DataError: it cannot be read, or has no header.
+    """
+    if file.suffix.lower() == ".jsonl":
+        yield from _jsonl_rows(file)
+        return
+    with opened(file, "a manifest") as lines:
+        number, line, header, separator = header_of(file, lines, _is_header)
+        if separator:
+            rows = _table_rows(f"{file}, line {number}", header, cells_of(file, lines, line, number, separator))
+            yield from _raven_rows(file, header, rows) if _is_raven(header) else rows
+            return
+    if number and file.suffix.lower() in (".csv", ".tsv"):
+        has = f"must have the columns path and label (or labels), has {short(', '.join(header))}"
+        raise DataError(f"{file}, line {number}: {has}")
+    if number and not numbers:
+        raise DataError(
+            f"{file}: has no header with the columns path and label; if it is a list of paths and class numbers, "
+            "dataset.labels must be the file of the class names"
+        )
+    yield from _list_rows(file)
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    names = {cell.casefold() for cell in cells}
+    return ("path" in names and bool({"label", "labels"} & names)) or _is_raven(cells)
+
+
+def _is_raven(cells: Sequence[str]) -> bool:
+    return {BEGIN, END} <= {cell.casefold() for cell in cells}
+
+
+def _table_rows(place: str, header: Sequence[str], rows: Iterator[tuple[int, list[str]]]) -> Iterator[Row]:
+    raven = _is_raven(header)
+    names = [_column(name) for name in header]
+    for name in names:
+        reason = "" if raven else _misspelt(name, names)
+        if reason or (name and names.count(name) > 1):
+            raise DataError(f"{place}: column {short(name)!r} {reason or 'appears twice'}")
+    for line, cells in rows:
+        if len(cells) != len(names):
+            hint = "; quote a text that holds the separator" if len(cells) > len(names) else ""
+            yield line, BadRow(f"{len(cells)} cells under {len(names)} columns{hint}")
+            continue
+        pairs = list(zip(names, cells, strict=True))
+        lost = next((cell for name, cell in pairs if not name and not re.fullmatch(r"\s*\d*\s*", cell)), None)
+        if lost is not None:
+            yield line, BadRow(f"the cell {lost!r} is under a column without a name")
+        else:
+            yield line, {name: cell if name == "path" else cell.strip() for name, cell in pairs if name}
+
+
+def _column(name: str) -> str:
+    """The name of a column: without case if it is a manifest's own, empty if it has none."""
+    lower = name.casefold()
+    return lower if lower in COLUMNS else "" if NAMELESS.fullmatch(name) else name
+
+
+def _misspelt(name: str, names: Sequence[str]) -> str:
+    """The message for a column or key that looks like one of a manifest's, which is not among `names`."""
+    if not name or name in COLUMNS:
+        return ""
+    lower = name.casefold()
+    near = [one for one in COLUMNS if sorted(one) == sorted(lower)] or difflib.get_close_matches(
+        lower, COLUMNS, n=1, cutoff=0.85
+    )
+    return f"is unknown; did you mean {near[0]!r}?" if near and near[0] not in names else ""
+
+
+def _raven_rows(file: Path, header: Sequence[str], rows: Iterator[Row]) -> Iterator[Row]:
+    """The rows of a selection table: one for each selection, though Raven writes one for each view of it."""
+    names = {name.casefold(): name for name in header}
+    labels = [names[name] for name in RAVEN_LABELS if name in names]
+    path = [names[name] for name in ("path", "begin path", "begin file") if name in names]
+    if not path:
+        raise DataError(
+            f"{file}: a selection table needs a column Begin File or Begin Path; has {short(', '.join(header))}"
+        )
+    if len(labels) != 1:
+        found = f"has {', '.join(labels)}; rename all but one" if labels else "such as Annotation or Species"
+        raise DataError(f"{file}: a selection table needs one column with the label: {found}")
+    view = last = None
+    for line, row in rows:
+        if isinstance(row, BadRow):
+            yield line, row
+            continue
+        view = view or row.get(names.get("view", ""))
+        if row.get(names.get("view", "")) != view:
+            continue
+        begin, end = (_seconds_or_none(row[names[name]]) for name in (BEGIN, END))
+        paths = [row[name] for name in path if row[name]]
+        place = next((one for one in paths if os.path.lexists(file.parent / one)), (paths or [""])[-1])
+        if begin is None or end is None:
+            yield (
+                line,
+                BadRow(f"Begin Time and End Time must be seconds, are {row[names[BEGIN]]!r}, {row[names[END]]!r}"),
+            )
+            continue
+        if OFFSET in names:
+            offset = _seconds_or_none(row[names[OFFSET]])
+            begin, end = (offset, offset + end - begin) if offset is not None else (begin, end)
+        elif last and last[0] != place and begin >= last[1]:
+            yield line, BadRow("Begin Time may count from the first of several files; add the column File Offset (s)")
+            continue
+        last = (place, begin)
+        used = {*path, *labels, names[BEGIN], names[END], names.get("view")}
+        rest = {name: cell for name, cell in row.items() if name not in used}
+        yield line, {"path": place, "label": row[labels[0]], "start": begin, "stop": end, **rest}
+
+
+def _seconds_or_none(cell: str) -> float | None:
+    try:
+        return value if 0 <= (value := float(cell)) < math.inf else None
+    except ValueError:
+        return None
+
+
+def _jsonl_rows(file: Path) -> Iterator[Row]:
+    with opened(file, "a manifest") as text:
+        for line, row in enumerate(text, start=1):
+            if not row.strip():
+                continue
+            try:
+                fields = json.loads(row)
+            except (ValueError, RecursionError) as error:
+                reason = "nested too deeply" if isinstance(error, RecursionError) else error
+                yield line, BadRow(f"not JSON: {reason}")
+                continue
+            if not isinstance(fields, dict):
+                yield line, BadRow("not a JSON object")
+                continue
+            fields = {_column(name): value for name, value in fields.items()}
+            wrong = next((name for name in fields if _misspelt(name, list(fields))), None)
+            yield line, BadRow(f"key {wrong!r} {_misspelt(wrong, list(fields))}") if wrong else fields
+
+
+def _list_rows(file: Path) -> Iterator[Row]:
+    with opened(file, "a list of sound files") as text:
+        for line, row in enumerate(text, start=1):
+            path, tab, number = row.rstrip("\r\n").rpartition("\t")
+            if tab:
+                yield line, {"path": path, "number": number.strip()}
+            elif row.strip():
+                yield line, BadRow("no tab; a line must be a path, a tab and a class number")
+
+
+def is_half(text: str) -> bool:
+    """Whether a text has half of a character, which JSON can write and no file name can have."""
+    return not text.isascii() and HALF.search(text) is not None
+
+
+def short(text: str) -> str:
+    """A text for a message, with its middle left out if it is long."""
+    return text if len(text) <= 300 else f"{text[:200]} ... {text[-90:]}"

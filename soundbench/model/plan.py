@@ -1,0 +1,123 @@
+"""What a run trains, validates and tests on, and what of it cannot be trained: decided here for every command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from soundbench import distributed
+from soundbench.data.clips import ClipTable
+from soundbench.data.order import Order, class_weights, members
+from soundbench.data.splits import SplitResult
+from soundbench.errors import DataError, Problem, RecipeError
+from soundbench.model.assembly import Assembly
+from soundbench.model.network import Network
+from soundbench.recipe import MULTILABEL_LOSS, Recipe
+
+__all__ = ["Plan", "plan"]
+
+Rows = NDArray[np.int64]
+
+
+@attrs.frozen(eq=False)
+class Plan:
+    """What a run trains, validates and tests on.
+
+    Attributes:
+        parts: the rows of `train`, `validation` and `test`, without unreadable ones.
+        order: which clips each step trains on.
+        class_weights: the weight of each class in the loss, `(K,)`.
+    """
+
+    parts: Mapping[str, Rows]
+    order: Order
+    class_weights: NDArray[np.float32]
+
+
+def plan(
+    recipe: Recipe, made: Assembly, table: ClipTable, cut: SplitResult, readable: NDArray[np.bool_] | None = None
+) -> Plan:
+    """What is trained and tested on; refuse what cannot be. Commands agree because all ask here.
+
+    Args:
+        recipe: resolved.
+        made: its components.
+        table: the clips.
+        cut: which part each clip is in.
+        readable: which clips can be read, `(N,)`; None before any sound is read, as if all can.
+
+    Raises:
+        RecipeError: the loss or the batch size does not suit the data, or class weights name no class.
+        DataError: no clip is left in a part, or only one class to train on.
+    """
+    _refuse_single_label_loss(recipe, made, table)
+    rows = {name: cut.rows(name) for name in ("train", "validation", "test")}
+    parts = rows if readable is None else {name: own[readable[own]] for name, own in rows.items()}
+    for name in ("train", "test"):
+        if not len(parts[name]):
+            raise DataError(f"no clip is left to {name} on: none of {len(rows[name])} can be read")
+    _refuse_one_class(table, rows["train"], parts["train"])
+    weights = class_weights(recipe.train.class_weights, table, parts["train"], recipe.source)
+    train = recipe.train
+    balanced = members(table, parts["train"]) if train.sampler == "balanced" else None
+    rank, world = distributed.rank(), distributed.world()
+    order = Order(parts["train"], train.batch_size, train.seed, rank, world, balanced)
+    _refuse_small_batches(recipe, made.network, order)
+    return Plan(parts, order, weights)
+
+
+def _refuse_single_label_loss(recipe: Recipe, made: Assembly, table: ClipTable) -> None:
+    """Refuse a loss for one class a clip, whose scores add up to 1, on a multi-label dataset."""
+    if table.multilabel and not getattr(made.loss, "multilabel", False):
+        text = (
+            f"{recipe.loss.use!r} is for one class a clip, but the dataset is multi-label; "
+            f'use loss = "{MULTILABEL_LOSS}", which scores each class independently'
+        )
+        raise RecipeError(recipe.source, [Problem("loss", text)])
+
+
+def _refuse_one_class(table: ClipTable, before: Rows, after: Rows) -> None:
+    """Refuse to train on clips of one class where a clip has one: the network could predict nothing else."""
+    counts = table.class_counts(after)
+    if table.multilabel or (counts > 0).sum() > 1:
+        return
+    lost = [name for name, own in zip(table.classes, table.class_counts(before) * (counts == 0), strict=True) if own]
+    why = f": no training clip of {', '.join(map(repr, lost))} can be read" if lost else ""
+    only = table.classes[int(counts.argmax())]
+    raise DataError(f"all clips to train on are of one class, {only!r}; at least two are needed{why}")
+
+
+def _refuse_small_batches(recipe: Recipe, network: Network, order: Order) -> None:
+    """Refuse steps with pieces without a clip; or with one, if the network cannot be trained on one."""
+    pieces = order.world * recipe.train.accumulate
+    smallest = min(order.size(step) for step in range(order.steps))
+    if smallest // pieces > 1 or (smallest // pieces == 1 and _trains_on_one(recipe, network)):
+        return
+    clips = f"{smallest} clip{'s' * (smallest != 1)} in {pieces} piece{'s' * (pieces != 1)}"
+    shared = f" ({recipe.train.accumulate} in each of {order.world} processes)" if order.world > 1 else ""
+    fewer = "processes" if order.world > 1 and recipe.train.accumulate == 1 else "pieces"
+    has = "fewer than 2 clips, which batch norm cannot train on" if smallest // pieces else "no clip"
+    text = f"a step of {clips}{shared} has pieces of {has}; use more clips, a larger batch size, or fewer {fewer}"
+    raise RecipeError(recipe.source, [Problem("train.batch_size", text)])
+
+
+def _trains_on_one(recipe: Recipe, network: Network) -> bool:
+    """Whether a step of one clip works, tried out: batch norm over vectors needs two values of each channel."""
+    kept, training = {name: tensor.clone() for name, tensor in network.state_dict().items()}, network.training
+    samples = recipe.audio.window_samples
+    network.train()
+    for name in recipe.train.freeze:
+        network.get_submodule(name).eval()
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            network(torch.zeros(1, samples), torch.tensor([samples]))
+    except ValueError:
+        return False
+    finally:
+        network.load_state_dict(kept)
+        network.train(training)
+    return True
