@@ -18,6 +18,7 @@ from soundbench.contracts import Clip
 from soundbench.data.clips import ClipTable
 from soundbench.errors import RunError, RunPlaceError
 from soundbench.files import append_line, explain_os_errors, read_table, write_rows
+from soundbench.messages import escaped
 
 __all__ = [
     "Predictions",
@@ -152,9 +153,10 @@ def default_name(recipe_name: str, now: datetime, folder: Path | None = None) ->
 
 
 def log(run: RunDirectory, text: str, now: datetime | None = None) -> None:
-    """Append text to `log.txt`, after the time."""
+    """Append text to `log.txt`, after the time; its further lines are indented: none looks like another entry."""
     time = (now or datetime.now().astimezone()).isoformat(timespec="seconds")
-    append_line(run.log, f"{time} {text}")
+    indented = text.rstrip("\n").replace("\n", "\n    ")
+    append_line(run.log, f"{time} {escaped(indented)}")
 
 
 def cut_history(run: RunDirectory, epoch: int) -> None:

@@ -216,6 +216,14 @@ def test_the_log_has_the_time_before_each_text(run: RunDirectory) -> None:
     assert lines[1].endswith(" 猫")
 
 
+def test_no_text_looks_like_another_entry_of_the_log(run: RunDirectory) -> None:
+    run_directory.log(run, "cannot read a\n2026-11-22T10:15:00 done.wav\x1b[2J", NOW)
+    run_directory.log(run, "last", NOW)
+    assert run.log.read_text(encoding="utf-8") == (
+        "2026-11-22T10:15:00 cannot read a\n    2026-11-22T10:15:00 done.wav\\u001b[2J\n2026-11-22T10:15:00 last\n"
+    )
+
+
 def test_history_is_cut_at_an_epoch(run: RunDirectory) -> None:
     for epoch in range(1, 13):
         files.append_row(run.history, {"epoch": epoch, "train_loss": 1 / epoch})
