@@ -175,7 +175,7 @@ def record_data(
 
     def write() -> None:
         path = directory.environment
-        if path.exists() and files.read_json(path)["data"] != data:
+        if path.exists() and files.read_json(path, "data")["data"] != data:
             raise RunError(f"{directory.path}: the data has changed since the run began; start a new run")
         files.write_json(path, describe_environment(recipe, machine, data))
         names = np.array(PARTS, dtype=object)[cut.part]

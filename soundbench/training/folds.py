@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from soundbench import distributed, files
 from soundbench import recipe as recipes
 from soundbench.data.clips import ClipTable, Fold
-from soundbench.errors import Problem, RecipeError
+from soundbench.errors import Problem, RecipeError, RunError
 from soundbench.model import assembly
 from soundbench.recipe import Recipe
 from soundbench.report import pages, run_directory
@@ -73,8 +73,15 @@ def resume_folds(
     files.refuse_links(directory)
     recipe = recipes.read(directory / "recipe.toml", device_set(device), trust_code=trust_code)
     distributed.join(recipe.train.device)
-    folds = distributed.from_main(lambda: files.read_json(directory / FOLDS)["folds"])
+    folds = distributed.from_main(lambda: _read_folds(directory / FOLDS))
     return _run_each(recipe, RunDirectory(directory), folds, say, trust_code=trust_code, device=device, cache=cache)
+
+
+def _read_folds(path: Path) -> list[Fold]:
+    folds = files.read_json(path, "folds")["folds"]
+    if not isinstance(folds, list) or not folds or not all(isinstance(fold, int | str) for fold in folds):
+        raise RunError(f"{path}: damaged: folds must be a list of numbers or names")
+    return folds
 
 
 def _run_each(

@@ -13,6 +13,7 @@ import attrs
 from soundbench import distributed, files
 from soundbench import recipe as recipes
 from soundbench.contracts import RunInfo
+from soundbench.errors import RunError
 from soundbench.model.weights import initialize
 from soundbench.recipe import Recipe
 from soundbench.report.run_directory import RunDirectory
@@ -180,9 +181,11 @@ def _with_shared_threads(recipe: Recipe, directory: RunDirectory) -> Recipe:
     The numbers to start from are in `environment.json`: those in the recipe are from the first start.
     """
     path = directory.environment
-    last = distributed.from_main(lambda: files.read_json(path) if path.exists() else None)
+    last = distributed.from_main(lambda: files.read_json(path, "threads", "processes") if path.exists() else None)
     if last is None:
         return recipe
+    if not all(isinstance(last[name], int) and last[name] > 0 for name in ("threads", "processes")):
+        raise RunError(f"{path}: damaged: threads and processes must be numbers")
     threads = shared_threads(last["threads"], last["processes"])
     return recipe.with_tables(train=attrs.evolve(recipe.train, threads=threads))
 
