@@ -174,8 +174,12 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
             file.write(_line(row))
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *needed: str) -> Any:
     """The content of a JSON file.
+
+    Args:
+        path: the file.
+        needed: keys of the object that it must be.
 
     Raises:
         RunError: it is missing or damaged.
@@ -184,9 +188,13 @@ def read_json(path: Path) -> Any:
     if data is None:
         raise RunError(f"{path}: missing")
     try:
-        return parse_json(data)
+        value = parse_json(data)
     except ValueError as error:
         raise RunError(f"{path}: damaged: {error}") from None
+    lacking = [key for key in needed if not isinstance(value, dict) or key not in value]
+    if lacking:
+        raise RunError(f"{path}: damaged: it has no {', '.join(lacking)}")
+    return value
 
 
 def parse_json(data: bytes | str) -> Any:
@@ -217,9 +225,20 @@ def read_table(path: Path) -> tuple[list[str], Iterator[list[str]]]:
     return columns, _checked(path, reader, len(columns))
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a table as dicts of column to text, without an incomplete last row; none if the file is missing."""
+def read_rows(path: Path, *needed: str) -> list[dict[str, str]]:
+    """The rows of a table as dicts of column to text, without an incomplete last row; none if the file is missing.
+
+    Args:
+        path: the file.
+        needed: columns that it must have, unless it is empty.
+
+    Raises:
+        RunError: it is damaged before its last row.
+    """
     columns, rows = read_table(path)
+    lacking = [name for name in needed if columns and name not in columns]
+    if lacking:
+        raise RunError(f"{path}: damaged: it has no column {', '.join(lacking)}")
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 

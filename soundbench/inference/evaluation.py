@@ -136,7 +136,7 @@ def evaluate(
             "command": _command(directory, dataset, checkpoint, trust_code),
         }
         if directory.report_json.exists():
-            own = files.read_json(directory.report_json)
+            own = files.read_json(directory.report_json, "metrics", "clips", "groups")
             found["own"] = {name: own[name] for name in ("metrics", "clips", "groups")}
         run_directory.write_predictions(folder, sound.table, scored.index, scored.scores)
         pages.write(folder, found)
@@ -348,7 +348,9 @@ def _learnt(run: RunDirectory) -> list[dict[str, str]]:
     """The clips that a run was trained and validated on; none for a model folder alone."""
     if not run.clips.exists():
         return []
-    return [row for row in files.read_rows(run.clips) if row["part"] in ("train", "validation")]
+    return [
+        row for row in files.read_rows(run.clips, "part", "path", "labels") if row["part"] in ("train", "validation")
+    ]
 
 
 def _named_alike(dataset: Dataset, recipe: Recipe) -> bool:

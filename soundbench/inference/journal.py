@@ -28,6 +28,7 @@ PARTS, SETTINGS = "parts", "settings.json"
 PATIENCE = 1.0
 
 Record = dict[str, Any]
+_KINDS: dict[str, Any] = {"path": str, "begin": int, "end": int, "error": str | None}
 
 
 def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -39,7 +40,7 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     files.refuse_links(folder)
     asked = json.loads(json.dumps(settings))
     if (folder / SETTINGS).exists():
-        before = files.read_json(folder / SETTINGS)
+        before = files.read_json(folder / SETTINGS, "work", "model")
         differ = [key for key in asked | before if asked.get(key) != before.get(key)]
         if differ:
             changed = ", ".join(f"{key} {before.get(key)!r}, now {asked.get(key)!r}" for key in differ)
@@ -153,6 +154,11 @@ def _lines(path: Path) -> Iterator[Record]:
         return
     for number, line in enumerate(files.read_bytes(path, limits.TABLE)[: _whole(path)].splitlines(), start=1):
         try:
-            yield files.parse_json(line)
+            record = files.parse_json(line)
+            if not isinstance(record, dict) or any(
+                not isinstance(record.get(key, ...), kind) for key, kind in _KINDS.items()
+            ):
+                raise ValueError
         except ValueError:
             raise RunError(f"{path}: damaged: line {number} is not a record") from None
+        yield record

@@ -149,12 +149,13 @@ def as_table(entries: Sequence[Entry]) -> str:
 
 def as_columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as lines with aligned columns."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return ["  ".join(_pad(row, widths)).rstrip() for row in rows]
 
 
 def _pad(row: Sequence[str], widths: Iterable[int]) -> list[str]:
-    return [printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True)]
+    return [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
 
 
 def _default(option: dict[str, Any]) -> str:

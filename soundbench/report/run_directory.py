@@ -19,6 +19,7 @@ from soundbench.data import digests
 from soundbench.data.clips import ClipTable
 from soundbench.errors import RunError, RunPlaceError
 from soundbench.files import append_line, explain_os_errors, read_table, write_rows
+from soundbench.messages import escaped
 from soundbench.report import lock
 
 __all__ = [
@@ -193,9 +194,10 @@ def default_name(recipe_name: str, now: datetime, folder: Path | None = None) ->
 
 
 def log(run: RunDirectory, text: str, now: datetime | None = None) -> None:
-    """Append text to `log.txt`, after the time."""
+    """Append text to `log.txt`, after the time; its further lines are indented: none looks like another entry."""
     time = (now or datetime.now().astimezone()).isoformat(timespec="seconds")
-    append_line(run.log, f"{time} {text}")
+    indented = text.rstrip("\n").replace("\n", "\n    ")
+    append_line(run.log, f"{time} {escaped(indented)}")
 
 
 def restore_history(run: RunDirectory, rows: Sequence[Mapping[str, object]]) -> bool:

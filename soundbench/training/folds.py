@@ -113,13 +113,20 @@ def _same_folds(directory: RunDirectory, folds: list[Fold], say: Say) -> list[Fo
     """The folds of a directory, which must be those of its data; `folds.json` is made anew if it is damaged."""
     path = directory.path / FOLDS
     try:
-        found = files.read_json(path)["folds"]
-    except (RunError, LookupError, TypeError, RecursionError):
+        found = files.read_json(path, "folds")["folds"]
+    except RunError:
         say(f"{path}: was damaged, and is made anew")
         files.write_json(path, {"folds": folds})
         return folds
     if found != folds:
         raise RunError(f"{path}: the data has other folds now; start a new run")
+    return folds
+
+
+def _read_folds(path: Path) -> list[Fold]:
+    folds = files.read_json(path, "folds")["folds"]
+    if not isinstance(folds, list) or not folds or not all(isinstance(fold, int | str) for fold in folds):
+        raise RunError(f"{path}: damaged: folds must be a list of numbers or names")
     return folds
 
 

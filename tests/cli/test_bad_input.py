@@ -240,6 +240,14 @@ def test_distributions_that_are_broken_or_claim_one_name(tmp_path: Path) -> None
     twice = 'is provided by one 1.0 and two 1.0; choose one: use = "one/same" or use = "two/same"'
     assert listed("pooling", "bust") == (3, "", f"{bust}\n")
     assert listed("pooling", "same") == (3, "", f'a pooling "same" {twice}\n')
+    odd = "[soundbench.pooling]\n\x1b[31mred\x9b = odd_module:Red\n"
+    distribution(tmp_path, "odd", "class Red: ...", odd)
+    environment["SOUNDBENCH_PLUGINS"] = "odd"
+    for arguments in (("pooling",), ("pooling", "--json"), ("pooling", "--check"), ("pooling", "x")):
+        _, out, errors = listed(*arguments)
+        assert "\\u001b[31mred\\u009b" in out + errors
+        assert (out + errors).replace("\n", "").isprintable()
+    environment["SOUNDBENCH_PLUGINS"] = "broken,one,two"
     assert listed("pooling", "bst") == (
         2,
         "",

@@ -221,7 +221,12 @@ def test_the_log_has_the_time_before_each_text(run: RunDirectory) -> None:
     assert lines[1].endswith(" 猫")
 
 
-HISTORY = [{"epoch": epoch, "step": 7 * epoch, "train_loss": 1 / epoch, "note": None} for epoch in range(1, 4)]
+def test_no_text_looks_like_another_entry_of_the_log(run: RunDirectory) -> None:
+    run_directory.log(run, "cannot read a\n2026-11-22T10:15:00 done.wav\x1b[2J", NOW)
+    run_directory.log(run, "last", NOW)
+    assert run.log.read_text(encoding="utf-8") == (
+        "2026-11-22T10:15:00 cannot read a\n    2026-11-22T10:15:00 done.wav\\u001b[2J\n2026-11-22T10:15:00 last\n"
+    )
 
 
 def write_history(run: RunDirectory, epochs: int) -> bytes:

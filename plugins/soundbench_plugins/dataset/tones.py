@@ -33,6 +33,7 @@ Samples = npt.NDArray[np.float64]
 
 _VERSION = 1  # of the sound: increase it with any change of what `read` returns
 _FOLDS = 5
+_MOST = 1_000_000  # clips
 _SLOW, _FAST = (2.5, 4.0), (8.0, 12.0)  # swings per second
 
 
@@ -65,6 +66,8 @@ class Tones:
     def __init__(self, *, clips: int = 1200, seconds: float = 1.0, seed: int = 0, rate: int = 16000) -> None:
         if clips < len(self.classes):
             raise ValueError(f"clips must be at least {len(self.classes)}, one of each class, is {clips}")
+        if clips > _MOST:
+            raise ValueError(f"clips must be at most {_MOST:,}, is {clips}")
         if not 0.5 <= seconds <= 60:
             raise ValueError(f"seconds must be from 0.5 to 60, is {seconds:g}")
         if seed < 0:
