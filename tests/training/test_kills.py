@@ -92,11 +92,12 @@ def test_a_run_killed_before_some_of_its_file_operations_ends_the_same(recipe: P
 
 @pytest.mark.slow
 def test_a_run_killed_before_each_of_its_file_operations_ends_the_same(recipe: Path, tmp_path: Path) -> None:
-    compare(recipe, tmp_path, [])
-    count = len(operations(tmp_path))
+    for _ in range(2):  # the first decodes the sound, and logs it
+        compare(recipe, tmp_path, [])
+        count = len(operations(tmp_path))
+        shutil.rmtree(tmp_path / "run-0")
+        (tmp_path / "run-0.operations").unlink()
     assert count >= 100
-    shutil.rmtree(tmp_path / "run-0")
-    (tmp_path / "run-0.operations").unlink()
     assert compare(recipe, tmp_path, [[at] for at in range(1, count + 1)]) == (count, count)
 
 
