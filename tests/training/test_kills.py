@@ -19,7 +19,10 @@ from helpers.runs import weights
 
 from soundbench import files
 
-pytestmark = pytest.mark.usefixtures("cache")
+pytestmark = [
+    pytest.mark.usefixtures("cache"),
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks, and reads /proc"),
+]
 
 SETS = ["dataset.clips=16", "train.epochs=2", "train.checkpoint_steps=1", "train.keep=2", "split.validation=0.25"]
 TIMES = ("seconds", "clips_per_second")
