@@ -33,7 +33,8 @@ __all__ = [
 Table = dict[str, list[str]]
 
 _SIZE = 16
-_PIECE = 1 << 20  # bytes read at a time
+# Bytes read and digested at a time, so many because between two pieces a thread waits for Python's other threads.
+_PIECE = 1 << 26
 _MARK = b"soundbench BLAKE2b "
 _COMMENT = len(_MARK) + 2 * _SIZE
 _END = 22  # bytes of a zip file's last record, without the comment; the last two are the comment's length

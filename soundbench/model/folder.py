@@ -284,7 +284,10 @@ def load_weights(folder: Path, network: nn.Module, classes: int | None = None) -
             f"{path}: the weights do not fit model.toml: {name} has the shape {tuple(weights[name].shape)}, "
             f"not {tuple(wanted[name].shape)}; {more} more differ"
         )
-    missing, unknown = safetensors.torch.load_model(network, path, strict=False)
+    network.load_state_dict(weights, strict=False)
+    filled = {wanted[name].data_ptr() for name in weights if name in wanted}  # shared tensors are stored once
+    missing = [name for name, tensor in wanted.items() if name not in weights and tensor.data_ptr() not in filled]
+    unknown = [name for name in weights if name not in wanted]
     if missing or unknown:
         names = ", ".join(sorted([*missing, *unknown])[:5])
         raise RunError(

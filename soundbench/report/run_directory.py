@@ -155,7 +155,7 @@ class RunDirectory:
 
     @property
     def has_folds(self) -> bool:
-        """Whether it holds a run for each fold; they tell, too, if `folds.json` is lost."""
+        """Whether it holds a run for each fold, also where `folds.json` is lost."""
         return (self.path / FOLDS).exists() or any(self.path.glob("fold-*/recipe.toml"))
 
     def clear(self) -> None:

@@ -50,9 +50,9 @@ class Operations:
             ftruncate(handle, length)
 
         os.write, os.fsync, os.ftruncate = writes, syncs, truncates  # type: ignore[assignment]
-        sys.addaudithook(self._hear)
+        sys.addaudithook(self._audit)
 
-    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
             path, mode, flags = arguments
             writing = any(sign in mode for sign in "wax+") if isinstance(mode, str) else bool((flags or 0) & WRITING)

@@ -38,7 +38,7 @@ def holder(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_the_second_is_told_who_holds_it_and_a_kill_frees_it(tmp_path: Path) -> None:
+def test_the_second_says_who_holds_it_and_a_kill_frees_it(tmp_path: Path) -> None:
     process = holder(tmp_path)
     try:
         with pytest.raises(RunError) as caught, held(tmp_path):

@@ -19,7 +19,10 @@ from helpers.runs import weights
 
 from soundbench import files
 
-pytestmark = pytest.mark.usefixtures("cache")
+pytestmark = [
+    pytest.mark.usefixtures("cache"),
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks, and reads /proc"),
+]
 
 SETS = ["dataset.clips=16", "train.epochs=2", "train.checkpoint_steps=1", "train.keep=2", "split.validation=0.25"]
 TIMES = ("seconds", "clips_per_second")
@@ -92,11 +95,12 @@ def test_a_run_killed_before_some_of_its_file_operations_ends_the_same(recipe: P
 
 @pytest.mark.slow
 def test_a_run_killed_before_each_of_its_file_operations_ends_the_same(recipe: Path, tmp_path: Path) -> None:
-    compare(recipe, tmp_path, [])
-    count = len(operations(tmp_path))
+    for _ in range(2):  # the first decodes the sound, and logs it
+        compare(recipe, tmp_path, [])
+        count = len(operations(tmp_path))
+        shutil.rmtree(tmp_path / "run-0")
+        (tmp_path / "run-0.operations").unlink()
     assert count >= 100
-    shutil.rmtree(tmp_path / "run-0")
-    (tmp_path / "run-0.operations").unlink()
     assert compare(recipe, tmp_path, [[at] for at in range(1, count + 1)]) == (count, count)
 
 
