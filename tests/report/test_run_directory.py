@@ -229,6 +229,9 @@ def test_no_text_looks_like_another_entry_of_the_log(run: RunDirectory) -> None:
     )
 
 
+HISTORY = [{"epoch": epoch, "step": 7 * epoch, "train_loss": 1 / epoch, "note": None} for epoch in range(1, 4)]
+
+
 def write_history(run: RunDirectory, epochs: int) -> bytes:
     """The table as a run of so many epochs appends it."""
     for epoch in range(1, epochs + 1):
