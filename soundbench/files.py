@@ -93,7 +93,7 @@ def atomic(path: Path) -> Iterator[Path]:
         _sync_folder(path.parent)
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path | str) -> BinaryIO:
     """Open a file to read bytes. Never waits: a named pipe, a device, a socket or a folder is refused.
 
     Raises:
@@ -289,7 +289,7 @@ def _read(path: Path) -> bytes | None:
             return None
 
 
-def _not_regular(path: Path, mode: int) -> OSError:
+def _not_regular(path: Path | str, mode: int) -> OSError:
     kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
     what = kinds.get(stat.S_IFMT(mode), "a device")
     number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
