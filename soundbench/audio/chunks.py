@@ -13,10 +13,11 @@ from typing import BinaryIO, NamedTuple
 
 import attrs
 
-from soundbench.audio.splices import Content, Part, at
+from soundbench.audio.frames import look_into_mpeg
+from soundbench.audio.splices import Content, Part, Spliced, at
 from soundbench.limits import CHUNKS
 
-__all__ = ["LOOKS"]
+__all__ = ["LOOKS", "misstates"]
 
 # Bytes that may be missing before a file counts as truncated: many headers include themselves in the size.
 SLACK = 256
@@ -73,9 +74,9 @@ def _walk(file: BinaryIO, size: int, layout: _Layout, order: str = "") -> Iterat
         if name in (b"RIFF", b"RIFX") and layout is _WAV:
             place += layout.first
             continue
-        if layout.inclusive and length < header:
+        if layout.inclusive and length < header and (name != layout.sound or length):
             raise _Damaged(f"the chunk at byte {place} states a length of {length} bytes")
-        length -= header if layout.inclusive else 0
+        length -= min(header, length) if layout.inclusive else 0
         yield _Chunk(name, place + header, length)
         sound = sound or name == layout.sound
         place += header + length + -length % layout.align
@@ -131,7 +132,7 @@ _NAMES = {
     0x32: "GSM of MSN",
     0x42: "G.723.1",
     0x45: "G.726",
-    0x50: "MPEG audio",
+    0x50: "MPEG audio",  # these two are decoded like a file of their own
     0x55: "MP3",
     0x61: "DK4 ADPCM",
     0x62: "DK3 ADPCM",
@@ -156,6 +157,9 @@ _NAMES = {
 }
 
 
+_MPEG = ("MPEG audio", "MP3")
+
+
 @attrs.define
 class _Wav:
     """What is known of a WAV file so far: its byte order, its fmt chunk, its size of 64 bits, its sound."""
@@ -171,18 +175,29 @@ class _Wav:
 _FINE = Content()
 
 
+def misstates(file: BinaryIO) -> bool:
+    """Whether the header of a WAV file may show that its decoder must be given another one."""
+    head = at(file, 0, 36)
+    if len(head) < 36 or head[:4] not in (b"RIFF", b"RF64") or head[12:16] != b"fmt ":
+        return True
+    tag, channels, _, _, align, bits = struct.unpack_from("<HHIIHH", head, 20)
+    return tag not in _READ or (tag == 1 and 8 * align != bits * channels)
+
+
 def _is_plain(head: bytes, size: int) -> bool:
     """Whether a file is nothing but samples in a common coding, after the usual header: most files are, and quickly."""
     if len(head) < 44 or head[:4] != b"RIFF" or head[12:20] != b"fmt \x10\0\0\0" or head[36:40] != b"data":
         return False
-    tag, channels, rate, _, align, _, _, length = struct.unpack_from("<HHIIHHII", head, 20)
-    return tag in (1, 3) and channels and rate and align <= 4 * channels and 44 + length == size
+    tag, channels, rate, _, align, bits, _, length = struct.unpack_from("<HHIIHHII", head, 20)
+    fits = 0 < 8 * align == bits * channels <= 32 * channels
+    return bool(tag == 1 and rate and fits and 44 + length == size)
 
 
 def _wav(file: BinaryIO, size: int) -> Content:
     if _is_plain(at(file, 0, 44), size):
         return _FINE
-    wav = _Wav(">" if at(file, 0, 4) == b"RIFX" else "<")
+    name = at(file, 0, 4)
+    wav = _Wav(">" if name == b"RIFX" else "<", rebuild=name == b"BW64")
     for chunk in _walk(file, size, _WAV, wav.order):
         if chunk.name == b"ds64":  # RF64: the sizes that need 64 bits
             wav.long = struct.unpack("<Q", at(file, chunk.begin + 8, 8).ljust(8, b"\0"))[0]
@@ -196,6 +211,10 @@ def _wav(file: BinaryIO, size: int) -> Content:
     if not wav.stretches and not wav.damage:
         raise _Damaged("it has no data chunk")
     coding = _wav_coding(wav)
+    if coding in _MPEG and not wav.damage:
+        (begin, end), *_ = wav.stretches
+        inner = look_into_mpeg(Spliced.opened(file, [(begin, end)]), end - begin)
+        return attrs.evolve(inner, links=inner.links or (((0, end - begin),),)).moved(begin)
     if wav.damage or coding or not (wav.rebuild or len(wav.stretches) > 1):
         return Content(wav.damage, coding=coding)
     return Content(links=((_wav_header(wav), *wav.stretches),))
@@ -227,6 +246,9 @@ def _wav_coding(wav: _Wav) -> str:
     if tag == 0xFFFE and len(wav.form) >= 26:
         (tag,) = struct.unpack_from(wav.order + "H", wav.form, 24)
     width = align // channels
+    if tag == 1 and 8 * width != bits and width in (1, 2, 3, 4):  # the bytes of a sample decide
+        wav.rebuild, bits = True, 8 * width
+        wav.form = wav.form[:14] + struct.pack(wav.order + "H", bits) + wav.form[16:]
     if (tag == 1 and width > 4) or (tag == 3 and width not in (4, 8)):
         return f"{'PCM' if tag == 1 else 'float'} of {bits} bits"
     return "" if tag in _READ else _NAMES.get(tag, f"0x{tag:04X}")
@@ -280,7 +302,9 @@ def _w64(file: BinaryIO, size: int) -> Content:
             there = size - chunk.begin
             if there and _unknown(chunk.length):
                 return _patched(size, {chunk.begin - 8: struct.pack("<Q", 24 + there)})
-            return Content(_cut_off(chunk.length, there))
+            # libsndfile takes what follows, if it is no chunk, for sound
+            links = (((0, chunk.begin + chunk.length),),) if chunk.length < there else ()
+            return Content(_cut_off(chunk.length, there), links=links)
     raise _Damaged("it has no data chunk")
 
 

@@ -10,13 +10,14 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import BinaryIO
 
+import attrs
 import numpy as np
 
-from soundbench.audio import chunks
+from soundbench.audio import chunks, frames
 from soundbench.audio.frames import look_into_mpeg, look_into_ogg, mpeg_frame, tag_end
-from soundbench.audio.splices import Content, Data, Part, Spliced, at, whole
+from soundbench.audio.splices import Content, Data, Spliced, at, whole
 
-__all__ = ["CHUNKED", "PYAV_KINDS", "look", "sniff"]
+__all__ = ["PYAV_KINDS", "look", "must_look", "sniff"]
 
 MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"fLaC", "FLAC"),
@@ -40,13 +41,13 @@ PYAV_KINDS = frozenset(
     {"M4A/MP4", "WebM/Matroska", "WMA", "AAC", "AC-3", "AMR", "Monkey's Audio", "WavPack", "Ogg Speex", "Ogg FLAC"}
 )
 # The formats whose decoder may not end, or fails, if their chunks are not looked at first.
-CHUNKED = frozenset({"AIFF", "W64", "CAF"})
+_CHUNKED = frozenset({"AIFF", "W64", "CAF"})
 # The header of a first FLAC block: not the last block, or the last; its length.
 _STREAMINFO = (b"\0\0\0\x22", b"\x80\0\0\x22")
 # Bytes to search at a time.
 _STRETCH = 1 << 20
 # The formats whose decoder takes a tag after the last frame for a damaged frame.
-_TAGGED = frozenset({"FLAC", "AAC", "AC-3", "AMR"})
+_TAGGED = frozenset({"FLAC", "AAC", "AC-3", "AMR", "WavPack", "Monkey's Audio"})
 
 
 def sniff(file: BinaryIO) -> str:
@@ -78,12 +79,14 @@ def look(file: BinaryIO, size: int, kind: str) -> Content:
     if (begin, end) == (0, size):
         return inner(file, size) if inner else Content()
     content = inner(Spliced.opened(file, [(begin, end)]), end - begin) if inner else Content()
-    links = content.links or (((0, end - begin),),)
-    return Content(content.damage, tuple(_moved(link, begin) for link in links), content.coding)
+    return attrs.evolve(content, links=content.links or (((0, end - begin),),)).moved(begin)
 
 
-def _moved(link: tuple[Part, ...], by: int) -> tuple[Part, ...]:
-    return tuple(part if isinstance(part, bytes) else (part[0] + by, part[1] + by) for part in link)
+def must_look(file: BinaryIO, size: int, kind: str) -> bool:
+    """Whether a file must be looked through even if only a section of it is decoded."""
+    if kind == "WAV":
+        return chunks.misstates(file)
+    return kind in _CHUNKED or (kind == "MP3" and frames.misstates(file, size))
 
 
 def _ogg_codec(head: bytes) -> bytes:

@@ -16,7 +16,7 @@ import attrs
 import numpy as np
 import soxr
 
-from soundbench.audio import containers, sndfile
+from soundbench.audio import sndfile
 from soundbench.audio.opening import STRETCH, Opened, SoundInfo, Source, name_of, open_source
 from soundbench.audio.splices import Piece
 from soundbench.errors import CancellationWarning, SoundError, SoundWarning
@@ -134,7 +134,7 @@ def _decode(source: Source, start: float, stop: float | None, notice: Notice) ->
     with open_source(source) as sound:
         if not (0 <= start < math.inf and (stop is None or start < stop)):
             raise sound.error(f"no samples between {_span(start, stop)}; it must start at 0 s or later, and stop after")
-        if stop is None or sound.kind in containers.CHUNKED:  # before decoding to the end, which may print warnings
+        if stop is None or sound.must_look():  # before decoding to the end, which may print warnings
             sound.look()
         mixer, parts, rate = _gather(sound, start, stop)
         if not parts:
@@ -150,7 +150,10 @@ def _gather(sound: Opened, start: float, stop: float | None) -> tuple[_Mixer, li
         for piece in sound.pieces(start, stop, BLOCK):
             rate = piece.rate
             parts.append(mixer.mix(piece))
-        missing = stop is not None and sum(map(len, parts)) < _frame(stop, rate) - _frame(start, rate)
+        count = sum(map(len, parts))
+        if stop is None:
+            sound.refuse_fewer(_frame(start, rate) + count)
+        missing = stop is not None and count < _frame(stop, rate) - _frame(start, rate)
     except SoundError:
         if sound.content:
             raise
@@ -214,6 +217,7 @@ def blocks(source: Source, rate: int) -> Iterator[np.ndarray]:
                 yield samples
         if not decoded:
             raise sound.error("holds no samples")
+        sound.refuse_fewer(decoded)
         mixer.notice(_warn)
         if resampler:
             rest = resampler.resample_chunk(np.empty(0, np.float32), last=True)
@@ -269,7 +273,7 @@ def info(path: Source) -> SoundInfo:
         SoundError: the file cannot be read as sound.
     """
     with open_source(path) as sound:
-        if sound.kind in containers.CHUNKED:
+        if sound.must_look():
             sound.look()
         try:
             return sound.info()
@@ -290,10 +294,11 @@ def _frame(seconds: float, rate: int) -> int:
 
 def _mixed(channels: np.ndarray) -> np.ndarray:
     """The mean of channels `(C, S)`: `(S,)`."""
+    mixed: np.ndarray = channels[0]
     if len(channels) == 1:
-        return channels[0]
+        return mixed
     with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite raise an error later
-        mixed: np.ndarray = channels[0].copy()
+        mixed = mixed.copy()
         for channel in channels[1:]:
             mixed += channel
         mixed /= len(channels)

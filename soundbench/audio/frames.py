@@ -19,7 +19,7 @@ import attrs
 
 from soundbench.audio.splices import Content, Data, Part, at, whole
 
-__all__ = ["TAIL", "id3_end", "last_ogg_page", "look_into_mpeg", "look_into_ogg", "mpeg_frame", "tag_end"]
+__all__ = ["TAIL", "id3_end", "last_ogg_page", "look_into_mpeg", "look_into_ogg", "misstates", "mpeg_frame", "tag_end"]
 
 # Bytes after the last MPEG frame that are accepted without being a known tag.
 TAIL = 4096
@@ -70,6 +70,8 @@ _BITRATES: Mapping[tuple[bool, int], tuple[int, ...]] = {  # (MPEG-1, layer): kb
 _SYNC = re.compile(rb"\xff[\xe2-\xe7\xf2-\xff][\x10-\xef]", re.DOTALL)
 # No frame has more bytes.
 _LARGEST = 4096
+# No header has more samples taken away at the start and the end: two numbers of twelve bits.
+_TRIMMED = 2 * 4096
 
 
 @functools.cache
@@ -89,6 +91,12 @@ def _length(kind: int, rates: int) -> int:
 
 def _hertz(kind: int, rates: int) -> int:
     return (44100, 48000, 32000)[rates >> 2 & 3] >> {3: 0, 2: 1, 0: 2}[kind >> 3 & 3]
+
+
+def _samples(kind: int) -> int:
+    """The samples of a frame with this second byte."""
+    version, layer = kind >> 3 & 3, 4 - (kind >> 1 & 3)
+    return 384 if layer == 1 else 576 if layer == 3 and version != 3 else 1152
 
 
 def mpeg_frame(data: Data, begin: int) -> int:
@@ -129,9 +137,10 @@ def look_into_mpeg(file: BinaryIO, size: int) -> Content:
         return Content(damage or _nothing(data[begin : begin + 64]))
     links = [_link(data, list(group)) for _, group in itertools.groupby(runs, lambda run: run.mono)]
     damage = next((link.damage for link in links if link.damage), "")
+    least = sum(link.least for link in links)
     if damage or (len(links) == 1 and links[0].as_it_is):
-        return Content(damage)
-    return Content(links=tuple(link.parts for link in links), more=_LARGEST * sum(run.frames for run in runs))
+        return Content(damage, least=least)
+    return Content(links=tuple(link.parts for link in links), least=least)
 
 
 def _runs(data: Data, begin: int, size: int) -> tuple[list[_Run], str]:
@@ -208,11 +217,13 @@ class _Link:
     Attributes:
         parts: what is decoded.
         as_it_is: whether it is one stretch, with a header that states its length.
+        least: the least number of samples that its frames hold.
         damage: what is wrong with it.
     """
 
     parts: tuple[Part, ...] = ()
     as_it_is: bool = False
+    least: int = 0
     damage: str = ""
 
 
@@ -224,14 +235,22 @@ def _link(data: Data, runs: list[_Run]) -> _Link:
     if promised and counted < promised - 1:  # some count the header itself
         said = f"the header states {promised} MPEG frames, the file has {counted}"
         return _Link(damage=f"truncated: {said}; copy it again")
-    parts: list[Part] = [(run.begin, run.end) for run in runs]
-    if len(runs) == 1 and promised in (counted, counted + 1) and tag != b"VBRI":
-        return _Link(tuple(parts), as_it_is=True)
-    if tag:  # what it states is wrong, or nothing
-        parts[0] = (begin + len(frame), runs[0].end)
-        if promised and tag != b"VBRI":
-            parts.insert(0, _restated(frame, counted))
-    return _Link(tuple(parts))
+    least = counted * _samples(runs[0].head[1])
+    stretches = [(run.begin, run.end) for run in runs]
+    right = len(runs) == 1 and promised in (counted, counted + 1) and tag != b"VBRI"
+    after = len(data) - runs[-1].end
+    if right and (after == 128 or 200 * after <= len(data)):  # more is no sound, and the decoder would warn of it
+        return _Link(tuple(stretches), True, least - _TRIMMED)
+    if not tag:
+        return _Link((*stretches, counted * _LARGEST), least=least)
+    if right:
+        return _Link(tuple(stretches), least=least - _TRIMMED)
+    stretches[0] = (begin + len(frame), runs[0].end)
+    if not promised or tag == b"VBRI":
+        return _Link((*stretches, counted * _LARGEST), least=least)
+    return _Link(
+        (_restated(frame, counted, sum(end - begin for begin, end in stretches)), *stretches), least=least - _TRIMMED
+    )
 
 
 def _promise(frame: bytes) -> tuple[bytes, int]:
@@ -245,16 +264,34 @@ def _promise(frame: bytes) -> tuple[bytes, int]:
     return frame[place : place + 4], frames if flags & 1 else 0
 
 
-def _restated(frame: bytes, frames: int) -> bytes:
-    """The header with another number of frames; no samples of the last one are padding."""
-    place = max(frame[:56].find(b"Xing"), frame[:56].find(b"Info"))
-    flags = int.from_bytes(frame[place + 4 : place + 8], "big")
+def _restated(frame: bytes, frames: int, size: int) -> bytes:
+    """The header with another number of frames and of bytes; no samples of the last frame are padding."""
+    place = max(frame[:56].find(b"Xing"), frame[:56].find(b"Info")) + 8
+    flags = int.from_bytes(frame[place - 4 : place], "big")
     changed = bytearray(frame)
-    changed[place + 8 : place + 12] = struct.pack(">I", frames)
-    padding = place + 8 + 4 * (flags & 1) + 2 * (flags & 2) + 25 * (flags & 4) + (flags >> 1 & 4) + 21
-    if len(frame) > padding + 3:
-        changed[padding + 1 : padding + 3] = bytes([changed[padding + 1] & 0xF0, 0])
+    for flag, value in ((1, frames), (2, len(frame) + size)):
+        if flags & flag:
+            changed[place : place + 4] = struct.pack(">I", min(value, 0xFFFFFFFF))
+            place += 4
+    padding = place + 25 * (flags & 4) + (flags >> 1 & 4) + 22
+    if len(frame) > padding + 2:
+        changed[padding : padding + 2] = bytes([changed[padding] & 0xF0, 0])
     return bytes(changed)
+
+
+def misstates(file: BinaryIO, size: int) -> bool:
+    """Whether the first MPEG frame shows that its decoder must be given another: no sound, or other files follow."""
+    begin = 0
+    while (end := tag_end(at(file, begin, 32), 0)) > 0:
+        begin += end
+    frame = at(file, begin, 128)
+    tag, _ = _promise(frame)
+    if tag in (b"", b"VBRI"):
+        return bool(tag)
+    place = frame.find(tag) + 4
+    flags = int.from_bytes(frame[place : place + 4], "big")
+    stated = int.from_bytes(frame[place + 4 + 4 * (flags & 1) : place + 8 + 4 * (flags & 1)], "big")
+    return bool(flags & 2) and size - begin - stated > stated // 200
 
 
 # Ogg ------------------------------------------------------------------------------------------------------------------

@@ -78,6 +78,16 @@ class Opened:
         if self.content.damage:
             raise self.error(self.content.damage)
 
+    def refuse_fewer(self, count: int) -> None:
+        """Raise an error if fewer samples were decoded than the frames hold."""
+        if self.content and count < self.content.least:
+            raise self.error(f"corrupt: {count} of {self.content.least} samples can be decoded; copy it again")
+
+    def must_look(self) -> bool:
+        """Whether to look through the file even if only a section of it is decoded."""
+        with self.read():
+            return containers.must_look(self.file, self.size, self.kind)
+
     @contextmanager
     def read(self) -> Iterator[None]:
         """Read the file in the body; afterwards it is rewound for the decoders."""
@@ -123,7 +133,7 @@ class Opened:
         self.file.seek(0)
         if not link:
             return self.kind, coding, self.file
-        file = Spliced.opened(self.file, link, self.content.more if self.content else 0)
+        file = Spliced.opened(self.file, link)
         kind = containers.sniff(file) if self.kind.startswith("Ogg") else self.kind
         file.seek(0)
         return kind, coding, file
@@ -138,7 +148,10 @@ class Opened:
             else:
                 target = file if link or not kind else self.target
                 found.append(SoundInfo(*sndfile.info(self.name, target, kind)))
-        return attrs.evolve(found[0], seconds=sum(one.seconds for one in found))
+        seconds = sum(one.seconds for one in found)
+        if self.content and any(isinstance(link[-1], int) for link in self.content.links):
+            seconds = self.content.least / found[0].rate
+        return attrs.evolve(found[0], seconds=seconds)
 
 
 def name_of(source: Source) -> str:

@@ -25,8 +25,9 @@ LARGE = 1 << 24
 READ = 1 << 16
 
 Data: TypeAlias = bytes | mmap.mmap
-# Bytes, or a stretch of a file from its first byte to the one after its last.
-Part: TypeAlias = bytes | tuple[int, int]
+# Bytes; a stretch of a file from its first byte to the one after its last; or a number of bytes that a file is only
+# said to be longer, so that a decoder which estimates the number of samples by that of bytes finds the end instead.
+Part: TypeAlias = bytes | tuple[int, int] | int
 
 
 @attrs.frozen
@@ -38,14 +39,21 @@ class Content:
         links: what the decoder reads, one sound after the other, each a file put together from parts; () for the file
             as it is.
         coding: the name of a coding that libsndfile does not read; "" otherwise.
-        more: bytes that each link is said to be longer than it is, so that a decoder which estimates the number of
-            samples by the number of bytes, and stops there, finds the end instead.
+        least: the least number of samples that the frames of the file hold; 0 if they are not counted.
     """
 
     damage: str = ""
     links: tuple[tuple[Part, ...], ...] = ()
     coding: str = ""
-    more: int = 0
+    least: int = 0
+
+    def moved(self, by: int) -> Content:
+        """The same of a file with so many bytes more at its start."""
+        links = [
+            tuple((part[0] + by, part[1] + by) if isinstance(part, tuple) else part for part in link)
+            for link in self.links
+        ]
+        return attrs.evolve(self, links=tuple(links))
 
 
 class Piece(NamedTuple):
@@ -69,19 +77,21 @@ class Spliced(io.RawIOBase):
 
     Args:
         file: the file that the stretches are of; it is moved by every read.
-        parts: bytes and stretches, in order.
-        more: bytes that the file is said to be longer. Zeros are read there by who seeks there, as for a tag at the
-            end, but nothing by who reads on.
+        parts: the parts, in order; a number only as the last one. Zeros are read there by who seeks there, as for a tag
+            at the end, but nothing by who reads on.
     """
 
-    def __init__(self, file: BinaryIO, parts: Sequence[Part], more: int = 0) -> None:
-        self._file, self._parts, self._more, self._at, self._sought = file, parts, more, 0, 0
-        self._sizes = [len(part) if isinstance(part, bytes) else part[1] - part[0] for part in parts]
+    def __init__(self, file: BinaryIO, parts: Sequence[Part]) -> None:
+        self._file, self._at, self._sought = file, 0, 0
+        self._parts = [part for part in parts if not isinstance(part, int)]
+        self._sizes = [len(part) if isinstance(part, bytes) else part[1] - part[0] for part in self._parts]
+        self._there = sum(self._sizes)
+        self._said = self._there + sum(part for part in parts if isinstance(part, int))
 
     @classmethod
-    def opened(cls, file: BinaryIO, parts: Sequence[Part], more: int = 0) -> BinaryIO:
+    def opened(cls, file: BinaryIO, parts: Sequence[Part]) -> BinaryIO:
         """The spliced file, buffered: decoders read a few bytes at a time."""
-        return io.BufferedReader(cls(file, parts, more), READ)
+        return io.BufferedReader(cls(file, parts), READ)
 
     def readable(self) -> bool:
         """It is read."""
@@ -97,31 +107,29 @@ class Spliced(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move the position."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: sum(self._sizes) + self._more}[whence]
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._said}[whence]
         self._at = self._sought = max(base + offset, 0)
         return self._at
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer as far as there are bytes."""
         view, done, first = memoryview(buffer).cast("B"), 0, 0
+        if self._at == self._sought > self._there:
+            done = max(min(self._said - self._at, len(view)), 0)
+            view[:done] = bytes(done)
+            self._at += done
+            return done
         for part, size in zip(self._parts, self._sizes, strict=True):
             inside = self._at - first
             if 0 <= inside < size and done < len(view):
-                count = min(size - inside, len(view) - done)
-                found = self._read(part, inside, count)
+                found = self._read(part, inside, min(size - inside, len(view) - done))
                 view[done : done + len(found)] = found
                 done += len(found)
                 self._at += len(found)
-                if len(found) < count:  # the file has become shorter
-                    break
             first += size
-        if self._at == self._sought and first < self._at < first + self._more:
-            done = min(first + self._more - self._at, len(view))
-            view[:done] = bytes(done)
-            self._at += done
         return done
 
-    def _read(self, part: Part, inside: int, count: int) -> bytes:
+    def _read(self, part: bytes | tuple[int, int], inside: int, count: int) -> bytes:
         if isinstance(part, bytes):
             return part[inside : inside + count]
         return at(self._file, part[0] + inside, count)

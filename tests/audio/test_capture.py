@@ -16,7 +16,8 @@ import pytest
 import soundfile
 
 from soundbench.audio import capture
-from soundbench.audio.capture import Block, BlockQueue, Coding, Pipe, Ring, read_wav_header
+from soundbench.audio.capture import Block, BlockQueue, Pipe, Ring
+from soundbench.audio.codings import Coding, find_format, read_wav_header
 from soundbench.errors import CallError, SoundError
 
 
@@ -86,11 +87,11 @@ def test_what_follows_the_samples_is_no_sound() -> None:
     ("data", "message"),
     [
         (b"", "is empty"),
-        (b"OggS" + bytes(100), "is not a WAV file; raw samples need --format s16le or f32le, and --rate"),
+        (b"OggS" + bytes(100), "is not a WAV file; raw samples need --format, such as s16le, and --rate"),
         (b"RIFF\0\0\0\0WAVEfmt \4\0\0\0\1\0\1\0", "is a damaged WAV file: its fmt chunk is cut off"),
         (
-            b"RIFF\0\0\0\0WAVEfmt " + struct.pack("<IHHIIHH", 16, 6, 1, 8000, 8000, 1, 8),
-            "is a WAV file of coding 6 with 8 bits; PCM and float are read from a pipe",
+            b"RIFF\0\0\0\0WAVEfmt " + struct.pack("<IHHIIHH", 16, 0x11, 1, 8000, 4000, 256, 4),
+            "is a WAV file of coding 17 with 4 bits; PCM and float are read from a pipe",
         ),
         (b"RIFF\0\0\0\0WAVEJUNK\xff\0\0\0", "is a WAV file without samples"),
     ],
@@ -174,8 +175,8 @@ def test_what_does_not_wait_is_lost_and_counted() -> None:
 
 
 def test_codings_know_silence_and_full_scale() -> None:
-    assert Coding(8000, 1, "u1", 128, 128).decode(b"\x80\0\xff").ravel().tolist() == [0, -1, 127 / 128]
-    assert Coding(8000, 1, "i3", 0, 1 << 31).decode(b"\0\0\x40\0\0\x80").ravel().tolist() == [0.5, -1]
+    assert Coding(8000, 1, find_format("u8")).decode(b"\x80\0\xff").ravel().tolist() == [0, -1, 127 / 128]
+    assert Coding(8000, 2, find_format("s24le")).decode(b"\0\0\x40\0\0\x80").tolist() == [[0.5, -1]]
     assert Block(np.zeros((1, 1), np.float32), 0.0).lost == 0
 
 

@@ -301,7 +301,7 @@ def test_a_machine_without_a_microphone_is_one_line(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--rate", "8000"], "--format and --rate are for raw samples on standard input: --source -"),
+        (["--rate", "8000"], "--format, --rate and --channels are for raw samples on standard input: --source -"),
         (["--source", "a.wav", "--device", "1"], "--device is for --source mic"),
         (["--on", "loww", "true"], "--on: the model has no class 'loww'"),
         (["--on", "low", "no-such-program -x"], "--on low: 'no-such-program': no such program"),
