@@ -5,6 +5,7 @@ from __future__ import annotations
 from soundbench.audio.decoding import (
     SUFFIXES,
     VERSIONS,
+    Notice,
     SoundInfo,
     Source,
     blocks,
@@ -15,11 +16,13 @@ from soundbench.audio.decoding import (
     loud,
     resample,
     trim,
+    warn,
 )
 
 __all__ = [
     "SUFFIXES",
     "VERSIONS",
+    "Notice",
     "SoundInfo",
     "Source",
     "blocks",
@@ -30,4 +33,5 @@ __all__ = [
     "loud",
     "resample",
     "trim",
+    "warn",
 ]

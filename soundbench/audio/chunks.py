@@ -173,6 +173,9 @@ class _Wav:
 
 
 _FINE = Content()
+_FORM = struct.Struct("<HHIIHH")
+# Of a format tag, the bits of the usual codings.
+_PLAIN = {1: (8, 16, 24, 32), 3: (32, 64)}
 
 
 def misstates(file: BinaryIO) -> bool:
@@ -185,16 +188,23 @@ def misstates(file: BinaryIO) -> bool:
 
 
 def _is_plain(head: bytes, size: int) -> bool:
-    """Whether a file is nothing but samples in a common coding, after the usual header: most files are, and quickly."""
-    if len(head) < 44 or head[:4] != b"RIFF" or head[12:20] != b"fmt \x10\0\0\0" or head[36:40] != b"data":
-        return False
-    tag, channels, rate, _, align, bits, _, length = struct.unpack_from("<HHIIHHII", head, 20)
-    fits = 0 < 8 * align == bits * channels <= 32 * channels
-    return bool(tag == 1 and rate and fits and 44 + length == size)
+    """Whether a file is samples in a common coding, up to its end, after a short header: most are, and quickly seen."""
+    place = 12 if head[:4] == b"RIFF" else len(head)
+    fits = False
+    while place + 8 <= len(head):
+        name, length = head[place : place + 4], int.from_bytes(head[place + 4 : place + 8], "little")
+        place += 8
+        if name == b"data":
+            return fits and length > 0 and place + length == size
+        if name == b"fmt " and place + 16 <= len(head):
+            tag, channels, rate, _, align, bits = _FORM.unpack_from(head, place)
+            fits = rate > 0 and 0 < 8 * align == bits * channels and bits in _PLAIN.get(tag, ())
+        place += length + length % 2
+    return False
 
 
 def _wav(file: BinaryIO, size: int) -> Content:
-    if _is_plain(at(file, 0, 44), size):
+    if _is_plain(at(file, 0, 128), size):
         return _FINE
     name = at(file, 0, 4)
     wav = _Wav(">" if name == b"RIFX" else "<", rebuild=name == b"BW64")
@@ -293,7 +303,8 @@ def _aiff(file: BinaryIO, size: int) -> Content:
         frames = (size - begin - 8 - offset) // (channels * max((bits + 7) // 8, 1))
         changes[common.begin + 2] = struct.pack(">I", min(max(frames, 0), 0xFFFFFFFF))
         return _patched(size, changes)
-    return Content(damage)
+    coded = at(file, 8, 4) == b"AIFC" and form[18:22] not in _AIFC_READ
+    return Content(damage, coding=form[18:22].decode("ascii", "replace").strip() if coded else "")
 
 
 def _w64(file: BinaryIO, size: int) -> Content:
@@ -322,6 +333,10 @@ def _caf(file: BinaryIO, size: int) -> Content:
     raise _Damaged("it has no data chunk")
 
 
+_AIFC_READ = frozenset(
+    {b"NONE", b"sowt", b"twos", b"raw ", b"in24", b"in32", b"42ni", b"23ni", b"fl32", b"FL32", b"fl64", b"FL64"}
+    | {b"alaw", b"ALAW", b"ulaw", b"ULAW", b"GSM ", b"ima4", b"DWVW"}
+)
 _CAF_READ = frozenset({b"lpcm", b"alac", b"ulaw", b"alaw"})
 _AU_READ = frozenset({1, 2, 3, 4, 5, 6, 7, 23, 25, 26, 27})
 

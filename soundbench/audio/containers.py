@@ -11,11 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import BinaryIO
 
 import attrs
-import numpy as np
 
 from soundbench.audio import chunks, frames
 from soundbench.audio.frames import look_into_mpeg, look_into_ogg, mpeg_frame, tag_end
-from soundbench.audio.splices import Content, Data, Spliced, at, whole
+from soundbench.audio.splices import Content, Spliced, at, whole
 
 __all__ = ["PYAV_KINDS", "look", "must_look", "sniff"]
 
@@ -44,16 +43,21 @@ PYAV_KINDS = frozenset(
 _CHUNKED = frozenset({"AIFF", "W64", "CAF"})
 # The header of a first FLAC block: not the last block, or the last; its length.
 _STREAMINFO = (b"\0\0\0\x22", b"\x80\0\0\x22")
-# Bytes to search at a time.
-_STRETCH = 1 << 20
+# The usual size of what precedes the frames, in bytes.
+_METADATA = 1 << 14
 # The formats whose decoder takes a tag after the last frame for a damaged frame.
 _TAGGED = frozenset({"FLAC", "AAC", "AC-3", "AMR", "WavPack", "Monkey's Audio"})
 
 
+# How tags begin.
+_TAG_LETTERS = (b"I", b"T", b"A", b"L")
+
+
 def sniff(file: BinaryIO) -> str:
     """The format of a sound file by its first bytes; "" if unknown."""
-    start = _start(file)
-    head = at(file, start, 64)
+    head = at(file, 0, 64)
+    start = _start(file) if head[:1] in _TAG_LETTERS else 0
+    head = at(file, start, 64) if start else head
     for offset, magic, kind in MAGIC:
         if head[offset : offset + len(magic)] == magic:
             return {b"Speex   ": "Ogg Speex", b"\x7fFLAC": "Ogg FLAC"}.get(_ogg_codec(head), kind)
@@ -73,7 +77,7 @@ def look(file: BinaryIO, size: int, kind: str) -> Content:
     """
     if kind == "MP3":
         return look_into_mpeg(file, size)
-    begin = _start(file)
+    begin = _start(file) if at(file, 0, 1) in _TAG_LETTERS else 0
     end = _before_tags(file, begin, size) if kind in _TAGGED else size
     inner = _LOOKS.get(kind)
     if (begin, end) == (0, size):
@@ -130,26 +134,22 @@ def _tag_before(tail: bytes) -> int:
 
 
 def _flac(file: BinaryIO, size: int) -> Content:
-    """Find files joined end to end."""
+    """Find files joined end to end, where the file is larger than the stated frames can be."""
+    head = at(file, 0, 42)
+    block, frame = int.from_bytes(head[8:10], "big"), int.from_bytes(head[15:18], "big")
+    samples = int.from_bytes(head[21:26], "big") & (1 << 36) - 1
+    if frame and samples and block and size <= frame * -(-samples // block) + _METADATA:
+        return Content()
     data = whole(file, size)
-    begins = [0, *(place for place in _places(data, b"fLaC") if data[place + 4 : place + 8] in _STREAMINFO and place)]
+    begins, place = [0], data.find(b"fLaC", 4)
+    while place >= 0:
+        if data[place + 4 : place + 8] in _STREAMINFO:
+            begins.append(place)
+        place = data.find(b"fLaC", place + 4)
     if len(begins) == 1:
         return Content()
     ends = [_before_tags(file, begin, end) for begin, end in itertools.pairwise([*begins, size])]
     return Content(links=tuple(((begin, end),) for begin, end in zip(begins, ends, strict=True)))
-
-
-def _places(data: Data, word: bytes) -> list[int]:
-    """Where a word of four bytes is in the data; several times as fast as `bytes.find`."""
-    found: list[int] = []
-    for first in range(0, len(data) - 3, _STRETCH):
-        letters = np.frombuffer(data, np.uint8, min(_STRETCH + 3, len(data) - first), first)
-        same = letters[:-3] == word[0]
-        for number in (1, 2, 3):
-            same &= letters[number : len(letters) - 3 + number] == word[number]
-        if same.any():
-            found += (np.flatnonzero(same) + first).tolist()
-    return found
 
 
 _LOOKS: Mapping[str, Callable[[BinaryIO, int], Content]] = {

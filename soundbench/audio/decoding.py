@@ -22,6 +22,7 @@ from soundbench.audio.splices import Piece
 from soundbench.errors import CancellationWarning, SoundError, SoundWarning
 
 __all__ = [
+    "Notice",
     "SUFFIXES",
     "VERSIONS",
     "SoundInfo",
@@ -34,6 +35,7 @@ __all__ = [
     "loud",
     "resample",
     "trim",
+    "warn",
 ]
 
 # The suffixes of sound files; the last line is read by PyAV.
@@ -66,7 +68,8 @@ LONGEST = 3600
 Notice: TypeAlias = Callable[[SoundWarning], None]
 
 
-def _warn(warning: SoundWarning) -> None:
+def warn(warning: SoundWarning) -> None:
+    """Report it as a Python warning."""
     warnings.warn(warning, stacklevel=2)
 
 
@@ -127,7 +130,7 @@ def decode(source: Source, start: float = 0.0, stop: float | None = None) -> tup
     Raises:
         SoundError: the sound cannot be read; the message names it and the reason.
     """
-    return _decode(source, start, stop, _warn)
+    return _decode(source, start, stop, warn)
 
 
 def _decode(source: Source, start: float, stop: float | None, notice: Notice) -> tuple[np.ndarray, int]:
@@ -183,7 +186,7 @@ def load(source: Source, rate: int, start: float = 0.0, stop: float | None = Non
 
 
 def decode_for(
-    source: Source, rate: int, start: float = 0.0, stop: float | None = None, notice: Notice = _warn
+    source: Source, rate: int, start: float = 0.0, stop: float | None = None, notice: Notice = warn
 ) -> tuple[np.ndarray, int]:
     """`decode` a sound that is to be resampled to `rate`; one that would become too large raises `SoundError`, too.
 
@@ -218,7 +221,7 @@ def blocks(source: Source, rate: int) -> Iterator[np.ndarray]:
         if not decoded:
             raise sound.error("holds no samples")
         sound.refuse_fewer(decoded)
-        mixer.notice(_warn)
+        mixer.notice(warn)
         if resampler:
             rest = resampler.resample_chunk(np.empty(0, np.float32), last=True)
             if len(rest) or not given:
@@ -307,13 +310,13 @@ def _mixed(channels: np.ndarray) -> np.ndarray:
 
 def _check(sound: Opened, samples: np.ndarray, piece: Piece) -> float:
     """Check that samples are finite and plausible, and set the smallest ones to zero; returns the peak."""
-    magnitude = np.abs(samples)
-    peak = float(magnitude.max())
+    magnitude = np.abs(samples) if piece.floats else None
+    peak = max(float(samples.max()), -float(samples.min())) if magnitude is None else float(magnitude.max())
     if not math.isfinite(peak):
         wrong = int(np.count_nonzero(~np.isfinite(samples)))
         raise sound.error(f"{wrong} of {len(samples)} samples are NaN or infinite; samples are finite numbers")
     if piece.lossy and peak > LOUDEST:
         raise sound.error(f"corrupt: decodes to a peak of {peak:.1f}, where 1.0 is full scale; copy it again")
-    if piece.floats:
-        samples[magnitude < SILENCE] = 0
+    if magnitude is not None and (small := magnitude < SILENCE).any():
+        samples[small] = 0
     return peak

@@ -63,7 +63,7 @@ def pieces(name: str, file: BinaryIO, kind: str, start: float, stop: float | Non
     """
     rate = done = 0
     with _open(name, file, kind, coding) as (container, track):
-        for block, now in _blocks(container, track):
+        for block, now in _blocks(container, track, kind in _UNSTATED):
             if now != (rate or now):
                 reason = (
                     f"changes from {rate} to {now} Hz after {done / rate:g} s; convert its parts to one sample rate"
@@ -126,13 +126,13 @@ def _nothing_else(url: str, flags: int, options: dict[str, str]) -> NoReturn:
     raise PermissionError("a sound file is a single file")
 
 
-def _blocks(container: Any, track: Any) -> Iterator[tuple[np.ndarray, int]]:
+def _blocks(container: Any, track: Any, endless: bool) -> Iterator[tuple[np.ndarray, int]]:
     """Decoded blocks `(S, C)` float32, each with its rate."""
     import av
 
     form: Any = None
     resampler: Any = None
-    for frame in container.decode(track):
+    for frame in _frames(container, track, endless):
         found = (frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
         if found != form:
             packed = found[2] >= _MANY
@@ -140,6 +140,26 @@ def _blocks(container: Any, track: Any) -> Iterator[tuple[np.ndarray, int]]:
         for part in resampler.resample(frame):
             samples = part.to_ndarray()
             yield samples.reshape(-1, found[2]) if packed else samples.T, part.sample_rate
+
+
+def _frames(container: Any, track: Any, endless: bool) -> Iterator[Any]:
+    """Decoded frames; a stream without a stated length may have been cut off within its last one."""
+    import av.error
+
+    wrong: Exception | None = None
+    some = False
+    for packet in container.demux(track):
+        if wrong and packet.size:
+            raise wrong
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError as error:
+            if not endless or not some:
+                raise
+            wrong = error
+            continue
+        some = some or bool(frames)
+        yield from frames
 
 
 def _promised(file: BinaryIO, kind: str, container: Any, track: Any) -> float:

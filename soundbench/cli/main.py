@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -68,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def invoke(arguments: Sequence[str]) -> int:
     """Run the command line with these arguments; returns the exit code."""
     plain = [argument for argument in arguments if argument != "--debug"]
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         code = group.main(args=plain, prog_name="soundbench", standalone_mode=False)
     except SystemExit as asked:
@@ -85,6 +87,19 @@ def invoke(arguments: Sequence[str]) -> int:
         click.echo(message, err=True)
         return code
     return code if isinstance(code, int) else 0
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    """Print a warning: one about a sound file is one line."""
+    from soundbench.errors import SoundWarning
+    from soundbench.terminal import on_terminal
+
+    if not issubclass(category, SoundWarning):
+        filename, lineno = place[:2]
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
+        return
+    start = "\r\x1b[K" if on_terminal() else ""  # a status line may stand there
+    sys.stderr.write(f"{start}{message}\n")
 
 
 def _explain(error: Exception) -> tuple[str, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import struct
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -73,15 +72,15 @@ def written(samples: np.ndarray, form: str, coding: str, rate: int = RATE, **opt
     return file.getvalue()
 
 
-def by_pyav(samples: np.ndarray, codec: str, container: str, layout: str, rate: int = RATE, **options: str) -> bytes:
+def by_pyav(samples: np.ndarray, codec: str, container: str, layout: str, rate: int = RATE, bits: int = 0) -> bytes:
     """A file by PyAV, with the same samples in each channel, or with samples `(C, S)`."""
     av = pytest.importorskip("av", reason="soundbench[av] is not installed")
     file = io.BytesIO()
-    with av.open(file, "w", format=container, options=options) as opened:
+    with av.open(file, "w", format=container) as opened:
         stream = opened.add_stream(codec, rate=rate, layout=layout)
         context = stream.codec_context
-        if codec == "wmav2":
-            context.bit_rate = 64000
+        if bits or codec == "wmav2":
+            context.bit_rate = bits or 64000
         channels = stream.layout.nb_channels
         each = np.broadcast_to(samples, (channels, samples.shape[-1])) if samples.ndim == 1 else samples
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(each.T).reshape(1, -1), format="flt", layout=layout)
@@ -134,6 +133,3 @@ def mpeg_frames(data: bytes) -> list[bytes]:
         found.append(data[at : at + length])
         at += length
     return found
-
-
-Make = Callable[[], bytes]
