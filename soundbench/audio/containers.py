@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import BinaryIO
 
 import attrs
+import numpy as np
 
 from soundbench.audio import chunks, frames
 from soundbench.audio.frames import look_into_mpeg, look_into_ogg, mpeg_frame, tag_end
-from soundbench.audio.splices import Content, Spliced, at, whole
+from soundbench.audio.splices import Content, Data, Spliced, at, whole
 
 __all__ = ["PYAV_KINDS", "look", "must_look", "sniff"]
 
@@ -43,8 +44,9 @@ PYAV_KINDS = frozenset(
 _CHUNKED = frozenset({"AIFF", "W64", "CAF"})
 # The header of a first FLAC block: not the last block, or the last; its length.
 _STREAMINFO = (b"\0\0\0\x22", b"\x80\0\0\x22")
-# The usual size of what precedes the frames, in bytes.
-_METADATA = 1 << 14
+# In bytes: the usual size of what precedes the frames; files below this size are not searched, which would take longer
+# than 2% of their decoding; and how much is searched at a time.
+_METADATA, _SMALL, _STRETCH = 1 << 14, 1 << 18, 1 << 20
 # The formats whose decoder takes a tag after the last frame for a damaged frame.
 _TAGGED = frozenset({"FLAC", "AAC", "AC-3", "AMR", "WavPack", "Monkey's Audio"})
 
@@ -134,22 +136,38 @@ def _tag_before(tail: bytes) -> int:
 
 
 def _flac(file: BinaryIO, size: int) -> Content:
-    """Find files joined end to end, where the file is larger than the stated frames can be."""
+    """Find files joined end to end; of small files, where they are larger than the stated frames can be."""
     head = at(file, 0, 42)
     block, frame = int.from_bytes(head[8:10], "big"), int.from_bytes(head[15:18], "big")
     samples = int.from_bytes(head[21:26], "big") & (1 << 36) - 1
-    if frame and samples and block and size <= frame * -(-samples // block) + _METADATA:
+    if size < _SMALL and frame and samples and block and size <= frame * -(-samples // block) + _METADATA:
         return Content()
     data = whole(file, size)
-    begins, place = [0], data.find(b"fLaC", 4)
-    while place >= 0:
-        if data[place + 4 : place + 8] in _STREAMINFO:
-            begins.append(place)
-        place = data.find(b"fLaC", place + 4)
+    places = (place for place in _places(data, b"fLaC") if place > 0 and data[place + 4 : place + 8] in _STREAMINFO)
+    begins = [0, *places]
     if len(begins) == 1:
         return Content()
     ends = [_before_tags(file, begin, end) for begin, end in itertools.pairwise([*begins, size])]
     return Content(links=tuple(((begin, end),) for begin, end in zip(begins, ends, strict=True)))
+
+
+def _places(data: Data, word: bytes) -> list[int]:
+    """Where a word of four bytes is in the data; several times as fast as `bytes.find`.
+
+    It has its first two bytes, or the two in its middle, at an even place.
+    """
+    found: list[int] = []
+    for first in range(0, len(data), _STRETCH):
+        pairs = np.frombuffer(data, np.uint16, min(_STRETCH, len(data) - first) // 2, first)
+        for shift in (0, 1):
+            same = pairs == np.frombuffer(word, np.uint16, 1, shift)
+            at = int(same.argmax()) if len(same) else 0
+            while at < len(same) and same[at]:
+                place = 2 * at + first - shift
+                if data[max(place, 0) : place + 4] == word:
+                    found.append(place)
+                at += 1 + int(same[at + 1 :].argmax()) if at + 1 < len(same) else 1
+    return sorted(found)
 
 
 _LOOKS: Mapping[str, Callable[[BinaryIO, int], Content]] = {

@@ -8,10 +8,10 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias, TypeVar
 
 import attrs
 
@@ -23,6 +23,7 @@ from soundbench.errors import CallError, SoundError
 __all__ = ["STRETCH", "Opened", "SoundInfo", "Source", "name_of", "open_source"]
 
 Source: TypeAlias = str | Path | bytes | BinaryIO
+Result = TypeVar("Result")
 
 # In decoding in blocks, samples over all channels to decode at a time.
 STRETCH = 1 << 20
@@ -73,8 +74,7 @@ class Opened:
         """Look through the file; damage is an error."""
         if self.kind in containers.PYAV_KINDS:
             pyav.require(self.name, self.kind)
-        with self.read():
-            self.content = containers.look(self.file, self.size, self.kind)
+        self.content = self.read(lambda file: containers.look(file, self.size, self.kind))
         if self.content.damage:
             raise self.error(self.content.damage)
 
@@ -85,17 +85,16 @@ class Opened:
 
     def must_look(self) -> bool:
         """Whether to look through the file even if only a section of it is decoded."""
-        with self.read():
-            return containers.must_look(self.file, self.size, self.kind)
+        return self.read(lambda file: containers.must_look(file, self.size, self.kind))
 
-    @contextmanager
-    def read(self) -> Iterator[None]:
-        """Read the file in the body; afterwards it is rewound for the decoders."""
+    def read(self, work: Callable[[BinaryIO], Result]) -> Result:
+        """The result of reading the file; afterwards it is rewound for the decoders."""
         try:
-            yield
+            result = work(self.file)
             self.file.seek(0)
         except OSError as error:
             raise self.error(f"cannot be read: {error.strerror or error}") from None
+        return result
 
     def pieces(self, start: float, stop: float | None, most: int) -> Iterator[Piece]:
         """Decode a section, with errors of the file system as `SoundError`."""
@@ -200,9 +199,8 @@ def _seekable(name: str, source: Any) -> BinaryIO:
 
 def _sniffed(name: str, file: BinaryIO, target: Any) -> Opened:
     sound = Opened(name, file, target)
-    with sound.read():
-        sound.size = file.seek(0, os.SEEK_END)
-        sound.kind = containers.sniff(file)
+    sound.size = sound.read(lambda file: file.seek(0, os.SEEK_END))
+    sound.kind = sound.read(containers.sniff)
     if not sound.size:
         raise sound.error("is empty (0 bytes); a sound file is needed")
     return sound

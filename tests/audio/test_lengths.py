@@ -220,6 +220,9 @@ def test_tags_before_the_sound_are_no_sound() -> None:
 def test_flacs_joined_end_to_end_are_read() -> None:
     first, second = (written(sound, "FLAC", "PCM_16") for sound in (LEFT, OTHER))
     assert length(first + ID3V1 + second) == len(LEFT) + len(OTHER)
+    long = np.concatenate([np.zeros(20 * RATE, np.float32), noise(8 * RATE)])
+    whole = written(long, "FLAC", "PCM_16")
+    assert length(whole * 2) == 2 * len(long)
 
 
 # WAV ------------------------------------------------------------------------------------------------------------------
