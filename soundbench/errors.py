@@ -16,6 +16,10 @@
         ├── BrokenPlugin       3   its import fails, or it does not follow its contract
         └── ClaimedTwice       3   two distributions provide the same name
 
+    UserWarning
+    └── SoundWarning               a sound file that can be used, and is odd
+        └── CancellationWarning    its channels cancel each other when they are mixed to one
+
 The command line prints the message of these exceptions, and a traceback for any other exception.
 """
 
@@ -29,6 +33,7 @@ import attrs
 __all__ = [
     "BrokenPlugin",
     "CallError",
+    "CancellationWarning",
     "ClaimedTwice",
     "DataError",
     "DeviceError",
@@ -41,6 +46,7 @@ __all__ = [
     "RunError",
     "RunPlaceError",
     "SoundError",
+    "SoundWarning",
     "SoundbenchError",
     "Source",
     "UnknownPlugin",
@@ -152,6 +158,23 @@ class SoundError(DataError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.path, self.reason), vars(self)
+
+
+class SoundWarning(UserWarning):
+    """A sound file that can be used, and is odd.
+
+    Attributes:
+        path: the file.
+        reason: what is odd about it.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path, self.reason = str(path), reason
+        super().__init__(f"{path}: {reason}")
+
+
+class CancellationWarning(SoundWarning):
+    """The channels of a sound file cancel each other when they are mixed to one."""
 
 
 class DeviceError(SoundbenchError):

@@ -33,9 +33,9 @@ TEXT = 4 << 20
 TABLE = 2 << 30
 YAML = 128 << 10
 
-# Of a sound file's header, when it is searched for the time at which the recording began: bytes of a chunk, and chunks.
+# Chunks of a sound file before its sound; bytes of a chunk that may state when the recording began.
+CHUNKS = 10_000
 CHUNK = 1 << 16
-CHUNKS = 1000
 
 # A TOML file: keys (or lists), items of all lists, tables and lists inside each other, recipes that extend one another;
 # a resolved recipe has some 100 keys in 4 levels. MISTAKES: how many of a recipe's mistakes are listed.

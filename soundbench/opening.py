@@ -33,7 +33,7 @@ NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 LINK = "this is a link, and nothing is written through links; remove it"
 
 
-def open_regular(path: Path) -> io.BufferedReader:
+def open_regular(path: Path | str) -> io.BufferedReader:
     """Open a file to read bytes. Never waits: a named pipe, a device, a socket or a folder is refused.
 
     Raises:
@@ -179,7 +179,7 @@ def lock(path: Path, wait: bool = True) -> Iterator[bool]:
         held.release()
 
 
-def _not_regular(path: Path, mode: int) -> OSError:
+def _not_regular(path: Path | str, mode: int) -> OSError:
     number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
     return OSError(number, _kind(mode), str(path))
 

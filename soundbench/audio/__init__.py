@@ -8,6 +8,7 @@ from __future__ import annotations
 from soundbench.audio.decoding import (
     SUFFIXES,
     VERSIONS,
+    Notice,
     SoundInfo,
     Source,
     blocks,
@@ -18,12 +19,14 @@ from soundbench.audio.decoding import (
     loud,
     resample,
     trim,
+    warn,
 )
-from soundbench.audio.start_times import recorded_at
+from soundbench.audio.times.starts import recorded_at
 
 __all__ = [
     "SUFFIXES",
     "VERSIONS",
+    "Notice",
     "SoundInfo",
     "Source",
     "blocks",
@@ -35,4 +38,5 @@ __all__ = [
     "recorded_at",
     "resample",
     "trim",
+    "warn",
 ]

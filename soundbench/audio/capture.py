@@ -1,44 +1,34 @@
-"""Live sound: a queue of blocks between two threads, a ring buffer, and pipes.
+"""Live sound: a queue of blocks between two threads, a ring buffer, pipes, and levels.
 
-A pipe carries raw samples (`s16le`, `f32le`) or a WAV file of unknown length, as `ffmpeg` and `arecord` write them.
+A pipe carries raw samples or a WAV file of unknown length, as `ffmpeg` and `arecord` write them.
 """
 
 from __future__ import annotations
 
+import math
 import os
-import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
-import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from soundbench.audio.codings import NAME, Coding, find_format, read_wav_header
 from soundbench.errors import CallError, SoundError
 
-__all__ = ["FORMATS", "Block", "Coding", "Pipe", "Ring", "Source", "BlockQueue", "read_wav_header"]
+__all__ = ["Block", "BlockQueue", "Pipe", "Ring", "Source", "decibels", "level_of"]
 
-# The formats of raw samples.
-FORMATS = {"s16le": "<i2", "f32le": "<f4"}
 # The most sound in the queue, in seconds; then a pipe is not read further, and sound of a device is lost.
 LONGEST_WAIT = 10
 # Bytes to read from a pipe at a time, at most; fewer if no more are available.
 READ = 1 << 16
-# The most bytes before the samples of a WAV file.
-HEADER = 1 << 20
-# By the format tag and bits of a WAV file: the type of its samples, the value of silence, and full scale.
-_CODINGS = {
-    (1, 8): ("u1", 128, 128),
-    (1, 16): ("<i2", 0, 1 << 15),
-    (1, 24): ("i3", 0, 1 << 31),
-    (1, 32): ("<i4", 0, 1 << 31),
-    (3, 32): ("<f4", 0, 1),
-    (3, 64): ("<f8", 0, 1),
-}
-NAME = "standard input"
+
+
+# The lowest level, in dB.
+LOWEST = -120.0
 
 
 class Block(NamedTuple):
@@ -160,67 +150,34 @@ class Ring:
         return np.concatenate([self._kept[at : at + count], self._kept[: max(at + count - size, 0)]])
 
 
-@attrs.frozen
-class Coding:
-    """The encoding of samples as bytes.
-
-    Attributes:
-        rate: sample rate in Hz.
-        channels: number of channels, interleaved.
-        kind: type of a sample, in NumPy's notation; `i3` for 24 bits.
-        middle: value of silence.
-        full: value of full scale, 1.0.
-    """
-
-    rate: int
-    channels: int
-    kind: str
-    middle: int = 0
-    full: int = 1
-
-    @property
-    def frame(self) -> int:
-        """Bytes of one sample of all channels."""
-        return self.channels * (3 if self.kind == "i3" else np.dtype(self.kind).itemsize)
-
-    def decode(self, data: bytes) -> NDArray[np.float32]:
-        """Decode whole frames to `(S, C)` float32."""
-        if self.kind == "i3":
-            wide = np.zeros((len(data) // 3, 4), np.uint8)
-            wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
-            numbers: NDArray[Any] = wide.view("<i4")[:, 0]
-        else:
-            numbers = np.frombuffer(data, self.kind)
-        floats = (numbers.astype(np.float64) - self.middle) / self.full
-        return floats.astype(np.float32).reshape(-1, self.channels)
-
-
 class Pipe:
     """A source that reads samples from a pipe.
 
     Args:
         descriptor: file descriptor of the pipe, 0 for standard input.
-        form: format of raw samples, one of `FORMATS`; None for a WAV file.
+        form: format of raw samples, one of `codings.FORMATS`; None for a WAV file.
         rate: sample rate of raw samples in Hz; a WAV file states its own.
-        channels: channels of raw samples, interleaved.
+        channels: channels of raw samples, interleaved; None for one.
 
     Raises:
-        CallError: raw samples without a rate, or a rate for a WAV file.
+        CallError: raw samples without a rate, or a rate or channels for a WAV file.
         SoundError: the data do not start as a WAV file.
     """
 
     def __init__(
-        self, descriptor: int = 0, form: str | None = None, rate: int | None = None, channels: int = 1
+        self, descriptor: int = 0, form: str | None = None, rate: int | None = None, channels: int | None = None
     ) -> None:
         self._descriptor = descriptor
         if form is None:
             if rate is not None:
                 raise CallError("--rate is only for raw samples with --format; a WAV file states its own rate")
+            if channels is not None:
+                raise CallError("--channels is only for raw samples with --format; a WAV file states its own channels")
             self._coding, self._left = read_wav_header(self._read)
         else:
             if rate is None:
                 raise CallError(f"raw samples need their rate: --format {form} --rate 16000")
-            self._coding = Coding(rate, channels, FORMATS[form], 0, 1 << 15 if form == "s16le" else 1)
+            self._coding = Coding(rate, channels or 1, find_format(form))
             self._left = None
         self.rate, self.channels = self._coding.rate, self._coding.channels
         self._queue = BlockQueue(LONGEST_WAIT * self.rate)
@@ -266,47 +223,11 @@ class Pipe:
             held = held[whole:]
 
 
-def read_wav_header(read: Callable[[int], bytes]) -> tuple[Coding, int | None]:
-    """Read the header of a WAV file: its coding, and the bytes of its samples or None if it does not state them.
-
-    Args:
-        read: returns at most the given number of bytes, none at the end.
-
-    Raises:
-        SoundError: not a WAV file, or neither PCM nor float.
-    """
-    head = _exactly(read, 12)
-    if head[:4] not in {b"RIFF", b"RF64"} or head[8:] != b"WAVE":
-        wrong = "is not a WAV file; raw samples need --format s16le or f32le, and --rate" if head else "is empty"
-        raise SoundError(NAME, wrong)
-    coding, passed = None, 0
-    while passed < HEADER:
-        name, size = struct.unpack("<4sI", _exactly(read, 8).ljust(8, b"\0"))
-        if name == b"data" and coding:
-            return coding, None if size in {0, 0xFFFFFFFF} or head[:4] == b"RF64" or size >= 0x7FFFF000 else size
-        body = _exactly(read, min(size + size % 2, HEADER))
-        passed += 8 + len(body)
-        if name == b"fmt ":
-            coding = _coding(body)
-        if len(body) < size:
-            break
-    raise SoundError(NAME, "is a WAV file without samples")
+def decibels(power: float) -> float:
+    """A mean square as a level in dB of full scale."""
+    return max(10 * math.log10(power), LOWEST) if power > 0 else LOWEST
 
 
-def _coding(body: bytes) -> Coding:
-    if len(body) < 16:
-        raise SoundError(NAME, "is a damaged WAV file: its fmt chunk is cut off")
-    tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", body)
-    if tag == 0xFFFE and len(body) >= 26:
-        (tag,) = struct.unpack_from("<H", body, 24)
-    if (tag, bits) not in _CODINGS or not channels or not rate:
-        raise SoundError(NAME, f"is a WAV file of coding {tag} with {bits} bits; PCM and float are read from a pipe")
-    return Coding(rate, channels, *_CODINGS[tag, bits])
-
-
-def _exactly(read: Callable[[int], bytes], count: int) -> bytes:
-    """Read this many bytes, or fewer at the end."""
-    found = b""
-    while len(found) < count and (data := read(count - len(found))):
-        found += data
-    return found
+def level_of(samples: NDArray[Any]) -> float:
+    """The RMS level of samples in dB of full scale."""
+    return decibels(float(np.mean(np.square(samples, dtype=np.float64)))) if samples.size else LOWEST

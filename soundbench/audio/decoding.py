@@ -7,22 +7,22 @@ values beyond it in float files are kept. A damaged file raises an error and is 
 
 from __future__ import annotations
 
-import io
 import math
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeAlias
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal, TypeAlias
 
 import attrs
 import numpy as np
 import soxr
 
-from soundbench.audio import containers, pyav, sndfile
-from soundbench.errors import CallError, SoundError
+from soundbench.audio import sndfile
+from soundbench.audio.opening import STRETCH, Opened, SoundInfo, Source, name_of, open_source
+from soundbench.audio.splices import Piece
+from soundbench.errors import CancellationWarning, SoundError, SoundWarning
 
 __all__ = [
+    "Notice",
     "SUFFIXES",
     "VERSIONS",
     "SoundInfo",
@@ -35,9 +35,8 @@ __all__ = [
     "loud",
     "resample",
     "trim",
+    "warn",
 ]
-
-Source: TypeAlias = str | Path | bytes | BinaryIO
 
 # The suffixes of sound files; the last line is read by PyAV.
 SUFFIXES = frozenset(
@@ -54,62 +53,71 @@ SILENCE = 1e-20
 LOUDEST = 8.0
 # Length of the frames for detecting silence, in seconds.
 FRAME = 0.02
+# 40 dB over full scale: a higher peak in a file of floats means that they have the range of integers.
+INTEGERS = 100.0
+# The channels of a sound cancel each other if mixing takes away so much of what unrelated channels would keep: 26 dB.
+CANCELLED = 1 / 400
+# The channels of a sound that is louder after mixing are not compared.
+QUIET = 0.05
+# In decoding as a whole, samples over all channels to decode at a time.
+BLOCK = 1 << 22
 # The longest sound of a very low sample rate, in seconds: resampling multiplies its size by a thousand or more.
 LONGEST = 3600
 
 
-@attrs.frozen
-class SoundInfo:
-    """The header of a sound file.
+Notice: TypeAlias = Callable[[SoundWarning], None]
 
-    Attributes:
-        rate: sample rate in Hz.
-        channels: number of channels.
-        seconds: stated length; an estimate for MP3 without a length header, 0 if not stated.
-        format: container and coding, such as `WAV PCM_16`.
-    """
 
-    rate: int
-    channels: int
-    seconds: float
-    format: str
+def warn(warning: SoundWarning) -> None:
+    """Report it as a Python warning."""
+    warnings.warn(warning, stacklevel=2)
 
 
 @attrs.define
-class _Opened:
-    """An open source.
+class _Mixer:
+    """Mixes channels down, and notices what is odd about them.
 
     Attributes:
-        name: its name in errors.
-        file: the file, for reading it here.
-        target: the input of the decoders: the path if there is one, which they read without going through Python.
-        size: size in bytes.
-        kind: format, as named by `containers.sniff`.
+        sound: the sound, for errors.
+        peak: the largest magnitude after mixing.
+        apart: the energy of a share of the samples, as the mean of the channels.
+        mixed: the energy of the same samples after mixing, as it would be if the channels were unrelated.
     """
 
-    name: str
-    file: BinaryIO
-    target: Any
-    size: int = 0
-    kind: str = ""
+    sound: Opened
+    peak: float = 0.0
+    apart: float = 0.0
+    mixed: float = 0.0
 
-    def error(self, reason: str) -> SoundError:
-        return SoundError(self.name, reason)
+    def mix(self, piece: Piece) -> np.ndarray:
+        """The mean of the channels `(S,)`, all finite and plausible, the smallest ones set to zero."""
+        if piece.floats:
+            with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite raise an error below
+                mixed = _mixed(piece.samples.T)
+        else:
+            mixed = _mixed(piece.samples.T)
+        peak = _check(self.sound, mixed, piece)
+        self.peak = max(self.peak, peak)
+        channels = piece.samples.shape[1]
+        if channels > 1 and self.peak < QUIET:
+            step = max(len(mixed) >> 12, 1)
+            probe, same = piece.samples[::step], mixed[::step]
+            self.apart += float(np.vdot(probe, probe)) / channels
+            self.mixed += float(np.vdot(same, same)) * channels
+        return mixed
 
-    def refuse_damage(self) -> None:
-        with self.read():
-            reason = containers.damage(self.file, self.size, self.kind)
-        if reason:
-            raise self.error(reason)
-
-    @contextmanager
-    def read(self) -> Iterator[None]:
-        """Read the file in the body; afterwards it is rewound for the decoders."""
-        try:
-            yield
-            self.file.seek(0)
-        except OSError as error:
-            raise self.error(f"cannot be read: {error.strerror or error}") from None
+    def notice(self, notice: Notice) -> None:
+        """Report what is odd about the sound as a whole."""
+        if self.peak < QUIET and self.mixed < self.apart * CANCELLED:
+            reason = (
+                "its channels cancel each other: hardly anything is left when they are mixed to one; use one of them"
+            )
+            notice(CancellationWarning(self.sound.name, reason))
+        if self.peak > INTEGERS:
+            reason = (
+                f"its peak is {self.peak:.6g}, where 1.0 is full scale: are these integers, to be divided by 32768?"
+            )
+            notice(SoundWarning(self.sound.name, reason))
 
 
 def decode(source: Source, start: float = 0.0, stop: float | None = None) -> tuple[np.ndarray, int]:
@@ -126,18 +134,41 @@ def decode(source: Source, start: float = 0.0, stop: float | None = None) -> tup
     Raises:
         SoundError: the sound cannot be read; the message names it and the reason.
     """
-    with _open(source) as sound:
+    return _decode(source, start, stop, warn)
+
+
+def _decode(source: Source, start: float, stop: float | None, notice: Notice) -> tuple[np.ndarray, int]:
+    with open_source(source) as sound:
         if not (0 <= start < math.inf and (stop is None or start < stop)):
             raise sound.error(f"no samples between {_span(start, stop)}; it must start at 0 s or later, and stop after")
-        if stop is None:  # check before decoding to the end: the MP3 decoder prints warnings
-            sound.refuse_damage()
-        decoder = pyav if sound.kind in containers.PYAV_KINDS else sndfile
-        samples, rate, lossy = decoder.decode(sound.name, sound.target, sound.kind, start, stop)
-        if stop is not None and len(samples) < _frame(stop, rate) - _frame(start, rate):
-            sound.refuse_damage()
-        if not len(samples):
+        if stop is None or sound.must_look():  # before decoding to the end, which may print warnings
+            sound.look()
+        mixer, parts, rate = _gather(sound, start, stop)
+        if not parts:
             raise sound.error("holds no samples" if start == 0 else f"no samples between {_span(start, stop)}")
-        return _checked(sound, samples, lossy), rate
+        mixer.notice(notice)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts), rate
+
+
+def _gather(sound: Opened, start: float, stop: float | None) -> tuple[_Mixer, list[np.ndarray], int]:
+    """Decode a section; if less is there than asked for, look through the file and decode what it holds."""
+    mixer, parts, rate = _Mixer(sound), [], 0
+    try:
+        for piece in sound.pieces(start, stop, BLOCK):
+            rate = piece.rate
+            parts.append(mixer.mix(piece))
+        count = sum(map(len, parts))
+        if stop is None:
+            sound.refuse_fewer(_frame(start, rate) + count)
+        missing = stop is not None and count < _frame(stop, rate) - _frame(start, rate)
+    except SoundError:
+        if sound.content:
+            raise
+        missing = True
+    if sound.content or not (missing or not rate):
+        return mixer, parts, rate
+    sound.look()
+    return _gather(sound, start, stop)
 
 
 def resample(samples: np.ndarray, rate: int, target: int) -> np.ndarray:
@@ -158,10 +189,15 @@ def load(source: Source, rate: int, start: float = 0.0, stop: float | None = Non
     return resample(samples, native, rate)
 
 
-def decode_for(source: Source, rate: int, start: float = 0.0, stop: float | None = None) -> tuple[np.ndarray, int]:
-    """`decode` a sound that is to be resampled to `rate`; one that would become too large raises `SoundError`, too."""
-    samples, native = decode(source, start, stop)
-    _refuse_slow(_name(source), len(samples), native, rate)
+def decode_for(
+    source: Source, rate: int, start: float = 0.0, stop: float | None = None, notice: Notice = warn
+) -> tuple[np.ndarray, int]:
+    """`decode` a sound that is to be resampled to `rate`; one that would become too large raises `SoundError`, too.
+
+    What is odd about the sound is a warning, or given to `notice`.
+    """
+    samples, native = _decode(source, start, stop, notice)
+    _refuse_slow(name_of(source), len(samples), native, rate)
     return samples, native
 
 
@@ -170,16 +206,13 @@ def blocks(source: Source, rate: int) -> Iterator[np.ndarray]:
 
     An error in damaged sound is raised when its block is reached.
     """
-    with _open(source) as sound:
-        sound.refuse_damage()
-        decoder = pyav if sound.kind in containers.PYAV_KINDS else sndfile
+    with open_source(source) as sound:
+        sound.look()
         resampler: Any = None
         decoded = given = 0
-        first = np.empty(0, np.float32)
-        for samples, native, lossy in decoder.stream(sound.name, sound.target, sound.kind):
-            if not len(samples):
-                continue
-            samples = _checked(sound, samples, lossy)
+        first, mixer = np.empty(0, np.float32), _Mixer(sound)
+        for piece in sound.pieces(0.0, None, STRETCH):
+            samples, native = mixer.mix(piece), piece.rate
             first = first if decoded else samples[:1].copy()
             decoded += len(samples)
             _refuse_slow(sound.name, decoded, native, rate)
@@ -191,6 +224,8 @@ def blocks(source: Source, rate: int) -> Iterator[np.ndarray]:
                 yield samples
         if not decoded:
             raise sound.error("holds no samples")
+        sound.refuse_fewer(decoded)
+        mixer.notice(warn)
         if resampler:
             rest = resampler.resample_chunk(np.empty(0, np.float32), last=True)
             if len(rest) or not given:
@@ -244,18 +279,16 @@ def info(path: Source) -> SoundInfo:
     Raises:
         SoundError: the file cannot be read as sound.
     """
-    with _open(path) as sound:
-        decoder = pyav if sound.kind in containers.PYAV_KINDS else sndfile
-        return SoundInfo(*decoder.info(sound.name, sound.target, sound.kind))
-
-
-def _name(source: Source) -> str:
-    if isinstance(source, (str, os.PathLike)):
-        return os.fspath(source)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return "<bytes>"
-    name = getattr(source, "name", None)
-    return name if isinstance(name, str) else "<file>"
+    with open_source(path) as sound:
+        if sound.must_look():
+            sound.look()
+        try:
+            return sound.info()
+        except SoundError:
+            if sound.content:
+                raise
+        sound.look()
+        return sound.info()
 
 
 def _span(start: float, stop: float | None) -> str:
@@ -266,57 +299,27 @@ def _frame(seconds: float, rate: int) -> int:
     return round(seconds * rate)
 
 
-@contextmanager
-def _open(source: Source) -> Iterator[_Opened]:
-    """The source as a seekable file with its size and format; an error if it is not a file or empty."""
-    name = _name(source)
-    if isinstance(source, (str, os.PathLike)):
-        try:
-            file: BinaryIO = open(source, "rb")  # noqa: SIM115 (closed below, where errors are others')
-        except FileNotFoundError:
-            raise SoundError(name, "no such file") from None
-        except IsADirectoryError:
-            raise SoundError(name, "is a folder; a sound file is needed") from None
-        except (OSError, ValueError) as error:
-            raise SoundError(name, f"cannot be opened: {getattr(error, 'strerror', None) or error}") from None
-        with file:
-            yield _look(name, file, os.fsencode(source) if os.name == "posix" else os.fspath(source))
-    else:
-        file = _seekable(name, source)
-        yield _look(name, file, file)
+def _mixed(channels: np.ndarray) -> np.ndarray:
+    """The mean of channels `(C, S)`: `(S,)`."""
+    mixed: np.ndarray = channels[0]
+    if len(channels) == 1:
+        return mixed
+    mixed = mixed.copy()
+    for channel in channels[1:]:
+        mixed += channel
+    mixed /= len(channels)
+    return mixed
 
 
-def _seekable(name: str, source: Any) -> BinaryIO:
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return io.BytesIO(source)
-    if not hasattr(source, "read"):
-        raise CallError(f"sound must be a path, bytes or a file object, not {type(source).__name__}")
-    if isinstance(source.read(0), str):
-        raise CallError(f"{name}: the file is open as text; open it with mode 'rb'")
-    if getattr(source, "seekable", lambda: False)():
-        file: BinaryIO = source
-        return file
-    return io.BytesIO(source.read())
-
-
-def _look(name: str, file: BinaryIO, target: Any) -> _Opened:
-    sound = _Opened(name, file, target)
-    with sound.read():
-        sound.size = file.seek(0, os.SEEK_END)
-        sound.kind = containers.sniff(file)
-    if not sound.size:
-        raise sound.error("is empty (0 bytes); a sound file is needed")
-    return sound
-
-
-def _checked(sound: _Opened, samples: np.ndarray, lossy: bool) -> np.ndarray:
-    """Check that samples are finite and plausible, and set the smallest ones to zero."""
-    magnitude = np.abs(samples)
-    peak = float(magnitude.max())
+def _check(sound: Opened, samples: np.ndarray, piece: Piece) -> float:
+    """Check that samples are finite and plausible, and set the smallest ones to zero; returns the peak."""
+    magnitude = np.abs(samples) if piece.floats else None
+    peak = max(float(samples.max()), -float(samples.min())) if magnitude is None else float(magnitude.max())
     if not math.isfinite(peak):
         wrong = int(np.count_nonzero(~np.isfinite(samples)))
         raise sound.error(f"{wrong} of {len(samples)} samples are NaN or infinite; samples are finite numbers")
-    if lossy and peak > LOUDEST:
+    if piece.lossy and peak > LOUDEST:
         raise sound.error(f"corrupt: decodes to a peak of {peak:.1f}, where 1.0 is full scale; copy it again")
-    samples[magnitude < SILENCE] = 0
-    return samples
+    if magnitude is not None and (small := magnitude < SILENCE).any():
+        samples[small] = 0
+    return peak

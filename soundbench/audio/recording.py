@@ -20,8 +20,7 @@ import soxr
 from numpy.typing import NDArray
 
 from soundbench import files
-from soundbench.audio.capture import Source
-from soundbench.audio.levels import decibels, level_of
+from soundbench.audio.capture import Source, decibels, level_of
 from soundbench.errors import CallError
 from soundbench.signals import stoppable
 

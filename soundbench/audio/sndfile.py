@@ -8,27 +8,25 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from soundbench.audio import containers
+from soundbench.audio.frames import last_ogg_page
+from soundbench.audio.splices import Piece
 from soundbench.errors import SoundError
 
-__all__ = ["VERSION", "decode", "info", "stream"]
+__all__ = ["VERSION", "info", "pieces"]
 
 VERSION = f"libsndfile {soundfile.__libsndfile_version__}"
 
-# Samples, over all channels, to decode at a time, so that many channels or hours need no more memory.
-BLOCK = 1 << 22
-# The same for a stream.
-STRETCH = 1 << 20
 # libsndfile's length of a file that does not state it.
 ENDLESS = 1 << 62
 # MP3 frames depend on up to nine earlier ones: samples right after a seek are wrong.
 PREROLL = 10 * 1152
 LOSSY = frozenset({"VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III"})
+FLOATS = frozenset({"FLOAT", "DOUBLE"})
 KNOWN = "WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF, AU, CAF, W64"
 
 
-def decode(name: str, target: Any, kind: str, start: float, stop: float | None) -> tuple[np.ndarray, int, bool]:
-    """Decode a section, mixed down: its samples, their rate, and whether the codec is lossy.
+def pieces(name: str, target: Any, kind: str, start: float, stop: float | None, most: int) -> Iterator[Piece]:
+    """Decode a section.
 
     Args:
         name: the name of the sound in errors.
@@ -36,54 +34,32 @@ def decode(name: str, target: Any, kind: str, start: float, stop: float | None) 
         kind: the name of its format in errors; "" if unknown.
         start: start in seconds.
         stop: end in seconds; None for the end.
-
-    Returns:
-        Samples `(S,)` float32, possibly none; rate in Hz; lossy.
+        most: samples, over all channels, to decode at a time, so that many channels or hours need no more memory.
     """
     with _open(name, target, kind) as file:
         # soundfile seeks to its position after each read: decoders restart there, and some files cannot seek.
         file.seekable = lambda: False
-        rate, frames = file.samplerate, file.frames
+        rate, frames, form = file.samplerate, file.frames, file.subtype
         begin = round(start * rate)
         count = ENDLESS if stop is None else round(stop * rate) - begin
-        known = frames < ENDLESS and "MPEG" not in file.subtype  # MPEG's length may be an estimate
+        known = frames < ENDLESS and "MPEG" not in form  # MPEG's length may be an estimate
         if known and begin >= frames > 0:
             until = "the end" if stop is None else f"{stop:g} s"
             raise SoundError(name, f"no samples between {start:g} s and {until}; it lasts {frames / rate:g} s")
         try:
-            if 0 < begin < frames < ENDLESS:
-                extra = begin - file.seek(_where(file, target, begin))
-                samples = _blocks(file, extra + count, extra + frames - begin)[extra:]
-            else:
-                samples = _blocks(file, begin + count, frames)[begin:]
-        except soundfile.LibsndfileError as error:
-            raise _unreadable(name, kind, error) from None
+            at = file.seek(_where(file, target, begin)) if 0 < begin < frames < ENDLESS else 0
+            given = 0
+            for block in _blocks(file, begin - at + count, frames - at, max(most // file.channels, 1)):
+                kept = block[max(begin - at, 0) :]
+                at += len(block)
+                given += len(kept)
+                if len(kept):
+                    yield Piece(kept, rate, form in LOSSY, form in LOSSY or form in FLOATS)
+        except soundfile.LibsndfileError:
+            raise SoundError(name, _undecodable(kind or file.format)) from None
         expected = min(count, frames - begin) if known else 0
-        if len(samples) < expected:
-            raise SoundError(name, f"corrupt: {len(samples)} of {expected} samples can be decoded; copy it again")
-        return samples, rate, file.subtype in LOSSY
-
-
-def stream(name: str, target: Any, kind: str) -> Iterator[tuple[np.ndarray, int, bool]]:
-    """Like `decode` of the whole sound, in blocks."""
-    with _open(name, target, kind) as file:
-        file.seekable = lambda: False  # as above
-        rate, frames, lossy = file.samplerate, file.frames, file.subtype in LOSSY
-        known = frames < ENDLESS and "MPEG" not in file.subtype
-        most = max(STRETCH // file.channels, 1)
-        done = 0
-        while True:
-            asked = min(most, frames + 1) if done == 0 else most
-            try:
-                block = file.read(out=np.empty((asked, file.channels), dtype=np.float32))
-            except soundfile.LibsndfileError as error:
-                raise _unreadable(name, kind, error) from None
-            done += len(block)
-            yield _mixed(block.T), rate, lossy
-            if len(block) < asked:
-                break
-        if known and done < frames:
-            raise SoundError(name, f"corrupt: {done} of {frames} samples can be decoded; copy it again")
+        if given < expected:
+            raise SoundError(name, f"corrupt: {given} of {expected} samples can be decoded; copy it again")
 
 
 def info(name: str, target: Any, kind: str) -> tuple[int, int, float, str]:
@@ -96,8 +72,17 @@ def info(name: str, target: Any, kind: str) -> tuple[int, int, float, str]:
 def _open(name: str, target: Any, kind: str) -> Any:
     try:
         return soundfile.SoundFile(target)
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a file named *.raw
-        raise _unreadable(name, kind, error) from None
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: a file named *.raw
+        if not kind:
+            reason = f"is not a sound file of a known format ({KNOWN}; with soundbench[av] also M4A, AAC, WebM)"
+            raise SoundError(name, reason) from None
+        # for an MP3 without a frame libsndfile reports a missing file
+        wrong = "no MPEG frame that can be decoded" if kind == "MP3" else "its header cannot be read"
+        raise SoundError(name, f"damaged {kind} file: {wrong}; copy or convert it again") from None
+
+
+def _undecodable(kind: str) -> str:
+    return f"damaged {kind} file: its sound cannot be decoded; copy or convert it again"
 
 
 def _where(file: Any, target: Any, begin: int) -> int:
@@ -109,45 +94,21 @@ def _where(file: Any, target: Any, begin: int) -> int:
     # After a seek into the last page, libsndfile is off by the number of samples trimmed at the end.
     if not isinstance(target, (str, bytes)):
         at = target.tell()
-        last = containers.last_ogg_page(target)
+        last = last_ogg_page(target)
         target.seek(at)
     else:
         with open(target, "rb") as beside:
-            last = containers.last_ogg_page(beside)
+            last = last_ogg_page(beside)
     return max(min(begin, last - 1), 0)
 
 
-def _unreadable(name: str, kind: str, error: Exception) -> SoundError:
-    if not kind:
-        reason = f"is not a sound file of a known format ({KNOWN}; with soundbench[av] also M4A, AAC, WebM)"
-        return SoundError(name, reason)
-    said = getattr(error, "error_string", str(error)).removeprefix("Error : ").strip().rstrip(".")
-    if kind == "MP3":  # for an MP3 without a frame libsndfile reports a missing file
-        said = "no MPEG frame that can be decoded"
-    return SoundError(name, f"damaged {kind} file: {said}; copy or convert it again")
-
-
-def _blocks(file: Any, count: int, likely: int) -> np.ndarray:
-    """Up to `count` frames from the current position, mixed down; `likely` is the stated number, only an estimate."""
-    parts = [np.empty(0, dtype=np.float32)]
-    most = max(BLOCK // file.channels, 1)
+def _blocks(file: Any, count: int, likely: int, most: int) -> Iterator[np.ndarray]:
+    """Up to `count` samples `(S, C)` from the current position; `likely` is the stated number, only an estimate."""
+    asked = min(count, most, likely + 1)  # one more than likely, so that the first read finds the end
     while count > 0:
-        # One frame more than likely, so that the first read finds the end.
-        asked = min(count, most, likely + 1 if len(parts) == 1 else most)
         block = file.read(out=np.empty((asked, file.channels), dtype=np.float32))
-        parts.append(_mixed(block.T))
+        yield block
         if len(block) < asked:
-            break
+            return
         count -= asked
-    return parts[1] if len(parts) == 2 else np.concatenate(parts)
-
-
-def _mixed(channels: np.ndarray) -> np.ndarray:
-    """The mean of channels `(C, S)`: `(S,)`."""
-    with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite raise an error later
-        mixed: np.ndarray = channels[0].copy()
-        for channel in channels[1:]:
-            mixed += channel
-        if len(channels) > 1:
-            mixed /= len(channels)
-    return mixed
+        asked = min(count, most)

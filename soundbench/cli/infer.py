@@ -12,7 +12,7 @@ from soundbench.inference.formats import FORMATS, find
 from soundbench.messages import printable
 
 if TYPE_CHECKING:
-    from soundbench.audio.start_times import StartTimes
+    from soundbench.audio.times.starts import StartTimes
     from soundbench.inference.classifier import Classifier
     from soundbench.inference.formats.base import Format
     from soundbench.inference.many_files import Wanted

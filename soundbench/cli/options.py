@@ -25,6 +25,7 @@ __all__ = [
     "microphone",
     "no_cache",
     "processes",
+    "raw_samples",
     "set_keys",
     "start_times",
     "trust_code",
@@ -160,6 +161,38 @@ _START_TIMES = (
 def start_times(command: Command) -> Command:
     """When recordings began: the arguments of `StartTimes`."""
     for option in reversed(_START_TIMES):
+        command = option(command)
+    return command
+
+
+# Pipes ----------------------------------------------------------------------------------------------------------------
+
+_RAW_SAMPLES = (
+    click.option(
+        "--format",
+        "form",
+        metavar="FORMAT",
+        help="Format of raw samples on standard input, as arecord or FFmpeg call it: S16_LE, s16le, S24_3LE, f32le, "
+        "mulaw, ... Default: expect a WAV file.",
+    ),
+    click.option(
+        "--rate",
+        type=click.IntRange(1),
+        metavar="HZ",
+        help="Sample rate of raw samples on standard input. Default: none; --format needs it.",
+    ),
+    click.option(
+        "--channels",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Channels of raw samples on standard input, one sample of each in turn. Default: 1.",
+    ),
+)
+
+
+def raw_samples(command: Command) -> Command:
+    """What raw samples in a pipe are."""
+    for option in reversed(_RAW_SAMPLES):
         command = option(command)
     return command
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from soundbench.cli import output
 
 if TYPE_CHECKING:
-    from soundbench.audio.start_times import StartTimes
+    from soundbench.audio.times.starts import StartTimes
     from soundbench.inference.classifier import Classifier
     from soundbench.inference.progress import Progress
 
@@ -38,7 +38,7 @@ def started(files: list[Path]) -> Progress:
 
 def start_times(time_from: str | None, time_pattern: str | None) -> StartTimes:
     """What finds the times at which recordings began; a pattern of names is asked for to be used before headers."""
-    from soundbench.audio.start_times import StartTimes
+    from soundbench.audio.times.starts import StartTimes
 
     return StartTimes(time_from or ("name" if time_pattern is not None else "auto"), time_pattern)
 
@@ -46,7 +46,7 @@ def start_times(time_from: str | None, time_pattern: str | None) -> StartTimes:
 def report(times: StartTimes) -> None:
     """Print what there is to know of the times that all processes found."""
     from soundbench import distributed
-    from soundbench.audio.start_times import StartTimes
+    from soundbench.audio.times.starts import StartTimes
 
     doubts = StartTimes.doubts(distributed.gather(times))
     if doubts and distributed.is_main():

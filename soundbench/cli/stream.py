@@ -27,18 +27,7 @@ if TYPE_CHECKING:
     metavar="mic|FILE|-",
     help="Sound to classify: the microphone, a file, or - for standard input. Default: mic.",
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["s16le", "f32le"]),
-    help="Format of raw samples on standard input. Default: expect a WAV file.",
-)
-@click.option(
-    "--rate",
-    type=click.IntRange(1),
-    metavar="HZ",
-    help="Sample rate of raw samples on standard input. Default: none; --format needs it.",
-)
+@options.raw_samples
 @options.microphone
 @options.list_devices
 @options.device(name="--compute")
@@ -85,6 +74,7 @@ def command(
     source: str,
     form: str | None,
     rate: int | None,
+    channels: int | None,
     device: str | None,
     compute: str,
     window: float | None,
@@ -111,7 +101,7 @@ def command(
     from soundbench.inference.classifier import load
     from soundbench.inference.stream import Stream
 
-    _refuse(source, form, rate, device)
+    _refuse(source, form, rate, channels, device)
     if (time_from or time_pattern) and (source in {"mic", "-"} or not as_json):
         raise CallError("--time-from and --time-pattern are for --json and a file")
     times = sounds.start_times(time_from, time_pattern)
@@ -121,7 +111,7 @@ def command(
     if threshold is not None:
         rules["on"] = threshold
     found = classifier.event_rules(**rules)
-    opened = _opened(source, form, rate, device, classifier.rate)
+    opened = _opened(source, form, rate, channels, device, classifier.rate)
     sampled = None if isinstance(opened, Path) else opened.rate
     kept = live.KEPT if record_events else 0.0
     stream = Stream(classifier, sampled, window=window, hop=hop, gate=gate, rules=found, keep=kept)
@@ -145,22 +135,27 @@ def command(
         sounds.report(times)
 
 
-def _refuse(source: str, form: str | None, rate: int | None, device: str | None) -> None:
+def _refuse(source: str, form: str | None, rate: int | None, channels: int | None, device: str | None) -> None:
+    from soundbench.audio.codings import find_format
     from soundbench.errors import CallError
 
-    if source != "-" and (form or rate):
-        raise CallError("--format and --rate are for raw samples on standard input: --source -")
+    if source != "-" and (form or rate or channels):
+        raise CallError("--format, --rate and --channels are for raw samples on standard input: --source -")
+    if form:
+        find_format(form)
     if source != "mic" and device:
         raise CallError("--device is for --source mic")
 
 
-def _opened(source: str, form: str | None, rate: int | None, device: str | None, wanted: int) -> Source | Path:
+def _opened(
+    source: str, form: str | None, rate: int | None, channels: int | None, device: str | None, wanted: int
+) -> Source | Path:
     from soundbench.audio.capture import Pipe
     from soundbench.audio.microphone import Microphone
 
     if source == "mic":
         return Microphone(device, wanted, say=output.say)
-    return Pipe(sys.stdin.fileno(), form, rate) if source == "-" else Path(source)
+    return Pipe(sys.stdin.fileno(), form, rate, channels) if source == "-" else Path(source)
 
 
 class _Printer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -21,7 +22,7 @@ from soundbench import audio
 from soundbench.data.clips import ClipTable, similar_names
 from soundbench.data.sounds import Sounds
 from soundbench.data.splits import PARTS, SplitResult, absent
-from soundbench.errors import SoundError
+from soundbench.errors import CancellationWarning, SoundError, SoundWarning
 from soundbench.messages import printable
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ AGAIN = "clips listed more than once"
 CONTRADICTED = "clips listed with different labels"
 SIMILAR = "classes that differ in case alone"
 
-MISSING, UNREADABLE, EMPTY, SILENT, CLIPPED = (1 << bit for bit in range(5))
+MISSING, UNREADABLE, EMPTY, SILENT, CLIPPED, CANCELLED = (1 << bit for bit in range(6))
 UNUSABLE = MISSING | UNREADABLE | EMPTY
 
 Rows = npt.NDArray[np.int64]
@@ -220,16 +221,22 @@ _Measured = tuple[int, int, float, bytes, str]
 def _measure(sounds: Sounds, number: int) -> _Measured:
     """State, rate, seconds, digest of the samples, and the reason if it cannot be used."""
     nothing = bytes(16)
+    odd: list[SoundWarning] = []
     try:
-        samples, rate = sounds.native(number)
+        samples, rate = sounds.native(number, odd.append)
     except SoundError as error:
         return _why(sounds.path(number), sounds.of_files), 0, 0.0, nothing, error.reason
     loud = np.abs(samples) >= FULL_SCALE
     # A peak may touch full scale; three samples in a row at full scale were clipped.
     clipped = bool((loud[2:] & loud[1:-1] & loud[:-2]).any())
     silent = not samples.any()
+    cancelled = any(isinstance(one, CancellationWarning) for one in odd)
+    for one in odd:
+        if not isinstance(one, CancellationWarning):
+            warnings.warn(one, stacklevel=2)
     digest = hashlib.blake2b(np.ascontiguousarray(samples).tobytes(), digest_size=16).digest()
-    return SILENT * silent | CLIPPED * clipped, rate, len(samples) / rate, nothing if silent else digest, ""
+    state = SILENT * (silent and not cancelled) | CLIPPED * clipped | CANCELLED * cancelled
+    return state, rate, len(samples) / rate, nothing if silent else digest, ""
 
 
 def _why(path: str, is_file: bool) -> int:
@@ -272,6 +279,7 @@ def _odd(table: ClipTable, sounds: _Measurements, settings: Audio) -> Iterator[C
     for name, found in (
         ("silent", sounds.state & SILENT > 0),
         ("clipped", sounds.state & CLIPPED > 0),
+        ("channels cancel each other", sounds.state & CANCELLED > 0),
         (f"shorter than {SHORTEST * 1000:g} ms", usable & (seconds < SHORTEST)),
         (f"shorter than the window, {settings.window:g} s", usable & short),
     ):

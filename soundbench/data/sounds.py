@@ -27,7 +27,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # Part of the key of a store: change it whenever the way of reading changes.
-VERSION = f"soundbench 1, {audio.VERSIONS}"
+VERSION = f"soundbench 2, {audio.VERSIONS}"
 
 # Seconds, and Hz, that a dataset's own `read` may return.
 LONGEST, FASTEST = 3600, 10_000_000
@@ -138,8 +138,12 @@ class Sounds:
         samples, rate = self.native(number)
         return audio.trim(audio.resample(samples, rate, self.rate), self.rate, self.trim)
 
-    def native(self, number: int) -> tuple[NDArray[np.float32], int]:
+    def native(self, number: int, notice: audio.Notice = audio.warn) -> tuple[NDArray[np.float32], int]:
         """The samples of a sound before resampling and trimming, `(S,)`, at least one, all finite; and their rate.
+
+        Args:
+            number: the sound.
+            notice: called with what is odd about a sound file.
 
         Raises:
             SoundError: it cannot be read, or cannot be resampled.
@@ -148,9 +152,8 @@ class Sounds:
         if not self.of_files:
             return self._ask(row)
         stop = float(self.table.stops[row])
-        return audio.decode_for(
-            self.path(number), self.rate, float(self.table.starts[row]), None if math.isnan(stop) else stop
-        )
+        start, end = float(self.table.starts[row]), None if math.isnan(stop) else stop
+        return audio.decode_for(self.path(number), self.rate, start, end, notice)
 
     def _ask(self, row: int) -> tuple[NDArray[np.float32], int]:
         """The samples from the dataset's `read`, checked like those of a file."""

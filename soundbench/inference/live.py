@@ -20,8 +20,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from soundbench import audio, files
-from soundbench.audio.capture import Source
-from soundbench.audio.levels import level_of
+from soundbench.audio.capture import Source, level_of
 from soundbench.data.clips import normal
 from soundbench.errors import CallError, SoundError
 from soundbench.inference.events import Event

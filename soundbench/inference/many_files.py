@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundbench import audio, distributed, files
-from soundbench.audio.start_times import StartTimes
+from soundbench.audio.times.starts import StartTimes
 from soundbench.errors import SoundError
 from soundbench.inference import journal
 from soundbench.inference.classifier import Classifier

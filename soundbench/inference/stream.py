@@ -19,8 +19,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from soundbench.audio.capture import Ring
-from soundbench.audio.levels import decibels
+from soundbench.audio.capture import Ring, decibels
 from soundbench.data.batches import Grid, pack
 from soundbench.data.store import quantize
 from soundbench.errors import CallError

@@ -301,10 +301,10 @@ def _threads_before(before: Mapping[str, Any] | None, log: Log) -> int | None:
     The numbers to start from are those of `environment.json`: those in the recipe are from the first start. Fewer cores
     than there were change nothing: another number of threads adds numbers in another order.
     """
-    counts = [(before or {}).get(name) for name in ("threads", "processes")]
-    if not all(isinstance(count, int) and count > 0 for count in counts):
+    threads, processes = ((before or {}).get(name) for name in ("threads", "processes"))
+    if not isinstance(threads, int) or not isinstance(processes, int) or min(threads, processes) < 1:
         return None
-    threads = shared_threads(*counts)
+    threads = shared_threads(threads, processes)
     if threads * distributed.local_world() > cores():
         log(
             f"the run began with {threads} threads in each process, which is more than the cores here ({cores()}): it "

@@ -16,7 +16,8 @@ import pytest
 import soundfile
 
 from soundbench.audio import capture
-from soundbench.audio.capture import Block, BlockQueue, Coding, Pipe, Ring, read_wav_header
+from soundbench.audio.capture import Block, BlockQueue, Pipe, Ring
+from soundbench.audio.codings import FORMATS, Coding, find_format, read_wav_header
 from soundbench.errors import CallError, SoundError
 
 
@@ -66,6 +67,99 @@ def test_a_wav_file_of_any_coding_is_what_soundfile_reads(samples: np.ndarray, c
     np.testing.assert_allclose(all_of(pipe), soundfile.read(file, dtype="float32")[0], atol=1e-7)
 
 
+# By the names of arecord and of FFmpeg: those of soundfile that are the same bytes.
+CODINGS = {
+    ("U8", "u8"): ("PCM_U8", "LITTLE"),
+    ("S8", "s8"): ("PCM_S8", "BIG"),
+    ("S16_LE", "s16le"): ("PCM_16", "LITTLE"),
+    ("S16_BE", "s16be"): ("PCM_16", "BIG"),
+    ("S24_3LE", "s24le"): ("PCM_24", "LITTLE"),
+    ("S24_3BE", "s24be"): ("PCM_24", "BIG"),
+    ("S32_LE", "s32le"): ("PCM_32", "LITTLE"),
+    ("S32_BE", "s32be"): ("PCM_32", "BIG"),
+    ("FLOAT_LE", "f32le"): ("FLOAT", "LITTLE"),
+    ("FLOAT_BE", "f32be"): ("FLOAT", "BIG"),
+    ("FLOAT64_LE", "f64le"): ("DOUBLE", "LITTLE"),
+    ("FLOAT64_BE", "f64be"): ("DOUBLE", "BIG"),
+    ("MU_LAW", "mulaw"): ("ULAW", "LITTLE"),
+    ("A_LAW", "alaw"): ("ALAW", "LITTLE"),
+}
+
+
+@pytest.mark.parametrize("names", CODINGS, ids=lambda names: names[1])
+def test_raw_samples_of_every_coding_are_what_soundfile_reads(samples: np.ndarray, names: tuple[str, str]) -> None:
+    coding, order = CODINGS[names]
+    file = io.BytesIO()
+    form = "AIFF" if coding == "PCM_S8" else "RAW"
+    raw = {} if form == "AIFF" else {"endian": order}
+    soundfile.write(file, 0.9 * samples, 8000, format=form, subtype=coding, **raw)
+    data = file.getvalue()
+    data = data[data.index(b"SSND") + 16 :] if form == "AIFF" else data
+    file.seek(0)
+    more = {"samplerate": 8000, "channels": 2, "format": "RAW", "subtype": coding, **raw} if form == "RAW" else {}
+    wanted = soundfile.read(file, dtype="float32", **more)[0]
+    for name in (*names, names[0].lower()):
+        found = all_of(piped(data, 999, form=name, rate=8000, channels=2))
+        np.testing.assert_allclose(found, wanted, atol=1e-7)
+
+
+def test_integers_in_more_bytes_than_they_need_and_without_a_sign() -> None:
+    """Of S24_LE the fourth byte, and of S20_3LE the upper half of the third, may be anything."""
+    values = np.array([-(1 << 19), -1, 0, 1, (1 << 19) - 1])
+    for name, bits, size in (("S20_3", 20, 3), ("S18_3", 18, 3), ("S20_", 20, 4), ("S24_", 24, 4), ("S32_", 32, 4)):
+        scaled = values * (1 << bits) // (1 << 20)
+        for order, suffix in (("little", "LE"), ("big", "BE")):
+            for junk in (0, 0xFF):
+                words = [int(value) & (1 << bits) - 1 | (junk << bits & (1 << 8 * size) - 1) for value in scaled]
+                data = b"".join(word.to_bytes(size, order) for word in words)
+                wanted = (scaled / (1 << (bits - 1))).astype(np.float32)
+                np.testing.assert_array_equal(find_format(name + suffix).decode(data), wanted)
+                middle = [word ^ 1 << (bits - 1) for word in words]
+                data = b"".join(word.to_bytes(size, order) for word in middle)
+                np.testing.assert_array_equal(find_format("U" + name[1:] + suffix).decode(data), wanted)
+
+
+def test_every_name_of_arecord_and_ffmpeg_is_known() -> None:
+    integers = [f"{letter}{bits}" for letter in "SU" for bits in ("16_", "18_3", "20_3", "20_", "24_3", "24_", "32_")]
+    arecord = ["S8", "U8", "MU_LAW", "A_LAW", "FLOAT_LE", "FLOAT_BE", "FLOAT64_LE", "FLOAT64_BE"]
+    arecord += [name + order for name in integers for order in ("LE", "BE")]
+    ffmpeg = [f"{letter}{bits}{order}" for letter in "su" for bits in (16, 24, 32) for order in ("le", "be")]
+    ffmpeg += ["s8", "u8", "f32le", "f32be", "f64le", "f64be", "mulaw", "alaw"]
+    assert set(FORMATS) == {*arecord, *ffmpeg}
+    with pytest.raises(
+        CallError, match=r"^--format: no raw samples are called 's16l'; did you mean \"s16le\"\? known: S8, "
+    ):
+        Pipe(0, "s16l", 8000)
+
+
+@pytest.mark.parametrize(("size", "bits"), [(2, 12), (3, 20), (4, 24)])
+def test_the_bytes_of_a_sample_in_a_wav_file_decide(size: int, bits: int) -> None:
+    low = 8 * size - bits
+    whole = np.arange(-200, 200) << (8 * size - 10) >> low << low
+    body = b"".join(int(value).to_bytes(size, "little", signed=True) for value in whole)
+    head = struct.pack("<IHHIIHH", 16, 1, 1, 8000, 8000 * size, size, bits)
+    data = b"RIFF\0\0\0\0WAVEfmt " + head + b"data" + struct.pack("<I", len(body)) + body
+    np.testing.assert_allclose(all_of(piped(data, 100))[:, 0], whole / (1 << (8 * size - 1)), atol=1e-7)
+
+
+@pytest.mark.parametrize("coding", ["PCM_16", "PCM_24", "FLOAT", "ALAW", "ULAW"])
+def test_a_big_endian_wav_file_and_laws_are_read(samples: np.ndarray, coding: str) -> None:
+    for options in ({"format": "WAV", "endian": "BIG"}, {"format": "WAV"}, {"format": "WAVEX"}):
+        file = io.BytesIO()
+        soundfile.write(file, 0.9 * samples, 11025, subtype=coding, **options)
+        file.seek(0)
+        wanted = soundfile.read(file, dtype="float32")[0]
+        np.testing.assert_allclose(all_of(piped(file.getvalue(), 1000)), wanted, atol=1e-7)
+
+
+@pytest.mark.parametrize("stated", [1000, 0, (1 << 64) - 1])
+def test_what_follows_the_samples_of_an_rf64_is_no_sound_where_their_size_is_stated(stated: int) -> None:
+    sizes = b"ds64" + struct.pack("<IQQQI", 28, 0, stated, 0, 0)
+    body = bytes(1000) + (b"LIST\4\0\0\0abcd" if stated == 1000 else b"")
+    data = b"RF64" + wav(0xFFFFFFFF, body)[4:12] + sizes + wav(0xFFFFFFFF, body)[12:]
+    assert len(all_of(piped(data, 100))) == 500
+
+
 def wav(size: int, body: bytes, before: bytes = b"") -> bytes:
     head = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, 8000, 16000, 2, 16)
     return b"RIFF\xff\xff\xff\xffWAVE" + head + before + b"data" + struct.pack("<I", size) + body
@@ -86,11 +180,11 @@ def test_what_follows_the_samples_is_no_sound() -> None:
     ("data", "message"),
     [
         (b"", "is empty"),
-        (b"OggS" + bytes(100), "is not a WAV file; raw samples need --format s16le or f32le, and --rate"),
+        (b"OggS" + bytes(100), "is not a WAV file; raw samples need --format, such as s16le, and --rate"),
         (b"RIFF\0\0\0\0WAVEfmt \4\0\0\0\1\0\1\0", "is a damaged WAV file: its fmt chunk is cut off"),
         (
-            b"RIFF\0\0\0\0WAVEfmt " + struct.pack("<IHHIIHH", 16, 6, 1, 8000, 8000, 1, 8),
-            "is a WAV file of coding 6 with 8 bits; PCM and float are read from a pipe",
+            b"RIFF\0\0\0\0WAVEfmt " + struct.pack("<IHHIIHH", 16, 0x11, 1, 8000, 4000, 256, 4),
+            "is a WAV file of coding 17 with 4 bits; PCM and float are read from a pipe",
         ),
         (b"RIFF\0\0\0\0WAVEJUNK\xff\0\0\0", "is a WAV file without samples"),
     ],
@@ -121,6 +215,8 @@ def test_a_pipe_needs_to_know_what_it_carries() -> None:
         Pipe(0, "s16le")
     with pytest.raises(CallError, match="--rate is only for raw samples with --format; a WAV file states its own rate"):
         Pipe(0, None, 8000)
+    with pytest.raises(CallError, match="--channels is only for raw samples with --format; a WAV file states its own"):
+        Pipe(0, None, None, 2)
 
 
 def test_a_pipe_is_read_no_further_than_what_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,8 +270,8 @@ def test_what_does_not_wait_is_lost_and_counted() -> None:
 
 
 def test_codings_know_silence_and_full_scale() -> None:
-    assert Coding(8000, 1, "u1", 128, 128).decode(b"\x80\0\xff").ravel().tolist() == [0, -1, 127 / 128]
-    assert Coding(8000, 1, "i3", 0, 1 << 31).decode(b"\0\0\x40\0\0\x80").ravel().tolist() == [0.5, -1]
+    assert Coding(8000, 1, find_format("u8")).decode(b"\x80\0\xff").ravel().tolist() == [0, -1, 127 / 128]
+    assert Coding(8000, 2, find_format("s24le")).decode(b"\0\0\x40\0\0\x80").tolist() == [[0.5, -1]]
     assert Block(np.zeros((1, 1), np.float32), 0.0).lost == 0
 
 

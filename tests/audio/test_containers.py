@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from soundbench.audio import containers
+from soundbench.audio import containers, frames
 
 
 def sound(form: str, coding: str, seconds: float = 4.0, **options: object) -> bytes:
@@ -21,7 +21,7 @@ def sound(form: str, coding: str, seconds: float = 4.0, **options: object) -> by
 
 def damage(data: bytes) -> str:
     file = io.BytesIO(data)
-    return containers.damage(file, len(data), containers.sniff(file))
+    return containers.look(file, len(data), containers.sniff(file)).damage
 
 
 def pages(data: bytes) -> list[int]:
@@ -110,8 +110,8 @@ def test_the_last_page_of_an_ogg_file():
     data = sound("OGG", "VORBIS", 20.0)
     before = pages(data)[-2]
     wanted = struct.unpack("<q", data[before + 6 : before + 14])[0]
-    assert 0 < containers.last_ogg_page(io.BytesIO(data)) == wanted < 320000
-    assert containers.last_ogg_page(io.BytesIO(b"")) == 0
+    assert 0 < frames.last_ogg_page(io.BytesIO(data)) == wanted < 320000
+    assert frames.last_ogg_page(io.BytesIO(b"")) == 0
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from soundbench import audio
-from soundbench.audio.start_times import SOURCES, StartTimes, name_time
+from soundbench.audio.times.starts import SOURCES, StartTimes, name_time
 from soundbench.errors import CallError
 
 # Names of real recordings with what they state, as their recorders' makers, seewave or QUT Ecoacoustics have it; the

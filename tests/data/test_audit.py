@@ -97,7 +97,9 @@ def test_what_is_odd_is_counted_and_not_fatal(tmp_path: Path) -> None:
     noise(tmp_path / "short.wav", seconds=0.5)
     noise(tmp_path / "slow.wav", rate=8000)
     noise(tmp_path / "fast.wav", rate=44100)
-    names = ("silent", "clipped", "tiny", "short", "slow", "fast")
+    left = 0.3 * np.random.default_rng(5).standard_normal(32000)
+    soundfile.write(tmp_path / "antiphase.wav", np.stack([left, -left], axis=1), 16000)
+    names = ("silent", "clipped", "antiphase", "tiny", "short", "slow", "fast")
     audited = look(pair(tmp_path) + [Clip(f"{tmp_path}/{name}.wav", ("dog",), fold=1) for name in names])
 
     assert not audited.errors
@@ -109,6 +111,7 @@ def test_what_is_odd_is_counted_and_not_fatal(tmp_path: Path) -> None:
     assert stems == {
         "silent": ["silent"],
         "clipped": ["clipped"],
+        "channels cancel each other": ["antiphase"],
         "shorter than 10 ms": ["tiny"],
         "shorter than the window, 1 s": ["tiny", "short"],
         "other sample rate than most, 16000 Hz": ["slow", "fast"],
@@ -279,6 +282,7 @@ def test_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "empty                                         0",
             "silent                                        0",
             "clipped                                       0",
+            "channels cancel each other                    0",
             "shorter than 10 ms                            0",
             "shorter than the window, 1 s                  0",
             "other sample rate than most, 16000 Hz         0",

@@ -19,7 +19,7 @@ from helpers.networks import toy_network
 from helpers.toys import ToyLoss
 
 from soundbench import audio
-from soundbench.audio import sndfile
+from soundbench.audio import decoding
 from soundbench.data.batches import Grid
 from soundbench.errors import CallError, RunError, SoundError
 from soundbench.inference.classifier import Classifier, load
@@ -200,7 +200,7 @@ def test_a_long_sound_is_classified_in_blocks_as_it_is_as_a_whole(
         assert expected[0].start > 0.1
     monkeypatch.setattr(windows, "WHOLE", 0.5)
     for block in (700, 1, 5000):
-        monkeypatch.setattr(sndfile, "STRETCH", max(block, 100))
+        monkeypatch.setattr(decoding, "STRETCH", max(block, 100))
         for form in (rendered, rendered.read_bytes()):
             assert whole.predict(form).scores == pytest.approx(wanted.scores, abs=2e-4)
             for one, other in zip(whole.windows(form), expected, strict=True):
@@ -242,7 +242,7 @@ def test_what_breaks_in_the_middle_of_a_long_file_is_its_error_alone(
     classifier: Classifier, samples: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(windows, "WHOLE", 0.5)
-    monkeypatch.setattr(sndfile, "STRETCH", 4000)
+    monkeypatch.setattr(decoding, "STRETCH", 4000)
     sound = np.tile(samples, 3)
     soundfile.write(tmp_path / "good.wav", sound, 8000)
     sound[9000] = np.nan

@@ -21,7 +21,7 @@ from helpers.fake_sounddevice import FakeAudio
 from helpers.streams import OPTIONS, lines, listening_run
 
 import soundbench
-from soundbench.audio.levels import level_of
+from soundbench.audio.capture import level_of
 from soundbench.cli.main import invoke
 from soundbench.cli.meter import Meter
 from soundbench.inference.classifier import Classifier
@@ -109,8 +109,12 @@ def test_a_file_that_states_its_time_gives_that_of_windows_and_events(
 def test_pipes_of_real_processes_give_what_infer_gives(
     run: Path, path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("a.raw").write_bytes(soundfile.read(path, dtype="int16")[0].astype("<i2").tobytes())
-    for name, more in ((path, []), ("a.raw", ["--format", "s16le", "--rate", "8000"])):
+    samples = soundfile.read(path, dtype="int16")[0]
+    Path("a.raw").write_bytes(samples.astype("<i2").tobytes())
+    wide = (samples.astype(np.int32) << 8).astype(">i4").view(np.uint8).reshape(-1, 1, 4)[:, :, 1:]  # 24 bits
+    Path("stereo.raw").write_bytes(wide.repeat(2, axis=1).tobytes())
+    stereo = ["--format", "S24_3BE", "--rate", "8000", "--channels", "2"]
+    for name, more in ((path, []), ("a.raw", ["--format", "s16le", "--rate", "8000"]), ("stereo.raw", stereo)):
         with subprocess.Popen(["cat", name], stdout=subprocess.PIPE) as cat:
             call = line(run, "--source", "-", "--json", *more)
             done = subprocess.run(call, stdin=cat.stdout, capture_output=True, text=True, check=True)
@@ -322,7 +326,7 @@ def test_a_machine_without_a_microphone_is_one_line(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--rate", "8000"], "--format and --rate are for raw samples on standard input: --source -"),
+        (["--rate", "8000"], "--format, --rate and --channels are for raw samples on standard input: --source -"),
         (["--source", "a.wav", "--device", "1"], "--device is for --source mic"),
         (["--json", "--time-from", "name"], "--time-from and --time-pattern are for --json and a file"),
         (["--source", "a.wav", "--time-from", "name"], "--time-from and --time-pattern are for --json and a file"),

@@ -23,7 +23,7 @@ from helpers.toys import ToyLoss
 
 import soundbench
 from soundbench import files
-from soundbench.audio.start_times import StartTimes
+from soundbench.audio.times.starts import StartTimes
 from soundbench.cli.main import invoke
 from soundbench.data.batches import Grid
 from soundbench.errors import CallError, RunError
@@ -442,3 +442,20 @@ def test_killed_at_any_moment_a_second_call_goes_on(run: Path, sounds: list[Path
     for number, row in enumerate(rows):
         assert row | {"path": ""} == rows[number % 5] | {"path": ""}
     assert many_files.model_digest(run) == many_files.model_digest(run / "model")
+
+
+def test_what_is_odd_about_a_sound_is_one_line_that_names_it(run: Path, sounds: list[Path]) -> None:
+    """Of each sound once, and the rows are those of any other sound."""
+    left = 0.3 * np.random.default_rng(0).standard_normal(8000)
+    soundfile.write("antiphase.wav", np.stack([left, -left], axis=1), 8000)
+    soundfile.write("integers.wav", 10000 * left, 8000, subtype="FLOAT")
+    names = ["antiphase.wav", "integers.wav", "s/01.wav"]
+    line = [sys.executable, "-m", "soundbench", "infer", str(run), *names, "--trust-code", "--json"]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert [json.loads(row)["path"] for row in done.stdout.splitlines()] == names
+    peak = f"{np.abs(10000 * left.astype(np.float32)).max():.6g}"
+    assert done.stderr.splitlines() == [
+        "antiphase.wav: its channels cancel each other: hardly anything is left when they are mixed to one; use one of "
+        "them",
+        f"integers.wav: its peak is {peak}, where 1.0 is full scale: are these integers, to be divided by 32768?",
+    ]

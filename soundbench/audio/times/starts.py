@@ -24,7 +24,7 @@ from pathlib import Path
 
 import attrs
 
-from soundbench.audio.header_times import header_time, plausible
+from soundbench.audio.times.headers import header_time, plausible
 from soundbench.errors import CallError
 
 __all__ = ["SOURCES", "StartTimes", "name_time", "recorded_at"]

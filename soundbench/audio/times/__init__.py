@@ -1,0 +1,1 @@
+"""When recordings began: `starts` by their headers or names, `headers` what a header states."""
