@@ -185,7 +185,7 @@ def test_results_are_not_written_through_a_link(run: Path, call: Call, name: str
 
 def test_features_are_not_written_through_a_link(run: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     line = ("extract", "toy.toml", "--set", "augmentation=[]", "--cache", "cache", "--device", "cpu")
-    monkeypatch.setattr("soundbench.training.extraction.refuse_other_recipes", lambda _: None)
+    monkeypatch.setattr("soundbench.training.stages.refuse_other_recipes", lambda _: None)
     code, out, _ = call(*line)
     assert code == 0
     folder = Path(out.strip())
