@@ -18,7 +18,7 @@ from typing import Any
 __all__ = ["keep"]
 
 # Options of `mallopt`, from malloc.h.
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 _HUGE = 1 << 21
 _OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
 
@@ -37,7 +37,8 @@ def keep() -> bool:
         return False
     libc.free.argtypes = [ctypes.c_void_p]
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    if not (libc.mallopt(_MMAP_MAX, 0) and libc.mallopt(_TRIM_THRESHOLD, -1)):
+    # All threads take memory from the one heap that keeps it: those of their own give it back.
+    if not all(libc.mallopt(*option) for option in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_ARENA_MAX, 1))):
         return False
     if _rationed():
         return True

@@ -354,7 +354,7 @@ def test_json_that_is_nested_deeply_is_damaged(run: Path, call: Call) -> None:
 SHAPES = ["[]", "{}", "3", "null", '"x"', '{"data": 3}', '{"folds": []}', '{"path": "a.wav"}\n', "a,b\n1,2\n", "\0\0"]
 
 
-@pytest.mark.parametrize("text", SHAPES)
+@pytest.mark.parametrize("text", [*SHAPES[:2], *(pytest.param(text, marks=pytest.mark.slow) for text in SHAPES[2:])])
 @pytest.mark.parametrize(
     ("name", "line"),
     [

@@ -267,6 +267,7 @@ def test_a_killed_run_goes_on_by_another_number_of_processes(
     assert len({row["path"] for row in files.read_rows(run / "predictions.csv")}) == 16
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system keeps no process off a core")
 def test_a_resumed_run_keeps_its_threads_on_fewer_cores(recipe: Path, tmp_path: Path) -> None:
     """Their number decides in what order numbers are added."""

@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
+from soundbench import files
 from soundbench.errors import DataError, MissingDataError
 
 __all__ = ["Cells", "cells_of", "header_of", "opened"]
@@ -59,7 +60,7 @@ def opened(file: Path, what: str) -> Iterator[Iterator[str]]:
 
 def _binary(file: Path, what: str) -> BinaryIO:
     try:
-        return file.open("rb")
+        return files.open_regular(file)
     except (FileNotFoundError, IsADirectoryError):
         raise MissingDataError(f"{file}: no such file; it must be {what}") from None
     except (OSError, ValueError) as error:
