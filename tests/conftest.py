@@ -13,6 +13,10 @@ from helpers import TESTS
 from helpers.entry_points import TOYS, fake
 from helpers.runs import RECIPE
 
+from soundbench.cli.process import shorten_waiting
+
+# Before torch is imported: other programs may use the cores while tests run.
+shorten_waiting()
 # Processes that tests start find the helpers too.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
 
