@@ -302,14 +302,14 @@ def test_two_at_once_make_no_block_twice(recipe: Path, cache: Path, count: Path,
 
 @pytest.mark.slow
 def test_many_commands_begin_a_folder_at_once(tmp_path: Path) -> None:
-    """Each writes what the folder is of beside its place, and moves it there."""
+    """One of them writes what the folder is of; the others wait for it."""
     folders = [tmp_path / f"features-{number}" for number in range(25)]
     begin = threading.Barrier(4)
 
     def command(_: int) -> None:
         for folder in folders:
             begin.wait(10)
-            extraction._write_identity(folder, {"rate": 8000})
+            extraction._begin(folder, {"rate": 8000})
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(command, range(4))) == [None] * 4
