@@ -94,26 +94,28 @@ def test_a_run_killed_before_some_of_its_file_operations_ends_the_same(recipe: P
 
 
 @pytest.mark.slow
-def test_a_run_killed_before_each_of_its_file_operations_ends_the_same(recipe: Path, tmp_path: Path) -> None:
+def test_a_run_killed_before_a_hundred_of_its_file_operations_ends_the_same(recipe: Path, tmp_path: Path) -> None:
+    """Every second one, of some two hundred."""
     for _ in range(2):  # the first decodes the sound, and logs it
         compare(recipe, tmp_path, [])
         count = len(operations(tmp_path))
         shutil.rmtree(tmp_path / "run-0")
         (tmp_path / "run-0.operations").unlink()
-    assert count >= 100
-    assert compare(recipe, tmp_path, [[at] for at in range(1, count + 1)]) == (count, count)
+    assert count >= 200
+    points = range(1, count + 1, 2)
+    assert compare(recipe, tmp_path, [[at] for at in points]) == (len(points), len(points))
 
 
 @pytest.mark.slow
 def test_a_run_killed_twice_or_three_times_ends_the_same(recipe: Path, tmp_path: Path) -> None:
     draws = random.Random(17)
-    kills = [[draws.uniform(0.02, 0.5), *draws.sample(range(1, 60), draws.choice([1, 2]))] for _ in range(40)]
+    kills = [[draws.uniform(0.02, 0.5), *draws.sample(range(1, 60), draws.choice([1, 2]))] for _ in range(15)]
     killed, exact = compare(recipe, tmp_path, kills)
-    assert killed > 80
-    assert exact == 40
+    assert killed > 30
+    assert exact == 15
 
 
 @pytest.mark.slow
 def test_folds_killed_before_some_of_their_file_operations_end_the_same(recipe: Path, tmp_path: Path) -> None:
-    kills: list[list[float]] = [[at] for at in range(1, 16)] + [[share / 25] for share in range(1, 25)]
-    assert compare(recipe, tmp_path, kills, folds=True) == (39, 39)
+    kills: list[list[float]] = [[at] for at in range(1, 16, 2)] + [[share / 13] for share in range(1, 13)]
+    assert compare(recipe, tmp_path, kills, folds=True) == (20, 20)
