@@ -144,13 +144,8 @@ class MissingDataError(DataError):
     exit_code = 2
 
 
-class SoundError(DataError):
-    """One sound file that cannot be used.
-
-    Attributes:
-        path: the file.
-        reason: why it cannot be used.
-    """
+class _OfSound(Exception):
+    """What is said of one sound file: its path and the reason."""
 
     def __init__(self, path: str, reason: str) -> None:
         self.path, self.reason = str(path), reason
@@ -160,17 +155,22 @@ class SoundError(DataError):
         return type(self), (self.path, self.reason), vars(self)
 
 
-class SoundWarning(UserWarning):
+class SoundError(_OfSound, DataError):
+    """One sound file that cannot be used.
+
+    Attributes:
+        path: the file.
+        reason: why it cannot be used.
+    """
+
+
+class SoundWarning(_OfSound, UserWarning):
     """A sound file that can be used, and is odd.
 
     Attributes:
         path: the file.
         reason: what is odd about it.
     """
-
-    def __init__(self, path: str, reason: str) -> None:
-        self.path, self.reason = str(path), reason
-        super().__init__(f"{path}: {reason}")
 
 
 class CancellationWarning(SoundWarning):

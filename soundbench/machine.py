@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
@@ -47,27 +47,23 @@ def _quota(system: Path = Path("/")) -> float:
         for line in (system / "proc/self/cgroup").read_text().splitlines():
             number, controllers, path = line.split(":", 2)
             if number == "0":
-                mounts, read = [system / "sys/fs/cgroup"], _quota_of_version_2
+                mounts, names = [""], ["cpu.max"]
             elif "cpu" in controllers.split(","):
-                mounts, read = [system / "sys/fs/cgroup" / name for name in (controllers, "cpu")], _quota_of_version_1
+                mounts, names = [controllers, "cpu"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
             else:
                 continue
             own = PurePosixPath(path.lstrip("/"))
-            least = min([least, *(read(mount / group) for mount in mounts for group in (own, *own.parents))])
+            groups = [system / "sys/fs/cgroup" / mount / group for mount in mounts for group in (own, *own.parents)]
+            least = min([least, *(_quota_of(group, names) for group in groups)])
     return least
 
 
-def _quota_of_version_1(group: Path) -> float:
+def _quota_of(group: Path, names: Sequence[str]) -> float:
+    """The quota of one control group, in whose files of these names stand a time and the period that it is of."""
     with suppress(OSError, ValueError):
-        quota, period = (float((group / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
-        return quota / period if quota > 0 < period else math.inf
-    return math.inf
-
-
-def _quota_of_version_2(group: Path) -> float:
-    with suppress(OSError, ValueError):
-        quota, period = (float(part) for part in (group / "cpu.max").read_text().split())
-        return quota / period if quota > 0 < period else math.inf
+        quota, period = (float(part) for name in names for part in (group / name).read_text().split())
+        if quota > 0 < period:
+            return quota / period
     return math.inf
 
 
@@ -78,7 +74,7 @@ def auto_threads(local_world: int = 1, workers: int = 0) -> int:
     """
     share = max(1, cores() // local_world - workers)
     given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    if not given.isdecimal() or (given == "1" and started_by() == "torchrun"):
+    if not given.isdecimal() or (given == "1" and "TORCHELASTIC_RUN_ID" in os.environ):
         return share
     return max(1, min(share, int(given)))
 

@@ -150,6 +150,8 @@ def test_the_one_thread_that_torchrun_sets_by_itself_is_no_limit(monkeypatch: py
     monkeypatch.setattr(machine, "cores", lambda: 8)
     for name, value in {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)
+    assert machine.settle("cpu", "fp32", local_world=2).threads == 1  # as `--processes` starts them: the user's
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     assert machine.settle("cpu", "fp32", local_world=2).threads == 4
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert machine.settle("cpu", "fp32", local_world=2).threads == 2

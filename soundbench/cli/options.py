@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -133,11 +133,16 @@ _EVENT_RULES = (
 )
 
 
-def event_rules(command: Command) -> Command:
-    """How scores become events: the fields of `EventRules` but `on`, which is the threshold."""
-    for option in reversed(_EVENT_RULES):
+def _with(added: Sequence[Callable[[Command], Command]], command: Command) -> Command:
+    """The command with options, in their order."""
+    for option in reversed(added):
         command = option(command)
     return command
+
+
+def event_rules(command: Command) -> Command:
+    """How scores become events: the fields of `EventRules` but `on`, which is the threshold."""
+    return _with(_EVENT_RULES, command)
 
 
 # Date and time --------------------------------------------------------------------------------------------------------
@@ -160,9 +165,7 @@ _START_TIMES = (
 
 def start_times(command: Command) -> Command:
     """When recordings began: the arguments of `StartTimes`."""
-    for option in reversed(_START_TIMES):
-        command = option(command)
-    return command
+    return _with(_START_TIMES, command)
 
 
 # Pipes ----------------------------------------------------------------------------------------------------------------
@@ -192,9 +195,7 @@ _RAW_SAMPLES = (
 
 def raw_samples(command: Command) -> Command:
     """What raw samples in a pipe are."""
-    for option in reversed(_RAW_SAMPLES):
-        command = option(command)
-    return command
+    return _with(_RAW_SAMPLES, command)
 
 
 # Microphones ----------------------------------------------------------------------------------------------------------

@@ -162,9 +162,7 @@ class Classifier:
             SoundError: a sound cannot be read.
             CallError: samples without a rate, or with a shape that is not a sound's.
         """
-        sounds = sound if isinstance(sound, list) else [sound]
-        scored = means(self.flow(sounds, rate, window=window, hop=hop, batch=batch))
-        found = [self.prediction(mean) for mean in scored]
+        found = [self.prediction(row) for row in self.predict_proba(sound, rate, window=window, hop=hop, batch=batch)]
         return found if isinstance(sound, list) else found[0]
 
     def predict_proba(

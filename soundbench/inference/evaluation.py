@@ -19,6 +19,7 @@ from soundbench.data.audit import repeated
 from soundbench.data.clips import ClipTable, fingerprint
 from soundbench.data.shared_store import sound_store
 from soundbench.data.splits import settled, split
+from soundbench.data.store import Store
 from soundbench.errors import CallError, DataError, RunError, RunPlaceError
 from soundbench.inference.classifier import Classifier, load
 from soundbench.model import assembly
@@ -117,14 +118,9 @@ def evaluate(
         lock.held(folder.path),
         sound_store(sound.table, sound.dataset, recipe.audio, cache, log, on_error) as store,
     ):
-        rows = sound.rows[store.lengths[sound.rows] > 0]
-        if not len(rows):
-            raise DataError("no clip is left to evaluate: none can be read")
         if sound.part is not None:
             _refuse_changed(directory, environment, fingerprint(sound.table, sound.part, store.lengths))
-        for line in repeated(sound.table, store.sounds):
-            log(line)
-        scored = score_clips(classifier.scorer, store, sound.table, rows, classifier.grid, recipe.train.batch_size)
+        scored = _scored(classifier, sound, store, recipe.train.batch_size, log)
         found = {
             "name": f"{recipe.name}, evaluated on {sound.name}",
             "protocol": _protocol(directory, recipe, sound, checkpoint, notes),
@@ -142,6 +138,20 @@ def evaluate(
         pages.write(folder, found)
     log(pages.summary(found))
     return folder
+
+
+def _scored(classifier: Classifier, sound: _TestSet, store: Store, batch: int, say: Say) -> ClipScores:
+    """The scores of the clips that can be read.
+
+    Raises:
+        DataError: there are none.
+    """
+    rows = sound.rows[store.lengths[sound.rows] > 0]
+    if not len(rows):
+        raise DataError("no clip is left to evaluate: none can be read")
+    for line in repeated(sound.table, store.sounds):
+        say(line)
+    return score_clips(classifier.scorer, store, sound.table, rows, classifier.grid, batch)
 
 
 # The model ------------------------------------------------------------------------------------------------------------
