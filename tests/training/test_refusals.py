@@ -235,3 +235,33 @@ def test_what_is_skipped_is_counted_for_each_class(folder: Path, capsys: pytest.
     assert "unreadable clips of each class: dog 4 of 4, cat 1 of 4\n" in log
     assert "WARNING: no training clip of these classes can be read, so they are not learned: dog\n" in log
     assert "classes without a training clip: dog" in Path("run/report.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "reason"),
+    [
+        ("", 0, ""),
+        ("bad = 'nan', of = [4]", 1, "4: its dataset returns NaN or infinite samples"),
+        ("bad = 'rate 0', of = [4]", 1, "4: its dataset returns the sample rate 0; expected 1 to"),
+        ("bad = 'error', of = [4, 5, 10, 11]", 1, "4: the archive is closed"),
+        ("bad = 'nan', of = [0]", 0, ""),  # not of the test set
+        (
+            "classes = ['dog', 'cat', 'cow'], labels = ['dog', 'cow']",
+            2,
+            "labels that are not among the model's classes",
+        ),
+    ],
+)
+def test_evaluate_refuses_of_what_it_reads_the_same(
+    folder: Path, capsys: pytest.CaptureFixture[str], changed: str, code: int, reason: str
+) -> None:
+    assert invoke(["run", "mine.toml", "--out", "run"]) == 0
+    table = f'dataset = {{use = "./data.py:Made"{", " * bool(changed)}{changed}}}'
+    (folder / "other.toml").write_text(RECIPE.replace('dataset = "./data.py:Made"', table))
+    assert (invoke(["data", "check", "other.toml"]) == 1) is ("of =" in changed)
+    assert reason in capsys.readouterr().err or "cow" in changed
+    found = invoke(["evaluate", "run", "--dataset", "other.toml", "--trust-code", "--device", "cpu"])
+    text = capsys.readouterr().err
+    assert found == code, text
+    assert reason in text
+    assert "Traceback" not in text
