@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from soundbench.recipe.own_code import local_files, relocated, write_code
     from soundbench.recipe.reading import find_recipe
     from soundbench.recipe.resolving import ComponentSpec
-    from soundbench.recipe.tables import DEFAULTS, MULTILABEL_LOSS, TABLES, Audio, Head, Init, Split, Train
+    from soundbench.recipe.tables import DEFAULTS, MULTILABEL_LOSS, TABLES, Audio, Head, Init, Report, Split, Train
 
 __all__ = [
     "DEFAULTS",
@@ -25,6 +25,7 @@ __all__ = [
     "Model",
     "ComponentSpec",
     "Recipe",
+    "Report",
     "Split",
     "Train",
     "compose",
@@ -44,7 +45,7 @@ _FILES = {
     "own_code": ("local_files", "relocated", "write_code"),
     "reading": ("find_recipe",),
     "resolving": ("ComponentSpec",),
-    "tables": ("DEFAULTS", "MULTILABEL_LOSS", "TABLES", "Audio", "Head", "Init", "Split", "Train"),
+    "tables": ("DEFAULTS", "MULTILABEL_LOSS", "TABLES", "Audio", "Head", "Init", "Report", "Split", "Train"),
 }
 _PLACES = {name: file for file, names in _FILES.items() for name in names}
 

@@ -18,7 +18,18 @@ from soundbench.recipe.reading import Draft, draft_of, find_recipe, read_draft
 from soundbench.recipe.registry import Registry
 from soundbench.recipe.resolving import ComponentSpec, Resolver
 from soundbench.recipe.structuring import plain, structure
-from soundbench.recipe.tables import FOLDER_DATASET, FORMAT, MANIFEST_DATASET, TABLES, Audio, Head, Init, Split, Train
+from soundbench.recipe.tables import (
+    FOLDER_DATASET,
+    FORMAT,
+    MANIFEST_DATASET,
+    TABLES,
+    Audio,
+    Head,
+    Init,
+    Report,
+    Split,
+    Train,
+)
 
 __all__ = ["Model", "Recipe", "compose", "dataset_spec", "given", "model_tables", "read", "read_model"]
 
@@ -39,7 +50,7 @@ class Recipe:
         base: the folder that local files are relative to; None for the working directory.
         registry: where components are found; None for the installed ones.
         **tables: the tables of a recipe. A component is a mapping with `use`, a name, a class, or a `ComponentSpec`;
-            the other tables are mappings or `Split`, `Audio`, `Head`, `Init`, `Train`.
+            the other tables are mappings or `Split`, `Audio`, `Head`, `Init`, `Train`, `Report`.
 
     Raises:
         RecipeError: with all mistakes.
@@ -58,6 +69,7 @@ class Recipe:
     optimizer: ComponentSpec
     scheduler: ComponentSpec
     train: Train
+    report: Report
     observer: tuple[ComponentSpec, ...]
     name: str = attrs.field(default="recipe", eq=False)
     source: str = attrs.field(default="<python>", eq=False)

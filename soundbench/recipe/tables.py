@@ -27,6 +27,7 @@ __all__ = [
     "Audio",
     "Head",
     "Init",
+    "Report",
     "Split",
     "Train",
     "keyed",
@@ -46,6 +47,7 @@ TABLES = (
     "optimizer",
     "scheduler",
     "train",
+    "report",
     "observer",
 )
 
@@ -332,4 +334,25 @@ class Train:
             raise ValueError(f"swa must be 0 if ema is set ({self.ema}): use one of them; is {self.swa}")
 
 
-CORE: dict[str, type] = {"split": Split, "audio": Audio, "head": Head, "init": Init, "train": Train}
+@keyed
+@attrs.frozen
+class Report:
+    """What a report shows beside the figures of the whole test set.
+
+    Attributes:
+        by: columns of the clips, such as ["site", "recordist"]; metrics are given for each of their values.
+        sounds: how many of the worst mistakes `report.html` shows with their sound; 0 for none.
+    """
+
+    by: list[str] = attrs.field(factory=list)
+    sounds: int = attrs.field(default=20, validator=_between(0, 200))
+
+
+CORE: dict[str, type] = {
+    "split": Split,
+    "audio": Audio,
+    "head": Head,
+    "init": Init,
+    "train": Train,
+    "report": Report,
+}
