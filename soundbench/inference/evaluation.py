@@ -21,10 +21,11 @@ from soundbench.data.shared_store import sound_store
 from soundbench.data.splits import settled, split
 from soundbench.data.store import Store
 from soundbench.errors import CallError, DataError, RunError, RunPlaceError
-from soundbench.inference.classifier import Classifier, load
+from soundbench.inference.classifier import Classifier
+from soundbench.inference.loading import load
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
-from soundbench.model.scoring import ClipScores, score_clips
+from soundbench.model.scoring import ClipScores, Scorer, WindowLogits, clip_means, window_logits
 from soundbench.recipe import ComponentSpec, Recipe
 from soundbench.report import lock, pages, run_directory
 from soundbench.report.assessment import assess
@@ -32,6 +33,7 @@ from soundbench.report.protocol import skipped
 from soundbench.report.run_directory import RunDirectory
 from soundbench.training import checkpoints
 from soundbench.training.environment import read_environment, refuse_changed_recipe
+from soundbench.training.finishing import calibration_quality
 from soundbench.training.log import Log, Say, to_stderr
 
 __all__ = ["evaluate"]
@@ -120,11 +122,14 @@ def evaluate(
     ):
         if sound.part is not None:
             _refuse_changed(directory, environment, fingerprint(sound.table, sound.part, store.lengths))
-        scored = _scored(classifier, sound, store, recipe.train.batch_size, log)
+        windows = _windows(classifier, sound, store, recipe.train.batch_size, log)
+        scorer = classifier.scorer
+        scored = ClipScores(windows.rows, clip_means(windows, scorer.loss, scorer.calibration))
         found = {
             "name": f"{recipe.name}, evaluated on {sound.name}",
             "protocol": _protocol(directory, recipe, sound, checkpoint, notes),
             **_figures(directory, recipe, sound.table, scored, classifier.thresholds),
+            **_calibration(directory, windows, scorer, sound.table),
             "skipped": skipped(sound.table, store),
             "device": str(classifier.scorer.machine.device),
             "precision": "fp32",
@@ -140,8 +145,8 @@ def evaluate(
     return folder
 
 
-def _scored(classifier: Classifier, sound: _TestSet, store: Store, batch: int, say: Say) -> ClipScores:
-    """The scores of the clips that can be read.
+def _windows(classifier: Classifier, sound: _TestSet, store: Store, batch: int, say: Say) -> WindowLogits:
+    """The logits of the windows of the clips that can be read.
 
     Raises:
         DataError: there are none.
@@ -151,7 +156,7 @@ def _scored(classifier: Classifier, sound: _TestSet, store: Store, batch: int, s
         raise DataError("no clip is left to evaluate: none can be read")
     for line in repeated(sound.table, store.sounds):
         say(line)
-    return score_clips(classifier.scorer, store, sound.table, rows, classifier.grid, batch)
+    return window_logits(classifier.scorer, store, sound.table, rows, classifier.grid, batch)
 
 
 # The model ------------------------------------------------------------------------------------------------------------
@@ -315,6 +320,14 @@ def _figures(
         seed=recipe.train.seed,
     )
     return figures if thresholds is not None else {**figures, "prior": prior or table.class_counts(rows).tolist()}
+
+
+def _calibration(run: RunDirectory, windows: WindowLogits, scorer: Scorer, table: ClipTable) -> dict[str, Any]:
+    """How well the scores are calibrated, before and after; nothing for a model that has no calibration."""
+    if scorer.calibration is None:
+        return {}
+    tables = model_folder.read_model_tables(run.model if run.model.exists() else run.path)
+    return {"calibration": {"use": tables["calibration"]["use"], **calibration_quality(windows, scorer, table)}}
 
 
 def _prior(run: RunDirectory, table: ClipTable) -> list[int] | None:

@@ -21,10 +21,13 @@ __all__ = [
     "FOLDER_DATASET",
     "FORMAT",
     "MANIFEST_DATASET",
+    "MULTILABEL_CALIBRATION",
     "MULTILABEL_LOSS",
+    "OWN",
     "RENAMED",
     "TABLES",
     "Audio",
+    "Calibration",
     "Head",
     "Init",
     "Report",
@@ -47,6 +50,7 @@ TABLES = (
     "optimizer",
     "scheduler",
     "train",
+    "calibration",
     "report",
     "observer",
 )
@@ -58,8 +62,12 @@ DEFAULTS: dict[str, Any] = {
     "loss": {"use": "cross-entropy"},
     "optimizer": {"use": "adamw"},
     "scheduler": {"use": "warmup-cosine"},
+    "calibration": {"use": "temperature"},
     "observer": [{"use": "progress"}],
 }
+
+# The default calibration where the loss scores each class independently.
+MULTILABEL_CALIBRATION = "platt"
 
 # The loss that a message suggests if the dataset is multi-label and the loss of the recipe is not.
 MULTILABEL_LOSS = "bce"
@@ -356,3 +364,20 @@ CORE: dict[str, type] = {
     "train": Train,
     "report": Report,
 }
+
+
+@keyed
+@attrs.frozen
+class Calibration:
+    """The keys of `[calibration]` beside the component's own.
+
+    Attributes:
+        predictions: what to fit on: `logits.safetensors` of a run with `--folds all`, the logits of clips that the
+            networks were not trained on; the validation set if left out.
+    """
+
+    predictions: Path | None = None
+
+
+OWN: dict[str, type] = {"calibration": Calibration}
+"""The framework's own keys in the tables of components."""

@@ -84,6 +84,7 @@ class RunDirectory:
     code = _Place("model/code")
     assets = _Place("model/assets")
     predictions = _Place("predictions.csv")
+    logits = _Place("logits.safetensors")
     report_json = _Place("report.json")
     report_md = _Place("report.md")
     confusion_csv = _Place("confusion.csv")
@@ -223,7 +224,7 @@ def restore_history(run: RunDirectory, rows: Sequence[Mapping[str, object]]) -> 
     return not same
 
 
-_RESULTS = ("environment", "clips", "history", "predictions", "report_json", "report_md")
+_RESULTS = ("environment", "clips", "history", "predictions", "logits", "report_json", "report_md")
 _FIGURES = ("confusion_csv", "confusion_png", "confusion_labels")
 
 

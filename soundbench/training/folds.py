@@ -12,14 +12,17 @@ from numpy.typing import NDArray
 
 from soundbench import distributed, files
 from soundbench import recipe as recipes
+from soundbench.contracts import Loss
 from soundbench.data.clips import ClipTable, Fold
 from soundbench.data.splits import VALIDATION_SHARE
 from soundbench.errors import Problem, RecipeError, RunError
-from soundbench.model import assembly
+from soundbench.model import assembly, logits
+from soundbench.model.logits import HeldOutLogits
 from soundbench.recipe import Recipe
-from soundbench.report import pages, run_directory
+from soundbench.report import calibration, pages, run_directory
 from soundbench.report.assessment import assess, pooled
 from soundbench.report.run_directory import FOLDS, RunDirectory
+from soundbench.training import finishing
 from soundbench.training.environment import accept_recipe, read_environment, record_recipe, refuse_changed_recipe
 from soundbench.training.log import Say, resume_line, to_stderr
 from soundbench.training.run import device_set, held, new_directory, resume, run
@@ -158,7 +161,10 @@ def _run_each(
         finished.append(own)
 
     def pool() -> None:
-        report = _pool(recipe, finished, folds)
+        held_out = _held_out(finished)
+        if held_out:
+            logits.write(directory.logits, logits.joined(held_out))
+        report = _pool(recipe, finished, folds, held_out)
         pages.write(directory, report)
         say(pages.summary(report))
 
@@ -177,7 +183,14 @@ def _run_fold(
     run(one, out=own.path, cache=cache, accept_changes=resuming["accept_changes"], say=say)
 
 
-def _pool(recipe: Recipe, runs: Sequence[RunDirectory], folds: Sequence[Fold]) -> dict[str, Any]:
+def _held_out(runs: Sequence[RunDirectory]) -> list[HeldOutLogits]:
+    """The logits of each fold's test clips, whose network was not trained on them; none if older runs have none."""
+    return [logits.read(one.logits) for one in runs] if all(one.logits.exists() for one in runs) else []
+
+
+def _pool(
+    recipe: Recipe, runs: Sequence[RunDirectory], folds: Sequence[Fold], held_out: Sequence[HeldOutLogits]
+) -> dict[str, Any]:
     """The report over all folds: every clip counts once, and groups of the same name are one group."""
     reports = [files.read_json(one.report_json) for one in runs]
     predictions = [run_directory.read_predictions(one) for one in runs]
@@ -206,6 +219,7 @@ def _pool(recipe: Recipe, runs: Sequence[RunDirectory], folds: Sequence[Fold]) -
         "name": recipe.name,
         "protocol": protocol,
         **figures,
+        **({"calibration": _calibration(recipe, reports, scores, held_out)} if held_out else {}),
         "folds": per_fold,
         "across_folds": pooled(per_fold),
         "skipped": {"count": len(skipped), "clips": list(skipped.values())},
@@ -213,6 +227,39 @@ def _pool(recipe: Recipe, runs: Sequence[RunDirectory], folds: Sequence[Fold]) -
         "precision": reports[0]["precision"],
         "seconds": sum(one["seconds"] for one in reports),
     }
+
+
+def _calibration(
+    recipe: Recipe, reports: Sequence[dict[str, Any]], scores: NDArray[np.float64], held_out: Sequence[HeldOutLogits]
+) -> dict[str, Any]:
+    """How well the scores of all folds are calibrated, before and after.
+
+    Where the folds' own validation sets are too small, the calibration of each fold is fitted on the test clips of the
+    others, which its test clips have no part in; the scores of the folds' own reports are then not calibrated.
+    """
+    classes, multilabel = held_out[0].classes, bool(reports[0].get("multilabel"))
+    loss = assembly.make_loss(recipe.loss, len(classes), recipe.source)
+    own = [one.get("calibration", {}) for one in reports]
+    targets = logits.joined(held_out).target
+    before = np.concatenate([finishing.clip_scores_of(one, loss) for one in held_out])
+    found: dict[str, Any] = {"use": recipe.calibration.use}
+    if all("reason" in one for one in own):
+        pairs = [(one, [other for other in held_out if other is not one]) for one in held_out]
+        scores = np.concatenate([_fitted_on(recipe, loss, one, others, multilabel) for one, others in pairs])
+        found |= {"source": "the test clips of the other folds"}
+    elif all("clips" in one for one in own):
+        found |= {"source": "the validation set of each fold"}
+    for name, values in (("before", before), ("after", scores)):
+        found[name] = calibration.quality(values, targets, multilabel=multilabel)
+    return found
+
+
+def _fitted_on(
+    recipe: Recipe, loss: Loss, one: HeldOutLogits, others: Sequence[HeldOutLogits], multilabel: bool
+) -> NDArray[np.float32]:
+    """The scores of one fold's clips, calibrated on the others."""
+    spec, _ = finishing.calibrated(recipe.calibration, logits.joined(others), loss, multilabel, recipe.source)
+    return finishing.clip_scores_of(one, loss, assembly.make_calibration(spec, len(one.classes), recipe.source))
 
 
 def _thresholds(reports: Sequence[dict[str, Any]], clips: Sequence[int]) -> NDArray[np.float64] | None:

@@ -26,6 +26,7 @@ pooling = "{TOYS}:ToyPooling"
 loss = "{TOYS}:ToyLoss"
 optimizer = "{TOYS}:toy_optimizer"
 scheduler = "{TOYS}:toy_scheduler"
+calibration = "{TOYS}:ToyCalibration"
 observer = []
 
 [dataset]

@@ -40,6 +40,7 @@ backbone = "conv"
 loss = "entropy"
 optimizer = "descent"
 scheduler = "line"
+calibration = "divide"
 observer = []
 """
 
@@ -120,6 +121,8 @@ def test_every_default_is_written_out(recipes: Recipes) -> None:
             "keep": 3,
             "checkpoint_steps": 0,
         },
+        "calibration": {"use": "divide"},
+        "report": {"by": [], "sounds": 20},
         "observer": [],
     }
 
@@ -133,7 +136,7 @@ def test_tables_that_are_left_out_have_the_defaults_of_the_core(monkeypatch: pyt
     monkeypatch.setattr("soundbench.recipe.resolving.DEFAULTS", defaults)
     recipe = Recipe(dataset="noise", backbone="conv", loss={"use": "entropy"}, registry=toy_registry())
     assert [part.use for part in recipe.components()] == [
-        "noise", "spectra", "conv", "mean", "entropy", "descent", "line", "listener",
+        "noise", "spectra", "conv", "mean", "entropy", "descent", "line", "divide", "listener",
     ]  # fmt: skip
     options_alone = Recipe(dataset="noise", backbone="conv", optimizer={"lr": 0.5}, registry=toy_registry())
     assert options_alone.optimizer.table() == {"use": "descent", "lr": 0.5}
@@ -313,7 +316,7 @@ chance = 0.5
         "keep, checkpoint_steps "
         "(in base.toml)",
         'r.toml: trian: unknown table; did you mean "train"? known: dataset, split, audio, augmentation, featurizer, '
-        "backbone, pooling, head, init, loss, optimizer, scheduler, train, observer",
+        "backbone, pooling, head, init, loss, optimizer, scheduler, train, calibration, report, observer",
         'r.toml: pooling.use: there is no pooling "men"; did you mean "mean"? known: mean',
         "r.toml: split.test: must be a fraction above 0 and below 1, is 10.0; for fold 10 write [10]",
         "r.toml: audio.rate: must be an integer, is 16000.0",
@@ -387,7 +390,7 @@ def test_missing_tables_are_reported_with_what_could_be_there(recipes: Recipes) 
 def test_a_value_of_the_wrong_range_or_type_is_reported(recipes: Recipes, more: str, message: str | None) -> None:
     found = mistakes(lambda: recipes(BASE + more))
     known = "dataset, split, audio, augmentation, featurizer, backbone, pooling, head, init, loss, optimizer, scheduler"
-    assert found == [f"r.toml: {message or f'zebra: unknown table; known: {known}, train, observer'}"]
+    assert found == [f"r.toml: {message or f'zebra: unknown table; known: {known}, train, calibration, report, observer'}"]
 
 
 @pytest.mark.parametrize(
