@@ -212,7 +212,7 @@ def _own(recipe: Recipe, classifier: Classifier) -> _TestSet:
     table = ClipTable.of(dataset)
     if table.classes != classifier.classes:
         raise RunError(f"{recipe.source}: the classes of the data have changed since the run began")
-    cut = split(table, recipe.split, recipe.train.seed, recipe.source)
+    cut = split(table, recipe.split, recipe.source)
     return _TestSet("own-test-set", "the run's own test set", recipe, dataset, table, cut.rows("test"), cut.part)
 
 
@@ -225,7 +225,7 @@ def _other(given: str | Path | Recipe, own: Recipe, classifier: Classifier, say:
         table = ClipTable.of(dataset)
         how, folds = settled(table, recipe.split)
         recipe = recipe.with_tables(split=how)
-        rows = split(table, how, recipe.train.seed, recipe.source).rows("test")
+        rows = split(table, how, recipe.source).rows("test")
         if folds:
             say(folds)
     else:

@@ -75,8 +75,9 @@ MULTILABEL_LOSS = "bce"
 # The datasets for sound files without a recipe: a folder with one folder per class, and a table of files.
 FOLDER_DATASET, MANIFEST_DATASET = "folder", "manifest"
 
-# The format version of `recipe.toml` and `model.toml` in run directories; earlier files have none.
-FORMAT = 1
+# The format version of `recipe.toml` and `model.toml` in run directories; the earliest files have none. In format 1,
+# `train.seed` also drew the split; `reading.py` gives such a recipe the `split.seed` that it had.
+FORMAT = 2
 
 # Keys that were renamed in format 1.
 RENAMED = {
@@ -192,11 +193,13 @@ class Split:
             none; "auto" for the folds of the data that are named validation, or else 0.1.
         crossing: what to do if clips of one group are in more than one part: "purge" removes them from training,
             "refuse" is an error, "allow" keeps them.
+        seed: seed of the draws, where test or validation is a fraction; the same for every `train.seed`.
     """
 
     test: list[int | str] | float | Literal["auto"] = attrs.field(default="auto", validator=_share(zero=False))
     validation: list[int | str] | float | Literal["auto"] = attrs.field(default="auto", validator=_share(zero=True))
     crossing: Literal["purge", "refuse", "allow"] = "purge"
+    seed: int = attrs.field(default=1, validator=_between(0, 2**63 - 1))
 
     def __attrs_post_init__(self) -> None:
         if isinstance(self.test, list) and isinstance(self.validation, list):
@@ -290,7 +293,7 @@ class Train:
     Attributes:
         epochs: maximum number of epochs.
         batch_size: clips in one optimizer step, over all processes together.
-        seed: seed of every random number.
+        seed: seed of every random number but those of the split.
         device: "auto", "cpu", "cuda" or a device such as "cuda:1".
         precision: precision of the network in training; "auto" depends on the machine and is settled when the run
             starts.

@@ -109,7 +109,7 @@ def prepare(recipe: Recipe, threads: int | None = None) -> Prepared:
     table = ClipTable.of(made.dataset)
     how, folds = settled(table, recipe.split)
     recipe = recipe.with_tables(split=how)
-    cut = split(table, how, recipe.train.seed, recipe.source)
+    cut = split(table, how, recipe.source)
     prepared = Prepared(recipe, machine, made, table, cut, [*filter(None, [folds]), *doubts(table)])
     prepared.plan()
     if recipe.calibration.own.predictions is not None:

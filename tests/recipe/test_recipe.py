@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 import pytest
+import tomli
 from helpers import entry_points, toys
 from helpers.entry_points import NAMES, fake, toy_registry
 
@@ -81,7 +82,7 @@ def test_every_default_is_written_out(recipes: Recipes) -> None:
     assert recipe.tables() == {
         "name": "r",
         "dataset": {"use": "noise", "clips": 40, "seed": 0},
-        "split": {"test": "auto", "validation": "auto", "crossing": "purge"},
+        "split": {"test": "auto", "validation": "auto", "crossing": "purge", "seed": 1},
         "audio": {"rate": 16000, "window": 3.0, "level": "off", "trim": "off", "on_error": "fail"},
         "augmentation": [],
         "featurizer": {"use": "spectra", "floor": 1e-5},
@@ -682,12 +683,35 @@ def test_a_key_by_its_old_name_gets_one_line_with_the_new_one(key: str, tmp_path
     assert told == [f"{key}: this key is now called {new}"]
 
 
-@pytest.mark.parametrize("version", ["2", "-1", "true", '"1"'])
+@pytest.mark.parametrize("version", ["3", "-1", "true", '"1"'])
 def test_what_a_newer_soundbench_wrote_is_refused(version: str, tmp_path: Path) -> None:
     path = tmp_path / "new.toml"
     path.write_text(f"format = {version}\n")
-    with pytest.raises(RecipeError, match=r"format: is .*, but this soundbench knows formats up to 1"):
+    with pytest.raises(RecipeError, match=r"format: is .*, but this soundbench knows formats up to 2"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "seed"),
+    [
+        ("format = 1\n[train]\nseed = 7\n", 7),
+        ("format = 1\n[train]\nseed = 7\n[split]\ntest = 0.3\n", 7),
+        ("format = 1\n[train]\nepochs = 2\n", 1),  # the default of old
+        ("format = 1\n", 1),
+        ("format = 1\n[train]\nseed = 7\n[split]\nseed = 3\n", 3),
+        ("format = 2\n[train]\nseed = 7\n", 1),
+        ("[train]\nseed = 7\n", 1),
+    ],
+)
+def test_in_format_1_the_seed_of_training_drew_the_split(text: str, seed: int, recipes: Recipes) -> None:
+    form, _, tables = text.partition("\n") if text.startswith("format") else ("", "", text)
+    old = f"{form}{BASE}{tables}"
+    assert recipes(old).split.seed == seed
+    assert recipes(old, "train.seed=5").split.seed == seed
+    above = recipes('extends = "old.toml"\n[train]\nseed = 9\n', old=old)
+    assert (above.split.seed, above.train.seed) == (seed, 9)
+    assert recipes(above.to_toml()).split == above.split
+    assert Recipe(**tomli.loads(old), registry=toy_registry()).split.seed == seed
 
 
 # In Python
