@@ -158,7 +158,7 @@ def split(table: ClipTable, how: Split, source: str = "<python>") -> SplitResult
         part = CROSSING[how.crossing](part, crossing)
     except ValueError as error:
         raise RecipeError(source, [Problem("split.crossing", str(error))]) from None
-    _refuse_empty(part, source)
+    _refuse_empty(part, how, source)
     without = [absent(table, part == code) for code in (TRAIN, VALIDATION, TEST)]
     return SplitResult(part, crossing.groups, int(crossing.clips.sum()), crossing.names, *without)
 
@@ -278,13 +278,13 @@ CROSSING: Mapping[str, Callable[[PartCodes, CrossingGroups], PartCodes]] = {
 # Checks of the result -------------------------------------------------------------------------------------------------
 
 
-def _refuse_empty(part: PartCodes, source: str) -> None:
-    """Raise an error for a split without training or test clips."""
+def _refuse_empty(part: PartCodes, how: Split, source: str) -> None:
+    """Raise an error for a split without training clips, or without the test clips that it is to have."""
     if not (part == TRAIN).any():
         purged = int((part == PURGED).sum())
         counted = f" ({purged} were purged)" if purged else ""
         raise RecipeError(source, [Problem("split", f"no clips left for training{counted}")])
-    if not (part == TEST).any():
+    if how.test != 0 and not (part == TEST).any():
         message = "no clips for the test set: no class has two groups, so none can be held out"
         raise RecipeError(source, [Problem("split.test", message)])
 

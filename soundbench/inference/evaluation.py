@@ -138,7 +138,7 @@ def evaluate(
         }
         if directory.report_json.exists():
             own = files.read_json(directory.report_json, "metrics", "clips", "groups")
-            found["own"] = {name: own[name] for name in ("metrics", "clips", "groups")}
+            found |= {"own": {name: own[name] for name in ("metrics", "clips", "groups")}} if own["metrics"] else {}
         run_directory.write_predictions(folder, sound.table, scored.index, scored.scores)
         pages.write(folder, found)
     log(pages.summary(found))
@@ -208,6 +208,8 @@ def _fill(classifier: Classifier, run: RunDirectory, checkpoint: str | Path, say
 
 def _own(recipe: Recipe, classifier: Classifier) -> _TestSet:
     """The run's own test set."""
+    if recipe.split.test == 0:
+        raise CallError(f"{recipe.source}: the run has no test set (split.test = 0); give labelled sound with --dataset")
     dataset = assembly.make_dataset(recipe)
     table = ClipTable.of(dataset)
     if table.classes != classifier.classes:

@@ -58,7 +58,7 @@ def plan(
     rows = {name: cut.rows(name) for name in ("train", "validation", "test")}
     parts = rows if readable is None else {name: own[readable[own]] for name, own in rows.items()}
     for name in ("train", "test"):
-        if not len(parts[name]):
+        if not len(parts[name]) and (name == "train" or recipe.split.test != 0):
             raise DataError(f"no clip is left to {name} on: none of {len(rows[name])} can be read")
     _refuse_one_class(table, rows["train"], parts["train"])
     weights = class_weights(recipe.train.class_weights, table, parts["train"], recipe.source)

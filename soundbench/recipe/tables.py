@@ -131,16 +131,15 @@ def _below_one(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         raise ValueError(f"{attribute.name} must be at least 0 and below 1, is {show(value)}")
 
 
-def _share(zero: bool) -> Validator:
-    """A validator of a fraction of the data or a list of folds."""
+def _share(empty: bool) -> Validator:
+    """A validator of a fraction of the data or a list of folds, which may be `empty` or not."""
 
     def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-        low = "at least 0" if zero else "above 0"
-        if _is_number(value) and not (0 < value < 1 or (zero and value == 0)):
+        if _is_number(value) and not 0 <= value < 1:
             hint = f"; for fold {value:g} write [{value:g}]" if value >= 1 and value == int(value) else ""
-            raise ValueError(f"{attribute.name} must be a fraction {low} and below 1, is {show(value)}{hint}")
-        if isinstance(value, list) and not value and not zero:
-            raise ValueError(f"{attribute.name} must name at least one fold, is []")
+            raise ValueError(f"{attribute.name} must be a fraction at least 0 and below 1, is {show(value)}{hint}")
+        if isinstance(value, list) and not value and not empty:
+            raise ValueError(f"{attribute.name} must name at least one fold, is []; for no test set write 0")
 
     return check
 
@@ -187,7 +186,7 @@ class Split:
     """How clips are split into training, validation and test set.
 
     Attributes:
-        test: the folds to test on, or a fraction of the groups; "auto" for the folds of the data that are named test,
+        test: the folds to test on, or a fraction of the groups; 0 to train on everything, without a test; "auto" for the folds of the data that are named test,
             or else 0.2.
         validation: the folds to validate on, or a fraction of the training groups, stratified by class; 0 or [] for
             none; "auto" for the folds of the data that are named validation, or else 0.1.
@@ -196,8 +195,8 @@ class Split:
         seed: seed of the draws, where test or validation is a fraction; the same for every `train.seed`.
     """
 
-    test: list[int | str] | float | Literal["auto"] = attrs.field(default="auto", validator=_share(zero=False))
-    validation: list[int | str] | float | Literal["auto"] = attrs.field(default="auto", validator=_share(zero=True))
+    test: list[int | str] | float | Literal["auto"] = attrs.field(default="auto", validator=_share(empty=False))
+    validation: list[int | str] | float | Literal["auto"] = attrs.field(default="auto", validator=_share(empty=True))
     crossing: Literal["purge", "refuse", "allow"] = "purge"
     seed: int = attrs.field(default=1, validator=_between(0, 2**63 - 1))
 

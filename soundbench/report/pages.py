@@ -23,6 +23,9 @@ from soundbench.report.run_directory import RunDirectory
 
 __all__ = ["summary", "write"]
 
+# Of a run that trains on everything.
+NO_TEST = "no test set: nothing is known of how well the model does"
+
 _MATRIX_UP_TO = 20
 _SKIPPED_SHOWN = 50
 
@@ -54,6 +57,9 @@ def write(run: RunDirectory, report: Mapping[str, Any]) -> None:
 
 def summary(report: Mapping[str, Any]) -> str:
     """The report in a few lines, for a console."""
+    if not report["metrics"]:
+        counts = ", ".join(f"{count} {part}" for part, count in report["parts"].items())
+        return f"{NO_TEST}; clips: {counts}"
     metrics, baseline = report["metrics"], report["baseline"]
     lines = [(metric_of(name).title, _with_interval(name, figure)) for name, figure in metrics.items()]
     lines[0] = (
@@ -114,12 +120,16 @@ def _picture(run: RunDirectory, report: Mapping[str, Any]) -> list[str]:
 def _page(run: RunDirectory, report: Mapping[str, Any], picture: Sequence[str]) -> Iterator[str]:
     """`report.md`, line by line."""
     yield f"# {_cell(str(report.get('name', run.path.name)))}"
-    yield from ("", _headline(report), "")
-    yield from _metrics(report)
-    yield from _beside(report)
-    yield from _folds(report)
-    yield from _protocol(report)
-    yield from _classes(report)
+    if report["metrics"]:
+        yield from ("", _headline(report), "")
+        yield from _metrics(report)
+        yield from _beside(report)
+        yield from _folds(report)
+        yield from _protocol(report)
+        yield from _classes(report)
+    else:
+        yield from ("", f"{NO_TEST[0].upper()}{NO_TEST[1:]}.")
+        yield from _protocol(report)
     if "confusion" in report:
         yield from _confusion(report, picture)
     yield from _skipped(report)

@@ -234,8 +234,8 @@ def _calibration(
 ) -> dict[str, Any]:
     """How well the scores of all folds are calibrated, before and after.
 
-    Where the folds' own validation sets are too small, the calibration of each fold is fitted on the test clips of the
-    others, which its test clips have no part in; the scores of the folds' own reports are then not calibrated.
+    Where one of the folds has no validation set, or one that is too small, the calibration of each fold is fitted on
+    the test clips of the others, which its test clips have no part in; the scores of its own report stay as they are.
     """
     classes, multilabel = held_out[0].classes, bool(reports[0].get("multilabel"))
     loss = assembly.make_loss(recipe.loss, len(classes), recipe.source)
@@ -243,12 +243,12 @@ def _calibration(
     targets = logits.joined(held_out).target
     before = np.concatenate([finishing.clip_scores_of(one, loss) for one in held_out])
     found: dict[str, Any] = {"use": recipe.calibration.use}
-    if all("reason" in one for one in own):
+    if all("clips" in one and "reason" not in one for one in own):
+        found |= {"source": "the validation set of each fold"}
+    elif attrs.fields(recipe.calibration.component.options):
         pairs = [(one, [other for other in held_out if other is not one]) for one in held_out]
         scores = np.concatenate([_fitted_on(recipe, loss, one, others, multilabel) for one, others in pairs])
         found |= {"source": "the test clips of the other folds"}
-    elif all("clips" in one for one in own):
-        found |= {"source": "the validation set of each fold"}
     for name, values in (("before", before), ("after", scores)):
         found[name] = calibration.quality(values, targets, multilabel=multilabel)
     return found

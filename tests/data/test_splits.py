@@ -206,9 +206,9 @@ def test_splits_that_cannot_be_are_refused(
 @pytest.mark.parametrize(
     ("test", "validation", "message"),
     [
-        ([], 0.1, "test must name at least one fold, is []"),
-        (0.0, 0.1, "test must be a fraction above 0 and below 1, is 0.0"),
-        (1, 0.1, "test must be a fraction above 0 and below 1, is 1; for fold 1 write [1]"),
+        ([], 0.1, "test must name at least one fold, is []; for no test set write 0"),
+        (-0.1, 0.1, "test must be a fraction at least 0 and below 1, is -0.1"),
+        (1, 0.1, "test must be a fraction at least 0 and below 1, is 1; for fold 1 write [1]"),
         (0.2, -0.5, "validation must be a fraction at least 0 and below 1, is -0.5"),
         ([1, 2], [2], "validation must not use folds of test; both have 2"),
     ],

@@ -319,7 +319,7 @@ chance = 0.5
         'r.toml: trian: unknown table; did you mean "train"? known: dataset, split, audio, augmentation, featurizer, '
         "backbone, pooling, head, init, loss, optimizer, scheduler, train, calibration, report, observer",
         'r.toml: pooling.use: there is no pooling "men"; did you mean "mean"? known: mean',
-        "r.toml: split.test: must be a fraction above 0 and below 1, is 10.0; for fold 10 write [10]",
+        "r.toml: split.test: must be a fraction at least 0 and below 1, is 10.0; for fold 10 write [10]",
         "r.toml: audio.rate: must be an integer, is 16000.0",
         "r.toml: augmentation[0].most: must be a number, is true",
         "r.toml: augmentation[1].use: is missing; known: drop, gain",
@@ -364,8 +364,8 @@ def test_missing_tables_are_reported_with_what_could_be_there(recipes: Recipes) 
         ("[audio]\nlevel = 'on'", 'audio.level: must be a number or "off", is "on"'),
         ("[audio]\nhop = 4", "audio.hop: must be at most window (3.0 s), or sound is skipped; is 4.0"),
         ("[head]\ndropout = 1", "head.dropout: must be at least 0 and below 1, is 1.0"),
-        ("[split]\ntest = []", "split.test: must name at least one fold, is []"),
-        ("[split]\ntest = 0.0", "split.test: must be a fraction above 0 and below 1, is 0.0"),
+        ("[split]\ntest = []", "split.test: must name at least one fold, is []; for no test set write 0"),
+        ("[split]\ntest = -0.1", "split.test: must be a fraction at least 0 and below 1, is -0.1"),
         ("[split]\nvalidation = 1.5", "split.validation: must be a fraction at least 0 and below 1, is 1.5"),
         (
             "[split]\ntest = [1, 2]\nvalidation = [2]",
