@@ -55,7 +55,8 @@ def load(
     machine = settle(device, precision="fp32", local_rank=distributed.local_rank(), fits=fits)
     machine.place(network).eval()
     grid = Grid(model.audio.window_samples, model.audio.hop_samples, model.audio.trim)
-    calibration = model.calibration and assembly.make_calibration(model.calibration, len(model.classes), source)
+    spec = model.calibration
+    calibration = None if spec is None else assembly.make_calibration(spec, len(model.classes), source)
     scorer = Scorer(network, loss, machine, model.audio.level, calibration)
     thresholds = (model.thresholds or [0.5] * len(model.classes)) if model.multilabel else None
     return Classifier(scorer, model.classes, model.audio.rate, grid, thresholds)

@@ -58,8 +58,8 @@ def write(run: RunDirectory, report: Mapping[str, Any]) -> None:
 def summary(report: Mapping[str, Any]) -> str:
     """The report in a few lines, for a console."""
     if not report["metrics"]:
-        counts = ", ".join(f"{count} {part}" for part, count in report["parts"].items())
-        return f"{NO_TEST}; clips: {counts}"
+        trained = ", ".join(f"{count} {part}" for part, count in report["parts"].items())
+        return f"{NO_TEST}; clips: {trained}"
     metrics, baseline = report["metrics"], report["baseline"]
     lines = [(metric_of(name).title, _with_interval(name, figure)) for name, figure in metrics.items()]
     lines[0] = (

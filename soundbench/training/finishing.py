@@ -76,7 +76,7 @@ def fit(trained: Trained, log: Log) -> Fitted:
     """
     opened, scorer = trained.opened, trained.scorer
     spec, multilabel = opened.prepared.recipe.calibration, opened.prepared.table.multilabel
-    fitted = {"use": spec.use}
+    fitted: dict[str, Any] = {"use": spec.use}
     held_out = _held_out(opened, scorer, spec)
     if held_out is not None:
         source = "validation set" if spec.own.predictions is None else spec.own.predictions.name
@@ -121,8 +121,8 @@ def calibrated(
     """
     if held_out.clips < LEAST_CLIPS or held_out.groups < LEAST_GROUPS:
         return spec, f"fewer than {LEAST_CLIPS} clips or {LEAST_GROUPS} groups"
-    arrays = held_out.logits.astype(np.float64), held_out.clip, held_out.target.astype(np.float64)
-    clips = HeldOut(*map(torch.from_numpy, arrays), loss.scores, multilabel)
+    values, target = (torch.from_numpy(array).double() for array in (held_out.logits, held_out.target))
+    clips = HeldOut(values, torch.from_numpy(held_out.clip), target, loss.scores, multilabel)
     made = assembly.make_calibration(spec, len(held_out.classes), source)
     options = distributed.from_main(lambda: dict(made.fit(clips)))
     return attrs.evolve(spec, options=spec.options | options), ""
