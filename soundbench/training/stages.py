@@ -112,8 +112,8 @@ def prepare(recipe: Recipe, threads: int | None = None) -> Prepared:
     cut = split(table, how, recipe.source)
     prepared = Prepared(recipe, machine, made, table, cut, [*filter(None, [folds]), *doubts(table)])
     prepared.plan()
-    if recipe.calibration.own.predictions is not None:
-        logits.read(recipe.calibration.own.predictions, table.classes)
+    if stored := recipe.calibration.own.predictions:
+        logits.refuse_learnt(stored, logits.read(stored, table.classes), table, cut.rows("test"))
     made.prepare(recipe)
     return prepared
 
