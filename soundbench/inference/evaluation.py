@@ -209,9 +209,8 @@ def _fill(classifier: Classifier, run: RunDirectory, checkpoint: str | Path, say
 def _own(recipe: Recipe, classifier: Classifier) -> _TestSet:
     """The run's own test set."""
     if recipe.split.test == 0:
-        raise CallError(
-            f"{recipe.source}: the run has no test set (split.test = 0); give labelled sound with --dataset"
-        )
+        none = "the run has no test set (split.test = 0)"
+        raise CallError(f"{recipe.source}: {none}; give labelled sound with --dataset")
     dataset = assembly.make_dataset(recipe)
     table = ClipTable.of(dataset)
     if table.classes != classifier.classes:

@@ -74,9 +74,8 @@ def _identities(table: ClipTable, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     clips = (table.clip(row) for row in rows.tolist())
     places = ("/".join(clip.path.replace("\\", "/").split("/")[-2:]) + f"@{clip.start:.6f}" for clip in clips)
     encoded = (place.encode("utf-8", "surrogateescape") for place in places)
-    return np.frombuffer(b"".join(hashlib.blake2b(one, digest_size=8).digest() for one in encoded), "<i8").astype(
-        np.int64
-    )
+    digests = b"".join(hashlib.blake2b(one, digest_size=8).digest() for one in encoded)
+    return np.frombuffer(digests, "<i8").astype(np.int64)
 
 
 def refuse_learnt(path: Path, held_out: HeldOutLogits, table: ClipTable, test: NDArray[np.int64]) -> None:
@@ -161,13 +160,9 @@ def _wrong(found: dict[str, Any], named: Any) -> str:
     for name, dtype in _DTYPES.items():
         if name not in found or found[name].dtype != dtype:
             return f"{name} is missing, or is no array of {np.dtype(dtype).name}"
-    logits, clip, target, group, identity = (found[name] for name in _DTYPES)
-    if (
-        identity.shape != group.shape
-        or logits.shape != (len(clip), len(named))
-        or target.shape != (len(group), len(named))
-        or clip.ndim != 1
-    ):
+    logits, clip, target, group, _ = (found[name] for name in _DTYPES)
+    wanted = (clip.size, len(named)), (clip.size,), (group.size, len(named)), (group.size,), (group.size,)
+    if [found[name].shape for name in _DTYPES] != list(wanted):
         return f"shapes {', '.join(f'{name} {found[name].shape}' for name in _DTYPES)} for {len(named)} classes"
     if not len(clip) or not np.array_equal(np.unique(clip), np.arange(len(target))) or (np.diff(clip) < 0).any():
         return "clip must number the clips from 0, each with a window"
