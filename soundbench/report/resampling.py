@@ -214,7 +214,8 @@ class LeftOut:
     def sums(self, values: NDArray[np.generic]) -> Floats:
         """See `Weights`."""
         table = np.stack([np.bincount(self._block, weights=column) for column in values.T], axis=1)
-        return table.sum(axis=0) - table
+        sums: Floats = table.sum(axis=0) - table
+        return sums
 
     def counts(self, outcome: Codes, columns: int, count: Count) -> Floats:
         """See `Weights`."""
