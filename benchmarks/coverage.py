@@ -200,8 +200,8 @@ def main() -> None:
     lines += [
         "",
         "Worth: how many groups of equal size are worth as much (Kish). A pair: the difference of two models on the",
-        "same clips. The percentile bootstrap falls short where groups are few, or for macro-F1 those of a class, and where",
-        "nearly every clip is right.",
+        "same clips. The percentile bootstrap falls short where groups are few, or for macro-F1 those of a class, or",
+        "where nearly every clip is right.",
     ]
     print(f"\n{time.monotonic() - began:.0f} s")
     if options.write:
