@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from helpers.clip_tables import table_of
-from matplotlib import rc_context
+from matplotlib import image, rc_context
 from matplotlib.figure import Figure
 
 import soundbench
@@ -345,7 +345,7 @@ def test_a_notebook_gets_escaped_html_without_colours(tmp_path: Path) -> None:
     text = "".join(page.itertext())
     assert "a <b> & \\u202e\\nrun" in text
     cells = [["".join(cell.itertext()) for cell in row] for row in page.iter("tr")]
-    assert cells[0] == ["metric", "value", "interval", "baseline"]
+    assert cells[0] == ["metric", "value", "95% interval", "baseline"]
     assert cells[1][:2] == ["accuracy", f"{run.metrics['accuracy'].value:.1%}"]
     assert len(cells) == 1 + len(run.metrics)
     assert not re.search(r"colou?r|background|<script", run._repr_html_())
@@ -386,6 +386,15 @@ def test_the_confusion_matrix_is_drawn_with_its_counts(tmp_path: Path, with_pand
     assert figure._repr_png_().startswith(b"\x89PNG")
 
 
+def test_long_labels_are_not_cut_off(tmp_path: Path) -> None:
+    shapes = []
+    for name in ("a", "a" * 25):
+        run = finished(tmp_path / name, (name, "b", "c"))
+        run.plot().savefig(tmp_path / f"{name}.png")
+        shapes.append(np.array(image.imread(tmp_path / f"{name}.png").shape[:2]))
+    assert (shapes[1] > shapes[0] + 100).all()
+
+
 def test_the_learning_curves_are_the_history(tmp_path: Path, with_pandas: bool) -> None:
     run = finished(tmp_path / "run")
     losses, metrics = run.plot("history").axes
@@ -393,6 +402,10 @@ def test_the_learning_curves_are_the_history(tmp_path: Path, with_pandas: bool) 
     assert drawn == {"training": ([1, 2], [2.5, 1.5]), "validation": ([1, 2], [2.0, 1.75]), "tested": ([2, 2], [0, 1])}
     assert metrics.get_lines()[0].get_label() == "accuracy"
     assert list(metrics.get_lines()[0].get_ydata()) == [0.25, 0.5]
+    assert [str(tick) for tick in metrics.get_xticks() if 1 <= tick <= 2] == ["1.0", "2.0"]
+    run.directory.history.write_text("epoch,step,train_loss\n3,")
+    with pytest.raises(RunError, match="no epoch is finished"):
+        run.plot("history")
     with pytest.raises(CallError, match='what to plot must be "confusion" or "history", is \'loss\''):
         run.plot("loss")
 

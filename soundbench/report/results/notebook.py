@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from soundbench.errors import SoundbenchError
 from soundbench.messages import printable
 from soundbench.report.metrics import metric_of
+from soundbench.report.resampling import LEVEL
 
 if TYPE_CHECKING:
     from soundbench.report.results.run import Estimate, Run
@@ -61,7 +62,7 @@ def _metrics(run: Run) -> str:
     """A table of the metrics, each with its interval and the baseline's value."""
     report = run.report
     baseline = report.get("baseline")
-    rows = [("th", ["metric", "value", "interval", "baseline"])]
+    rows = [("th", ["metric", "value", f"{LEVEL:.0%} interval", "baseline"])]
     for name, estimate in run.metrics.items():
         bounds = "" if estimate.low is None else f"{_number(name, estimate.low)} to {_number(name, estimate.high)}"
         rows.append(("td", [title(name), _number(name, estimate.value), bounds, _by_chance(name, baseline)]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -19,11 +20,15 @@ _PREFIX = "validation_"
 
 
 class _Picture(Figure):
-    """A figure that a notebook shows also where pyplot was never imported."""
+    """A figure that a notebook shows also where pyplot was never imported, and whose labels are never cut off."""
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """As matplotlib's own, with the labels that stand out over the edge."""
+        super().savefig(fname, **{"bbox_inches": "tight", **options})
 
     def _repr_png_(self) -> bytes:
         picture = io.BytesIO()
-        self.savefig(picture, format="png", bbox_inches="tight")
+        self.savefig(picture, format="png")
         return picture.getvalue()
 
 
@@ -56,6 +61,7 @@ def learning_curves(history: Columns, best: int | None) -> Figure:
                 place.axvline(best, color="0.5", linestyle=":", label="tested")
             place.set_ylabel(label)
             place.xaxis.set_major_locator(MaxNLocator(integer=True))
+            place.set_xlim(history["epoch"][0] - 0.5, history["epoch"][-1] + 0.5)
             place.legend()
         place.set_xlabel("epoch")
     return figure

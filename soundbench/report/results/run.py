@@ -218,6 +218,8 @@ class Run(os.PathLike[str]):
         if what == "confusion":
             return pictures.confusion(self._counts(), self.classes)
         columns = {name: np.asarray(column) for name, column in dict(self.history).items()}
+        if not len(columns["epoch"]):  # killed while the first row was written
+            raise RunError(f"{self.path}: no epoch is finished")
         return pictures.learning_curves(columns, self._best_epoch())
 
     def __repr__(self) -> str:
