@@ -59,37 +59,28 @@ def read_columns(path: Path, *needed: str, numbers: Callable[[str], bool]) -> Co
     lacking = [name for name in needed if name not in names]
     if lacking:
         raise RunError(f"{path}: damaged: it has no column {', '.join(lacking)}")
-    cells = list(zip(*rows, strict=True)) or [()] * len(names)
-    return {
-        name: _numbers(path, name, column) if numbers(name) else _texts(column)
-        for name, column in zip(names, cells, strict=True)
-    }
-
-
-def _numbers(path: Path, name: str, cells: tuple[str, ...]) -> NDArray[np.float64]:
-    try:
-        return np.array([cell or "nan" for cell in cells], np.float64)
-    except ValueError:
-        for row, cell in enumerate(cells, start=2):
-            if cell and not _is_number(cell):
-                where = f"row {row}, column {printable(name)}"
-                raise RunError(f"{path}: damaged: {where}: {printable(cell)!r} is not a number") from None
-        raise
+    places = [place for place, name in enumerate(names) if numbers(name)]
+    others = [place for place in range(len(names)) if place not in set(places)]
+    values, texts = [], []
+    for number, row in enumerate(rows, start=2):
+        try:  # row by row: as text, all scores would take ten times the memory
+            values.append(np.array([row[place] or "nan" for place in places], np.float64))
+        except ValueError:
+            wrong = next(place for place in places if not _is_number(row[place]))
+            where = f"row {number}, column {printable(names[wrong])}"
+            raise RunError(f"{path}: damaged: {where}: {printable(row[wrong])!r} is not a number") from None
+        texts.append([row[place] for place in others])
+    found = dict(zip(places, np.array(values, np.float64).reshape(len(values), len(places)).T, strict=True))
+    found |= dict(zip(others, np.array(texts, object).reshape(len(texts), len(others)).T, strict=True))
+    return {name: found[place] for place, name in enumerate(names)}
 
 
 def _is_number(cell: str) -> bool:
     try:
-        float(cell)
+        float(cell or "nan")
     except ValueError:
         return False
     return True
-
-
-def _texts(cells: tuple[str, ...]) -> NDArray[np.object_]:
-    """The cells as Python strings: a fixed width would be that of the longest path."""
-    texts = np.empty(len(cells), object)
-    texts[:] = cells
-    return texts
 
 
 class Table:
