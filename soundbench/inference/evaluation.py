@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from soundbench.recipe import ComponentSpec, Recipe
 from soundbench.report import lock, pages, run_directory
 from soundbench.report.assessment import assess
 from soundbench.report.protocol import skipped
+from soundbench.report.results.run import Run
 from soundbench.report.run_directory import RunDirectory
 from soundbench.training import checkpoints
 from soundbench.training.environment import read_environment, refuse_changed_recipe
@@ -72,7 +74,7 @@ class _TestSet:
 
 
 def evaluate(
-    run: str | Path,
+    run: str | os.PathLike[str],
     dataset: str | Path | Recipe | None = None,
     *,
     checkpoint: str | Path = "best",
@@ -82,7 +84,7 @@ def evaluate(
     accept_changes: bool = False,
     cache: Path | str | bool = True,
     say: Say = to_stderr,
-) -> RunDirectory:
+) -> Run:
     """Evaluate a run's model on labelled sound, and write a report like that of a run.
 
     Args:
@@ -98,7 +100,7 @@ def evaluate(
         say: called with each line of the log; prints to standard error by default.
 
     Returns:
-        The folder, with `report.md`, `report.json`, `predictions.csv`, `confusion.csv` and figures in it.
+        The evaluation: its folder has `report.md`, `report.json`, `predictions.csv`, `confusion.csv` and figures in it.
 
     Raises:
         CallError: labels that are not among the model's classes, a missing dataset, or no dataset for a model alone.
@@ -143,7 +145,7 @@ def evaluate(
         run_directory.write_predictions(folder, sound.table, scored.index, scored.scores)
         pages.write(folder, found)
     log(pages.summary(found))
-    return folder
+    return Run(folder)
 
 
 def _windows(classifier: Classifier, sound: _TestSet, store: Store, batch: int, say: Say) -> WindowLogits:

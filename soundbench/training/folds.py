@@ -22,6 +22,7 @@ from soundbench.model.plan import refuse_unknown_columns
 from soundbench.recipe import Recipe
 from soundbench.report import calibration, pages, run_directory
 from soundbench.report.assessment import assess, pooled
+from soundbench.report.results.run import Run
 from soundbench.report.run_directory import FOLDS, RunDirectory
 from soundbench.training import finishing
 from soundbench.training.environment import accept_recipe, read_environment, record_recipe, refuse_changed_recipe
@@ -41,7 +42,7 @@ def run_folds(
     cache: Path | str | bool = True,
     accept_changes: bool = False,
     say: Say = to_stderr,
-) -> RunDirectory:
+) -> Run:
     """Train and test once for each fold, with that fold as the test set; `fold-01/`, ... and a report beside them.
 
     The arguments are those of `run`.
@@ -72,7 +73,8 @@ def run_folds(
             record_recipe(directory, recipes.relocated(recipe, "./model/code").to_toml())
 
         distributed.from_main(write)
-        return _run_each(recipe, directory, folds, say, trust_code=True, cache=cache, accept_changes=accept_changes)
+        _run_each(recipe, directory, folds, say, trust_code=True, cache=cache, accept_changes=accept_changes)
+    return Run(directory)
 
 
 def resume_folds(
@@ -83,7 +85,7 @@ def resume_folds(
     cache: Path | bool = True,
     accept_changes: bool = False,
     say: Say = to_stderr,
-) -> RunDirectory:
+) -> Run:
     """Resume `run_folds`: finished folds are kept, the interrupted one is resumed, and the others follow.
 
     Raises:
@@ -109,7 +111,8 @@ def resume_folds(
             "cache": cache,
             "accept_changes": accept_changes,
         }
-        return _run_each(recipe, found, folds, say, **options)
+        _run_each(recipe, found, folds, say, **options)
+    return Run(found)
 
 
 def _folds(recipe: Recipe) -> list[Fold]:
@@ -148,7 +151,7 @@ def _run_each(
     *,
     cache: Path | str | bool,
     **resuming: Any,
-) -> RunDirectory:
+) -> None:
     """A run for each fold, and the report over all; `resuming` holds the options of `resume`."""
     finished = []
     for number, fold in enumerate(folds, start=1):
@@ -176,7 +179,6 @@ def _run_each(
         say(pages.summary(report))
 
     distributed.from_main(pool)
-    return directory
 
 
 def _run_fold(

@@ -53,7 +53,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def evaluate(run: Path, *arguments: Any, **options: Any) -> tuple[RunDirectory, dict[str, Any]]:
-    done = soundbench.evaluate(run, *arguments, trust_code=True, say=lambda _: None, **options)
+    done = soundbench.evaluate(run, *arguments, trust_code=True, say=lambda _: None, **options).directory
     return done, json.loads(done.report_json.read_text())
 
 
