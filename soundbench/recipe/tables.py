@@ -184,11 +184,14 @@ class Split:
             none; "auto" for the folds of the data that are named validation, or else 0.1.
         crossing: what to do if clips of one group are in more than one part: "purge" removes them from training,
             "refuse" is an error, "allow" keeps them.
+        near_duplicates: "group" makes clips one group whose sound is nearly the same, such as copies in other formats
+            and cuts; all sound is then compared before the split is drawn. "ignore" leaves the groups as they are.
     """
 
     test: list[int | str] | float | Literal["auto"] = attrs.field(default="auto", validator=_share(zero=False))
     validation: list[int | str] | float | Literal["auto"] = attrs.field(default="auto", validator=_share(zero=True))
     crossing: Literal["purge", "refuse", "allow"] = "purge"
+    near_duplicates: Literal["ignore", "group"] = "ignore"
 
     def __attrs_post_init__(self) -> None:
         if isinstance(self.test, list) and isinstance(self.validation, list):
