@@ -329,7 +329,7 @@ def _nearly_twice(
     table: ClipTable, rows: npt.NDArray[np.int64], near: NearDuplicates, result: SplitResult
 ) -> Iterator[Check]:
     """Sound of one recording whose samples differ; clips of one group are known to be of one."""
-    pairs = rows[near.pairs]
+    pairs = np.sort(rows[near.pairs], axis=1)
     parts, groups = result.part[pairs], table.group_codes[pairs]
     purged = (parts == PARTS.index("purged")).any(axis=1)
     apart = groups[:, 0] != groups[:, 1]
@@ -342,7 +342,7 @@ def _nearly_twice(
 
     for name, found in (
         ("near duplicates", np.ones(len(pairs), dtype=bool)),
-        ("near duplicates that groups do not show", apart),
+        ("near duplicates in different groups", apart),
         ("near duplicates in different parts", apart & (parts[:, 0] != parts[:, 1]) & ~purged),
         ("near duplicates with different labels", labels),
     ):

@@ -6,7 +6,7 @@ and 2.3, with triples instead of pairs: one key in a hundred million is then ali
 
 Work and memory are bounded: each entry is compared with the few that follow it among those of its key, so that sounds
 that share a key by the thousand, such as tones, cost no more than others; of more than `MOST` keys a share is taken,
-the same of each sound; and each sound has at most `BEST` candidates that follow it and as many before it.
+the same of each sound; and a pair is a candidate only if it is among the `BEST` of one of its sounds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TARGETS, LATEST, FARTHEST = 4, 31, 63
 # Of how many peaks that follow these are sought.
 AHEAD = 24
 # Keys that two sounds must share at one lag, give or take a frame.
-SHARED = 3
+SHARED = 2
 # Entries of a key that an entry is compared with, candidates of a sound.
 NEXT, BEST = 8, 8
 # Keys that are compared at most, 12 bytes each and as much again for sorting; and peaks to make keys of together.
@@ -52,12 +52,13 @@ class Candidates:
 def candidates(prints: Fingerprints) -> Candidates:
     """The pairs of sounds whose fingerprints are alike; a sound without peaks is in none."""
     keys, sounds, frames = _sorted(prints)
-    found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
+    found = _Shared.none()
     for step in range(1, NEXT + 1):
         same = np.flatnonzero(keys[step:] == keys[:-step])
-        found.append((sounds[same], sounds[same + step], frames[same].astype(np.int64) - frames[same + step]))
-    firsts, seconds, lags = (np.concatenate(column) for column in zip(*found, strict=True))
-    return _best(*_alike(firsts.astype(np.int64), seconds.astype(np.int64), lags))
+        lags = frames[same].astype(np.int64) - frames[same + step]
+        shared = _Shared(sounds[same].astype(np.int64), sounds[same + step].astype(np.int64), lags, np.ones_like(lags))
+        found = found.with_more(shared)
+    return _best(found.alike())
 
 
 def _sorted(
@@ -117,36 +118,55 @@ def _triples(
             yield key, places
 
 
-def _alike(
-    firsts: NDArray[np.int64], seconds: NDArray[np.int64], lags: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Of shared keys, the pairs that share enough at one lag: firsts, seconds, the lag of the most, and how many."""
-    order = np.lexsort((lags, seconds, firsts))
-    columns = [column[order] for column in (firsts, seconds, lags)]
-    new = np.ones(len(order), dtype=bool)
-    new[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
-    starts = np.flatnonzero(new)
-    counts = np.diff(np.append(starts, len(order)))
-    firsts, seconds, lags = (column[starts] for column in columns)
-    beside = (firsts[1:] == firsts[:-1]) & (seconds[1:] == seconds[:-1]) & (lags[1:] == lags[:-1] + 1)
-    together = counts.copy()
-    together[:-1] += counts[1:] * beside
-    together[1:] += counts[:-1] * beside
-    enough = np.flatnonzero(together >= SHARED)
-    # The lag with the most keys of each pair comes first among its lags.
-    order = enough[np.lexsort((lags[enough], -counts[enough], -together[enough], seconds[enough], firsts[enough]))]
-    first = np.ones(len(order), dtype=bool)
-    first[1:] = (firsts[order][1:] != firsts[order][:-1]) | (seconds[order][1:] != seconds[order][:-1])
-    chosen = order[first]
-    return firsts[chosen], seconds[chosen], lags[chosen], together[chosen]
+@attrs.frozen(eq=False)
+class _Shared:
+    """How many keys two sounds share at a lag: columns `(n,)`, in the order of the sounds and the lag, each once."""
+
+    firsts: NDArray[np.int64]
+    seconds: NDArray[np.int64]
+    lags: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def none(cls) -> _Shared:
+        return cls(*(np.empty(0, np.int64) for _ in range(4)))
+
+    def with_more(self, more: _Shared) -> _Shared:
+        """These and others, which may be in any order, added up."""
+        pairs = zip(attrs.astuple(self, recurse=False), attrs.astuple(more, recurse=False), strict=True)
+        columns = [np.concatenate(pair) for pair in pairs]
+        order = np.lexsort(columns[2::-1])
+        columns = [column[order] for column in columns]
+        new = np.ones(len(order), dtype=bool)
+        new[1:] = np.any([column[1:] != column[:-1] for column in columns[:3]], axis=0)
+        starts = np.flatnonzero(new)
+        counts = np.add.reduceat(columns[3], starts) if len(starts) else columns[3]
+        return _Shared(*(column[starts] for column in columns[:3]), counts)
+
+    def alike(self) -> _Shared:
+        """Each pair that shares enough keys at one lag, give or take a frame, at the lag of the most of them."""
+        pairs = np.stack([self.firsts, self.seconds], axis=1)
+        beside = (pairs[1:] == pairs[:-1]).all(axis=1) & (self.lags[1:] == self.lags[:-1] + 1)
+        together = self.counts.copy()
+        together[:-1] += self.counts[1:] * beside
+        together[1:] += self.counts[:-1] * beside
+        enough = np.flatnonzero(together >= SHARED)
+        keys = (self.lags, -self.counts, -together, self.seconds, self.firsts)
+        order = enough[np.lexsort([key[enough] for key in keys])]
+        first = np.ones(len(order), dtype=bool)
+        first[1:] = (pairs[order][1:] != pairs[order][:-1]).any(axis=1)
+        chosen = order[first]
+        return _Shared(self.firsts[chosen], self.seconds[chosen], self.lags[chosen], together[chosen])
 
 
-def _best(
-    firsts: NDArray[np.int64], seconds: NDArray[np.int64], lags: NDArray[np.int64], counts: NDArray[np.int64]
-) -> Candidates:
+def _best(found: _Shared) -> Candidates:
     """The pairs that are among the best of one of their sounds."""
-    kept = (_rank(firsts, seconds, counts) < BEST) | (_rank(seconds, firsts, counts) < BEST)
-    return Candidates(np.stack([firsts[kept], seconds[kept]], axis=1), lags[kept])
+    of_first, of_second = (
+        _rank(one, other, found.counts) < BEST
+        for one, other in ((found.firsts, found.seconds), (found.seconds, found.firsts))
+    )
+    kept = of_first | of_second
+    return Candidates(np.stack([found.firsts[kept], found.seconds[kept]], axis=1), found.lags[kept])
 
 
 def _rank(sounds: NDArray[np.int64], others: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -178,7 +178,13 @@ def test_silence_tones_and_clicks_and_sounds_of_no_length_are_alike_to_nothing()
     time = np.arange(2 * RATE) / RATE
     click = np.zeros(RATE, np.float32)
     click[5000] = 1.0
-    sounds = [np.zeros(2 * RATE, np.float32), np.zeros(10, np.float32), np.ones(1, np.float32), click, np.roll(click, 99)]
+    sounds = [
+        np.zeros(2 * RATE, np.float32),
+        np.zeros(10, np.float32),
+        np.ones(1, np.float32),
+        click,
+        np.roll(click, 99),
+    ]
     draws = np.random.default_rng(6)
     for pitch in (440.0, 440.0, 1000.0, 1000.0):
         tone = 0.3 * np.sin(2 * np.pi * (pitch * time + draws.uniform()))
