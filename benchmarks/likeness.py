@@ -70,24 +70,33 @@ def printed(sounds: Sounds) -> Fingerprints:
 # Copies ---------------------------------------------------------------------------------------------------------------
 
 
-def encoded(codec: str, suffix: str, rates: Sequence[int]) -> Callable[..., Path]:
-    """Writes a sound at 64 kbit/s, at its own rate if the codec has it."""
+def mp3(samples: Samples, rate: int, place: Path, _: np.random.Generator) -> Path:
+    """Writes a sound at a constant 64 kbit/s."""
+    path, at = place.with_suffix(".mp3"), rate if rate in (32000, 44100, 48000) else 48000
+    whole = np.rint(audio.resample(samples, rate, at).clip(-1, 32767 / 32768) * 32768).astype(np.int16)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libmp3lame", rate=at)
+        stream.bit_rate, stream.layout = 64000, "mono"
+        frame = av.AudioFrame.from_ndarray(whole[None], format="s16", layout="mono")
+        frame.sample_rate = at
+        resampler = av.AudioResampler(format=stream.format, layout="mono", rate=at, frame_size=stream.frame_size)
+        for given in (frame, None):
+            for piece in resampler.resample(given):
+                container.mux(stream.encode(piece))
+        container.mux(stream.encode(None))
+    return path
+
+
+def ogg(subtype: str, levels: Sequence[float], rates: Sequence[int]) -> Callable[..., Path]:
+    """Writes a sound at the first of these levels of compression that takes no more than 64 kbit/s, or at the last."""
 
     def write(samples: Samples, rate: int, place: Path, _: np.random.Generator) -> Path:
-        path = place.with_suffix(suffix)
-        at = rate if rate in rates else max(rates)
-        samples = audio.resample(samples, rate, at)
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream(codec, rate=at)
-            stream.bit_rate, stream.layout = 64000, "mono"
-            whole = np.rint(samples.clip(-1, 32767 / 32768) * 32768).astype(np.int16)
-            frame = av.AudioFrame.from_ndarray(whole[None], format="s16", layout="mono")
-            frame.sample_rate = at
-            resampler = av.AudioResampler(format=stream.format, layout="mono", rate=at, frame_size=stream.frame_size)
-            for given in (frame, None):
-                for piece in resampler.resample(given):
-                    container.mux(stream.encode(piece))
-            container.mux(stream.encode(None))
+        path, at = place.with_suffix(".ogg"), rate if rate in rates or not rates else max(rates)
+        samples = audio.resample(samples, rate, at).clip(-1, 1)
+        for level in levels:
+            soundfile.write(path, samples, at, format="OGG", subtype=subtype, compression_level=level)
+            if path.stat().st_size * 8 <= 64000 * len(samples) / at:
+                break
         return path
 
     return write
@@ -117,9 +126,9 @@ def cut(share: float) -> Callable[[Samples, int, np.random.Generator], tuple[Sam
 
 
 COPIES = {
-    "MP3, 64 kbit/s": encoded("libmp3lame", ".mp3", (32000, 44100, 48000)),
-    "Ogg Vorbis, 64 kbit/s": encoded("libvorbis", ".ogg", (44100, 48000)),
-    "Opus, 64 kbit/s": encoded("libopus", ".opus", (48000,)),
+    "MP3, 64 kbit/s": mp3,
+    "Ogg Vorbis, 64 kbit/s": ogg("VORBIS", (0.5, 0.7, 0.9, 1.0), ()),
+    "Opus, 64 kbit/s": ogg("OPUS", (0.76, 0.8, 0.9, 1.0), (8000, 12000, 16000, 24000, 48000)),
     "6 dB louder": written(lambda samples, rate, _: (samples * 10 ** (6 / 20), rate)),
     "6 dB softer": written(lambda samples, rate, _: (samples * 10 ** (-6 / 20), rate)),
     "at 8 kHz": written(lambda samples, rate, _: (soxr.resample(samples, rate, 8000), 8000)),

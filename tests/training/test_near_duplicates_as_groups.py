@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from helpers.runs import command, done, toy_run, weights
+from helpers.runs import toy_run, weights
 
 import soundbench
 from soundbench import files
+from soundbench.cli.main import invoke
 from soundbench.contracts import Clip
 from soundbench.data.clips import ClipTable
 from soundbench.data.likeness.groups import grouped
@@ -73,15 +74,16 @@ def test_a_resumed_run_ends_as_one_that_was_not_stopped(sounds: Path, tmp_path: 
         (run / name).unlink()
     for kept in (tmp_path / "cache").glob("near-duplicates-*.json"):
         kept.write_text("{")  # damaged: made again
-    done(command("run", "--resume", run))
+    soundbench.resume(run, trust_code=True)
 
     assert (weights(run), parts(run)) == before
 
 
-def test_data_check_sees_the_leak_and_that_groups_close_it(sounds: Path) -> None:
+def test_data_check_sees_the_leak_and_that_groups_close_it(sounds: Path, capsys: pytest.CaptureFixture[str]) -> None:
     counts = {}
     for sets in ((), ("--set", GROUP)):
-        checks = json.loads(done(command("data", "check", sounds, "--json", *sets)))["checks"]
+        assert not invoke(["data", "check", str(sounds), "--json", *sets])
+        checks = json.loads(capsys.readouterr().out)["checks"]
         counts[bool(sets)] = {check["name"]: check["count"] for check in checks if check["name"].startswith("near")}
 
     assert counts[False] == {
