@@ -79,6 +79,14 @@ def test_a_resumed_run_ends_as_one_that_was_not_stopped(sounds: Path, tmp_path: 
     assert (weights(run), parts(run)) == before
 
 
+def test_evaluate_splits_as_the_run_did(sounds: Path, tmp_path: Path) -> None:
+    """It refuses a run whose clips are in other parts now."""
+    run = toy_run(sounds, tmp_path / "run", GROUP, "split.test=0.3", "train.epochs=1")
+    evaluated = soundbench.evaluate(run, out=tmp_path / "evaluated", trust_code=True).path
+
+    assert (evaluated / "predictions.csv").read_bytes() == (run / "predictions.csv").read_bytes()
+
+
 def test_data_check_sees_the_leak_and_that_groups_close_it(sounds: Path, capsys: pytest.CaptureFixture[str]) -> None:
     counts = {}
     for sets in ((), ("--set", GROUP)):

@@ -141,7 +141,8 @@ class _Shared:
         new[1:] = np.any([column[1:] != column[:-1] for column in columns[:3]], axis=0)
         starts = np.flatnonzero(new)
         counts = np.add.reduceat(columns[3], starts) if len(starts) else columns[3]
-        return _Shared(*(column[starts] for column in columns[:3]), counts)
+        firsts, seconds, lags = (column[starts] for column in columns[:3])
+        return _Shared(firsts, seconds, lags, counts)
 
     def alike(self) -> _Shared:
         """Each pair that shares enough keys at one lag, give or take a frame, at the lag of the most of them."""
