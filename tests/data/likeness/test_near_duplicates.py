@@ -162,6 +162,16 @@ def test_a_delay_of_part_of_a_sample_costs_little(delay: float) -> None:
     assert likeness.score > 0.95
 
 
+def test_nothing_is_said_of_sound_that_repeats_itself() -> None:
+    """Two stretches of one loop fit wherever they were cut; without its repetition the same noise is a copy."""
+    draws = np.random.default_rng(12)
+    loop = np.tile(draws.standard_normal(2000), 9).astype(np.float32)
+    once_only = draws.standard_normal(18_000).astype(np.float32)
+
+    assert compare(loop[:16_000], loop[77:16_077], 0) is None
+    assert compare(once_only[:16_000], once_only[77:16_077], 0) is not None
+
+
 def test_which_are_alike_depends_neither_on_their_order_nor_on_which_comes_first() -> None:
     draws = np.random.default_rng(5)
     originals = [kind(draws, 2 * RATE) for kind in KINDS]
