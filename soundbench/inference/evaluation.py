@@ -18,6 +18,7 @@ from soundbench import recipe as recipes
 from soundbench.contracts import Clip, Dataset
 from soundbench.data.audit import repeated
 from soundbench.data.clips import ClipTable, fingerprint
+from soundbench.data.likeness.groups import grouped
 from soundbench.data.shared_store import sound_store
 from soundbench.data.splits import settled, split
 from soundbench.data.store import Store
@@ -112,7 +113,8 @@ def evaluate(
     environment = _environment(directory, accept_changes, log)
     recipe = _recipe(directory, dataset, classifier, trust_code)
     notes = _fill(classifier, directory, checkpoint, log)
-    sound = _own(recipe, classifier) if dataset is None else _other(dataset, recipe, classifier, log)
+    context = (recipe, classifier, cache, log)
+    sound = _own(*context) if dataset is None else _other(dataset, *context)
     if (directory.path / EVALUATIONS).is_symlink():
         raise RunPlaceError(f"{directory.path / EVALUATIONS}: {files.LINK}")
     folder = RunDirectory.create(out) if out else RunDirectory.new(directory.path / EVALUATIONS, sound.name)
@@ -209,7 +211,7 @@ def _fill(classifier: Classifier, run: RunDirectory, checkpoint: str | Path, say
 # The sound ------------------------------------------------------------------------------------------------------------
 
 
-def _own(recipe: Recipe, classifier: Classifier) -> _TestSet:
+def _own(recipe: Recipe, classifier: Classifier, cache: Path | str | bool, say: Say) -> _TestSet:
     """The run's own test set."""
     if recipe.split.test == 0:
         raise CallError(f"{recipe.source}: the run has no test set; give labelled sound with --dataset")
@@ -217,11 +219,15 @@ def _own(recipe: Recipe, classifier: Classifier) -> _TestSet:
     table = ClipTable.of(dataset)
     if table.classes != classifier.classes:
         raise RunError(f"{recipe.source}: the classes of the data have changed since the run began")
+    if recipe.split.near_duplicates == "group":
+        table = grouped(table, dataset, cache, say)
     cut = split(table, recipe.split, recipe.source)
     return _TestSet("own-test-set", "the run's own test set", recipe, dataset, table, cut.rows("test"), cut.part)
 
 
-def _other(given: str | Path | Recipe, own: Recipe, classifier: Classifier, say: Say) -> _TestSet:
+def _other(
+    given: str | Path | Recipe, own: Recipe, classifier: Classifier, cache: Path | str | bool, say: Say
+) -> _TestSet:
     """The test set of a recipe, or all clips of a manifest or folder, with the model's classes."""
     if _is_recipe(given):
         recipe = _given(given)
@@ -231,6 +237,8 @@ def _other(given: str | Path | Recipe, own: Recipe, classifier: Classifier, say:
         refuse_unknown_columns(recipe, table)
         how, folds = settled(table, recipe.split)
         recipe = recipe.with_tables(split=how)
+        if how.near_duplicates == "group":
+            table = grouped(table, dataset, cache, say)
         rows = split(table, how, recipe.source).rows("test")
         if folds:
             say(folds)

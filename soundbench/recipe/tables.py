@@ -193,12 +193,15 @@ class Split:
         crossing: what to do if clips of one group are in more than one part: "purge" removes them from training,
             "refuse" is an error, "allow" keeps them.
         seed: seed of the draws, where test or validation is a fraction; the same for every `train.seed`.
+        near_duplicates: "group" makes clips one group whose sound is nearly the same, such as copies in other formats
+            and cuts; all sound is then compared before the split is drawn. "ignore" leaves the groups as they are.
     """
 
     test: list[int | str] | float | Literal["auto"] = attrs.field(default="auto", validator=_share(empty=False))
     validation: list[int | str] | float | Literal["auto"] = attrs.field(default="auto", validator=_share(empty=True))
     crossing: Literal["purge", "refuse", "allow"] = "purge"
     seed: int = attrs.field(default=1, validator=_between(0, 2**63 - 1))
+    near_duplicates: Literal["ignore", "group"] = "ignore"
 
     def __attrs_post_init__(self) -> None:
         if isinstance(self.test, list) and isinstance(self.validation, list):

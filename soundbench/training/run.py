@@ -69,7 +69,7 @@ def run(
     began, log = time.monotonic(), Log(say)
     recipe = recipes.given(recipe)
     distributed.join(recipe.train.device)
-    prepared = stages.prepare(recipe)
+    prepared = stages.prepare(recipe, cache=cache, say=log)
     initialize(prepared.recipe, prepared.made.network, prepared.table.classes, log, accept_changes)
     with new_directory(out, prepared.recipe.name) as directory:
         distributed.from_main(lambda: _write_recipe(prepared.recipe, directory))
@@ -128,7 +128,7 @@ def resume(
         if not state and not before:
             log(f"{found.environment}: missing or damaged, so the recipe cannot be checked; made anew")
         before = state["environment"] if state else before
-        prepared = stages.prepare(recipe, _threads_before(before, log))
+        prepared = stages.prepare(recipe, _threads_before(before, log), cache=cache, say=log)
         if state is None:
             initialize(prepared.recipe, prepared.made.network, prepared.table.classes, log, accept_changes)
         _execute(prepared, found, state, before, log, device=device, cache=cache, profile=profile, began=began)
@@ -218,10 +218,12 @@ def extract(
     """
     distributed.join(recipe.train.device)
     log = Log(say)
-    prepared = stages.prepare(recipe.with_tables(train=attrs.evolve(recipe.train, extracted=True)))
+    found: Path | bool = True if cache is None else cache
+    recipe = recipe.with_tables(train=attrs.evolve(recipe.train, extracted=True))
+    prepared = stages.prepare(recipe, cache=found, say=log)
     recipe, made, table = prepared.recipe, prepared.made, prepared.table
     initialize(recipe, made.network, table.classes, log, accept_changes)
-    with sound_store(table, made.dataset, recipe.audio, True if cache is None else cache, log) as store:
+    with sound_store(table, made.dataset, recipe.audio, found, log) as store:
         agreed_fingerprint(table, prepared.cut.part, store.lengths)
         prepared.plan(store.lengths > 0)
         return features_of(recipe, made.network, prepared.machine, store, log)
