@@ -1,0 +1,129 @@
+"""`soundbench sweep`: run the recipes of a sweep file, and summarize their results."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from soundbench.cli import options, output
+
+if TYPE_CHECKING:
+    from soundbench.studies.cells import Cell
+    from soundbench.studies.folder import SweepFolder
+    from soundbench.studies.sweep_file import Sweep
+
+_PROGRAM = (sys.executable, "-m", "soundbench.cli.cell")
+
+
+@click.command()
+@click.argument("file")
+@click.option(
+    "--out",
+    type=options.PATH,
+    metavar="DIR",
+    help="Folder of the sweep, new, empty or that of an earlier call, which is continued. Default: sweeps/NAME, after "
+    "FILE.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    metavar="N",
+    help="Number of runs side by side; they share the cores. Default: 1.",
+)
+@click.option(
+    "--list", "as_list", is_flag=True, help="Print the commands of the runs that are not finished, and run none."
+)
+@options.device(None)
+@options.cache
+@options.no_cache
+def command(
+    file: str,
+    out: Path | None,
+    jobs: int,
+    as_list: bool,
+    device: str | None,
+    cache: Path | None,
+    no_cache: bool,
+) -> int:
+    """Run every combination of the values in FILE, and compare them.
+
+    FILE is a recipe, or extends one, with a table [sweep] of lists. Runs that are finished are skipped, and those that
+    were stopped go on: to continue a sweep, give the same command. The last line printed is the folder of the sweep.
+    """
+    from soundbench.report import lock
+    from soundbench.studies.folder import SweepFolder
+    from soundbench.studies.sweep_file import read_sweep
+
+    sweep = read_sweep(file)
+    folder = SweepFolder.create(out or Path("sweeps") / sweep.path.stem)
+    more = ["--device", device] if device is not None else []
+    more += ["--no-cache"] if no_cache else ["--cache", str(cache)] if cache else []
+    with lock.held(folder.path):
+        cells = _cells(file, sweep, folder)
+        return _list(folder, cells, more) if as_list else _run(folder, cells, more, jobs)
+
+
+def _cells(file: str, sweep: Sweep, folder: SweepFolder) -> list[Cell]:
+    """The cells: as they were written where all are finished; else resolved anew, in a process that imports plugins."""
+    from soundbench.cli.launch import launch
+    from soundbench.studies.sweep import standing_of
+
+    cells = folder.known(sweep)
+    if cells is None or len(standing_of(folder, cells).of("finished")) < len(cells):
+        cells = launch(_resolved, (file,), 1)
+        folder.write(sweep, cells)
+    return cells
+
+
+def _resolved(file: str) -> list[Cell]:
+    """The cells of a sweep, each as certain to begin as a run can be before it reads any sound."""
+    from soundbench.studies.cells import cells_of
+    from soundbench.studies.sweep_file import read_sweep
+    from soundbench.training.stages import prepare
+
+    return cells_of(read_sweep(file), prepare)
+
+
+def _list(folder: SweepFolder, cells: Sequence[Cell], more: Sequence[str]) -> int:
+    from soundbench.studies.sweep import standing_of
+
+    standing = standing_of(folder, cells)
+    for cell in cells:
+        if standing.states[cell.name] != "finished" and cell.name not in standing.failures:
+            output.result(shlex.join(["soundbench", *folder.arguments(cell, standing.states[cell.name], more)]))
+    output.say(standing.summary())
+    return _failures(cells, standing.failures)
+
+
+def _run(folder: SweepFolder, cells: Sequence[Cell], more: Sequence[str], jobs: int) -> int:
+    from soundbench.errors import SoundbenchError
+    from soundbench.studies.summary_pages import summarize
+    from soundbench.studies.sweep import run_cells, standing_of
+
+    standing = standing_of(folder, cells)
+    output.say(f"{standing.summary()}; in {folder.path}")
+    try:
+        run_cells(folder, cells, standing, program=_PROGRAM, more=more, jobs=jobs, say=output.say)
+    except BaseException:
+        output.say(f"stopped, {standing.summary()}; the same command goes on")
+        with suppress(SoundbenchError):  # such as a full disk; the reason for the stop is what matters
+            summarize(folder, cells, standing)
+        raise
+    output.result(summarize(folder, cells, standing))
+    output.result(folder.path)
+    return _failures(cells, standing.failures)
+
+
+def _failures(cells: Sequence[Cell], failures: dict[str, str]) -> int:
+    """Name the cells that failed; the exit code."""
+    for cell in cells:
+        if cell.name in failures:
+            output.say(f"failed: {cell.label}: {failures[cell.name]}")
+    return 1 if failures else 0

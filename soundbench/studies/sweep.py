@@ -1,0 +1,134 @@
+"""Run the cells of a sweep that are not finished, side by side, and pass over those that fail."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+
+from soundbench import files
+from soundbench.errors import RunError
+from soundbench.machine import auto_threads, cores
+from soundbench.report.metrics import metric_of
+from soundbench.signals import Stop
+from soundbench.studies.cells import Cell
+from soundbench.studies.folder import State, SweepFolder
+from soundbench.studies.processes import Process, Processes
+from soundbench.terminal import clock
+
+__all__ = ["Standing", "run_cells", "standing_of"]
+
+_POLL = 0.1  # seconds between two looks at the processes
+
+Say = Callable[[str], None]
+
+
+@attrs.define
+class Standing:
+    """Where the cells of a sweep stand.
+
+    Attributes:
+        states: of each cell, by its name.
+        failures: why a cell failed, by its name.
+    """
+
+    states: dict[str, State]
+    failures: dict[str, str] = attrs.field(factory=dict)
+
+    def of(self, state: State) -> list[str]:
+        """The names of the cells in a state that have not failed."""
+        return [name for name, own in self.states.items() if own == state and name not in self.failures]
+
+    def summary(self) -> str:
+        """The counts in one line."""
+        parts = [f"{len(self.of(state))} {state}" for state in ("finished", "stopped", "new") if self.of(state)]
+        parts += [f"{len(self.failures)} failed"] * bool(self.failures)
+        return f"{len(self.states)} cells: {', '.join(parts)}"
+
+
+def standing_of(folder: SweepFolder, cells: Sequence[Cell]) -> Standing:
+    """Look at the run directory of each cell; one that holds another run counts as failed."""
+    found = Standing({cell.name: "new" for cell in cells})
+    for cell in cells:
+        try:
+            found.states[cell.name] = folder.state(cell)
+        except RunError as error:
+            found.failures[cell.name] = str(error)
+    return found
+
+
+def run_cells(
+    folder: SweepFolder,
+    cells: Sequence[Cell],
+    standing: Standing,
+    *,
+    program: Sequence[str],
+    more: Sequence[str],
+    jobs: int,
+    say: Say,
+) -> None:
+    """Run or go on with each cell that is not finished; `standing` is kept up to date.
+
+    Args:
+        folder: the folder of the sweep, which this process holds.
+        cells: its cells.
+        standing: where they stand.
+        program: the command that takes the arguments of `soundbench` and ends with this process.
+        more: further options of each run.
+        jobs: how many run side by side; they share the cores.
+        say: receives each line of progress.
+
+    Raises:
+        KeyboardInterrupt: stopped by Ctrl-C, once the cells have written a checkpoint.
+        SystemExit: stopped by SIGTERM, likewise.
+    """
+    waiting = deque(cell for cell in cells if standing.states[cell.name] != "finished")
+    waiting = deque(cell for cell in waiting if cell.name not in standing.failures)
+    number = {cell.name: f"cell {place} of {len(cells)}" for place, cell in enumerate(cells, start=1)}
+    running: dict[str, tuple[Cell, Process]] = {}
+    stop, passed_on = Stop(), False
+    with stop.handling(), Processes(program, _threads(jobs)) as processes, stop.deferred():
+        while waiting or running:
+            if stop.signal and not passed_on:
+                passed_on = True
+                waiting.clear()
+                processes.send(stop.signal)
+            while waiting and len(running) < jobs:
+                cell = waiting.popleft()
+                say(f"{number[cell.name]}: {cell.label}; in {folder.run(cell).path}")
+                arguments = folder.arguments(cell, standing.states[cell.name], more)
+                running[cell.name] = cell, processes.start(arguments)
+            for name, (cell, process) in list(running.items()):
+                if process.code() is not None:
+                    del running[name]
+                    say(f"{number[name]}: {_ended(folder, cell, process, standing, passed_on)}")
+            time.sleep(_POLL)
+
+
+def _threads(jobs: int) -> Mapping[str, str]:
+    """The cores shared out; a run that goes on keeps the threads that it began with."""
+    return {"OMP_NUM_THREADS": str(min(auto_threads(), max(1, cores() // jobs)))} if jobs > 1 else {}
+
+
+def _ended(folder: SweepFolder, cell: Cell, process: Process, standing: Standing, stopping: bool) -> str:
+    """Note how a cell ended; the line about it."""
+    try:
+        standing.states[cell.name] = folder.state(cell)
+        if standing.states[cell.name] == "finished" and not process.popen.returncode:
+            return f"{_result(folder, cell)}, {clock(time.monotonic() - process.began)}"
+        if stopping:
+            return "stopped"
+        reason = process.why()
+    except RunError as error:
+        reason = str(error)
+    standing.failures[cell.name] = reason
+    return f"failed: {reason}"
+
+
+def _result(folder: SweepFolder, cell: Cell) -> str:
+    """The first metric of a finished cell."""
+    metrics = files.read_json(folder.run(cell).report_json, "metrics")["metrics"]
+    name, figure = next(iter(metrics.items()))
+    return f"{metric_of(name).title} {figure['value']:.1%}"
