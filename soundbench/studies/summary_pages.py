@@ -8,7 +8,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from soundbench import files
 from soundbench.data import digests
@@ -20,6 +20,9 @@ from soundbench.studies.cells import Cell, label
 from soundbench.studies.folder import SweepFolder
 from soundbench.studies.summary import summary as summary_of
 from soundbench.studies.sweep import Standing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["as_text", "summarize", "write"]
 
@@ -185,38 +188,38 @@ def _draw(folder: Path, summary: Mapping[str, Any]) -> str:
     if not rows:
         return "There is no figure: no run is finished."
     try:
-        files.write_bytes(folder / FIGURE, _png(rows, summary))
+        picture, numbered = _png(rows, summary)
+        files.write_bytes(folder / FIGURE, picture)
     except SoundbenchError:
         raise
     except Exception as error:  # no error of a drawing library may cost the summary
         return f"There is no figure: matplotlib cannot be used ({type(error).__name__}: {_cell(str(error))})."
-    return f"![The mean and its interval for each combination; dots are single runs]({FIGURE})"
+    note = " No installed font has all characters; the figure numbers the rows of the table." * numbered
+    return f"![The mean and its interval for each combination; dots are single runs]({FIGURE}){note}"
 
 
-def _png(rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> bytes:
-    """A line for each row, best first: its mean and interval, and the values of its runs as dots."""
+def _png(rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> tuple[bytes, bool]:
+    """A line for each row, best first: its mean and interval, and the values of its runs as dots.
+
+    Returns:
+        The PNG, and whether rows have numbers because no installed font has all characters of the values.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     metric = summary["metric"]
     texts = [_wrapped(label(row["values"]) or "all runs") for row in rows]
     title = metric_of(metric).title
-    with drawing("".join(texts) + title + "0123456789.%…"):
-        heights = [0.22 + 0.17 * text.count("\n") + 0.15 for text in texts]
+    with drawing("".join(texts) + title + "0123456789.%…") as legible:
+        texts = texts if legible else [f"row {number}" for number in range(1, len(rows) + 1)]
+        heights = [0.37 + 0.17 * text.count("\n") for text in texts]
         figure = Figure(figsize=(9, sum(heights) + 0.9), dpi=150)
         canvas = FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         places = [sum(heights[:place]) + height / 2 for place, height in enumerate(heights)]
         for row, place in zip(rows, places, strict=True):
-            found = row["metrics"][metric]
             own = [one["value"] for one in summary["cells"] if one["values"] == row["values"]]
-            dots = [100 * value for value in own if value is not None]
-            axes.plot(dots, [place] * len(dots), "o", color="0.65", markersize=3.5, zorder=1)
-            if found.get("low") is not None:
-                axes.plot(
-                    [100 * found["low"], 100 * found["high"]], [place] * 2, color="tab:blue", linewidth=2, zorder=2
-                )
-            axes.plot([100 * found["mean"]], [place], "D", color="tab:blue", markersize=5, zorder=3)
+            _draw_row(axes, place, row["metrics"][metric], [value for value in own if value is not None])
         axes.set_yticks(places, texts, fontsize=8, parse_math=False)
         axes.set_ylim(sum(heights), 0)
         axes.set_xlabel(f"{title} in %: mean, 95% interval; dots are single runs", parse_math=False)
@@ -224,7 +227,14 @@ def _png(rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> bytes
         axes.set_axisbelow(True)
         picture = io.BytesIO()
         canvas.print_figure(picture, format="png", bbox_inches="tight", dpi=150)
-    return picture.getvalue()
+    return picture.getvalue(), not legible
+
+
+def _draw_row(axes: Axes, place: float, figure: Mapping[str, float], runs: Sequence[float]) -> None:
+    axes.plot([100 * value for value in runs], [place] * len(runs), "o", color="0.65", markersize=3.5, zorder=1)
+    if figure.get("low") is not None:
+        axes.plot([100 * figure["low"], 100 * figure["high"]], [place] * 2, color="tab:blue", linewidth=2, zorder=2)
+    axes.plot([100 * figure["mean"]], [place], "D", color="tab:blue", markersize=5, zorder=3)
 
 
 def _wrapped(text: str) -> str:

@@ -28,8 +28,8 @@ def mistakes(folder: Path, table: str, **more: Any) -> list[str]:
 
 
 def test_every_combination_is_a_cell_and_its_recipe_has_its_values(tmp_path: Path) -> None:
-    found = cells(tmp_path, '"backbone.channels" = [4, 8]\noptimizer.lr = [0.1, 0.2]\nseeds = 2\nfolds = [1, 3]')
-    assert len(found) == len({cell.name for cell in found}) == 16
+    found = cells(tmp_path, '"backbone.channels" = [4, 8]\noptimizer.lr = [0.1]\nseeds = 2\nfolds = [1, 3]')
+    assert len(found) == len({cell.name for cell in found}) == 8
     for cell in found:
         (tmp_path / "cell.toml").write_text(cell.recipe)
         recipe = read(tmp_path / "cell.toml")
@@ -37,7 +37,7 @@ def test_every_combination_is_a_cell_and_its_recipe_has_its_values(tmp_path: Pat
         assert recipe.optimizer.options["lr"] == cell.values["optimizer.lr"]
         assert (recipe.split.test, recipe.train.seed, recipe.name) == ([cell.fold], cell.seed, cell.name)
     every = {(tuple(cell.values.values()), cell.fold, cell.seed) for cell in found}
-    assert every == {((a, b), f, s) for a in (4, 8) for b in (0.1, 0.2) for f in (1, 3) for s in (1, 2)}
+    assert every == {((a, b), f, s) for a in (4, 8) for b in (0.1,) for f in (1, 3) for s in (1, 2)}
 
 
 def test_all_folds_are_those_of_the_data_and_a_share_of_the_others_validates(tmp_path: Path) -> None:
