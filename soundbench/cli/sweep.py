@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import attrs
 import click
 
 from soundbench.cli import options, output
@@ -16,6 +17,7 @@ from soundbench.cli import options, output
 if TYPE_CHECKING:
     from soundbench.studies.cells import Cell
     from soundbench.studies.folder import SweepFolder
+    from soundbench.studies.sweep import Queue
     from soundbench.studies.sweep_file import Sweep
 
 _PROGRAM = (sys.executable, "-m", "soundbench.cli.cell")
@@ -66,6 +68,8 @@ def command(
     more = ["--device", device] if device is not None else []
     more += ["--no-cache"] if no_cache else ["--cache", str(cache)] if cache else []
     with lock.held(folder.path):
+        if sweep.ranges:
+            return _search(file, sweep, folder, more, jobs, as_list)
         cells = _cells(file, sweep, folder)
         return _list(folder, cells, more) if as_list else _run(folder, cells, more, jobs)
 
@@ -77,18 +81,18 @@ def _cells(file: str, sweep: Sweep, folder: SweepFolder) -> list[Cell]:
 
     cells = folder.known(sweep)
     if cells is None or len(standing_of(folder, cells).of("finished")) < len(cells):
-        cells = launch(_resolved, (file,), 1)
+        cells = launch(_resolved, (file, sweep.axes), 1)
         folder.write(sweep, cells)
     return cells
 
 
-def _resolved(file: str) -> list[Cell]:
-    """The cells of a sweep, each as certain to begin as a run can be before it reads any sound."""
+def _resolved(file: str, axes: Mapping[str, Sequence[Any]]) -> list[Cell]:
+    """The cells of a sweep over lists, each as certain to begin as a run can be before it reads any sound."""
     from soundbench.studies.cells import cells_of
     from soundbench.studies.sweep_file import read_sweep
     from soundbench.training.stages import prepare
 
-    return cells_of(read_sweep(file), prepare)
+    return cells_of(attrs.evolve(read_sweep(file), axes=axes, ranges={}), prepare)
 
 
 def _list(folder: SweepFolder, cells: Sequence[Cell], more: Sequence[str]) -> int:
@@ -103,14 +107,44 @@ def _list(folder: SweepFolder, cells: Sequence[Cell], more: Sequence[str]) -> in
 
 
 def _run(folder: SweepFolder, cells: Sequence[Cell], more: Sequence[str], jobs: int) -> int:
+    from soundbench.studies.sweep import Listed, standing_of
+
+    return _work(folder, Listed(cells, standing_of(folder, cells)), cells, more, jobs)
+
+
+def _search(file: str, sweep: Sweep, folder: SweepFolder, more: Sequence[str], jobs: int, as_list: bool) -> int:
+    from soundbench.cli.launch import launch
+    from soundbench.errors import CallError
+    from soundbench.studies.search import Search
+
+    if as_list:
+        raise CallError("--list: a search has no list; the results of its runs decide which values are next")
+
+    def resolve(values: Mapping[str, Any]) -> Cell:
+        (cell,) = launch(_resolved, (file, {key: [value] for key, value in values.items()}), 1)
+        return cell
+
+    search = Search(folder, sweep, resolve)
+    if not search.cells:
+        for end in ("low", "high"):  # a mistake is told before any run begins
+            ends = {key: [getattr(one, end)] for key, one in sweep.ranges.items()}
+            launch(_resolved, (file, {**sweep.axes, **ends}), 1)
+        folder.write(sweep, [])
+    code = _work(folder, search, search.cells, more, jobs)
+    output.say(search.best())
+    return code
+
+
+def _work(folder: SweepFolder, queue: Queue, cells: Sequence[Cell], more: Sequence[str], jobs: int) -> int:
+    """Run what is not finished, and write and print the summary; the exit code."""
     from soundbench.errors import SoundbenchError
     from soundbench.studies.summary_pages import summarize
-    from soundbench.studies.sweep import run_cells, standing_of
+    from soundbench.studies.sweep import run_cells
 
-    standing = standing_of(folder, cells)
+    standing = queue.standing
     output.say(f"{standing.summary()}; in {folder.path}")
     try:
-        run_cells(folder, cells, standing, program=_PROGRAM, more=more, jobs=jobs, say=output.say)
+        run_cells(folder, queue, program=_PROGRAM, more=more, jobs=jobs, say=output.say)
     except BaseException:
         output.say(f"stopped, {standing.summary()}; the same command goes on")
         with suppress(SoundbenchError):  # such as a full disk; the reason for the stop is what matters

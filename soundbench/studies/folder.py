@@ -19,13 +19,13 @@ from soundbench.report.run_directory import RunDirectory
 from soundbench.studies.cells import Cell
 from soundbench.studies.sweep_file import Sweep
 
-__all__ = ["State", "SweepFolder"]
+__all__ = ["JOURNAL", "State", "SweepFolder"]
 
 State = Literal["new", "stopped", "finished"]
 
-_CELLS = "sweep.json"
+_CELLS, JOURNAL = "sweep.json", "study.log"
 # What a sweep leaves that was killed before it wrote its list of cells.
-_FIRST = {lock.LOCK, lock.NOTE, f".{_CELLS}.tmp", f".{lock.NOTE}.tmp"}
+_FIRST = {JOURNAL, lock.LOCK, lock.NOTE, f".{_CELLS}.tmp", f".{lock.NOTE}.tmp"}
 
 
 @attrs.frozen

@@ -53,6 +53,12 @@ class Process:
             self.reader.join(_CLOSING)
         return code
 
+    def send(self, number: int) -> None:
+        """Send it a signal, if it still works."""
+        if self.popen.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.popen.pid, number)
+
     def why(self) -> str:
         """Why it failed, in one line."""
         code = self.popen.returncode
@@ -106,10 +112,3 @@ class Processes:
         made.reader = threading.Thread(target=made.read, daemon=True)
         made.reader.start()
         return made
-
-    def send(self, number: int) -> None:
-        """Send a signal to all that still work."""
-        for one in self._started:
-            if one.popen.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(one.popen.pid, number)

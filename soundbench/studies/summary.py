@@ -202,7 +202,7 @@ def summary(folder: SweepFolder, cells: Sequence[Cell], standing: Standing) -> d
     rows.sort(key=lambda row: -_mean(row, metric))
     return {
         "metric": metric,
-        "keys": list(cells[0].values),
+        "keys": list(cells[0].values) if cells else [],
         "rows": rows,
         "cells": [_of_cell(cell, standing, results.get(cell.name), metric) for cell in cells],
         "interval": {"method": "percentile bootstrap over groups", "resamples": RESAMPLES, "seed": SEED},
@@ -259,13 +259,15 @@ def _over_seeds(values: Sequence[Mapping[str, float]]) -> dict[str, dict[str, fl
 
 
 def _of_cell(cell: Cell, standing: Standing, result: _Result | None, metric: str | None) -> dict[str, Any]:
+    state = "stopped early" if cell.name in standing.early else standing.states[cell.name]
+    state = "failed" if cell.name in standing.failures else state
     value = None if result is None or metric is None else result.report["metrics"].get(metric, {}).get("value")
     return {
         "name": cell.name,
         "values": cell.values,
         "fold": cell.fold,
         "seed": cell.seed,
-        "state": "failed" if cell.name in standing.failures else standing.states[cell.name],
+        "state": state,
         "value": value,
         "seconds": None if result is None else result.report.get("seconds"),
         "failure": standing.failures.get(cell.name),

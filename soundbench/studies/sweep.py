@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import attrs
 
@@ -18,7 +20,7 @@ from soundbench.studies.folder import State, SweepFolder
 from soundbench.studies.processes import Process, Processes
 from soundbench.terminal import clock
 
-__all__ = ["Standing", "run_cells", "standing_of"]
+__all__ = ["Listed", "Queue", "Standing", "run_cells", "standing_of"]
 
 _POLL = 0.1  # seconds between two looks at the processes
 
@@ -32,18 +34,22 @@ class Standing:
     Attributes:
         states: of each cell, by its name.
         failures: why a cell failed, by its name.
+        early: the names of those that a search has stopped early.
     """
 
     states: dict[str, State]
     failures: dict[str, str] = attrs.field(factory=dict)
+    early: set[str] = attrs.field(factory=set)
 
     def of(self, state: State) -> list[str]:
-        """The names of the cells in a state that have not failed."""
-        return [name for name, own in self.states.items() if own == state and name not in self.failures]
+        """The names of the cells in a state that have not failed, nor were stopped early."""
+        others = self.failures.keys() | self.early
+        return [name for name, own in self.states.items() if own == state and name not in others]
 
     def summary(self) -> str:
         """The counts in one line."""
         parts = [f"{len(self.of(state))} {state}" for state in ("finished", "stopped", "new") if self.of(state)]
+        parts += [f"{len(self.early)} stopped early"] * bool(self.early)
         parts += [f"{len(self.failures)} failed"] * bool(self.failures)
         return f"{len(self.states)} cells: {', '.join(parts)}"
 
@@ -59,22 +65,62 @@ def standing_of(folder: SweepFolder, cells: Sequence[Cell]) -> Standing:
     return found
 
 
+class Queue(Protocol):
+    """Which cells are run, and in which order."""
+
+    standing: Standing
+
+    def title(self, cell: Cell) -> str:
+        """The number of a cell, for messages."""
+
+    def take(self) -> Cell | None:
+        """The next cell to run or to go on with; None if there is none for now."""
+
+    def look(self, cell: Cell) -> bool:
+        """Look at a cell that runs; returns whether to stop it early."""
+
+    def ended(self, cell: Cell) -> None:
+        """Note that a cell has ended, in whichever way; `standing` has how."""
+
+
+class Listed:
+    """The cells of lists of values, in order: those that are not finished.
+
+    Args:
+        cells: all cells of the sweep.
+        standing: where they stand.
+    """
+
+    def __init__(self, cells: Sequence[Cell], standing: Standing) -> None:
+        self.standing = standing
+        self._titles = {cell.name: f"cell {place} of {len(cells)}" for place, cell in enumerate(cells, start=1)}
+        left = {*standing.of("new"), *standing.of("stopped")}
+        self._waiting = deque(cell for cell in cells if cell.name in left)
+
+    def title(self, cell: Cell) -> str:
+        """See `Queue`."""
+        return self._titles[cell.name]
+
+    def take(self) -> Cell | None:
+        """See `Queue`."""
+        return self._waiting.popleft() if self._waiting else None
+
+    def look(self, cell: Cell) -> bool:
+        """See `Queue`: no cell is stopped early."""
+        return False
+
+    def ended(self, cell: Cell) -> None:
+        """See `Queue`."""
+
+
 def run_cells(
-    folder: SweepFolder,
-    cells: Sequence[Cell],
-    standing: Standing,
-    *,
-    program: Sequence[str],
-    more: Sequence[str],
-    jobs: int,
-    say: Say,
+    folder: SweepFolder, queue: Queue, *, program: Sequence[str], more: Sequence[str], jobs: int, say: Say
 ) -> None:
-    """Run or go on with each cell that is not finished; `standing` is kept up to date.
+    """Run or go on with each cell of a queue, whose `standing` is kept up to date.
 
     Args:
         folder: the folder of the sweep, which this process holds.
-        cells: its cells.
-        standing: where they stand.
+        queue: the cells.
         program: the command that takes the arguments of `soundbench` and ends with this process.
         more: further options of each run.
         jobs: how many run side by side; they share the cores.
@@ -84,26 +130,29 @@ def run_cells(
         KeyboardInterrupt: stopped by Ctrl-C, once the cells have written a checkpoint.
         SystemExit: stopped by SIGTERM, likewise.
     """
-    waiting = deque(cell for cell in cells if standing.states[cell.name] != "finished")
-    waiting = deque(cell for cell in waiting if cell.name not in standing.failures)
-    number = {cell.name: f"cell {place} of {len(cells)}" for place, cell in enumerate(cells, start=1)}
-    running: dict[str, tuple[Cell, Process]] = {}
+    standing, running = queue.standing, dict[str, tuple[Cell, Process]]()
     stop, passed_on = Stop(), False
     with stop.handling(), Processes(program, _threads(jobs)) as processes, stop.deferred():
-        while waiting or running:
+        while True:
             if stop.signal and not passed_on:
                 passed_on = True
-                waiting.clear()
-                processes.send(stop.signal)
-            while waiting and len(running) < jobs:
-                cell = waiting.popleft()
-                say(f"{number[cell.name]}: {cell.label}; in {folder.run(cell).path}")
+                for _, process in running.values():
+                    process.send(stop.signal)
+            while not stop.signal and len(running) < jobs and (cell := queue.take()) is not None:
+                say(f"{queue.title(cell)}: {cell.label}; in {folder.run(cell).path}")
                 arguments = folder.arguments(cell, standing.states[cell.name], more)
                 running[cell.name] = cell, processes.start(arguments)
+            if not running:
+                break
             for name, (cell, process) in list(running.items()):
                 if process.code() is not None:
                     del running[name]
-                    say(f"{number[name]}: {_ended(folder, cell, process, standing, passed_on)}")
+                    said = _ended(folder, cell, process, standing, passed_on)
+                    queue.ended(cell)
+                    say(f"{queue.title(cell)}: {said}")
+                elif name not in standing.early and queue.look(cell):
+                    standing.early.add(name)
+                    process.send(signal.SIGTERM)
             time.sleep(_POLL)
 
 
@@ -117,9 +166,10 @@ def _ended(folder: SweepFolder, cell: Cell, process: Process, standing: Standing
     try:
         standing.states[cell.name] = folder.state(cell)
         if standing.states[cell.name] == "finished" and not process.popen.returncode:
+            standing.early.discard(cell.name)
             return f"{_result(folder, cell)}, {clock(time.monotonic() - process.began)}"
-        if stopping:
-            return "stopped"
+        if stopping or cell.name in standing.early:
+            return "stopped early" if cell.name in standing.early else "stopped"
         reason = process.why()
     except RunError as error:
         reason = str(error)

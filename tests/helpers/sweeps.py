@@ -51,6 +51,14 @@ def finish(run: RunDirectory, recipe: str, right: Sequence[bool], groups: Sequen
     run_directory.seal_results(run)
 
 
+def _train(out: Path, lr: float) -> None:
+    """Three epochs, the validation loss of which is the distance of a rate from 0.01 in decades."""
+    out.mkdir(parents=True, exist_ok=True)
+    for epoch in (1, 2, 3):
+        files.append_row(out / "history.csv", {"epoch": epoch, "validation_loss": abs(np.log10(lr) + 2) / epoch})
+        time.sleep(float(os.environ.get("SWEEP_DELAY", "0")))
+
+
 def main() -> None:
     """Finish a run, unless a file beside the recipes says that it fails, waits or is killed."""
     _, _, recipe, _, out = sys.argv
@@ -64,6 +72,8 @@ def main() -> None:
         os.kill(os.getpid(), 9)
     if what == "wait":
         time.sleep(600)
+    if "search" in tomli.loads(text):
+        _train(Path(out), tomli.loads(text)["search"])
     finish(RunDirectory(Path(out)), text, [True, True, False, True], ["a", "a", "b", "c"])
 
 

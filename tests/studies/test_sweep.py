@@ -19,7 +19,7 @@ from soundbench.cli.main import invoke
 from soundbench.machine import cores
 from soundbench.report import lock
 from soundbench.studies.folder import SweepFolder
-from soundbench.studies.sweep import Standing, run_cells, standing_of
+from soundbench.studies.sweep import Listed, Standing, run_cells, standing_of
 
 # -- made-up runs: how processes are started, watched and passed over --------------------------------------------------
 
@@ -33,7 +33,7 @@ def go(folder: Path, orders: dict[str, str], jobs: int = 1, count: int = 4) -> t
         where.recipe(cell).write_text(cell.recipe)
         where.recipe(cell).with_suffix(".order").write_text(orders.get(str(cell.values["lr"]), ""))
     standing = standing_of(where, cells)
-    run_cells(where, cells, standing, program=PROGRAM, more=[], jobs=jobs, say=said.append)
+    run_cells(where, Listed(cells, standing), program=PROGRAM, more=[], jobs=jobs, say=said.append)
     return standing, said
 
 
