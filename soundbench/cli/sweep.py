@@ -59,10 +59,14 @@ def command(
     FILE is a recipe, or extends one, with a table [sweep] of lists. Runs that are finished are skipped, and those that
     were stopped go on: to continue a sweep, give the same command. The last line printed is the folder of the sweep.
     """
+    from soundbench.errors import CallError
+    from soundbench.machine import started_by
     from soundbench.report import lock
     from soundbench.studies.folder import SweepFolder
     from soundbench.studies.sweep_file import read_sweep
 
+    if (starter := started_by()) is not None:
+        raise CallError(f"a sweep is one process that starts others, but {starter} has started several; start it once")
     sweep = read_sweep(file)
     folder = SweepFolder.create(out or Path("sweeps") / sweep.path.stem)
     more = ["--device", device] if device is not None else []

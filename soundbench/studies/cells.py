@@ -81,13 +81,14 @@ def cells_of(sweep: Sweep, check: Callable[[Recipe], object]) -> list[Cell]:
     cells: dict[str, Cell] = {}
     for values in sweep.combinations():
         folds: Sequence[Fold | None] = [None]
+        seeds: Sequence[int | None] = sweep.seeds or [None]
         with mistakes.of(label(values), leaf=False) as of_values:
             if sweep.folds is not None:
                 folds = _tested(resolve(sweep.draft.varied(values, sweep.path.parent), registry), sweep.folds)
-        for fold, seed in itertools.product(folds if of_values.right else [], sweep.seeds or [None]):
+        for fold, seed in itertools.product(folds if of_values.right else [], seeds):
             with mistakes.of(label(values, fold, seed)):
                 recipe = resolve(_varied(sweep, values, fold, seed), registry)
-                if seed is None or seed == (sweep.seeds or [seed])[0]:
+                if seed == seeds[0]:
                     check(recipe)
                 cell = _cell(recipe, values, fold)
                 if (same := cells.get(cell.name)) is not None:

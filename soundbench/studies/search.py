@@ -163,7 +163,8 @@ def _study(folder: SweepFolder, sweep: Sweep) -> Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = folder.path / JOURNAL
     _cut(path)
-    storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_Held()))
+    held: Any = _Held()
+    storage = JournalStorage(JournalFileBackend(str(path), lock_obj=held))
     names = optuna.study.get_all_study_names(storage)
     begun = len(optuna.load_study(study_name=sweep.digest(), storage=storage).trials) if sweep.digest() in names else 0
     return optuna.create_study(

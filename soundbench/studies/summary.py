@@ -28,7 +28,7 @@ from soundbench.studies.cells import Cell
 from soundbench.studies.folder import SweepFolder
 from soundbench.studies.sweep import Standing
 
-__all__ = ["components", "pooled_interval", "summary"]
+__all__ = ["components", "summary"]
 
 RESAMPLES, SEED = 2000, 0
 _WEIGHTS = 4_000_000  # in memory at a time
@@ -82,14 +82,12 @@ class _Pool:
         found = assess(self.scores, self.targets, groups, self.classes, thresholds=self.thresholds, resamples=0)
         return {name: figure["value"] for name, figure in found["metrics"].items()}
 
-    def first_metric(self, draws: _Draws) -> Floats:
-        """The first metric under each draw of groups, `(R,)`."""
+    def scored(self) -> OneLabel | SeveralLabels:
+        """The clips, ready for metrics."""
         carried = self.targets > 0
         if self.thresholds is None:
-            one = OneLabel(self.scores, carried, None)
-            return one.metrics[0].value(one.sample(draws))
-        several = SeveralLabels(self.scores, carried, self.thresholds)
-        return several.metrics[0].value(several.sample(draws))
+            return OneLabel(self.scores, carried, None)
+        return SeveralLabels(self.scores, carried, self.thresholds)
 
 
 @attrs.frozen(eq=False)
@@ -133,13 +131,18 @@ class _Draws:
             yield counts.reshape(size, self.groups).astype(np.float64)
 
 
-def pooled_interval(pools: Sequence[_Pool], resamples: int = RESAMPLES) -> tuple[float, float] | None:
+def _interval(pools: Sequence[_Pool]) -> tuple[float, float] | None:
     """The interval of the mean over seeds of the first metric; None with one group."""
     names, codes = np.unique([group for one in pools for group in one.groups], return_inverse=True)
     if len(names) < 2:
         return None
-    own = np.split(codes, np.cumsum([len(one.groups) for one in pools])[:-1])
-    drawn = [pool.first_metric(_Draws(group, len(names), resamples)) for pool, group in zip(pools, own, strict=True)]
+    groups = np.split(codes, np.cumsum([len(one.groups) for one in pools])[:-1])
+    scored = [one.scored() for one in pools]
+    resamples = min(one.affordable(RESAMPLES) for one in scored)
+    drawn = [
+        one.metrics[0].value(one.sample(_Draws(group, len(names), resamples)))
+        for one, group in zip(scored, groups, strict=True)
+    ]
     return percentiles(np.mean(drawn, axis=0))
 
 
@@ -225,7 +228,7 @@ def _row(cells: Sequence[Cell], results: Sequence[_Result]) -> dict[str, Any]:
         raise RunError(f"{cells[0].label}: its runs have different classes; their results cannot be pooled")
     pools = [_Pool.of(own) for own in by_seed.values()]
     metrics = _over_seeds([pool.metrics() for pool in pools])
-    if metrics and (interval := pooled_interval(pools)) is not None:
+    if metrics and (interval := _interval(pools)) is not None:
         next(iter(metrics.values())).update(low=interval[0], high=interval[1])
     return {
         "values": cells[0].values,
@@ -259,7 +262,7 @@ def _over_seeds(values: Sequence[Mapping[str, float]]) -> dict[str, dict[str, fl
 
 
 def _of_cell(cell: Cell, standing: Standing, result: _Result | None, metric: str | None) -> dict[str, Any]:
-    state = "stopped early" if cell.name in standing.early else standing.states[cell.name]
+    state: str = "stopped early" if cell.name in standing.early else standing.states[cell.name]
     state = "failed" if cell.name in standing.failures else state
     value = None if result is None or metric is None else result.report["metrics"].get(metric, {}).get("value")
     return {

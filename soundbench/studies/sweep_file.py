@@ -113,6 +113,8 @@ def read_sweep(path: str | Path) -> Sweep:
 
 def _range(key: str, given: Mapping[str, Any], problems: list[Problem]) -> dict[str, Range]:
     """The range of a key; nothing, and a problem, if it is none."""
+    low: Any
+    high: Any
     low, high, log = given.get("low"), given.get("high"), given.get("log", False)
     numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in (low, high))
     if numbers and low < high and math.isfinite(high - low) and isinstance(log, bool) and (low > 0 or not log):
@@ -160,11 +162,12 @@ def _is_list(values: Any, key: str, problems: list[Problem]) -> bool:
 
 
 def _seeds(given: Any, problems: list[Problem]) -> list[int] | None:
+    found: list[int] | None = given if isinstance(given, list) else None
     if isinstance(given, int) and not isinstance(given, bool) and 1 <= given <= limits.CELLS:
         return list(range(1, given + 1))
     whole = isinstance(given, list) and all(isinstance(one, int) and not isinstance(one, bool) for one in given)
     if given is None or (whole and _is_list(given, "sweep.seeds", problems)):
-        return given
+        return found
     if not whole:
         problems.append(Problem("sweep.seeds", f"must be how many, or a list of integers, is {show(given)}"))
     return None
@@ -172,8 +175,9 @@ def _seeds(given: Any, problems: list[Problem]) -> list[int] | None:
 
 def _folds(given: Any, problems: list[Problem]) -> list[Fold] | str | None:
     named = isinstance(given, list) and all(isinstance(one, int | str) and not isinstance(one, bool) for one in given)
+    found: list[Fold] | str | None = given if isinstance(given, list | str) else None
     if given is None or given == ALL or (named and _is_list(given, "sweep.folds", problems)):
-        return given
+        return found
     if not named:
         problems.append(Problem("sweep.folds", f'must be "all" or a list of folds, is {show(given)}'))
     return None

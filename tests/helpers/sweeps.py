@@ -36,18 +36,37 @@ def made_cell(values: dict[str, Any], fold: int | None = None, seed: int = 1) ->
 
 def finish(run: RunDirectory, recipe: str, right: Sequence[bool], groups: Sequence[str], classes: int = 3) -> None:
     """Write what a finished run leaves, whose clips are predicted right or wrong as given."""
-    names = [f"class {number}" for number in range(classes)]
     truth = np.arange(len(right)) % classes
     scores = np.full((len(right), classes), 0.1, np.float32)
     scores[np.arange(len(right)), np.where(right, truth, (truth + 1) % classes)] = 0.8
-    clips = [Clip(f"{group}/{number}.wav", (names[truth[number]],), group=group) for number, group in enumerate(groups)]
+    _write(run, recipe, scores, np.eye(classes)[truth] > 0, groups, None)
+
+
+def finish_several(
+    run: RunDirectory, recipe: str, scores: np.ndarray, targets: np.ndarray, groups: Sequence[str]
+) -> None:
+    """The same where clips have several labels, `(N, K)`."""
+    _write(run, recipe, scores, targets, groups, [0.5] * scores.shape[1])
+
+
+def _write(
+    run: RunDirectory,
+    recipe: str,
+    scores: np.ndarray,
+    targets: np.ndarray,
+    groups: Sequence[str],
+    thresholds: list[float] | None,
+) -> None:
+    names = [f"class {number}" for number in range(scores.shape[1])]
+    labels = [tuple(name for name, has in zip(names, row, strict=True) if has) for row in targets]
+    clips = [Clip(f"{group}/{number}.wav", labels[number], group=group) for number, group in enumerate(groups)]
     run.path.mkdir(parents=True, exist_ok=True)
     files.write_text(run.recipe, recipe)
-    run_directory.write_predictions(run, table_of(clips, names), np.arange(len(clips)), scores)
+    table = table_of(clips, names, thresholds is not None)
+    run_directory.write_predictions(run, table, np.arange(len(clips)), scores)
     codes = np.unique(groups, return_inverse=True)[1]
-    files.write_json(
-        run.report_json, assess(scores, np.eye(classes)[truth], codes, names, resamples=0) | {"seconds": 1}
-    )
+    report = assess(scores, targets, codes, names, thresholds=thresholds, resamples=0)
+    files.write_json(run.report_json, report | {"seconds": 1})
     run_directory.seal_results(run)
 
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.sweeps import finish, made_cell
+from helpers.sweeps import finish, finish_several, made_cell
 from scipy import stats
+from sklearn.metrics import average_precision_score
 
 from soundbench.errors import RunError
 from soundbench.studies.cells import Cell
@@ -80,6 +81,24 @@ def test_seeds_that_agree_give_the_interval_of_one(tmp_path: Path) -> None:
     one = results(tmp_path / "one", cells[:1], {cells[0].name: right[0]}, groups)
     both = [{k: found["rows"][0]["metrics"]["accuracy"][k] for k in ("mean", "low", "high")} for found in (one, two)]
     assert both[0] == pytest.approx(both[1])
+
+
+def test_several_labels_a_clip_have_the_mean_average_precision_of_drawn_groups(tmp_path: Path) -> None:
+    random, cells = np.random.default_rng(5), [made_cell({"lr": 0.1}, None, seed) for seed in (1, 2)]
+    targets = random.random((90, 3)) < 0.4
+    targets[~targets.any(axis=1), 0] = True
+    groups = [f"g{number % 15}" for number in range(90)]
+    scores = [targets * 0.4 + 0.6 * random.random((90, 3)) for _ in cells]
+    for cell, own in zip(cells, scores, strict=True):
+        finish_several(SweepFolder(tmp_path).run(cell), cell.recipe, own, targets, groups)
+    row = results(tmp_path, cells, {}, groups)["rows"][0]
+    figure = row["metrics"]["mean_average_precision"]
+    assert figure["mean"] == pytest.approx(np.mean([average_precision_score(targets, own) for own in scores]))
+    names, means = np.array(groups), []
+    for _ in range(800):
+        rows = np.concatenate([np.flatnonzero(names == f"g{one}") for one in random.integers(15, size=15)])
+        means.append(np.mean([average_precision_score(targets[rows], own[rows]) for own in scores]))
+    assert [figure["low"], figure["high"]] == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.015)
 
 
 def test_components_of_variance_are_those_of_the_analysis_of_variance() -> None:
