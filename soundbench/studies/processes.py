@@ -25,6 +25,7 @@ __all__ = ["Process", "Processes"]
 
 _LINES = 50  # of a process's messages that are kept
 _CLOSING = 2.0  # seconds to read the rest of them
+_NOTE = "stopped; to resume:"  # what a run says before the message of its error
 
 
 @attrs.define(eq=False)
@@ -60,13 +61,16 @@ class Process:
                 os.kill(self.popen.pid, number)
 
     def why(self) -> str:
-        """Why it failed, in one line."""
+        """Why it failed, in one line: its last message."""
         code = self.popen.returncode
         if code == -signal.SIGKILL:
             return "was killed (SIGKILL), probably because the system ran out of memory"
         if code < 0:
             return f"died of {signal.Signals(-code).name}"
-        return printable(self.lines[-1].strip()) if self.lines else f"ended with exit code {code} and no message"
+        lines = [line.strip() for line in self.lines]
+        notes = [number for number, line in enumerate(lines, start=1) if line.startswith(_NOTE)]
+        message = lines[notes[-1] :] if notes else lines[-1:]  # which may have several lines after the run's note
+        return printable("; ".join(message).replace(":; ", ": ")) or f"ended with exit code {code} and no message"
 
 
 class Processes:

@@ -6,6 +6,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import attrs
@@ -13,6 +14,7 @@ import attrs
 from soundbench import files
 from soundbench.errors import RunError
 from soundbench.machine import auto_threads, cores
+from soundbench.report import lock
 from soundbench.report.metrics import metric_of
 from soundbench.signals import Stop
 from soundbench.studies.cells import Cell
@@ -23,6 +25,7 @@ from soundbench.terminal import clock
 __all__ = ["Listed", "Queue", "Standing", "run_cells", "standing_of"]
 
 _POLL = 0.1  # seconds between two looks at the processes
+_STOPPING = 15.0  # seconds in which a process whose sweep has gone ends, see `cli/cell.py`
 
 Say = Callable[[str], None]
 
@@ -140,6 +143,7 @@ def run_cells(
                     process.send(stop.signal)
             while not stop.signal and len(running) < jobs and (cell := queue.take()) is not None:
                 say(f"{queue.title(cell)}: {cell.label}; in {folder.run(cell).path}")
+                _wait_for_the_one_before(folder.run(cell).path)
                 arguments = folder.arguments(cell, standing.states[cell.name], more)
                 running[cell.name] = cell, processes.start(arguments)
             if not running:
@@ -153,6 +157,17 @@ def run_cells(
                 elif name not in standing.early and queue.look(cell):
                     standing.early.add(name)
                     process.send(signal.SIGTERM)
+            time.sleep(_POLL)
+
+
+def _wait_for_the_one_before(run: Path) -> None:
+    """Wait until a process of a killed sweep has stopped its run; of any other that works there, the run says which."""
+    deadline = time.monotonic() + _STOPPING
+    while run.exists() and time.monotonic() < deadline:
+        try:
+            with lock.held(run):
+                return
+        except RunError:
             time.sleep(_POLL)
 
 
