@@ -95,10 +95,10 @@ def test_several_labels_a_clip_have_the_mean_average_precision_of_drawn_groups(t
     figure = row["metrics"]["mean_average_precision"]
     assert figure["mean"] == pytest.approx(np.mean([average_precision_score(targets, own) for own in scores]))
     names, means = np.array(groups), []
-    for _ in range(800):
+    for _ in range(300):
         rows = np.concatenate([np.flatnonzero(names == f"g{one}") for one in random.integers(15, size=15)])
         means.append(np.mean([average_precision_score(targets[rows], own[rows]) for own in scores]))
-    assert [figure["low"], figure["high"]] == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.015)
+    assert [figure["low"], figure["high"]] == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.02)
 
 
 def test_components_of_variance_are_those_of_the_analysis_of_variance() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -49,6 +50,27 @@ def test_what_fails_is_passed_over_with_its_last_line_and_tried_again(tmp_path: 
     assert not standing.failures
     assert len(standing.of("finished")) == 4
     assert sum(": lr = " in line for line in said) == 2  # the finished ones are not run again
+
+
+def test_a_disk_that_is_full_half_way_costs_nothing_that_is_finished(small_disk: Path) -> None:
+    standing, _ = go(small_disk, {}, count=1)
+    assert standing.of("finished")
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    with pytest.raises(OSError, match="No space left"):
+        go(small_disk, {})  # not even the recipes of the others find room
+    filler.write_bytes(bytes(filler.stat().st_size - 30_000))
+    standing, said = go(small_disk, {})
+    assert standing.failures
+    assert all("the disk is full" in reason or "No space left" in reason for reason in standing.failures.values())
+    filler.unlink()
+    finished = set(standing.of("finished"))
+    standing, said = go(small_disk, {})
+    assert not standing.failures
+    assert finished
+    assert sum(": lr = " in line for line in said) == 4 - len(finished)
 
 
 def test_the_cores_are_shared_out(tmp_path: Path) -> None:
