@@ -73,30 +73,41 @@ def command(
     more += ["--no-cache"] if no_cache else ["--cache", str(cache)] if cache else []
     with lock.held(folder.path):
         if sweep.ranges:
-            return _search(file, sweep, folder, more, jobs, as_list)
-        cells = _cells(file, sweep, folder)
+            return _search(file, sweep, folder, more, jobs, as_list, device)
+        cells = _cells(file, sweep, folder, device, as_list)
         return _list(folder, cells, more) if as_list else _run(folder, cells, more, jobs)
 
 
-def _cells(file: str, sweep: Sweep, folder: SweepFolder) -> list[Cell]:
+def _cells(file: str, sweep: Sweep, folder: SweepFolder, device: str | None, as_list: bool) -> list[Cell]:
     """The cells: as they were written where all are finished; else resolved anew, in a process that imports plugins."""
     from soundbench.cli.launch import launch
     from soundbench.studies.sweep import standing_of
 
     cells = folder.known(sweep)
     if cells is None or len(standing_of(folder, cells).of("finished")) < len(cells):
-        cells = launch(_resolved, (file, sweep.axes), 1)
+        cells = launch(_resolved, (file, sweep.axes, device, as_list), 1)
         folder.write(sweep, cells)
     return cells
 
 
-def _resolved(file: str, axes: Mapping[str, Sequence[Any]]) -> list[Cell]:
-    """The cells of a sweep over lists, each as certain to begin as a run can be before it reads any sound."""
+def _resolved(file: str, axes: Mapping[str, Sequence[Any]], device: str | None, as_list: bool) -> list[Cell]:
+    """The cells of a sweep over lists, each as certain to begin as a run can be before it reads any sound.
+
+    Those of a list are for other machines: whether this one has their device and its precision does not matter.
+    """
+    from soundbench.recipe import Recipe
     from soundbench.studies.cells import cells_of
     from soundbench.studies.sweep_file import read_sweep
+    from soundbench.training.run import device_set
     from soundbench.training.stages import prepare
 
-    return cells_of(attrs.evolve(read_sweep(file), axes=axes, ranges={}), prepare)
+    device_set(device)  # refuses what is none
+    own = {"device": "auto", "precision": "auto"} if as_list else {} if device is None else {"device": device}
+
+    def check(recipe: Recipe) -> None:
+        prepare(recipe.with_tables(train=attrs.evolve(recipe.train, **own)))
+
+    return cells_of(attrs.evolve(read_sweep(file), axes=axes, ranges={}), check)
 
 
 def _list(folder: SweepFolder, cells: Sequence[Cell], more: Sequence[str]) -> int:
@@ -116,7 +127,15 @@ def _run(folder: SweepFolder, cells: Sequence[Cell], more: Sequence[str], jobs: 
     return _work(folder, Listed(cells, standing_of(folder, cells)), cells, more, jobs)
 
 
-def _search(file: str, sweep: Sweep, folder: SweepFolder, more: Sequence[str], jobs: int, as_list: bool) -> int:
+def _search(
+    file: str,
+    sweep: Sweep,
+    folder: SweepFolder,
+    more: Sequence[str],
+    jobs: int,
+    as_list: bool,
+    device: str | None,
+) -> int:
     from soundbench.cli.launch import launch
     from soundbench.errors import CallError
     from soundbench.studies.search import Search
@@ -125,14 +144,14 @@ def _search(file: str, sweep: Sweep, folder: SweepFolder, more: Sequence[str], j
         raise CallError("--list: a search has no list; the results of its runs decide which values are next")
 
     def resolve(values: Mapping[str, Any]) -> Cell:
-        (cell,) = launch(_resolved, (file, {key: [value] for key, value in values.items()}), 1)
+        (cell,) = launch(_resolved, (file, {key: [value] for key, value in values.items()}, device, False), 1)
         return cell
 
     search = Search(folder, sweep, resolve)
     if not search.cells:
         for end in ("low", "high"):  # a mistake is told before any run begins
             ends = {key: [getattr(one, end)] for key, one in sweep.ranges.items()}
-            launch(_resolved, (file, {**sweep.axes, **ends}), 1)
+            launch(_resolved, (file, {**sweep.axes, **ends}, device, False), 1)
         folder.write(sweep, [])
     code = _work(folder, search, search.cells, more, jobs)
     output.say(search.best())
