@@ -102,9 +102,8 @@ def _resolved(file: str, axes: Mapping[str, Sequence[Any]], device: str | None, 
     from soundbench.training.stages import prepare
 
     device_set(device)  # refuses what is none
-    own: dict[str, Any] = (
-        {"device": "auto", "precision": "auto"} if as_list else {} if device is None else {"device": device}
-    )
+    own: dict[str, Any] = {} if device is None else {"device": device}
+    own |= {"device": "auto", "precision": "auto"} if as_list else {}
 
     def check(recipe: Recipe) -> None:
         prepare(recipe.with_tables(train=attrs.evolve(recipe.train, **own)))
