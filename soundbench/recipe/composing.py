@@ -31,7 +31,7 @@ from soundbench.recipe.tables import (
     Train,
 )
 
-__all__ = ["Model", "Recipe", "compose", "dataset_spec", "given", "model_tables", "read", "read_model"]
+__all__ = ["Model", "Recipe", "compose", "dataset_spec", "given", "model_tables", "read", "read_model", "resolve"]
 
 _OF_CLASSES = ("classes", "multilabel", "thresholds")
 _SHOWN = ("dataset", "featurizer", "backbone", "pooling", "loss", "optimizer")
@@ -166,7 +166,15 @@ def read(
     Raises:
         RecipeError: with all mistakes.
     """
-    draft = read_draft(find_recipe(path), sets)
+    return resolve(read_draft(find_recipe(path), sets), registry, trust_code)
+
+
+def resolve(draft: Draft, registry: Registry | None = None, trust_code: bool = True) -> Recipe:
+    """The recipe of a draft; the arguments are those of `read`.
+
+    Raises:
+        RecipeError: with all mistakes.
+    """
     recipe = Recipe.__new__(Recipe)
     recipe.__attrs_init__(**_resolve(draft, registry, trust_code))
     return recipe
