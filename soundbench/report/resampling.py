@@ -19,7 +19,19 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FEW_GROUPS", "LEVEL", "METHOD", "LeftOut", "Once", "Resamples", "SameDraws", "Weights", "few", "interval"]
+__all__ = [
+    "FEW_GROUPS",
+    "LEVEL",
+    "METHOD",
+    "LeftOut",
+    "Once",
+    "Resamples",
+    "SameDraws",
+    "Weights",
+    "effective_groups",
+    "few",
+    "interval",
+]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -136,12 +148,8 @@ class Resamples:
 
     @property
     def units(self) -> float:
-        """How many groups of equal size are worth as much as these: `(sum n_g)^2 / sum n_g^2`.
-
-        It is Kish's effective sample size (Survey Sampling, 1965, section 11.7), from the clips `n_g` of each group.
-        """
-        sizes = np.bincount(self.group).astype(np.float64)
-        return float(sizes.sum() ** 2 / (sizes**2).sum())
+        """How many groups of equal size are worth as much as these."""
+        return effective_groups(self.group)
 
     def _draws(self, block: int) -> Iterator[Floats]:
         """How often each group was drawn, `(r, G)` for at most `block` resamples at a time."""
@@ -261,6 +269,15 @@ def interval(
     tail = NormalDist().cdf(-t)
     low, high = np.quantile(drawn, [tail, 1 - tail]) - (drawn.mean() - value)
     return min(float(low), value), max(float(high), value)
+
+
+def effective_groups(group: Codes) -> float:
+    """How many groups of equal size are worth as much as those of clips with these codes: `(sum n_g)^2 / sum n_g^2`.
+
+    It is Kish's effective sample size (Survey Sampling, 1965, section 11.7), from the clips `n_g` of each group.
+    """
+    sizes = np.bincount(group).astype(np.float64)
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
 def few(groups: int) -> str | None:

@@ -1,9 +1,9 @@
 """The results of a sweep: one row for each combination of values, in which folds and seeds are pooled.
 
 Let `m_s` be a metric of the test clips of all folds together, scored by the runs of seed `s`. A row has the mean of
-`m_s` over seeds, their sample standard deviation, and the bootstrap interval of the mean: groups of clips are drawn,
-the same for every seed, and each resample gives the mean over seeds of the metric of the drawn groups. For accuracy,
-that is the share of correct predictions of a clip averaged over seeds, and then over the clips of the drawn groups.
+`m_s` over seeds, their sample standard deviation, and the interval of the mean, as in a report: groups of clips are
+drawn, the same for every seed, and each resample gives the mean over seeds of the metric of the drawn groups. For
+accuracy, that is the share of correct predictions of a clip averaged over seeds, and then over clips.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from soundbench.errors import RunError
 from soundbench.report import run_directory
 from soundbench.report.assessment import assess
 from soundbench.report.one_label import OneLabel
-from soundbench.report.resampling import percentiles
+from soundbench.report.resampling import METHOD, effective_groups, interval
 from soundbench.report.run_directory import Predictions
 from soundbench.report.several_labels import SeveralLabels
 from soundbench.studies.cells import Cell
@@ -131,19 +131,37 @@ class _Draws:
             yield counts.reshape(size, self.groups).astype(np.float64)
 
 
-def _interval(pools: Sequence[_Pool]) -> tuple[float, float] | None:
-    """The interval of the mean over seeds of the first metric; None with one group."""
+class _LeftOut(_Draws):
+    """The jackknife: each of at most 200 weightings leaves out one of as many blocks of groups."""
+
+    def _blocks(self, width: int) -> Iterator[Floats]:
+        """See `_Draws`."""
+        block = np.arange(self.groups) % min(self.groups, 200)
+        most = max(1, _WEIGHTS // max(width, self.groups))
+        for first in range(0, int(block.max()) + 1, most):
+            yield (block != np.arange(first, min(first + most, int(block.max()) + 1))[:, None]).astype(np.float64)
+
+
+def _interval(pools: Sequence[_Pool], value: float) -> tuple[float, float] | None:
+    """The interval of the mean over seeds of the first metric, which is `value`; None with one group."""
     names, codes = np.unique([group for one in pools for group in one.groups], return_inverse=True)
     if len(names) < 2:
         return None
     groups = np.split(codes, np.cumsum([len(one.groups) for one in pools])[:-1])
     scored = [one.scored() for one in pools]
     resamples = min(one.affordable(RESAMPLES) for one in scored)
-    drawn = [
-        one.metrics[0].value(one.sample(_Draws(group, len(names), resamples)))
-        for one, group in zip(scored, groups, strict=True)
-    ]
-    return percentiles(np.mean(drawn, axis=0))
+    metric = scored[0].metrics[0]
+    drawn, left_out = (
+        np.mean(
+            [
+                metric.value(one.sample(weights(group, len(names), resamples)))
+                for one, group in zip(scored, groups, strict=True)
+            ],
+            axis=0,
+        )
+        for weights in (_Draws, _LeftOut)
+    )
+    return interval(value, drawn, left_out, effective_groups(codes), share=metric.share)
 
 
 def components(values: Mapping[Any, Sequence[float]]) -> dict[str, float | None]:
@@ -208,7 +226,7 @@ def summary(folder: SweepFolder, cells: Sequence[Cell], standing: Standing) -> d
         "keys": list(cells[0].values) if cells else [],
         "rows": rows,
         "cells": [_of_cell(cell, standing, results.get(cell.name), metric) for cell in cells],
-        "interval": {"method": "percentile bootstrap over groups", "resamples": RESAMPLES, "seed": SEED},
+        "interval": {"method": METHOD, "resamples": RESAMPLES, "seed": SEED},
     }
 
 
@@ -228,8 +246,9 @@ def _row(cells: Sequence[Cell], results: Sequence[_Result]) -> dict[str, Any]:
         raise RunError(f"{cells[0].label}: its runs have different classes; their results cannot be pooled")
     pools = [_Pool.of(own) for own in by_seed.values()]
     metrics = _over_seeds([pool.metrics() for pool in pools])
-    if metrics and (interval := _interval(pools)) is not None:
-        next(iter(metrics.values())).update(low=interval[0], high=interval[1])
+    first = next(iter(metrics.values()), None)
+    if first is not None and first["mean"] is not None and (bounds := _interval(pools, first["mean"])) is not None:
+        first.update(low=bounds[0], high=bounds[1])
     return {
         "values": cells[0].values,
         "cells": len(cells),

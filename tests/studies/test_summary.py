@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.sweeps import finish, finish_several, made_cell
-from scipy import stats
+from scipy import special, stats
 from sklearn.metrics import average_precision_score
 
 from soundbench.errors import RunError
@@ -65,13 +65,15 @@ def test_the_interval_is_that_of_correctness_averaged_over_seeds_in_drawn_groups
     cells = [made_cell({"lr": 0.1}, None, seed) for seed in (1, 2, 3)]
     found = results(tmp_path, cells, dict(zip([cell.name for cell in cells], right, strict=True)), groups)
     figure = found["rows"][0]["metrics"]["accuracy"]
-    names, random = sorted(set(groups)), np.random.default_rng(9)
-    share, own = right.mean(axis=0), [np.flatnonzero(np.array(groups) == name) for name in sorted(set(groups))]
-    means = []
-    for _ in range(6000):
-        rows = np.concatenate([own[one] for one in random.integers(len(names), size=len(names))])
-        means.append(share[rows].mean())
-    assert [figure["low"], figure["high"]] == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.008)
+    share, names = right.mean(axis=0), np.array(groups)
+    sizes = np.array([np.count_nonzero(names == name) for name in sorted(set(groups))])
+    without = np.array([share[names != name].mean() for name in sorted(set(groups))])
+    error = np.sqrt((len(sizes) - 1) / len(sizes) * ((without - without.mean()) ** 2).sum())  # the jackknife's
+    t = stats.t.ppf(0.975, sizes.sum() ** 2 / (sizes**2).sum() - 1)
+    mean = share.mean()
+    reach = t * error / (mean * (1 - mean))
+    expected = special.expit(special.logit(mean) + np.array([-reach, reach]))
+    assert [figure["low"], figure["high"]] == pytest.approx(expected, abs=0.004)
 
 
 def test_seeds_that_agree_give_the_interval_of_one(tmp_path: Path) -> None:
@@ -94,11 +96,20 @@ def test_several_labels_a_clip_have_the_mean_average_precision_of_drawn_groups(t
     row = results(tmp_path, cells, {}, groups)["rows"][0]
     figure = row["metrics"]["mean_average_precision"]
     assert figure["mean"] == pytest.approx(np.mean([average_precision_score(targets, own) for own in scores]))
-    names, means = np.array(groups), []
-    for _ in range(300):
-        rows = np.concatenate([np.flatnonzero(names == f"g{one}") for one in random.integers(15, size=15)])
-        means.append(np.mean([average_precision_score(targets[rows], own[rows]) for own in scores]))
-    assert [figure["low"], figure["high"]] == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.02)
+    names = np.array(groups)
+
+    def mean(rows: np.ndarray) -> float:
+        return float(np.mean([average_precision_score(targets[rows], own[rows]) for own in scores]))
+
+    without = np.array([mean(np.flatnonzero(names != f"g{one}")) for one in range(15)])
+    error = np.sqrt(14 / 15 * ((without - without.mean()) ** 2).sum())  # the jackknife's
+    reach = stats.t.ppf(0.975, 14) * error
+    assert [figure["low"], figure["high"]] == pytest.approx(
+        special.expit(
+            special.logit(figure["mean"]) + np.array([-1, 1]) * reach / (figure["mean"] * (1 - figure["mean"]))
+        ),
+        abs=0.02,
+    )
 
 
 def test_components_of_variance_are_those_of_the_analysis_of_variance() -> None:
