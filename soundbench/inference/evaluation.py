@@ -95,7 +95,7 @@ def evaluate(
         say: called with each line of the log; prints to standard error by default.
 
     Returns:
-        The folder, with `report.md`, `report.json`, `predictions.csv`, `confusion.csv` and figures in it.
+        The folder, with `report.html`, `report.md`, `report.json`, `predictions.csv`, `confusion.csv` and figures.
 
     Raises:
         CallError: labels that are not among the model's classes, a missing dataset, or no dataset for a model alone.
@@ -128,6 +128,7 @@ def evaluate(
             "skipped": skipped(sound.table, store),
             "device": str(classifier.scorer.machine.device),
             "precision": "fp32",
+            "sounds": recipe.report.sounds,
             "seconds": round(time.monotonic() - began, 1),
             "command": _command(directory, dataset, checkpoint, trust_code),
         }
@@ -135,7 +136,8 @@ def evaluate(
             own = files.read_json(directory.report_json, "metrics", "clips", "groups")
             found["own"] = {name: own[name] for name in ("metrics", "clips", "groups")}
         run_directory.write_predictions(folder, sound.table, scored.index, scored.scores)
-        pages.write(folder, found)
+        if problem := pages.write(folder, found, sound.dataset):
+            log(problem)
     log(pages.summary(found))
     return folder
 

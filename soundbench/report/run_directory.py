@@ -86,6 +86,7 @@ class RunDirectory:
     predictions = _Place("predictions.csv")
     report_json = _Place("report.json")
     report_md = _Place("report.md")
+    report_html = _Place("report.html")
     confusion_csv = _Place("confusion.csv")
     figures = _Place("figures")
     confusion_png = _Place("figures/confusion.png")
@@ -223,7 +224,7 @@ def restore_history(run: RunDirectory, rows: Sequence[Mapping[str, object]]) -> 
     return not same
 
 
-_RESULTS = ("environment", "clips", "history", "predictions", "report_json", "report_md")
+_RESULTS = ("environment", "clips", "history", "predictions", "report_json", "report_md", "report_html")
 _FIGURES = ("confusion_csv", "confusion_png", "confusion_labels")
 
 

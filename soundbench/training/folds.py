@@ -159,7 +159,8 @@ def _run_each(
 
     def pool() -> None:
         report = _pool(recipe, finished, folds)
-        pages.write(directory, report)
+        if problem := pages.write(directory, report, assembly.make_dataset(recipe)):
+            say(problem)
         say(pages.summary(report))
 
     distributed.from_main(pool)
@@ -211,6 +212,7 @@ def _pool(recipe: Recipe, runs: Sequence[RunDirectory], folds: Sequence[Fold]) -
         "skipped": {"count": len(skipped), "clips": list(skipped.values())},
         "device": reports[0]["device"],
         "precision": reports[0]["precision"],
+        "sounds": recipe.report.sounds,
         "seconds": sum(one["seconds"] for one in reports),
     }
 

@@ -379,13 +379,16 @@ def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
         "skipped": skipped(table, opened.store),
         "device": str(machine.device),
         "precision": machine.precision,
+        "sounds": recipe.report.sounds,
         "seconds": round(time.monotonic() - began, 1),
     }
 
     def write() -> None:
         run_directory.write_predictions(directory, table, scored.test.index, scored.test.scores)
-        pages.write(directory, report)
+        problem = pages.write(directory, report, prepared.made.dataset)
         run_directory.seal_results(directory)
+        if problem:
+            log(problem)
         log(pages.summary(report))
 
     distributed.from_main(write)
