@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -78,13 +79,19 @@ def test_a_run_writes_its_page_and_the_command_writes_the_same(made: Path, tmp_p
     wrong = sum(map(sum, report["confusion"])) - sum(row[code] for code, row in enumerate(report["confusion"]))
     assert wrong > 0
     assert len(list(root.each("audio"))) == min(wrong, 20)
-    before = {file: (copy / file).read_bytes() for file in ("report.html", "report.md", "report.json")}
+
+    def read() -> list[str]:
+        """The files; each Ogg stream has a number of its own."""
+        texts = [(copy / file).read_text(encoding="utf-8") for file in ("report.html", "report.md", "report.json")]
+        return [re.sub(r"data:audio[^\"]*", "", text) for text in texts]
+
+    before = read()
     for file in ("report.html", "report.md"):
         (copy / file).unlink()
     said: list[str] = []
     renew(copy, trust_code=True, say=said.append)
     assert said == []
-    assert {file: (copy / file).read_bytes() for file in before} == before
+    assert read() == before
 
 
 def test_the_command_imports_no_torch(run: RunDirectory) -> None:
@@ -125,10 +132,8 @@ def test_results_that_have_changed_are_refused_until_they_are_accepted(
     run: RunDirectory, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = run.report_html.read_bytes()
-    with open(run.path / name, "a") as file:
-        file.write(" \n" if name == "report.json" else "")
     text = (run.path / name).read_text()
-    (run.path / name).write_text(text.replace("0.1", "0.2", 1))
+    (run.path / name).write_text(re.sub(r"0\.(\d)", lambda digit: f"0.{(int(digit[1]) + 1) % 10}", text, count=1))
     assert invoke(["report", str(run.path), "--trust-code"]) == 1
     message = capsys.readouterr().err
     assert message.count("\n") == 1

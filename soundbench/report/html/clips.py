@@ -105,10 +105,10 @@ def _entry(number: int, one: Mistake, found: Predictions, places: Places, player
     if player:
         part = "" if player.whole else f", {player.seconds:.1f} s from {player.first:.1f} s on"
         sound = Markup(
-            '<figure><img src="{}" alt="Spectrogram of mistake {}: {:.1f} s, 0 to {:g} kHz (mel)" width="420" '
+            '<figure><img src="{}" alt="Spectrogram of mistake {}: {:.1f} s, 0 to {:.3g} kHz (mel)" width="420" '
             'height="128">'
             '<audio controls preload="none" aria-label="Sound of mistake {}" src="{}"></audio>'
-            "<figcaption>0 to {:g} kHz, {:.1f} s{}</figcaption></figure>"
+            "<figcaption>0 to {:.3g} kHz, {:.1f} s{}</figcaption></figure>"
         ).format(
             data_address("image/png", player.picture),
             number,

@@ -12,7 +12,7 @@ from soundbench.report.html.page import figure, one_line, paragraph, table
 
 __all__ = ["confusion"]
 
-_TABLE_UP_TO, _NAMED_UP_TO, _PAIRS = 30, 110, 40
+_TABLE_UP_TO, _NAMED_UP_TO, _PAIRS = 30, 110, 30
 _LEVELS = 8
 
 
@@ -39,7 +39,7 @@ def _table(matrix: NDArray[np.int64], shares: NDArray[np.float64], classes: Sequ
         Markup('<tr><th scope="row" dir="auto">{}</th>{}</tr>\n').format(
             one_line(name),
             Markup("").join(
-                cell.format("right" if row == column else "wrong", 100 * shares[row, column], count)
+                cell.format("right" if row == column else "wrong", 15 + 85 * shares[row, column], count)
                 if count
                 else Markup("<td></td>")
                 for column, count in enumerate(matrix[row].tolist())
@@ -49,7 +49,7 @@ def _table(matrix: NDArray[np.int64], shares: NDArray[np.float64], classes: Sequ
     ]
     return Markup(
         '<div class="scroll" role="region" tabindex="0" aria-label="Confusion matrix"><table class="confusion">'
-        "<caption>Clips of each true class (row) by predicted class (column)</caption>"
+        "<caption><span>Clips of each true class (row) by predicted class (column)</span></caption>"
         '<thead><tr><th scope="col">truth \\ predicted</th>{}</tr></thead><tbody>{}</tbody></table></div>\n'
     ).format(Markup("").join(named.format(one_line(name)) for name in classes), Markup("").join(rows))
 
@@ -67,7 +67,7 @@ def _map(matrix: NDArray[np.int64], shares: NDArray[np.float64], classes: Sequen
             places = np.argwhere((levels == level) & chosen & (matrix > 0)).tolist()
             path = "".join(f"M{column} {row}h1v1h-1z" for row, column in places)
             if path:
-                opacity = 0.25 + 0.75 * level / _LEVELS
+                opacity = 0.3 + 0.7 * level / _LEVELS
                 drawn.append(Markup('<path class="{}" fill-opacity="{:.2f}" d="{}"/>').format(kind, opacity, path))
     step = 1 if named else 10 if count <= 200 else 25
     ticks = []
@@ -87,8 +87,8 @@ def _map(matrix: NDArray[np.int64], shares: NDArray[np.float64], classes: Sequen
         '<svg viewBox="0 0 {0:g} {0:g}" width="{0:g}" height="{0:g}" style="max-width:none" role="img" '
         'aria-label="Confusion matrix of {1} classes; the most confused pairs are in the table below">'
         '<g transform="translate({2:g} {2:g}) scale({3:g})" shape-rendering="crispEdges">'
-        '<rect class="grid" width="{1}" height="{1}" stroke-width="{4:g}"/>{5}</g>{6}</svg></div>'
-    ).format(size, count, margin, cell, 1 / cell, Markup("").join(drawn), Markup("").join(ticks))
+        '<rect class="frame" width="{1}" height="{1}"/>{4}</g>{5}</svg></div>'
+    ).format(size, count, margin, cell, Markup("").join(drawn), Markup("").join(ticks))
     names = "" if named else " The numbers are those of the table of classes."
     return figure(drawing, f"Blue is right, orange is wrong.{names}")
 

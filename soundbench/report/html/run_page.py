@@ -196,7 +196,7 @@ def _curves(run: RunDirectory, folds: Sequence[RunDirectory], report: Mapping[st
         charts.curves(rates, title="Learning rate by epoch", across="epoch", mark=mark),
     ]
     each = ", one line for each fold" if folds else ""
-    chosen = f"; the vertical line is the epoch that was tested, {best}" if mark else ""
+    chosen = f". The vertical line is epoch {best}, which was tested" if mark else ""
     captions = [f"Loss{each}{chosen}.", f"Metrics of the validation set{each}.", f"Learning rate{each}."]
     blocks = [figure(one, caption) for one, caption in zip(drawn, captions, strict=True) if one]
     return side_by_side(blocks) if blocks else Markup("")

@@ -121,9 +121,9 @@ def _independent(targets: NDArray[np.bool_], groups: Sequence[str]) -> NDArray[n
 
     Kish: Survey Sampling, 1965, section 8.2, with a correlation of 1 within a group: `(sum m)^2 / sum m^2`.
     """
-    _, group = np.unique(np.array(groups, dtype=object).astype(str), return_inverse=True)
-    sizes = np.zeros((int(group.max(initial=-1)) + 1, targets.shape[1]))
-    np.add.at(sizes, group.reshape(-1), targets)
+    _, group = np.unique(np.array(groups, dtype=np.str_), return_inverse=True)
+    columns = [np.bincount(group.reshape(-1), weights=own) for own in targets.T]
+    sizes = np.stack(columns, axis=1)
     squares = (sizes**2).sum(axis=0)
     worth: NDArray[np.float64] = sizes.sum(axis=0) ** 2 / np.maximum(squares, 1)
     return worth
