@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from soundbench.contracts import Batch, Clip
     from soundbench.errors import SoundbenchError
-    from soundbench.inference.classifier import Classifier, load
+    from soundbench.inference.classifier import Classifier
     from soundbench.inference.evaluation import evaluate
+    from soundbench.inference.loading import load
     from soundbench.inference.predictions import Prediction
     from soundbench.model.describing import describe
     from soundbench.model.network import Network
@@ -69,7 +70,7 @@ _PLACES = {
     "Train": "recipe.tables:Train",
     "describe": "model.describing:describe",
     "evaluate": "inference.evaluation:evaluate",
-    "load": "inference.classifier:load",
+    "load": "inference.loading:load",
     "read_recipe": "recipe.composing:read",
     "resume": "training.run:resume",
     "run": "training.run:run",

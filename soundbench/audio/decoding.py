@@ -91,11 +91,7 @@ class _Mixer:
 
     def mix(self, piece: Piece) -> np.ndarray:
         """The mean of the channels `(S,)`, all finite and plausible, the smallest ones set to zero."""
-        if piece.floats:
-            with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite raise an error below
-                mixed = _mixed(piece.samples.T)
-        else:
-            mixed = _mixed(piece.samples.T)
+        mixed = _mixed(piece.samples.T)
         peak = _check(self.sound, mixed, piece)
         self.peak = max(self.peak, peak)
         channels = piece.samples.shape[1]
@@ -305,9 +301,10 @@ def _mixed(channels: np.ndarray) -> np.ndarray:
     if len(channels) == 1:
         return mixed
     mixed = mixed.copy()
-    for channel in channels[1:]:
-        mixed += channel
-    mixed /= len(channels)
+    with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite raise an error in `_check`
+        for channel in channels[1:]:
+            mixed += channel
+        mixed /= len(channels)
     return mixed
 
 

@@ -1,4 +1,4 @@
-"""The classifier: a run directory in, predictions out."""
+"""The classifier: sounds in, predictions, events and embeddings out."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from typing import Any, overload
 
 import attrs
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from soundbench import distributed
-from soundbench import recipe as recipes
 from soundbench.data.batches import Grid, RawBatch, pack
 from soundbench.errors import CallError, SoundError
 from soundbench.inference.events import Event, EventFinder, EventRules
@@ -26,14 +23,11 @@ from soundbench.inference.predictions import (
     means,
 )
 from soundbench.inference.stream import Item, stream
-from soundbench.machine import settle
-from soundbench.model import assembly
-from soundbench.model import folder as model_folder
 from soundbench.model.network import Network, shortest_samples
 from soundbench.model.scoring import Scorer
 from soundbench.model.windows import Sound, Window, cut_windows
 
-__all__ = ["Classifier", "load"]
+__all__ = ["Classifier"]
 
 Values = NDArray[np.float32]
 
@@ -41,47 +35,6 @@ Values = NDArray[np.float32]
 LONGEST = 600
 # The default batch: the windows of so many seconds of sound, but at most so many windows.
 MINUTE, BATCH = 60, 32
-
-
-def load(
-    path: str | Path, *, device: str = "auto", trust_code: bool = False, accept_changes: bool = False
-) -> Classifier:
-    """Load the classifier of a run directory, or of a copy of its `model/` folder.
-
-    The model's files are checked against `digests.json`. Process-wide settings (threads, signals, the allocator, random
-    states) are left unchanged.
-
-    Args:
-        path: the run directory or the model folder.
-        device: the device to compute on: `auto`, `cpu`, `cuda` or `cuda:N`.
-        trust_code: whether Python code stored with the model (`use = "./mine.py:Net"`) may be executed.
-        accept_changes: whether the model's files may have changed since soundbench wrote them; `digests.json` is then
-            replaced where the folder can be written to.
-
-    Raises:
-        CallError: the folder does not exist, or holds one run per fold.
-        RunError: the folder holds no model, one that has changed, or one that cannot be used.
-    """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise CallError(f"{folder}: no such run directory or model folder")
-    if not (folder / "model.toml").exists() and (folder / "model").is_dir():
-        folder = folder / "model"
-    folds = [] if (folder / "model.toml").exists() else sorted(folder.glob("fold-*/model"))
-    if folds:
-        raise CallError(f"{folder}: holds one run per fold; give one of them, such as {folds[0].parent}")
-    stored, source = model_folder.open_model(folder, accept_changes), str(folder / "model.toml")
-    model = recipes.read_model(stored.tables, base=folder, trust_code=trust_code, source=source)
-    with torch.random.fork_rng(devices=[]):  # weights are drawn before they are loaded
-        network, loss = assembly.make_network(model, source, folder / "assets")
-    stored.fill(network, len(model.classes))
-    fits = getattr(network.backbone, "channels_last", True)
-    machine = settle(device, precision="fp32", local_rank=distributed.local_rank(), fits=fits)
-    machine.place(network).eval()
-    grid = Grid(model.audio.window_samples, model.audio.hop_samples, model.audio.trim)
-    scorer = Scorer(network, loss, machine, model.audio.level)
-    thresholds = (model.thresholds or [0.5] * len(model.classes)) if model.multilabel else None
-    return Classifier(scorer, model.classes, model.audio.rate, grid, thresholds)
 
 
 class Classifier:
@@ -176,7 +129,7 @@ class Classifier:
     ) -> Values:
         """The score of each class for each of N sounds, `(N, K)` float32, in the order of `classes`.
 
-        They are the scores as they are, not calibrated; those of a single-label model add up to 1.
+        They are calibrated where the model is; those of a single-label model add up to 1.
 
         Args:
             sounds: a list of sounds, each as for `predict`, or one sound, for which N is 1.
@@ -191,6 +144,24 @@ class Classifier:
         """
         listed = sounds if isinstance(sounds, list) else [sounds]
         found = means(self.flow(listed, rate, window=window, hop=hop, batch=batch))
+        return np.stack(found) if found else np.empty((0, len(self.classes)), np.float32)
+
+    def predict_logits(
+        self,
+        sounds: Sound | list[Sound],
+        rate: int | None = None,
+        *,
+        window: float | None = None,
+        hop: float | None = None,
+        batch: int | None = None,
+    ) -> Values:
+        """The logit of each class for each of N sounds, `(N, K)` float32: the mean over the windows.
+
+        Logits are the output of the network: not calibrated, and of any size. Arguments and errors are those of
+        `predict_proba`.
+        """
+        listed = sounds if isinstance(sounds, list) else [sounds]
+        found = means(self.flow(listed, rate, window=window, hop=hop, batch=batch, compute=self.scorer.logits))
         return np.stack(found) if found else np.empty((0, len(self.classes)), np.float32)
 
     def predict_files(

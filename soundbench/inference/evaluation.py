@@ -21,10 +21,12 @@ from soundbench.data.shared_store import sound_store
 from soundbench.data.splits import settled, split
 from soundbench.data.store import Store
 from soundbench.errors import CallError, DataError, RunError, RunPlaceError
-from soundbench.inference.classifier import Classifier, load
+from soundbench.inference.classifier import Classifier
+from soundbench.inference.loading import load
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
-from soundbench.model.scoring import ClipScores, score_clips
+from soundbench.model.plan import refuse_unknown_columns
+from soundbench.model.scoring import ClipScores, Scorer, WindowLogits, clip_means, window_logits
 from soundbench.recipe import ComponentSpec, Recipe
 from soundbench.report import lock, pages, run_directory
 from soundbench.report.assessment import assess
@@ -32,6 +34,7 @@ from soundbench.report.protocol import skipped
 from soundbench.report.run_directory import RunDirectory
 from soundbench.training import checkpoints
 from soundbench.training.environment import read_environment, refuse_changed_recipe
+from soundbench.training.finishing import calibration_quality
 from soundbench.training.log import Log, Say, to_stderr
 
 __all__ = ["evaluate"]
@@ -114,17 +117,18 @@ def evaluate(
     log.directory = folder
     log(f"evaluation: {folder.path}")
     on_error = sound.recipe.audio.on_error
-    with (
-        lock.held(folder.path),
-        sound_store(sound.table, sound.dataset, recipe.audio, cache, log, on_error) as store,
-    ):
+    sounds = sound_store(sound.table, sound.dataset, recipe.audio, cache, log, on_error)
+    with lock.held(folder.path), sounds as store:
         if sound.part is not None:
             _refuse_changed(directory, environment, fingerprint(sound.table, sound.part, store.lengths))
-        scored = _scored(classifier, sound, store, recipe.train.batch_size, log)
+        windows = _windows(classifier, sound, store, recipe.train.batch_size, log)
+        scorer = classifier.scorer
+        scored = ClipScores(windows.rows, clip_means(windows, scorer.loss, scorer.calibration))
         found = {
             "name": f"{recipe.name}, evaluated on {sound.name}",
             "protocol": _protocol(directory, recipe, sound, checkpoint, notes),
-            **_figures(directory, recipe, sound.table, scored, classifier.thresholds),
+            **_figures(directory, recipe, sound, scored, classifier.thresholds),
+            **_calibration(directory, windows, scorer, sound.table),
             "skipped": skipped(sound.table, store),
             "device": str(classifier.scorer.machine.device),
             "precision": "fp32",
@@ -134,7 +138,7 @@ def evaluate(
         }
         if directory.report_json.exists():
             own = files.read_json(directory.report_json, "metrics", "clips", "groups")
-            found["own"] = {name: own[name] for name in ("metrics", "clips", "groups")}
+            found |= {"own": {name: own[name] for name in ("metrics", "clips", "groups")}} if own["metrics"] else {}
         run_directory.write_predictions(folder, sound.table, scored.index, scored.scores)
         if problem := pages.write(folder, found, sound.dataset):
             log(problem)
@@ -142,8 +146,8 @@ def evaluate(
     return folder
 
 
-def _scored(classifier: Classifier, sound: _TestSet, store: Store, batch: int, say: Say) -> ClipScores:
-    """The scores of the clips that can be read.
+def _windows(classifier: Classifier, sound: _TestSet, store: Store, batch: int, say: Say) -> WindowLogits:
+    """The logits of the windows of the clips that can be read.
 
     Raises:
         DataError: there are none.
@@ -153,7 +157,7 @@ def _scored(classifier: Classifier, sound: _TestSet, store: Store, batch: int, s
         raise DataError("no clip is left to evaluate: none can be read")
     for line in repeated(sound.table, store.sounds):
         say(line)
-    return score_clips(classifier.scorer, store, sound.table, rows, classifier.grid, batch)
+    return window_logits(classifier.scorer, store, sound.table, rows, classifier.grid, batch)
 
 
 # The model ------------------------------------------------------------------------------------------------------------
@@ -205,11 +209,13 @@ def _fill(classifier: Classifier, run: RunDirectory, checkpoint: str | Path, say
 
 def _own(recipe: Recipe, classifier: Classifier) -> _TestSet:
     """The run's own test set."""
+    if recipe.split.test == 0:
+        raise CallError(f"{recipe.source}: the run has no test set; give labelled sound with --dataset")
     dataset = assembly.make_dataset(recipe)
     table = ClipTable.of(dataset)
     if table.classes != classifier.classes:
         raise RunError(f"{recipe.source}: the classes of the data have changed since the run began")
-    cut = split(table, recipe.split, recipe.train.seed, recipe.source)
+    cut = split(table, recipe.split, recipe.source)
     return _TestSet("own-test-set", "the run's own test set", recipe, dataset, table, cut.rows("test"), cut.part)
 
 
@@ -220,9 +226,10 @@ def _other(given: str | Path | Recipe, own: Recipe, classifier: Classifier, say:
         name, evaluated = recipe.name, "the test set of the recipe's split"
         dataset = assembly.make_dataset(recipe)
         table = ClipTable.of(dataset)
+        refuse_unknown_columns(recipe, table)
         how, folds = settled(table, recipe.split)
         recipe = recipe.with_tables(split=how)
-        rows = split(table, how, recipe.train.seed, recipe.source).rows("test")
+        rows = split(table, how, recipe.source).rows("test")
         if folds:
             say(folds)
     else:
@@ -303,10 +310,11 @@ def _refuse_changed(run: RunDirectory, environment: Mapping[str, Any], data: str
 
 
 def _figures(
-    run: RunDirectory, recipe: Recipe, table: ClipTable, scored: ClipScores, thresholds: Sequence[float] | None
+    run: RunDirectory, recipe: Recipe, sound: _TestSet, scored: ClipScores, thresholds: Sequence[float] | None
 ) -> dict[str, Any]:
     """The results for the scored clips; with one label per clip, also the class counts behind the baseline."""
-    rows, prior = scored.index, _prior(run, table) if thresholds is None else None
+    table, rows = sound.table, scored.index
+    prior = _prior(run, table) if thresholds is None else None
     figures = assess(
         scored.scores,
         table.targets(rows),
@@ -314,9 +322,18 @@ def _figures(
         table.classes,
         prior=prior,
         thresholds=thresholds,
+        by=table.values_of([name for name in sound.recipe.report.by if name in table.columns], rows),
         seed=recipe.train.seed,
     )
     return figures if thresholds is not None else {**figures, "prior": prior or table.class_counts(rows).tolist()}
+
+
+def _calibration(run: RunDirectory, windows: WindowLogits, scorer: Scorer, table: ClipTable) -> dict[str, Any]:
+    """How well the scores are calibrated, before and after; nothing for a model that has no calibration."""
+    tables = model_folder.read_model_tables(run.model if run.model.exists() else run.path)
+    if scorer.calibration is None:
+        return {}
+    return {"calibration": {"use": tables["calibration"]["use"], **calibration_quality(windows, scorer, table)}}
 
 
 def _prior(run: RunDirectory, table: ClipTable) -> list[int] | None:
@@ -341,6 +358,8 @@ def _protocol(
             notes.append("it is not known what the model was trained on")
         elif known and _named_alike(sound.dataset, recipe):
             notes.append(f"{known} of the clips come from files that the run was trained or validated on")
+        if lacking := [name for name in sound.recipe.report.by if name not in sound.table.columns]:
+            notes.append(f"no figures by {', '.join(map(repr, lacking))}: these clips have no such column")
     tables = recipe.tables()
     return {
         "model": str(run.path),

@@ -30,8 +30,8 @@ class Prediction:
         scores: every class and its score, highest first.
         labels: the predicted classes, highest score first: for a multi-label model those that reach their threshold,
             possibly none; otherwise only `label`.
-        probabilities: the score of each class, in the order of the classifier's `classes`, `(K,)` float32. They are the
-            scores as they are, not calibrated.
+        probabilities: the score of each class, in the order of the classifier's `classes`, `(K,)` float32; calibrated
+            where the model is.
     """
 
     label: str

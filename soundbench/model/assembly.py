@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from soundbench import limits
-from soundbench.contracts import Augmentation, Dataset, Loss
+from soundbench.contracts import Augmentation, Calibration, Dataset, Loss
 from soundbench.data.clips import class_names
 from soundbench.errors import BrokenPlugin, DataError, Problem, RecipeError, SoundbenchError
 from soundbench.messages import out_of_memory, show
@@ -34,8 +34,10 @@ __all__ = [
     "Assembly",
     "Placed",
     "assemble",
+    "make_calibration",
     "make_component",
     "make_dataset",
+    "make_loss",
     "make_network",
     "make_optimizer",
     "make_scheduler",
@@ -56,6 +58,7 @@ class Assembly:
         classes: how many classes there are.
         network: from featurizer to head.
         loss: it also turns logits into scores.
+        calibration: fitted after training.
         on_waveform: augmentations of waveforms, each with its place in the recipe.
         on_features: augmentations of features, each with its place in the recipe.
     """
@@ -64,6 +67,7 @@ class Assembly:
     classes: int
     network: Network
     loss: Loss
+    calibration: Calibration
     on_waveform: Placed
     on_features: Placed
 
@@ -142,6 +146,7 @@ def assemble(recipe: Recipe, assumed: int | None = None) -> Assembly:
     dataset = make_component(problems, "dataset", recipe.dataset)
     classes, without = _classes(problems, dataset, assumed or _ASSUMED)
     network, loss = _network(problems, recipe, classes)
+    calibration = make_component(problems, "calibration", recipe.calibration, classes)
     on_waveform: Placed = []
     on_features: Placed = []
     for number, spec in enumerate(recipe.augmentation):
@@ -158,7 +163,34 @@ def assemble(recipe: Recipe, assumed: int | None = None) -> Assembly:
     if without is not None and assumed is None:
         raise without
     _probe(recipe, network, classes, recipe.source)
-    return Assembly(dataset, classes, network, loss, on_waveform, on_features)
+    return Assembly(dataset, classes, network, loss, calibration, on_waveform, on_features)
+
+
+def make_loss(spec: ComponentSpec, classes: int, source: str) -> Loss:
+    """Create a loss alone, for its scores; arguments and errors as of `make_calibration`."""
+    problems: list[Problem] = []
+    made: Loss = make_component(problems, "loss", spec, classes)
+    if problems:
+        raise RecipeError(source, problems)
+    return made
+
+
+def make_calibration(spec: ComponentSpec, classes: int, source: str) -> Calibration:
+    """Create a calibration with its fitted options.
+
+    Args:
+        spec: the component with its options.
+        classes: how many classes there are.
+        source: the name of the recipe or model in messages.
+
+    Raises:
+        RecipeError: an option is out of range.
+    """
+    problems: list[Problem] = []
+    made: Calibration = make_component(problems, "calibration", spec, classes)
+    if problems:
+        raise RecipeError(source, problems)
+    return made
 
 
 def _classes(problems: list[Problem], dataset: Dataset | None, assumed: int) -> tuple[int, DataError | None]:

@@ -36,6 +36,7 @@ __all__ = ["Model", "Recipe", "compose", "dataset_of", "dataset_spec", "given", 
 _OF_CLASSES = ("classes", "multilabel", "thresholds")
 _SHOWN = ("dataset", "featurizer", "backbone", "pooling", "loss", "optimizer")
 _MODEL = ("audio", "featurizer", "backbone", "pooling", "head", "loss")
+_FITTED = ("calibration",)
 
 
 @attrs.frozen(init=False, repr=False)
@@ -69,6 +70,7 @@ class Recipe:
     optimizer: ComponentSpec
     scheduler: ComponentSpec
     train: Train
+    calibration: ComponentSpec
     report: Report
     observer: tuple[ComponentSpec, ...]
     name: str = attrs.field(default="recipe", eq=False)
@@ -127,7 +129,8 @@ class Recipe:
 class Model:
     """The parts of a recipe that prediction needs, and the classes: the content of `model.toml`.
 
-    A multi-label model predicts the classes that score at least their value in `thresholds`; if empty, 0.5 each.
+    A multi-label model predicts the classes that score at least their value in `thresholds`; if empty, 0.5 each. Where
+    `calibration` is None, scores are not calibrated.
     """
 
     classes: tuple[str, ...]
@@ -139,6 +142,7 @@ class Model:
     pooling: ComponentSpec
     head: Head
     loss: ComponentSpec
+    calibration: ComponentSpec | None = None
 
 
 def compose(
@@ -221,12 +225,17 @@ def dataset_of(
 
 
 def model_tables(
-    recipe: Recipe | Model, classes: Sequence[str], multilabel: bool = False, thresholds: Sequence[float] = ()
+    recipe: Recipe | Model,
+    classes: Sequence[str],
+    multilabel: bool = False,
+    thresholds: Sequence[float] = (),
+    calibration: ComponentSpec | None = None,
 ) -> dict[str, Any]:
-    """The content of `model.toml`."""
+    """The content of `model.toml`; `calibration` is the fitted one, if there is one."""
     head = {"format": FORMAT, "classes": list(classes), "multilabel": multilabel}
     head |= {"thresholds": list(thresholds)} if thresholds else {}
-    return head | {table: _plain(getattr(recipe, table)) for table in _MODEL}
+    fitted = {} if calibration is None else {"calibration": {"use": calibration.use, **plain(calibration.options)}}
+    return head | {table: _plain(getattr(recipe, table)) for table in _MODEL} | fitted
 
 
 def read_model(
@@ -252,7 +261,7 @@ def read_model(
     resolver = Resolver(draft_of(own, "model", source, base), registry, trust_code)
     head, problems = structure(_ModelHead, {key: tables[key] for key in tables if key not in own}, "")
     resolver.draft.problems += problems
-    made = resolver.resolve(_MODEL, _MODEL)
+    made = resolver.resolve([*_MODEL, *(table for table in _FITTED if table in own)], _MODEL)
     assert head is not None
     classes = tuple(unicodedata.normalize("NFC", name) for name in head.classes)  # as in a table of clips
     return Model(classes, head.multilabel, tuple(head.thresholds), **made)

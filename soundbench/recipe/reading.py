@@ -236,8 +236,7 @@ def read_draft(path: Path, sets: Sequence[str] = ()) -> Draft:
     for file, tables in reversed(layers):
         name = tables.pop("name", None)
         tables.pop("extends", None)
-        check_format(str(file), tables.pop("format", 0))
-        draft.put(tables, file.parent, "" if file == path else f"in {file}")
+        _put(draft, tables, str(file), file.parent, "" if file == path else f"in {file}")
     if name is not None:
         draft.name = name
     _apply(draft, sets)
@@ -249,9 +248,25 @@ def draft_of(tables: Mapping[str, Any], name: str, source: str, base: Path | Non
     draft = Draft(source, name)
     tables = dict(tables)
     draft.name = tables.pop("name", name)
-    check_format(source, tables.pop("format", 0))
-    draft.put({key: value for key, value in tables.items() if value is not None}, base or Path())
+    _put(draft, {key: value for key, value in tables.items() if value is not None}, source, base or Path())
     return draft
+
+
+def _put(draft: Draft, tables: dict[str, Any], source: str, base: Path, where: str = "") -> None:
+    """Merge tables over a draft; in those of an older format, each key has the meaning that it had then."""
+    version = tables.pop("format", 0)
+    check_format(source, version)
+    draft.put(tables, base, where)
+    if version == 1:
+        draft.put(_split_seed(draft.tables), base, where)
+
+
+def _split_seed(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """What tables of format 1 lack: the seed of their split, which was `train.seed`."""
+    train, how = tables.get("train"), tables.get("split", {})
+    if not isinstance(train, Mapping) or "seed" not in train or not isinstance(how, Mapping) or "seed" in how:
+        return {}
+    return {"split": {"seed": train["seed"]}}
 
 
 def _extended(source: str, path: Path, tables: Mapping[str, Any], chain: list[Path]) -> Path:

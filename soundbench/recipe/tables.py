@@ -21,10 +21,13 @@ __all__ = [
     "FOLDER_DATASET",
     "FORMAT",
     "MANIFEST_DATASET",
+    "MULTILABEL_CALIBRATION",
     "MULTILABEL_LOSS",
+    "OWN",
     "RENAMED",
     "TABLES",
     "Audio",
+    "Calibration",
     "Head",
     "Init",
     "Report",
@@ -47,6 +50,7 @@ TABLES = (
     "optimizer",
     "scheduler",
     "train",
+    "calibration",
     "report",
     "observer",
 )
@@ -58,8 +62,12 @@ DEFAULTS: dict[str, Any] = {
     "loss": {"use": "cross-entropy"},
     "optimizer": {"use": "adamw"},
     "scheduler": {"use": "warmup-cosine"},
+    "calibration": {"use": "temperature"},
     "observer": [{"use": "progress"}],
 }
+
+# The default calibration where the loss scores each class independently.
+MULTILABEL_CALIBRATION = "platt"
 
 # The loss that a message suggests if the dataset is multi-label and the loss of the recipe is not.
 MULTILABEL_LOSS = "bce"
@@ -67,8 +75,9 @@ MULTILABEL_LOSS = "bce"
 # The datasets for sound files without a recipe: a folder with one folder per class, and a table of files.
 FOLDER_DATASET, MANIFEST_DATASET = "folder", "manifest"
 
-# The format version of `recipe.toml` and `model.toml` in run directories; earlier files have none.
-FORMAT = 1
+# The format version of `recipe.toml` and `model.toml` in run directories; the earliest files have none. In format 1,
+# `train.seed` also drew the split; `reading.py` gives such a recipe the `split.seed` that it had.
+FORMAT = 2
 
 # Keys that were renamed in format 1.
 RENAMED = {
@@ -122,16 +131,15 @@ def _below_one(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         raise ValueError(f"{attribute.name} must be at least 0 and below 1, is {show(value)}")
 
 
-def _share(zero: bool) -> Validator:
-    """A validator of a fraction of the data or a list of folds."""
+def _share(empty: bool) -> Validator:
+    """A validator of a fraction of the data or a list of folds, which may be `empty` or not."""
 
     def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-        low = "at least 0" if zero else "above 0"
-        if _is_number(value) and not (0 < value < 1 or (zero and value == 0)):
+        if _is_number(value) and not 0 <= value < 1:
             hint = f"; for fold {value:g} write [{value:g}]" if value >= 1 and value == int(value) else ""
-            raise ValueError(f"{attribute.name} must be a fraction {low} and below 1, is {show(value)}{hint}")
-        if isinstance(value, list) and not value and not zero:
-            raise ValueError(f"{attribute.name} must name at least one fold, is []")
+            raise ValueError(f"{attribute.name} must be a fraction at least 0 and below 1, is {show(value)}{hint}")
+        if isinstance(value, list) and not value and not empty:
+            raise ValueError(f"{attribute.name} must name at least one fold, is []; for no test set write 0")
 
     return check
 
@@ -178,17 +186,19 @@ class Split:
     """How clips are split into training, validation and test set.
 
     Attributes:
-        test: the folds to test on, or a fraction of the groups; "auto" for the folds of the data that are named test,
-            or else 0.2.
+        test: the folds to test on, or a fraction of the groups; 0 to train on everything, without a test; "auto" for
+            the folds of the data that are named test, or else 0.2.
         validation: the folds to validate on, or a fraction of the training groups, stratified by class; 0 or [] for
             none; "auto" for the folds of the data that are named validation, or else 0.1.
         crossing: what to do if clips of one group are in more than one part: "purge" removes them from training,
             "refuse" is an error, "allow" keeps them.
+        seed: seed of the draws, where test or validation is a fraction; the same for every `train.seed`.
     """
 
-    test: list[int | str] | float | Literal["auto"] = attrs.field(default="auto", validator=_share(zero=False))
-    validation: list[int | str] | float | Literal["auto"] = attrs.field(default="auto", validator=_share(zero=True))
+    test: list[int | str] | float | Literal["auto"] = attrs.field(default="auto", validator=_share(empty=False))
+    validation: list[int | str] | float | Literal["auto"] = attrs.field(default="auto", validator=_share(empty=True))
     crossing: Literal["purge", "refuse", "allow"] = "purge"
+    seed: int = attrs.field(default=1, validator=_between(0, 2**63 - 1))
 
     def __attrs_post_init__(self) -> None:
         if isinstance(self.test, list) and isinstance(self.validation, list):
@@ -282,7 +292,7 @@ class Train:
     Attributes:
         epochs: maximum number of epochs.
         batch_size: clips in one optimizer step, over all processes together.
-        seed: seed of every random number.
+        seed: seed of every random number but those of the split.
         device: "auto", "cpu", "cuda" or a device such as "cuda:1".
         precision: precision of the network in training; "auto" depends on the machine and is settled when the run
             starts.
@@ -356,3 +366,20 @@ CORE: dict[str, type] = {
     "train": Train,
     "report": Report,
 }
+
+
+@keyed
+@attrs.frozen
+class Calibration:
+    """The keys of `[calibration]` beside the component's own.
+
+    Attributes:
+        predictions: what to fit on: `logits.safetensors` of a run with `--folds all`, the logits of clips that the
+            networks were not trained on; the validation set if left out.
+    """
+
+    predictions: Path | None = None
+
+
+OWN: dict[str, type] = {"calibration": Calibration}
+"""The framework's own keys in the tables of components."""

@@ -1,6 +1,6 @@
 """The report on disk: `report.md` and `report.html` for people, `report.json` for programs, the confusion matrix.
 
-`docs/report.md` explains the numbers. `report.json` is written last: if it exists, the rest is complete.
+`docs/report.md` explains the  `report.json` is written last: if it exists, the rest is complete.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from soundbench import files
 from soundbench.errors import SoundbenchError
 from soundbench.messages import printable
 from soundbench.report import figures
-from soundbench.report.html import numbers, run_page
+from soundbench.report.html import run_page
+from soundbench.report.html.numbers import across, counted, flat, percent, threshold, value_of, with_interval
 from soundbench.report.html.places import Places
 from soundbench.report.html.run_page import Drawn
 from soundbench.report.metrics import metric_of
@@ -26,8 +27,13 @@ from soundbench.report.run_directory import RunDirectory
 
 __all__ = ["summary", "write", "write_pages"]
 
+# Of a run that trains on everything.
+NO_TEST = "no test set: nothing is known of how well the model does"
+
 _MATRIX_UP_TO = 20
 _SKIPPED_SHOWN = 50
+_VALUES_SHOWN = 20
+_NO_VALUE = "(no value)"
 
 
 def write(run: RunDirectory, report: Mapping[str, Any], dataset: Any | None = None) -> str:
@@ -95,27 +101,36 @@ def _drawn(run: RunDirectory, report: Mapping[str, Any], dataset: Any | None) ->
 
 def summary(report: Mapping[str, Any]) -> str:
     """The report in a few lines, for a console."""
+    if not report["metrics"]:
+        trained = ", ".join(f"{count} {part}" for part, count in report["parts"].items())
+        return f"{NO_TEST}; clips: {trained}"
     metrics, baseline = report["metrics"], report["baseline"]
-    lines = [(metric_of(name).title, numbers.with_interval(name, figure)) for name, figure in metrics.items()]
+    errors = {name: figure for name, figure in metrics.items() if metric_of(name).lower_is_better}
+    lines = [
+        (metric_of(name).title, with_interval(name, figure)) for name, figure in metrics.items() if name not in errors
+    ]
     lines[0] = (
         lines[0][0],
-        f"{lines[0][1]}, on {numbers.count(report['clips'], 'clip')} from {numbers.count(report['groups'], 'group')}",
+        f"{lines[0][1]}, on {counted(report['clips'], 'clip')} from {counted(report['groups'], 'group')}",
     )
+    if errors:
+        values = (f"{metric_of(name).title} {value_of(name, figure['value'])}" for name, figure in errors.items())
+        lines.append(("lower is better", ", ".join(values)))
     if "class" in baseline:
-        always = f"always {baseline['class']!r}: {numbers.percent(baseline['accuracy']['value'])}"
-        lines.append(("baseline", f"{always}, macro-F1 {numbers.percent(baseline['macro_f1']['value'])}"))
+        always = f"always {baseline['class']!r}: {percent(baseline['accuracy']['value'])}"
+        lines.append(("baseline", f"{always}, macro-F1 {percent(baseline['macro_f1']['value'])}"))
     else:
-        lines.append(("baseline", f"one score for all: {numbers.percent(baseline['mean_average_precision']['value'])}"))
+        lines.append(("baseline", f"one score for all: {percent(baseline['mean_average_precision']['value'])}"))
     if parts := report.get("parts"):
         counts = [f"{count} {part}" for part, count in parts.items()]
         lines.append(("clips", ", ".join([*counts, *_left_out(report)])))
-    if across := report.get("across_folds"):
-        lines.append(("folds", numbers.across(*next(iter(across.items())))))
+    if folds := report.get("across_folds"):
+        lines.append(("folds", across(*next(iter(folds.items())))))
     if own := report.get("own"):
         name, figure = next(iter(own["metrics"].items()))
-        lines.append(("run's test set", f"{metric_of(name).title} {numbers.with_interval(name, figure)}"))
+        lines.append(("run's test set", f"{metric_of(name).title} {with_interval(name, figure)}"))
     if broken := report.get("clips_without_finite_scores"):
-        lines.append(("WARNING", f"{numbers.count(broken, 'clip')} got scores that are not finite"))
+        lines.append(("WARNING", f"{counted(broken, 'clip')} got scores that are not finite"))
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
 
@@ -155,12 +170,17 @@ def _picture(run: RunDirectory, report: Mapping[str, Any]) -> list[str]:
 def _page(run: RunDirectory, report: Mapping[str, Any], picture: Sequence[str]) -> Iterator[str]:
     """`report.md`, line by line."""
     yield f"# {_cell(str(report.get('name', run.path.name)))}"
-    yield from ("", _headline(report), "")
-    yield from _metrics(report)
-    yield from _beside(report)
-    yield from _folds(report)
-    yield from _protocol(report)
-    yield from _classes(report)
+    if report["metrics"]:
+        yield from ("", _headline(report), "")
+        yield from _metrics(report)
+        yield from _beside(report)
+        yield from _folds(report)
+        yield from _by_value(report)
+        yield from _protocol(report)
+        yield from _classes(report)
+    else:
+        yield from ("", f"{NO_TEST[0].upper()}{NO_TEST[1:]}.")
+        yield from _protocol(report)
     yield from _confusion(report, picture)
     yield from _skipped(report)
     yield from _again(run, report)
@@ -183,17 +203,17 @@ def _confusion(report: Mapping[str, Any], picture: Sequence[str]) -> Iterator[st
 def _headline(report: Mapping[str, Any]) -> str:
     """The main metric with its interval, what it was measured on, and the baseline that ignores the sound."""
     metrics, baseline = report["metrics"], report["baseline"]
-    measured = f"{numbers.count(report['clips'], 'test clip')} from {numbers.count(report['groups'], 'group')}"
-    macro_f1 = numbers.with_interval("macro_f1", metrics["macro_f1"])
+    measured = f"{counted(report['clips'], 'test clip')} from {counted(report['groups'], 'group')}"
+    macro_f1 = with_interval("macro_f1", metrics["macro_f1"])
     if report.get("multilabel"):
-        precision = numbers.with_interval("mean_average_precision", metrics["mean_average_precision"])
-        common = numbers.percent(baseline["mean_average_precision"]["value"])
+        precision = with_interval("mean_average_precision", metrics["mean_average_precision"])
+        common = percent(baseline["mean_average_precision"]["value"])
         return f"**mAP {precision}**, macro-F1 {macro_f1}, on {measured}. One score for all gives an mAP of {common}."
     whose = baseline.get("of", "the training clips")
     return (
-        f"**Accuracy {numbers.with_interval('accuracy', metrics['accuracy'])}**, macro-F1 {macro_f1}, on {measured}. "
+        f"**Accuracy {with_interval('accuracy', metrics['accuracy'])}**, macro-F1 {macro_f1}, on {measured}. "
         f"Always predicting {_cell(baseline['class'])}, the most common class of {whose}, "
-        f"gives {numbers.percent(baseline['accuracy']['value'])}."
+        f"gives {percent(baseline['accuracy']['value'])}."
     )
 
 
@@ -204,13 +224,10 @@ def _metrics(report: Mapping[str, Any]) -> Iterator[str]:
     for name, figure in report["metrics"].items():
         by_chance = baseline.get(name, {}).get("value")
         bounds = (
-            "-"
-            if figure["low"] is None
-            else f"{numbers.number(name, figure['low'])} to {numbers.number(name, figure['high'])}"
+            "-" if figure["low"] is None else f"{value_of(name, figure['low'])} to {value_of(name, figure['high'])}"
         )
-        rows.append(
-            [metric_of(name).title, numbers.number(name, figure["value"]), bounds, numbers.number(name, by_chance)]
-        )
+        title = f"{metric_of(name).title}{' (lower is better)' * metric_of(name).lower_is_better}"
+        rows.append([title, value_of(name, figure["value"]), bounds, value_of(name, by_chance)])
     yield from _table(["metric", "value", level, "baseline"], rows)
     first, groups = next(iter(report["metrics"].values())), report["groups"]
     if first["low"] is None:
@@ -219,14 +236,16 @@ def _metrics(report: Mapping[str, Any]) -> Iterator[str]:
         how = "incorrectly" if first["value"] else "correctly"
         yield ""
         yield f"No clip was classified {how}, so the interval from resampling has no width. By the rule of three,"
-        yield f"with {groups} groups, up to about {numbers.percent(min(1.0, 3 / groups))} of new groups may be."
+        yield f"with {groups} groups, up to about {percent(min(1.0, 3 / groups))} of new groups may be."
+    if note := report.get("interval", {}).get("note"):
+        yield from ("", f"Note: {note}.")
     if report["classes_without_clips"]:
         names = ", ".join(_cell(name) for name in report["classes_without_clips"])
         yield from ("", f"Classes without a test clip, left out of means over classes: {names}.")
     if broken := report.get("clips_without_finite_scores"):
         yield from (
             "",
-            f"**{numbers.count(broken, 'clip')} got scores that are not finite.** The training has diverged.",
+            f"**{counted(broken, 'clip')} got scores that are not finite.** The training has diverged.",
         )
 
 
@@ -237,8 +256,8 @@ def _beside(report: Mapping[str, Any]) -> Iterator[str]:
         rows = [
             [
                 metric_of(name).title,
-                numbers.with_interval(name, figure),
-                numbers.with_interval(name, own["metrics"][name]),
+                with_interval(name, figure),
+                with_interval(name, own["metrics"][name]),
             ]
             for name, figure in report["metrics"].items()
             if name in own["metrics"]  # an older run may lack it
@@ -259,27 +278,51 @@ def _folds(report: Mapping[str, Any]) -> Iterator[str]:
         "Each fold has its own network and test clips. The numbers above pool the test clips of all folds.",
         "",
     )
-    names = list(folds[0]["metrics"])
+    names = [name for name in folds[0]["metrics"] if all(name in fold["metrics"] for fold in folds)]
     rows: list[list[Any]] = []
     for number, fold in enumerate(folds, 1):
         named = fold.get("fold", fold.get("test", number))
-        values = [numbers.with_interval(name, fold["metrics"][name]) for name in names]
+        values = [with_interval(name, fold["metrics"][name]) for name in names]
         rows.append([named, fold.get("clips", "-"), fold.get("groups", "-"), *values])
-    if across := report.get("across_folds"):
-        rows.append(["mean ± spread", "", "", *(numbers.across(name, across[name]) for name in names)])
+    if spread := report.get("across_folds"):
+        rows.append(["mean ± spread", "", "", *(across(name, spread[name]) for name in names)])
     yield from _table(["fold", "clips", "groups", *(metric_of(name).title for name in names)], rows)
+
+
+def _by_value(report: Mapping[str, Any]) -> Iterator[str]:
+    """For each column that the recipe names, a row for each of its values, the worst first."""
+    for column, values in report.get("by", {}).items():
+        names = list(values[0]["metrics"])[:2]
+        first, worst = names[0], values[0]
+        yield from ("", f"## By {_cell(column)}", "")
+        if len(values) > 1:
+            yield (
+                f"Worst: {_value(worst)}, {metric_of(first).title} {with_interval(first, worst['metrics'][first])} on "
+                f"{counted(worst['clips'], 'clip')} from {counted(worst['groups'], 'group')}. The best of "
+                f"{len(values)} values: {_value(values[-1])}, {value_of(first, values[-1]['metrics'][first]['value'])}."
+            )
+            yield ""
+        rows = (
+            [one["value"] or _NO_VALUE, one["clips"], one["groups"]]
+            + [with_interval(name, one["metrics"][name]) for name in names]
+            for one in values[:_VALUES_SHOWN]
+        )
+        yield from _table([column, "clips", "groups", *(metric_of(name).title for name in names)], rows)
+        if len(values) > _VALUES_SHOWN:
+            yield from ("", f"{len(values) - _VALUES_SHOWN} more values, which are better, are in `report.json`.")
+
+
+def _value(one: Mapping[str, Any]) -> str:
+    return _cell(one["value"] or _NO_VALUE)
 
 
 def _protocol(report: Mapping[str, Any]) -> Iterator[str]:
     """The protocol: numbers are comparable only if it is the same."""
     protocol = report.get("protocol", {})
     yield from ("", "## Protocol", "")
-    rows = [pair for pair in numbers.flat(protocol) if pair[0] != "notes"]
-    rows += (
-        [("clips", ", ".join(f"{count} {part}" for part, count in report["parts"].items()))]
-        if "parts" in report
-        else []
-    )
+    rows = [pair for pair in flat(protocol) if pair[0] != "notes"]
+    if "parts" in report:
+        rows.append(("clips", ", ".join(f"{count} {part}" for part, count in report["parts"].items())))
     rows += [(name, report[name]) for name in ("device", "precision", "seconds") if name in report]
     yield from _table(["", ""], rows)
     for note in protocol.get("notes", []):
@@ -292,8 +335,8 @@ def _classes(report: Mapping[str, Any]) -> Iterator[str]:
     several = bool(report.get("multilabel"))
     rows = []
     for number, row in enumerate(report["per_class"], 1):
-        own = [numbers.percent(row["average_precision"]), numbers.threshold(row["threshold"])] if several else []
-        shares = [numbers.percent(row[name]) for name in ("precision", "recall", "f1")]
+        own = [percent(row["average_precision"]), threshold(row["threshold"])] if several else []
+        shares = [percent(row[name]) for name in ("precision", "recall", "f1")]
         rows.append([number, row["class"], *own, *shares, row["support"]])
     own = ["average precision", "threshold"] if several else []
     yield from _table(["", "class", *own, "precision", "recall", "F1", "clips"], rows)
@@ -305,13 +348,8 @@ def _skipped(report: Mapping[str, Any]) -> Iterator[str]:
     if not skipped.get("count"):
         return
     clips = skipped.get("clips", [])
-    yield from (
-        "",
-        "## Skipped",
-        "",
-        f"{numbers.count(skipped['count'], 'clip')} could not be read and were left out.",
-        "",
-    )
+    count = counted(skipped["count"], "clip")
+    yield from ("", "## Skipped", "", f"{count} could not be read and were left out.", "")
     yield from (f"- {_cell(clip['path'])}: {_cell(clip['reason'])}" for clip in clips[:_SKIPPED_SHOWN])
     if len(clips) > _SKIPPED_SHOWN:
         yield f"- and {len(clips) - _SKIPPED_SHOWN} more, listed in `report.json`"

@@ -18,6 +18,7 @@ from soundbench.recipe.catalogue import check_kind
 from soundbench.recipe.registry import Component, Registry
 from soundbench.testing.augmentations import CHECKS as AUGMENTATION
 from soundbench.testing.backbones import CHECKS as BACKBONE
+from soundbench.testing.calibrations import CHECKS as CALIBRATION
 from soundbench.testing.cases import Case, without_logs_of_torch
 from soundbench.testing.datasets import CHECKS as DATASET
 from soundbench.testing.declared import CHECKS as DECLARED
@@ -41,6 +42,7 @@ CHECKS: dict[str, Checks] = {
     "loss": LOSS,
     "optimizer": OPTIMIZER,
     "scheduler": SCHEDULER,
+    "calibration": CALIBRATION,
     "observer": OBSERVER,
     "importer": IMPORTER,
 }

@@ -23,7 +23,7 @@ from soundbench.recipe import Recipe, Train
 from soundbench.report import lock, run_directory
 from soundbench.report.run_directory import RunDirectory
 from soundbench.signals import Stop
-from soundbench.training import checkpoints, stages
+from soundbench.training import checkpoints, finishing, stages
 from soundbench.training.environment import (
     accept_recipe,
     agreed_fingerprint,
@@ -238,8 +238,8 @@ def _execute(
         with stages.open_sound(prepared, directory, cache, state, before, log) as opened:
             notify = attach(opened, state)
             trained = stages.train(opened, state, log, notify=notify, stop=stop, times=times, profile=profile)
-            scored = stages.score_test(trained)
-            report = stages.write_report(scored, began, log)
+            scored = finishing.score_test(finishing.fit(trained, log))
+            report = finishing.write_report(scored, began, log)
             notify("run_finished", report=report)
         if times.steps:
             waiting = times.waiting(prepared.machine.threads)

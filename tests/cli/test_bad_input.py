@@ -26,6 +26,7 @@ pooling = "{TOYS}:ToyPooling"
 loss = "{TOYS}:ToyLoss"
 optimizer = "{TOYS}:toy_optimizer"
 scheduler = "{TOYS}:toy_scheduler"
+calibration = "{TOYS}:ToyCalibration"
 observer = []
 
 [dataset]
@@ -134,7 +135,7 @@ def test_one_class_is_nothing_to_learn(told: Told) -> None:
         ("train.batch_size=0", "--set train.batch_size=0: must be at least 1, is 0"),
         (
             "split.test=10",
-            "--set split.test=10: must be a fraction above 0 and below 1, is 10.0; for fold 10 write [10]",
+            "--set split.test=10: must be a fraction at least 0 and below 1, is 10.0; for fold 10 write [10]",
         ),
         (
             f'backbone={{use="{TOYS}:ToyBackbone",channels=0}}',

@@ -50,7 +50,7 @@ def look(clips: Sequence[Clip], how: Split | None = None, **settings: Any) -> Au
 
 def look_at(dataset: Any, how: Split, **settings: Any) -> Audit:
     table = ClipTable.of(dataset)
-    return audit(table, split(table, how, seed=1), dataset, Audio(**{"window": 1.0, **settings}))
+    return audit(table, split(table, how), dataset, Audio(**{"window": 1.0, **settings}))
 
 
 def found(audited: Audit) -> dict[str, Check]:

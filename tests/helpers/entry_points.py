@@ -54,6 +54,7 @@ TOYS = (
     ("loss", "entropy", "helpers.toys:ToyLoss"),
     ("optimizer", "descent", "helpers.toys:toy_optimizer"),
     ("scheduler", "line", "helpers.toys:toy_scheduler"),
+    ("calibration", "divide", "helpers.toys:ToyCalibration"),
     ("observer", "listener", "helpers.entry_points:Listener"),
     ("importer", "stranger", "helpers.toys:toy_importer"),
 )
@@ -64,6 +65,7 @@ NAMES: dict[str, Any] = {
     "loss": "entropy",
     "optimizer": "descent",
     "scheduler": "line",
+    "calibration": "divide",
     "observer": [],
 }
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from soundbench import masks
-from soundbench.contracts import Batch, Clip, Imported
+from soundbench.contracts import Batch, Clip, HeldOut, Imported
 from soundbench.errors import SoundError
 
 
@@ -226,6 +226,24 @@ class ToyDrop(nn.Module):
         band = chance.integers(batch.position, "band", batch.data.shape[1])
         keep = torch.arange(batch.data.shape[1], device=band.device) != band[:, None]
         return attrs.evolve(batch, data=batch.data * keep[:, :, None])
+
+
+class ToyCalibration(nn.Module):
+    """Logits divided by a number, fitted as their mean square, which is easily computed by hand.
+
+    Args:
+        divisor: the number.
+    """
+
+    def __init__(self, classes: int, *, divisor: float | None = None) -> None:
+        super().__init__()
+        self.divisor = divisor
+
+    def fit(self, held_out: HeldOut) -> dict[str, float]:
+        return {} if self.divisor else {"divisor": float(held_out.logits.square().mean())}
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits / (self.divisor or 1.0)
 
 
 def toy_optimizer(groups: Any, *, lr: float = 0.01) -> torch.optim.Optimizer:

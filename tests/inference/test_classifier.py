@@ -22,8 +22,9 @@ from soundbench import audio
 from soundbench.audio import decoding
 from soundbench.data.batches import Grid
 from soundbench.errors import CallError, RunError, SoundError
-from soundbench.inference.classifier import Classifier, load
+from soundbench.inference.classifier import Classifier
 from soundbench.inference.events import EventRules, find_events
+from soundbench.inference.loading import load
 from soundbench.machine import Machine
 from soundbench.model import windows
 from soundbench.model.scoring import Scorer

@@ -102,8 +102,6 @@ class Format(ABC):
 def one_line(label: str) -> str:
     """A label without tabs, line breaks and other control characters."""
     return printable(" ".join(label.split())) or "?"
-    """A label without tabs and line breaks."""
-    return " ".join(label.split()) or "?"
 
 
 def moment(began: datetime | None, seconds: float) -> datetime | None:

@@ -7,10 +7,10 @@ from typing import Any
 
 from soundbench.report.metrics import metric_of
 
-__all__ = ["across", "count", "flat", "number", "percent", "threshold", "with_interval"]
+__all__ = ["across", "counted", "flat", "percent", "threshold", "value_of", "with_interval"]
 
 
-def count(number: int, of: str) -> str:
+def counted(number: int, of: str) -> str:
     """`1 clip`, `2 clips`."""
     return f"{number} {of}" if number == 1 else f"{number} {of}s"
 
@@ -25,20 +25,20 @@ def threshold(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def number(name: str, value: float | None) -> str:
+def value_of(name: str, value: float | None) -> str:
     """A value of a metric."""
     return percent(value) if value is None or metric_of(name).share else f"{value:.3f}"
 
 
 def with_interval(name: str, figure: Mapping[str, float | None]) -> str:
     """`45.3% (38.1 to 52.0%)`."""
-    value, low, high = (number(name, figure[bound]) for bound in ("value", "low", "high"))
+    value, low, high = (value_of(name, figure[bound]) for bound in ("value", "low", "high"))
     return value if figure["low"] is None else f"{value} ({low.removesuffix('%')} to {high})"
 
 
 def across(name: str, figure: Mapping[str, Any]) -> str:
     """`45.3% ± 2.1`."""
-    mean, spread = (number(name, figure[part]) for part in ("mean", "spread"))
+    mean, spread = (value_of(name, figure[part]) for part in ("mean", "spread"))
     return mean if figure["spread"] is None else f"{mean} ± {spread.removesuffix('%')}"
 
 

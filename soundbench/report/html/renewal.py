@@ -40,7 +40,7 @@ def renew(
         if not accept_changes:
             for one in (run, *run_page.folds_of(run)):
                 _refuse_changed(one)
-        report = files.read_json(run.report_json, "metrics", "baseline", "per_class", "classes", "clips", "groups")
+        report = files.read_json(run.report_json, "metrics", "clips", "groups")
         try:
             drawn = run_page.draw(run, report, _dataset(run, report, trust_code))
             written = pages.write_pages(run, report, drawn)

@@ -53,7 +53,7 @@ def draw(run: RunDirectory, report: Mapping[str, Any], dataset: Any | str | None
     places = Places.of(report)
     shown = places.report(report)
     folds = folds_of(run)
-    found = _predictions(run, folds, report["classes"], report["clips"])
+    found = _predictions(run, folds, report.get("classes", ()), report["clips"])
     sections = [
         Section("Figures", tables.figures(shown)),
         Section("Learning curves", _curves(run, folds, shown)),
@@ -123,38 +123,45 @@ def _environment(run: RunDirectory, folds: Sequence[RunDirectory], report: Mappi
 def _sentence(run: RunDirectory, folds: Sequence[RunDirectory], report: Mapping[str, Any]) -> str:
     """What was run on what, and by which protocol."""
     protocol, parts = report.get("protocol") or {}, report.get("parts") or {}
-    data = (protocol.get("dataset") or {}).get("use", "")
-    on = f" of {_name(data)}" if data else ""
-    tested = (
-        f"{numbers.count(report['clips'], 'clip')} from {numbers.count(report['groups'], 'group')}, "
-        f"{len(report['classes'])} classes{on}"
-    )
+    tested = f"{numbers.counted(report['clips'], 'clip')} from {numbers.counted(report['groups'], 'group')}"
+    data = f"{_of_classes(report)}{_of_dataset(protocol)}"
     if "evaluated" in protocol:
-        return f"The model of {protocol.get('model', 'a run')} was evaluated on {protocol['evaluated']}: {tested}."
-    backbone = next(
-        (one["name"] for one in _environment(run, folds, report).get("plugins", []) if one.get("kind") == "backbone"),
-        "",
-    )
+        return (
+            f"The model of {protocol.get('model', 'a run')} was evaluated on {protocol['evaluated']}: {tested}, {data}."
+        )
+    components = _environment(run, folds, report).get("plugins", [])
+    backbone = next((one["name"] for one in components if one.get("kind") == "backbone"), "")
     network = f"A {_name(backbone)} network" if backbone else "A network"
-    chosen = protocol.get("selection", "")
     if len(report.get("folds", [])) > 1:
         each = f"{network} for each of {len(report['folds'])} folds was trained on the other folds"
-        by = f", selected by the {chosen}," if chosen else ""
-        return f"{each}{by} and tested once on its own; the figures pool all test clips: {tested}."
-    trained = f" was trained on {numbers.count(parts['train'], 'clip')}" if "train" in parts else " was trained"
-    best = (
-        f" (epoch {protocol['best_epoch']} of {protocol['epochs']})"
-        if {"best_epoch", "epochs"} <= set(protocol)
-        else ""
-    )
-    by = f", selected by the {chosen}{_on_validation(parts)}{best}," if chosen else ""
+        own = f"{each}{_chosen(protocol, {})} and tested once on its own"
+        return f"{own}; the figures pool all test clips: {tested}, {data}."
+    trained = f"{network} was trained on {numbers.counted(parts['train'], 'clip')}" if "train" in parts else network
+    if not report["metrics"]:
+        return f"{trained}{_chosen(protocol, parts)} and not tested: {data}."
     test = (protocol.get("split") or {}).get("test")
     rule = f" (split.test = {test})" if test is not None else ""
-    return f"{network}{trained}{by} and tested once on {tested}{rule}."
+    return f"{trained}{_chosen(protocol, parts)} and tested once on {tested}, {data}{rule}."
 
 
-def _on_validation(parts: Mapping[str, Any]) -> str:
-    return f" on {numbers.count(parts['validation'], 'clip')}" if parts.get("validation") else ""
+def _of_classes(report: Mapping[str, Any]) -> str:
+    count = len(report["classes"]) if "classes" in report else (report.get("protocol") or {}).get("classes", "some")
+    return f"{count} classes"
+
+
+def _of_dataset(protocol: Mapping[str, Any]) -> str:
+    name = (protocol.get("dataset") or {}).get("use")
+    return f" of {_name(name)}" if name else ""
+
+
+def _chosen(protocol: Mapping[str, Any], parts: Mapping[str, Any]) -> str:
+    """By which rule the epoch was chosen, and which it is."""
+    rule, best, epochs = (protocol.get(key) for key in ("selection", "best_epoch", "epochs"))
+    which = f" (epoch {best} of {epochs})" if isinstance(best, int) else ""
+    if rule is None or rule == "last epoch":
+        return f", kept as it was after the last epoch{which}," if rule else ""
+    of = f" on {numbers.counted(parts['validation'], 'clip')}" if parts.get("validation") else ""
+    return f", selected by the {rule}{of}{which},"
 
 
 def _name(use: str) -> str:

@@ -22,20 +22,19 @@ _Z = 1.959963984540054  # the 97.5th percentile of the normal distribution
 
 def figures(report: Mapping[str, Any]) -> Markup:
     """All metrics with their intervals and the baseline; of several folds, their spread; beside the run's own."""
+    if not report["metrics"]:
+        return paragraph("There is no test set: nothing is known of how well the model does.")
     baseline, across = report["baseline"], report.get("across_folds") or {}
     own = (report.get("own") or {}).get("metrics") or {}
     head = ["metric", "value", f"{LEVEL:.0%} interval", "baseline"]
     head += ["mean ± spread of folds"] * bool(across) + ["run's own test set"] * bool(own)
     rows = []
     for name, found in report["metrics"].items():
-        bounds = (
-            "-"
-            if found["low"] is None
-            else f"{numbers.number(name, found['low'])} to {numbers.number(name, found['high'])}"
-        )
+        low, high = (numbers.value_of(name, found[end]) for end in ("low", "high"))
+        bounds = "-" if found["low"] is None else f"{low} to {high}"
         chance = baseline.get(name)
-        row = [metric_of(name).title, numbers.number(name, found["value"]), bounds]
-        row.append(numbers.number(name, chance.get("value")) if isinstance(chance, Mapping) else "-")
+        row = [_title(name), numbers.value_of(name, found["value"]), bounds]
+        row.append(numbers.value_of(name, chance.get("value")) if isinstance(chance, Mapping) else "-")
         row += [numbers.across(name, across[name]) if name in across else "-"] * bool(across)
         row += [numbers.with_interval(name, own[name]) if name in own else "-"] * bool(own)
         rows.append(row)
@@ -53,29 +52,31 @@ def figures(report: Mapping[str, Any]) -> Markup:
     return body
 
 
+def _title(name: str) -> str:
+    """The name of a metric in a table of all."""
+    return f"{metric_of(name).title}{' (lower is better)' * metric_of(name).lower_is_better}"
+
+
 def _cautions(report: Mapping[str, Any]) -> Iterator[str]:
     """What a reader of the figures must know."""
     method = report.get("interval")
     if method:
         yield f"Intervals: {method['method']}, {method['resamples']} resamples, seed {method['seed']}."
-    if report["groups"] < 20:
-        yield (
-            f"There are only {numbers.count(report['groups'], 'group')}: take an interval as a lower bound of the "
-            "uncertainty."
-        )
+        if "note" in method:
+            yield f"Note: {method['note']}."
     if report.get("classes_without_clips"):
         names = ", ".join(report["classes_without_clips"])
         yield f"Classes without a test clip, left out of means over classes: {names}."
     if broken := report.get("clips_without_finite_scores"):
-        yield f"{numbers.count(broken, 'clip')} got scores that are not finite: the training has diverged."
+        yield f"{numbers.counted(broken, 'clip')} got scores that are not finite: the training has diverged."
     for note in (report.get("protocol") or {}).get("notes", []):
         yield f"Note: {note}."
     if skipped := (report.get("skipped") or {}).get("count"):
-        yield f"{numbers.count(skipped, 'clip')} could not be read and were left out; report.json lists them."
+        yield f"{numbers.counted(skipped, 'clip')} could not be read and were left out; report.json lists them."
 
 
 def _of_folds(folds: Sequence[Mapping[str, Any]]) -> Markup:
-    names = list(folds[0]["metrics"])
+    names = [name for name in folds[0]["metrics"] if all(name in fold["metrics"] for fold in folds)]
     rows = [
         [
             fold.get("fold", fold.get("test", number)),
@@ -94,6 +95,8 @@ def _of_folds(folds: Sequence[Mapping[str, Any]]) -> Markup:
 
 def classes(report: Mapping[str, Any], found: Predictions | None) -> Markup:
     """A row for each class, with a bar for its recall."""
+    if "per_class" not in report:
+        return Markup("")
     several = bool(report.get("multilabel"))
     sizes = _independent(found.targets > 0, found.groups) if found else None
     rows = []
@@ -175,7 +178,7 @@ def by_value(report: Mapping[str, Any]) -> Markup:
         names = list(rows[0]["metrics"]) if rows else []
         cells = [
             [
-                row["value"],
+                row["value"] or "(no value)",
                 row["clips"],
                 row["groups"],
                 *(
