@@ -81,6 +81,7 @@ def test_every_name_is_where_the_design_has_it(run: RunDirectory) -> None:
         "code": "model/code",
         "assets": "model/assets",
         "predictions": "predictions.csv",
+        "logits": "logits.safetensors",
         "report_json": "report.json",
         "report_md": "report.md",
         "report_html": "report.html",

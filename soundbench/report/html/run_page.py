@@ -72,7 +72,8 @@ def draw(run: RunDirectory, report: Mapping[str, Any], dataset: Any | str | None
     title = str(shown.get("name", run.path.name))
     lead = _sentence(run, folds, shown)
     room = _LARGEST - len(page(title, [*sections, *after], lead=lead).encode("utf-8", "replace"))
-    worst, notes, silent = Markup(""), [], ""
+    notes: list[str] = []
+    worst, silent = Markup(""), ""
     if found:
         worst, notes, silent = mistakes(found, shown, places, dataset, room)
     html = page(title, [*sections, Section("Worst mistakes", worst), *after], lead=lead, notes=notes)
