@@ -333,3 +333,17 @@ def test_predictions_that_are_not_the_reports_are_refused(tmp_path: Path) -> Non
         run_page.draw(run, {**report, "clips": 119})
     with pytest.raises(RunError, match=r"predictions.csv: its classes are not those of report.json"):
         run_page.draw(run, {**report, "classes": list(CLASSES[1:])})
+
+
+def test_a_run_without_a_test_set_has_a_page(tmp_path: Path) -> None:
+    run, report, _ = made(tmp_path / "run")
+    run.predictions.unlink()
+    kept = {name: report[name] for name in ("name", "parts", "sounds")}
+    protocol = {**report["protocol"], "classes": 6, "selection": "last epoch"}
+    bare = {**kept, "protocol": protocol, "metrics": {}, "clips": 0, "groups": 0}
+    root = drawn(run, bare)
+    header = next(root.each("header")).text
+    assert "A network was trained on 500 clips, kept as it was after the last epoch (epoch 3 of 3)," in header
+    assert "and not tested: 6 classes of noise." in header
+    assert "There is no test set" in root.section("Figures").text
+    assert {"Learning curves", "Protocol"} <= {one.text for one in root.each("h2")}
