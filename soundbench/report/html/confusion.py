@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ __all__ = ["confusion"]
 
 _TABLE_UP_TO, _NAMED_UP_TO, _PAIRS = 30, 110, 30
 _LEVELS = 8
+_LONGEST = 24  # letters of a name beside the map
 
 
 def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Markup:
@@ -59,7 +61,7 @@ def _map(matrix: NDArray[np.int64], shares: NDArray[np.float64], classes: Sequen
     count = len(classes)
     named = count <= _NAMED_UP_TO
     cell = 12.0 if named else max(2.0, 900 / count)
-    margin = 150.0 if named else 40.0
+    margin = 10.0 + max(_width(_short(name)) for name in classes) if named else 40.0
     levels = np.ceil(shares * _LEVELS).astype(int)
     drawn = []
     for kind, chosen in (("right", np.eye(count, dtype=bool)), ("wrong", ~np.eye(count, dtype=bool))):
@@ -67,14 +69,15 @@ def _map(matrix: NDArray[np.int64], shares: NDArray[np.float64], classes: Sequen
             places = np.argwhere((levels == level) & chosen & (matrix > 0)).tolist()
             path = "".join(f"M{column} {row}h1v1h-1z" for row, column in places)
             if path:
-                opacity = 0.3 + 0.7 * level / _LEVELS
+                least = 0.15 if named else 0.4  # small squares are pale enough
+                opacity = least + (1 - least) * level / _LEVELS
                 drawn.append(Markup('<path class="{}" fill-opacity="{:.2f}" d="{}"/>').format(kind, opacity, path))
     step = 1 if named else 10 if count <= 200 else 25
     ticks = []
     for number in range(0, count, step):
         text = classes[number] if named else str(number + 1)
         place = margin + (number + 0.5) * cell
-        short = one_line(text if len(text) <= 24 else text[:23] + "…")
+        short = one_line(_short(text))
         ticks.append(
             Markup(
                 '<text x="{:g}" y="{:g}" text-anchor="end">{}</text>'
@@ -91,6 +94,15 @@ def _map(matrix: NDArray[np.int64], shares: NDArray[np.float64], classes: Sequen
     ).format(size, count, margin, cell, Markup("").join(drawn), Markup("").join(ticks))
     names = "" if named else " The numbers are those of the table of classes."
     return figure(drawing, f"Blue is right, orange is wrong.{names}")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
+
+
+def _width(name: str) -> float:
+    """About how wide a name is in letters of 11 pixels."""
+    return sum(11.5 if unicodedata.east_asian_width(letter) in "WF" else 6.5 for letter in name)
 
 
 def _pairs(matrix: NDArray[np.int64], shares: NDArray[np.float64], classes: Sequence[str]) -> Markup:

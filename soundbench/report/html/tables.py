@@ -202,7 +202,9 @@ def reject(report: Mapping[str, Any]) -> Markup:
 def _pairs(found: Mapping[str, Any], caption: str) -> Markup:
     """The keys of a table and their values; a list of tables becomes one of its own."""
     plain = {key: value for key, value in found.items() if not _is_rows(value)}
-    body = table(["", ""], [[_words(key), _short(value)] for key, value in numbers.flat(plain)], caption=caption)
+    body = table(
+        ["key", "value"], [[_words(key), _short(value)] for key, value in numbers.flat(plain)], caption=caption
+    )
     for key, rows in found.items():
         if _is_rows(rows):
             head = list(dict.fromkeys(name for row in rows for name in row))
