@@ -70,6 +70,7 @@ def test_a_report_keeps_its_classes_and_notes(home: Path) -> None:
             "model": str(home / "work" / "run"),
             "notes": ["classes without a training clip: /m/09x0r"],
         },
+        "calibration": {"use": f"{home}/code.py:Mine", "before": {"brier_score": 0.1}},
         "skipped": {"count": 1, "clips": [{"path": f"{home}/data/x.wav", "reason": f"see {home}/data/x.wav"}]},
     }
     shown = Places.of(report).report(report)
@@ -79,5 +80,6 @@ def test_a_report_keeps_its_classes_and_notes(home: Path) -> None:
         "model": "run",
         "notes": report["protocol"]["notes"],
     }
+    assert shown["calibration"] == {"use": "code.py:Mine", "before": {"brier_score": 0.1}}
     assert shown["skipped"]["clips"] == [{"path": "x.wav", "reason": "see x.wav"}]
     assert report["protocol"]["dataset"]["root"] == str(home / "data")  # type: ignore[index]

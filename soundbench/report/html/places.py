@@ -74,6 +74,12 @@ class Places:
             shown["protocol"] = protocol | {
                 key: report["protocol"][key] for key in ("notes",) if key in report["protocol"]
             }
+        for name in ("calibration", "reject"):  # their `use` may be local code
+            if isinstance(report.get(name), Mapping):
+                own = report[name]
+                shown[name] = {
+                    key: self._value(value) if isinstance(value, str) else value for key, value in own.items()
+                }
         if "command" in report:
             shown["command"] = self.command(report["command"])
         if "skipped" in report:
