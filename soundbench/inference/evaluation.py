@@ -101,7 +101,7 @@ def evaluate(
         say: called with each line of the log; prints to standard error by default.
 
     Returns:
-        The evaluation: its folder has `report.md`, `report.json`, `predictions.csv`, `confusion.csv` and figures in it.
+        The evaluation: its folder has `report.html`, `report.md`, `report.json`, `predictions.csv`, figures in it.
 
     Raises:
         CallError: labels that are not among the model's classes, a missing dataset, or no dataset for a model alone.
@@ -121,10 +121,8 @@ def evaluate(
     log.directory = folder
     log(f"evaluation: {folder.path}")
     on_error = sound.recipe.audio.on_error
-    with (
-        lock.held(folder.path),
-        sound_store(sound.table, sound.dataset, recipe.audio, cache, log, on_error) as store,
-    ):
+    sounds = sound_store(sound.table, sound.dataset, recipe.audio, cache, log, on_error)
+    with lock.held(folder.path), sounds as store:
         if sound.part is not None:
             _refuse_changed(directory, environment, fingerprint(sound.table, sound.part, store.lengths))
         windows = _windows(classifier, sound, store, recipe.train.batch_size, log)
@@ -138,6 +136,7 @@ def evaluate(
             "skipped": skipped(sound.table, store),
             "device": str(classifier.scorer.machine.device),
             "precision": "fp32",
+            "sounds": recipe.report.sounds,
             "seconds": round(time.monotonic() - began, 1),
             "command": _command(directory, dataset, checkpoint, trust_code),
         }
@@ -145,7 +144,8 @@ def evaluate(
             own = files.read_json(directory.report_json, "metrics", "clips", "groups")
             found |= {"own": {name: own[name] for name in ("metrics", "clips", "groups")}} if own["metrics"] else {}
         run_directory.write_predictions(folder, sound.table, scored.index, scored.scores)
-        pages.write(folder, found)
+        if problem := pages.write(folder, found, sound.dataset):
+            log(problem)
     log(pages.summary(found))
     return Run(folder)
 

@@ -79,14 +79,14 @@ def fit(trained: Trained, log: Log) -> Fitted:
     """
     opened, scorer = trained.opened, trained.scorer
     spec, multilabel = opened.prepared.recipe.calibration, opened.prepared.table.multilabel
-    fitted: dict[str, Any] = {"use": spec.use}
+    fitted: dict[str, Any] = {"use": recipes.relocated(opened.prepared.recipe, "./model/code").calibration.use}
     held_out = _held_out(opened, scorer, spec)
     if held_out is not None:
         source = "validation set" if spec.own.predictions is None else spec.own.predictions.name
         fitted |= {"source": source, "clips": held_out.clips, "groups": held_out.groups}
         spec, reason = calibrated(spec, held_out, scorer.loss, multilabel, opened.prepared.recipe.source)
         fitted |= {"reason": reason} if reason else {}
-        log(f"calibration: {spec.use}, {_said(fitted)}")
+        log(f"calibration: {fitted['use']}, {_said(fitted)}")
     made = assembly.make_calibration(spec, len(opened.prepared.table.classes), opened.prepared.recipe.source)
     scorer = attrs.evolve(scorer, calibration=made)
     thresholds = trained.thresholds
@@ -207,6 +207,7 @@ def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
         "skipped": skipped(table, opened.store),
         "device": str(machine.device),
         "precision": machine.precision,
+        "sounds": recipe.report.sounds,
         "seconds": round(time.monotonic() - began, 1),
     }
 
@@ -214,8 +215,10 @@ def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
         if scored.test is not None:
             run_directory.write_predictions(directory, table, scored.test.index, scored.test.scores)
             logits.write(directory.logits, logits.of_windows(scored.windows, table))
-        pages.write(directory, report)
+        problem = pages.write(directory, report, prepared.made.dataset)
         run_directory.seal_results(directory)
+        if problem:
+            log(problem)
         log(pages.summary(report))
 
     distributed.from_main(write)

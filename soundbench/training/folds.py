@@ -175,7 +175,8 @@ def _run_each(
         if held_out:
             logits.write(directory.logits, logits.joined(held_out))
         report = _pool(recipe, finished, folds, held_out)
-        pages.write(directory, report)
+        if problem := pages.write(directory, report, assembly.make_dataset(recipe)):
+            say(problem)
         say(pages.summary(report))
 
     distributed.from_main(pool)
@@ -235,6 +236,7 @@ def _pool(
         "skipped": {"count": len(skipped), "clips": list(skipped.values())},
         "device": reports[0]["device"],
         "precision": reports[0]["precision"],
+        "sounds": recipe.report.sounds,
         "seconds": sum(one["seconds"] for one in reports),
     }
 
@@ -252,7 +254,7 @@ def _calibration(
     own = [one.get("calibration", {}) for one in reports]
     targets = logits.joined(held_out).target
     before = np.concatenate([finishing.clip_scores_of(one, loss) for one in held_out])
-    found: dict[str, Any] = {"use": recipe.calibration.use}
+    found: dict[str, Any] = {"use": own[0].get("use", recipe.calibration.use)}
     if all("clips" in one and "reason" not in one for one in own):
         found |= {"source": "the validation set of each fold"}
     elif attrs.fields(recipe.calibration.component.options):

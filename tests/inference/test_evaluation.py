@@ -71,7 +71,8 @@ def test_the_own_test_set_gives_the_runs_own_numbers(made: tuple[Path, Path]) ->
     page = done.report_md.read_text()
     assert "## Compared with the run's own test set" in page
     assert "| evaluated | the run's own test set |" in page
-    assert f"soundbench evaluate {run.path} --trust-code" in page
+    assert f"\nsoundbench evaluate {run.path.name} --trust-code\n" in page
+    assert str(run.path.parent) not in page
 
 
 def test_another_recipes_test_set_is_evaluated_with_the_models_classes(made: tuple[Path, Path], tmp_path: Path) -> None:

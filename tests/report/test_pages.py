@@ -79,10 +79,11 @@ def tables(markdown: str) -> list[list[list[str]]]:
 def test_all_files_are_written(run: RunDirectory) -> None:
     pages.write(run, whole())
 
-    assert sorted(path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file())[:5] == [
+    assert sorted(path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file()) == [
         "confusion.csv",
         "figures/confusion.png",
         *(["figures/confusion_labels.txt"] if run.confusion_labels.exists() else []),
+        "report.html",
         "report.json",
         "report.md",
     ]

@@ -103,13 +103,10 @@ def test_several_labels_a_clip_have_the_mean_average_precision_of_drawn_groups(t
 
     without = np.array([mean(np.flatnonzero(names != f"g{one}")) for one in range(15)])
     error = np.sqrt(14 / 15 * ((without - without.mean()) ** 2).sum())  # the jackknife's
-    reach = stats.t.ppf(0.975, 14) * error
-    assert [figure["low"], figure["high"]] == pytest.approx(
-        special.expit(
-            special.logit(figure["mean"]) + np.array([-1, 1]) * reach / (figure["mean"] * (1 - figure["mean"]))
-        ),
-        abs=0.02,
-    )
+    value = figure["mean"]
+    reach = stats.t.ppf(0.975, 14) * error / (value * (1 - value))
+    expected = special.expit(special.logit(value) + np.array([-reach, reach]))
+    assert [figure["low"], figure["high"]] == pytest.approx(expected, abs=0.02)
 
 
 def test_components_of_variance_are_those_of_the_analysis_of_variance() -> None:
