@@ -69,7 +69,7 @@ class Platt(nn.Module):
             loss.backward()  # type: ignore[no-untyped-call]
             return float(loss)
 
-        optimizer.step(step)
+        optimizer.step(step)  # type: ignore[no-untyped-call]
         slopes, shifts = fitted()
         return {"slopes": slopes.tolist(), "offsets": shifts.tolist()}
 
