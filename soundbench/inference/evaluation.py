@@ -24,6 +24,7 @@ from soundbench.errors import CallError, DataError, RunError, RunPlaceError
 from soundbench.inference.classifier import Classifier, load
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
+from soundbench.model.plan import refuse_unknown_columns
 from soundbench.model.scoring import ClipScores, score_clips
 from soundbench.recipe import ComponentSpec, Recipe
 from soundbench.report import lock, pages, run_directory
@@ -124,7 +125,7 @@ def evaluate(
         found = {
             "name": f"{recipe.name}, evaluated on {sound.name}",
             "protocol": _protocol(directory, recipe, sound, checkpoint, notes),
-            **_figures(directory, recipe, sound.table, scored, classifier.thresholds),
+            **_figures(directory, recipe, sound, scored, classifier.thresholds),
             "skipped": skipped(sound.table, store),
             "device": str(classifier.scorer.machine.device),
             "precision": "fp32",
@@ -218,6 +219,7 @@ def _other(given: str | Path | Recipe, own: Recipe, classifier: Classifier, say:
         name, evaluated = recipe.name, "the test set of the recipe's split"
         dataset = assembly.make_dataset(recipe)
         table = ClipTable.of(dataset)
+        refuse_unknown_columns(recipe, table)
         how, folds = settled(table, recipe.split)
         recipe = recipe.with_tables(split=how)
         rows = split(table, how, recipe.source).rows("test")
@@ -301,10 +303,11 @@ def _refuse_changed(run: RunDirectory, environment: Mapping[str, Any], data: str
 
 
 def _figures(
-    run: RunDirectory, recipe: Recipe, table: ClipTable, scored: ClipScores, thresholds: Sequence[float] | None
+    run: RunDirectory, recipe: Recipe, sound: _TestSet, scored: ClipScores, thresholds: Sequence[float] | None
 ) -> dict[str, Any]:
     """The results for the scored clips; with one label per clip, also the class counts behind the baseline."""
-    rows, prior = scored.index, _prior(run, table) if thresholds is None else None
+    table, rows = sound.table, scored.index
+    prior = _prior(run, table) if thresholds is None else None
     figures = assess(
         scored.scores,
         table.targets(rows),
@@ -312,6 +315,7 @@ def _figures(
         table.classes,
         prior=prior,
         thresholds=thresholds,
+        by=table.values_of([name for name in sound.recipe.report.by if name in table.columns], rows),
         seed=recipe.train.seed,
     )
     return figures if thresholds is not None else {**figures, "prior": prior or table.class_counts(rows).tolist()}
@@ -339,6 +343,8 @@ def _protocol(
             notes.append("it is not known what the model was trained on")
         elif known and _named_alike(sound.dataset, recipe):
             notes.append(f"{known} of the clips come from files that the run was trained or validated on")
+        if lacking := [name for name in sound.recipe.report.by if name not in sound.table.columns]:
+            notes.append(f"no figures by {', '.join(map(repr, lacking))}: these clips have no such column")
     tables = recipe.tables()
     return {
         "model": str(run.path),

@@ -158,7 +158,7 @@ class Opened:
         return score_clips(scorer, self.source, table, self.parts[part], grid, train.batch_size, train.num_workers)
 
     def assess(self, scored: ClipScores, thresholds: Sequence[float], resamples: int) -> dict[str, Any]:
-        """All metrics of scored clips."""
+        """All metrics of scored clips; with resamples, also those for each value of the columns of `report.by`."""
         table, rows = self.prepared.table, scored.index
         return assess(
             scored.scores,
@@ -167,6 +167,7 @@ class Opened:
             table.classes,
             prior=self.prior,
             thresholds=(thresholds or [0.5] * len(table.classes)) if table.multilabel else None,
+            by=table.values_of(self.prepared.recipe.report.by, rows) if resamples else None,
             resamples=resamples,
             seed=self.prepared.recipe.train.seed,
         )
