@@ -25,6 +25,7 @@ __all__ = ["COMMANDS", "invoke", "main"]
 COMMANDS = {
     "run": ("soundbench.cli.run:command", "Train and test the model that a recipe describes."),
     "evaluate": ("soundbench.cli.evaluate:command", "Evaluate a model on its test set or on other labelled sound."),
+    "compare": ("soundbench.cli.compare:command", "Compare runs: metrics, and whether they differ by chance."),
     "infer": ("soundbench.cli.infer:command", "Classify sound files with a trained model."),
     "embed": ("soundbench.cli.embed:command", "Write embeddings of sound files from a trained model."),
     "stream": ("soundbench.cli.stream:command", "Classify sound from a microphone, file or pipe as it arrives."),

@@ -24,6 +24,7 @@ from soundbench.errors import CallError, DataError, RunError, RunPlaceError
 from soundbench.inference.classifier import Classifier, load
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
+from soundbench.model.network import cost
 from soundbench.model.plan import refuse_unknown_columns
 from soundbench.model.scoring import ClipScores, score_clips
 from soundbench.recipe import ComponentSpec, Recipe
@@ -129,6 +130,7 @@ def evaluate(
             "skipped": skipped(sound.table, store),
             "device": str(classifier.scorer.machine.device),
             "precision": "fp32",
+            **cost(classifier.network, classifier.grid.window),
             "seconds": round(time.monotonic() - began, 1),
             "command": _command(directory, dataset, checkpoint, trust_code),
         }

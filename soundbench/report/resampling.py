@@ -10,7 +10,7 @@ the resampled values are the bounds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from statistics import NormalDist
 from typing import Protocol
 
@@ -223,8 +223,8 @@ class LeftOut:
         return counts
 
 
-def interval(value: float, drawn: Floats, left_out: Floats, units: float) -> tuple[float, float]:
-    """The bounds of the interval of a value at `LEVEL`: the expanded percentile interval.
+def interval(value: float, drawn: Floats, left_out: Floats, units: float, level: float = LEVEL) -> tuple[float, float]:
+    """The bounds of the interval of a value: the expanded percentile interval.
 
     The percentile bootstrap is too narrow where groups are few. Hesterberg (What Teachers Should Know About the
     Bootstrap, The American Statistician 69, 2015) takes more extreme percentiles, at `Phi(-t sqrt(G / (G - 1)))` and
@@ -239,12 +239,13 @@ def interval(value: float, drawn: Floats, left_out: Floats, units: float) -> tup
         drawn: `(R,)`, its values under the resamples.
         left_out: `(B,)`, its values with each group left out.
         units: how many equal groups the groups are worth.
+        level: how often it is to contain the true value.
 
     Returns:
         The bounds, with the value between them.
     """
     wider = max(1.0, _standard_error(left_out) / max(float(drawn.std()), 1e-12))
-    tail = NormalDist().cdf(-_student(LEVEL, max(1.0, units - 1)) * wider)
+    tail = NormalDist().cdf(-_student(level, max(1.0, units - 1)) * wider)
     low, high = np.quantile(drawn, [tail, 1 - tail]) - (drawn.mean() - value)
     return min(float(low), value), max(float(high), value)
 
@@ -265,6 +266,7 @@ def _standard_error(left_out: Floats) -> float:
     return float(np.sqrt((blocks - 1) / blocks * ((values - values.mean()) ** 2).sum()))
 
 
+@lru_cache(maxsize=1024)
 def _student(level: float, degrees: float) -> float:
     """The t within which Student's distribution has `level` of its mass on both sides of 0; `degrees` from 1 up.
 

@@ -219,6 +219,9 @@ def _pool(recipe: Recipe, runs: Sequence[RunDirectory], folds: Sequence[Fold]) -
         "skipped": {"count": len(skipped), "clips": list(skipped.values())},
         "device": reports[0]["device"],
         "precision": reports[0]["precision"],
+        **{
+            name: reports[0][name] for name in ("parameters", "macs") if name in reports[0]
+        },  # an older run may lack them
         "seconds": sum(one["seconds"] for one in reports),
     }
 

@@ -31,7 +31,7 @@ from soundbench.machine import Machine
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
 from soundbench.model.assembly import Assembly
-from soundbench.model.network import Network
+from soundbench.model.network import Network, cost
 from soundbench.model.plan import Plan, plan
 from soundbench.model.scoring import ClipScores, Scorer, score_clips
 from soundbench.recipe import Recipe
@@ -380,6 +380,7 @@ def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
         "skipped": skipped(table, opened.store),
         "device": str(machine.device),
         "precision": machine.precision,
+        **cost(trained.scorer.network, prepared.grid.window),
         "seconds": round(time.monotonic() - began, 1),
     }
 
