@@ -41,8 +41,8 @@ def _pairs(found: Comparison) -> Rows:
     """A row for each pair, below a head."""
     titles = [metric_of(one.metric).title for one in found.pairs[0].differences]
     tested = found.pairs[0].mcnemar is not None
-    counts = ["first alone right", "second alone right", "McNemar p", "after Holm"] * tested
-    head = ["first", "second", *(f"{title}, second less first" for title in titles), "p", "after Holm", *counts]
+    counts = ["first alone right", "second alone right", "McNemar p", "McNemar p after Holm"] * tested
+    head = ["first", "second", *(f"{title}, second less first" for title in titles), "p", "p after Holm", *counts]
     return [[*head, "significant"], *(_pair(pair, found.runs) for pair in found.pairs)]
 
 

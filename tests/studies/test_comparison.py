@@ -18,6 +18,7 @@ import pytest
 from helpers.finished import CLASSES, clips_of, finished, sealed
 
 from soundbench import files
+from soundbench.cli import compare as cli
 from soundbench.cli.main import invoke
 from soundbench.contracts import Clip
 from soundbench.errors import SoundbenchError
@@ -360,6 +361,20 @@ def test_tables_keep_each_run_on_a_line_and_escape_names(hostile: Comparison) ->
     assert "<script>" not in markdown.replace("\\<script\\>", "")
     assert len(plain.split("\n\n")[0].splitlines()) == 1 + len(hostile.runs)
     assert len(plain.split("\n\n")[1].splitlines()) == 1 + len(hostile.pairs)
+
+
+def test_a_page_shows_names_as_text_and_no_folder_of_this_machine(hostile: Comparison) -> None:
+    page = FORMATS["html"](hostile)
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "猫|叫*" in page
+    assert "\u202e" not in page
+    assert "/data" not in page  # the root of the dataset
+    assert Path(hostile.runs[0].path).parent.as_posix() not in page
+
+
+def test_the_command_offers_every_format() -> None:
+    assert tuple(FORMATS) == cli.FORMATS
 
 
 @pytest.mark.parametrize("form", FORMATS)
