@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundbench import files
-from soundbench.report.resampling import METHOD
+from soundbench.report.pairing import METHOD
 from soundbench.studies.pairs import compare_scores
 
 RESULTS = Path(__file__).parent / "results" / "comparing.md"

@@ -18,9 +18,12 @@ from soundbench.report.one_label import OneLabel
 from soundbench.report.resampling import LEVEL, Once, SameDraws, interval
 from soundbench.report.several_labels import SeveralLabels
 
-__all__ = ["Gap", "Measured", "difference", "gap", "measured"]
+__all__ = ["METHOD", "Gap", "Measured", "difference", "gap", "measured"]
 
 Floats = npt.NDArray[np.float64]
+
+METHOD = "expanded percentile bootstrap over groups, both models under the same draws"
+"""The name of the interval of a difference."""
 
 # The levels that a p is looked for among: 2,000 resamples show no smaller one than about 1 in 1,000.
 _SUREST = 0.999
@@ -74,7 +77,7 @@ def gap(a: Measured, b: Measured, units: float) -> Gap:
     drawn, left_out = a.drawn - b.drawn, a.left_out - b.left_out
 
     def bounds(level: float) -> tuple[float, float]:
-        return interval(value, drawn, left_out, units, level)
+        return interval(value, drawn, left_out, units, level=level)
 
     return Gap(value, *bounds(LEVEL), _p(bounds))
 

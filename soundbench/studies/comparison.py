@@ -9,7 +9,8 @@ from typing import Any
 import attrs
 
 from soundbench.errors import CallError, RunError
-from soundbench.report.resampling import LEVEL, METHOD
+from soundbench.report.pairing import METHOD
+from soundbench.report.resampling import LEVEL
 from soundbench.studies.agreement import moved, refuse_disagreement
 from soundbench.studies.pairs import SIGNIFICANT, Pair, compare_scores
 from soundbench.studies.results import Result, read_result

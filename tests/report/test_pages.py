@@ -207,8 +207,8 @@ def test_the_page_lists_what_was_skipped_and_cuts_a_long_list(run: RunDirectory)
 
 def test_the_page_says_how_to_get_the_numbers_again(run: RunDirectory) -> None:
     assert (
-        "```sh\nsoundbench run recipe.toml\n```\n\nIntervals: expanded percentile bootstrap over groups, 200 resamples"
-        in page(run, whole())
+        "```sh\nsoundbench run recipe.toml\n```\n\nIntervals: bootstrap over groups, "
+        "logit t for shares and expanded percentiles for other metrics, 200 resamples" in page(run, whole())
     )
 
 
