@@ -5,7 +5,7 @@ Three answers for each pair of models, all on the same clips:
 - the difference of a metric with its interval: groups are resampled, and in each resample both models are measured on
   the same groups, so that what is hard for both cancels out (the paired bootstrap of Efron and Tibshirani, An
   Introduction to the Bootstrap, 1993, chapter 8, over groups);
-- the p of that difference: one less the level at which its interval begins to include 0;
+- the p of that difference: one less the level at which its interval begins to include 0 (`report/pairing.py`);
 - McNemar's exact test of the clips that one model alone gets right (Psychometrika 12, 1947; Dietterich, Approximate
   Statistical Tests for Comparing Supervised Classification Learning Algorithms, Neural Computation 10, 1998). It takes
   clips for independent, which clips of one group are not, and so finds differences where there are none.
