@@ -42,6 +42,7 @@ def test_runs_of_two_seeds_and_an_evaluation_of_one_are_compared(recipe: Path, t
         compare([runs[0], other])
 
 
+@pytest.mark.slow
 def test_folds_are_compared_with_folds(recipe: Path, tmp_path: Path) -> None:
     runs = [
         soundbench.run_folds(
