@@ -27,6 +27,7 @@ from soundbench.inference.classifier import Classifier
 from soundbench.inference.loading import load
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
+from soundbench.model.network import cost
 from soundbench.model.plan import refuse_unknown_columns
 from soundbench.model.scoring import ClipScores, Scorer, WindowLogits, clip_means, window_logits
 from soundbench.recipe import ComponentSpec, Recipe
@@ -137,6 +138,7 @@ def evaluate(
             "device": str(classifier.scorer.machine.device),
             "precision": "fp32",
             "sounds": recipe.report.sounds,
+            **cost(classifier.network, classifier.grid.window),
             "seconds": round(time.monotonic() - began, 1),
             "command": _command(directory, dataset, checkpoint, trust_code),
         }

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from soundbench import files
 from soundbench.errors import SoundbenchError
+from soundbench.messages import markdown as _cell
 from soundbench.messages import printable
 from soundbench.report import figures
 from soundbench.report.html import run_page
@@ -323,7 +323,9 @@ def _protocol(report: Mapping[str, Any]) -> Iterator[str]:
     rows = [pair for pair in flat(protocol) if pair[0] != "notes"]
     if "parts" in report:
         rows.append(("clips", ", ".join(f"{count} {part}" for part, count in report["parts"].items())))
-    rows += [(name, report[name]) for name in ("device", "precision", "seconds") if name in report]
+    rows += [
+        (name, report[name]) for name in ("device", "precision", "parameters", "macs", "seconds") if name in report
+    ]
     yield from _table(["", ""], rows)
     for note in protocol.get("notes", []):
         yield from ("", f"Note: {_cell(str(note))}.".replace("..", "."))
@@ -378,13 +380,6 @@ def _table(head: Sequence[object], rows: Any) -> Iterator[str]:
 
 def _text(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _cell(text: str) -> str:
-    """Text on one line, escaped so that Markdown shows it as it is."""
-    one_line = printable(" ".join(text.split()))
-    escaped = re.sub(r"[\\`*|~<>\[\]]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)", r"\\\g<0>", one_line)
-    return f"\\{escaped}" if escaped.startswith(("#", "-", "+")) and escaped != "-" else escaped
 
 
 def _plain(value: Any) -> Any:

@@ -234,9 +234,9 @@ class LeftOut:
 
 
 def interval(
-    value: float, drawn: Floats, left_out: Floats, units: float, *, share: bool = False
+    value: float, drawn: Floats, left_out: Floats, units: float, *, level: float = LEVEL, share: bool = False
 ) -> tuple[float, float]:
-    """The bounds of the interval of a value at `LEVEL`.
+    """The bounds of the interval of a value.
 
     The percentile bootstrap is too narrow where groups are few. Hesterberg (What Teachers Should Know About the
     Bootstrap, The American Statistician 69, 2015) takes more extreme percentiles, at `Phi(-t sqrt(G / (G - 1)))` and
@@ -256,13 +256,14 @@ def interval(
         drawn: `(R,)`, its values under the resamples.
         left_out: `(B,)`, its values with each group left out.
         units: how many equal groups the groups are worth.
+        level: how often it is to contain the true value.
         share: whether the value is from 0 to 1, and no difference.
 
     Returns:
         The bounds, with the value between them.
     """
     wider = max(1.0, _standard_error(left_out) / max(float(drawn.std()), 1e-12))
-    t = _student(LEVEL, max(1.0, units - 1)) * wider
+    t = _student(level, max(1.0, units - 1)) * wider
     if share and 0 < value < 1:
         logit, reach = math.log(value / (1 - value)), t * float(drawn.std()) / (value * (1 - value))
         return _logistic(logit - reach), _logistic(logit + reach)
@@ -301,7 +302,7 @@ def _standard_error(left_out: Floats) -> float:
     return float(np.sqrt((blocks - 1) / blocks * ((values - values.mean()) ** 2).sum()))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)
 def _student(level: float, degrees: float) -> float:
     """The t within which Student's distribution has `level` of its mass on both sides of 0; `degrees` from 1 up.
 

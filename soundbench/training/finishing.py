@@ -17,6 +17,7 @@ from soundbench.contracts import Calibration, HeldOut, Loss
 from soundbench.data.clips import ClipTable
 from soundbench.model import assembly, logits
 from soundbench.model.logits import HeldOutLogits
+from soundbench.model.network import cost
 from soundbench.model.scoring import ClipScores, Scorer, WindowLogits, clip_means
 from soundbench.recipe import ComponentSpec
 from soundbench.report import calibration, pages, run_directory
@@ -207,6 +208,7 @@ def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
         "skipped": skipped(table, opened.store),
         "device": str(machine.device),
         "precision": machine.precision,
+        **cost(trained.scorer.network, prepared.grid.window),
         "sounds": recipe.report.sounds,
         "seconds": round(time.monotonic() - began, 1),
     }

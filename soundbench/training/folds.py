@@ -237,6 +237,9 @@ def _pool(
         "device": reports[0]["device"],
         "precision": reports[0]["precision"],
         "sounds": recipe.report.sounds,
+        **{
+            name: reports[0][name] for name in ("parameters", "macs") if name in reports[0]
+        },  # an older run may lack them
         "seconds": sum(one["seconds"] for one in reports),
     }
 

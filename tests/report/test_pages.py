@@ -246,7 +246,7 @@ def test_the_page_on_reports_explains_every_key() -> None:
 
     for name in {*content, *content["metrics"], *content["per_class"][0], *content["interval"]}:
         assert re.search(rf"`{name}\b", text), name
-    for name in ("parts", "folds", "across_folds", "skipped", "by"):
+    for name in ("parts", "folds", "across_folds", "skipped", "by", "parameters", "macs"):
         assert re.search(rf"`{name}\b", text), name
 
 
