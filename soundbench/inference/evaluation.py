@@ -35,6 +35,7 @@ from soundbench.training import checkpoints
 from soundbench.training.environment import read_environment, refuse_changed_recipe
 from soundbench.training.finishing import calibration_quality
 from soundbench.training.log import Log, Say, to_stderr
+from soundbench.training.rejecting.figures import closed_set, rejected_clips
 
 __all__ = ["evaluate"]
 
@@ -130,6 +131,7 @@ def evaluate(
             "protocol": _protocol(directory, recipe, sound, checkpoint, notes),
             **_figures(directory, recipe, sound.table, scored, classifier.thresholds),
             **_calibration(directory, windows, scorer, sound.table),
+            **closed_set(scorer, windows, sound.table, scored.scores),
             "skipped": skipped(sound.table, store),
             "device": str(classifier.scorer.machine.device),
             "precision": "fp32",
@@ -139,7 +141,8 @@ def evaluate(
         if directory.report_json.exists():
             own = files.read_json(directory.report_json, "metrics", "clips", "groups")
             found |= {"own": {name: own[name] for name in ("metrics", "clips", "groups")}} if own["metrics"] else {}
-        run_directory.write_predictions(folder, sound.table, scored.index, scored.scores)
+        rejected = rejected_clips(scorer.rejector, windows)
+        run_directory.write_predictions(folder, sound.table, scored.index, scored.scores, rejected)
         pages.write(folder, found)
     log(pages.summary(found))
     return folder
@@ -156,7 +159,9 @@ def _windows(classifier: Classifier, sound: _TestSet, store: Store, batch: int, 
         raise DataError("no clip is left to evaluate: none can be read")
     for line in repeated(sound.table, store.sounds):
         say(line)
-    return window_logits(classifier.scorer, store, sound.table, rows, classifier.grid, batch)
+    rejector = classifier.scorer.rejector
+    embeddings = rejector is not None and rejector.embeddings
+    return window_logits(classifier.scorer, store, sound.table, rows, classifier.grid, batch, embeddings=embeddings)
 
 
 # The model ------------------------------------------------------------------------------------------------------------
@@ -200,6 +205,8 @@ def _fill(classifier: Classifier, run: RunDirectory, checkpoint: str | Path, say
     chosen = [f"the checkpoint after step {state['step']}, not the one that validation selected"]
     if classifier.thresholds is not None:
         chosen.append("the thresholds are those of the best epoch")
+    if classifier.scorer.rejector is not None:
+        chosen.append("what rejects sound was fitted to the best epoch")
     return chosen
 
 
@@ -232,7 +239,7 @@ def _other(given: str | Path | Recipe, own: Recipe, classifier: Classifier, say:
             say(folds)
     else:
         path = Path(str(given))
-        recipe = own.with_tables(dataset=_dataset_spec(path, classifier), source=str(path))
+        recipe = own.with_dataset(_dataset_spec(path, classifier)).with_tables(source=str(path))
         name, evaluated = path.stem, ALL_CLIPS
         dataset = assembly.make_dataset(recipe)
         table = ClipTable.of(dataset)

@@ -14,6 +14,7 @@ from soundbench.inference.classifier import Classifier
 from soundbench.machine import settle
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
+from soundbench.model.rejecting.rejector import Rejector
 from soundbench.model.scoring import Scorer
 
 __all__ = ["load"]
@@ -56,6 +57,11 @@ def load(
     machine.place(network).eval()
     grid = Grid(model.audio.window_samples, model.audio.hop_samples, model.audio.trim)
     calibration = model.calibration and assembly.make_calibration(model.calibration, len(model.classes), source)
-    scorer = Scorer(network, loss, machine, model.audio.level, calibration)
+    rejector = None
+    if model.reject is not None:
+        module = assembly.make_reject(model.reject, len(model.classes), source)
+        model_folder.load_reject(folder, module)
+        rejector = Rejector.of(module, model.reject.own, machine.device)
+    scorer = Scorer(network, loss, machine, model.audio.level, calibration, rejector)
     thresholds = (model.thresholds or [0.5] * len(model.classes)) if model.multilabel else None
     return Classifier(scorer, model.classes, model.audio.rate, grid, thresholds)

@@ -2,7 +2,8 @@
 
 `logits.safetensors` has four tensors: `logits` `(V, K)` float32, of V windows; `clip` `(V,)` int64, the clip of each
 window, from 0 to N - 1, ascending; `target` `(N, K)` uint8, the labels of each clip; `group` `(N,)` int64, equal for
-clips of one group. Its metadata has `classes`, a JSON list.
+clips of one group; where it is known, `reject` `(V,)` float32, the reject score of each window, NaN for silence. Its
+metadata has `classes`, a JSON list, and `reject`, the name of the component that gave the reject scores.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from soundbench.model.scoring import WindowLogits
 
 __all__ = ["HeldOutLogits", "joined", "of_windows", "read", "write"]
 
+_REJECT = "reject"
 _DTYPES = {"logits": np.float32, "clip": np.int64, "target": np.uint8, "group": np.int64}
 
 
@@ -38,6 +40,8 @@ class HeldOutLogits:
         clip: the clip of each window, from 0 to N - 1, ascending, `(V,)`.
         target: the labels of each clip, `(N, K)`, 0 or 1.
         group: equal for clips of one group, `(N,)`.
+        reject: the reject score of each window, NaN of digital silence, `(V,)`; None where it is not known.
+        reject_by: the component that gave them.
     """
 
     classes: tuple[str, ...]
@@ -45,6 +49,8 @@ class HeldOutLogits:
     clip: NDArray[np.int64]
     target: NDArray[np.uint8]
     group: NDArray[np.int64]
+    reject: NDArray[np.float32] | None = None
+    reject_by: str = ""
 
     @property
     def clips(self) -> int:
@@ -73,6 +79,8 @@ def joined(parts: Sequence[HeldOutLogits]) -> HeldOutLogits:
         np.concatenate([part.clip + first for part, first in zip(parts, firsts, strict=False)]),
         np.concatenate([part.target for part in parts]),
         np.concatenate([part.group for part in parts]),
+        None if any(part.reject is None for part in parts) else np.concatenate([part.reject for part in parts]),
+        parts[0].reject_by,
     )
 
 
@@ -84,6 +92,9 @@ def write(path: Path, held_out: HeldOutLogits) -> None:
     """
     tensors = {name: np.ascontiguousarray(getattr(held_out, name), dtype) for name, dtype in _DTYPES.items()}
     metadata = {"classes": json.dumps(held_out.classes)}
+    if held_out.reject is not None:
+        tensors[_REJECT] = np.ascontiguousarray(held_out.reject, np.float32)
+        metadata[_REJECT] = held_out.reject_by
     files.write_bytes(path, safetensors.numpy.save(tensors, metadata))
 
 
@@ -97,21 +108,24 @@ def read(path: Path, classes: Sequence[str] | None = None) -> HeldOutLogits:
     Raises:
         RunError: it is missing, damaged, or of other classes.
     """
-    found, named = _opened(path)
+    found, metadata = _opened(path)
+    named = metadata.get("classes")
     if wrong := _wrong(found, named):
         raise RunError(f"{path}: not the logits of a run: {wrong}")
     if classes is not None and list(classes) != named:
         raise RunError(f"{path}: its classes are {_few(named)}; those of the data are {_few(list(classes))}")
-    return HeldOutLogits(tuple(named), *(found[name] for name in _DTYPES))
+    arrays = (found[name] for name in _DTYPES)
+    return HeldOutLogits(tuple(named), *arrays, found.get(_REJECT), str(metadata.get(_REJECT, "")))
 
 
-def _opened(path: Path) -> tuple[dict[str, Any], Any]:
-    """The tensors of a file, and its list of classes."""
+def _opened(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The tensors of a file, and its metadata with the list of classes."""
     try:
         files.open_regular(path).close()
         with safe_open(path, "numpy") as file:
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-            return found, json.loads((file.metadata() or {}).get("classes", "null"))
+            metadata = file.metadata() or {}
+            return found, metadata | {"classes": json.loads(metadata.get("classes", "null"))}
     except (SafetensorError, ValueError) as error:
         raise RunError(f"{path}: not the logits of a run: {error}") from None
     except OSError as error:
@@ -132,6 +146,9 @@ def _wrong(found: dict[str, Any], named: Any) -> str:
         return "clip must number the clips from 0, each with a window"
     if not np.isfinite(logits).all():
         return "it has logits that are not finite"
+    reject = found.get(_REJECT)
+    if reject is not None and (reject.dtype != np.float32 or reject.shape != clip.shape or np.isinf(reject).any()):
+        return "reject must be a number for each window"
     return ""
 
 

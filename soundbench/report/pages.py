@@ -16,7 +16,7 @@ import numpy as np
 from soundbench import files
 from soundbench.errors import SoundbenchError
 from soundbench.messages import printable
-from soundbench.report import figures
+from soundbench.report import figures, rejection
 from soundbench.report.metrics import metric_of
 from soundbench.report.resampling import LEVEL
 from soundbench.report.run_directory import RunDirectory
@@ -125,6 +125,7 @@ def _page(run: RunDirectory, report: Mapping[str, Any], picture: Sequence[str]) 
         yield from _metrics(report)
         yield from _beside(report)
         yield from _folds(report)
+        yield from rejection.lines(report)
         yield from _protocol(report)
         yield from _classes(report)
     else:

@@ -55,6 +55,8 @@ TOYS = (
     ("optimizer", "descent", "helpers.toys:toy_optimizer"),
     ("scheduler", "line", "helpers.toys:toy_scheduler"),
     ("calibration", "divide", "helpers.toys:ToyCalibration"),
+    ("reject", "energy", "helpers.toys:ToyReject"),
+    ("reject", "none", "helpers.toys:ToyReject"),
     ("observer", "listener", "helpers.entry_points:Listener"),
     ("importer", "stranger", "helpers.toys:toy_importer"),
 )
