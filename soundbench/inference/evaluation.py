@@ -133,16 +133,15 @@ def evaluate(
             **_calibration(directory, windows, scorer, sound.table),
             **closed_set(scorer, windows, sound.table, scored.scores),
             "skipped": skipped(sound.table, store),
-            "device": str(classifier.scorer.machine.device),
-            "precision": "fp32",
+            **{"device": str(scorer.machine.device), "precision": "fp32"},
             "seconds": round(time.monotonic() - began, 1),
             "command": _command(directory, dataset, checkpoint, trust_code),
         }
         if directory.report_json.exists():
             own = files.read_json(directory.report_json, "metrics", "clips", "groups")
             found |= {"own": {name: own[name] for name in ("metrics", "clips", "groups")}} if own["metrics"] else {}
-        rejected = rejected_clips(scorer.rejector, windows)
-        run_directory.write_predictions(folder, sound.table, scored.index, scored.scores, rejected)
+        marks = rejected_clips(scorer.rejector, windows)
+        run_directory.write_predictions(folder, sound.table, scored.index, scored.scores, marks)
         pages.write(folder, found)
     log(pages.summary(found))
     return folder
@@ -216,7 +215,7 @@ def _fill(classifier: Classifier, run: RunDirectory, checkpoint: str | Path, say
 def _own(recipe: Recipe, classifier: Classifier) -> _TestSet:
     """The run's own test set."""
     if recipe.split.test == 0:
-        raise CallError(f"{recipe.source}: the run has no test set (split.test = 0); give labelled sound with --dataset")
+        raise CallError(f"{recipe.source}: the run has no test set (split.test = 0); give sound with --dataset")
     dataset = assembly.make_dataset(recipe)
     table = ClipTable.of(dataset)
     if table.classes != classifier.classes:

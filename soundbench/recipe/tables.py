@@ -38,23 +38,8 @@ __all__ = [
 ]
 
 TABLES = (
-    "dataset",
-    "split",
-    "audio",
-    "augmentation",
-    "featurizer",
-    "backbone",
-    "pooling",
-    "head",
-    "init",
-    "loss",
-    "optimizer",
-    "scheduler",
-    "train",
-    "calibration",
-    "reject",
-    "report",
-    "observer",
+    *("dataset", "split", "audio", "augmentation", "featurizer", "backbone", "pooling", "head", "init", "loss"),
+    *("optimizer", "scheduler", "train", "calibration", "reject", "report", "observer"),
 )
 
 # The only place in the core that names components. Pooling and head default to those of the backbone's paper.
@@ -65,7 +50,7 @@ DEFAULTS: dict[str, Any] = {
     "optimizer": {"use": "adamw"},
     "scheduler": {"use": "warmup-cosine"},
     "calibration": {"use": "temperature"},
-    "reject": {"use": "energy"},
+    "reject": {"use": "distance"},
     "observer": [{"use": "progress"}],
 }
 
@@ -392,7 +377,7 @@ class Reject:
     Attributes:
         keep: share of the validation clips that the fitted thresholds keep; up to 0.05 fewer, if noise and `negatives`
             are then rejected the better.
-        noise: whether white and pink noise are sound to reject in the fit.
+        noise: whether white and pink noise are sound to reject, for the thresholds and for the component.
         negatives: a folder or a manifest of further sound to reject; its labels do not matter.
         predictions: what to fit on: `logits.safetensors` of a run with `--folds all`; the validation set if left out.
         leave_out: classes to train without; the report then says how well they are recognised as unknown.

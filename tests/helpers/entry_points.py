@@ -55,7 +55,7 @@ TOYS = (
     ("optimizer", "descent", "helpers.toys:toy_optimizer"),
     ("scheduler", "line", "helpers.toys:toy_scheduler"),
     ("calibration", "divide", "helpers.toys:ToyCalibration"),
-    ("reject", "energy", "helpers.toys:ToyReject"),
+    ("reject", "distance", "helpers.toys:ToyReject"),
     ("reject", "none", "helpers.toys:ToyReject"),
     ("observer", "listener", "helpers.entry_points:Listener"),
     ("importer", "stranger", "helpers.toys:toy_importer"),
@@ -68,6 +68,7 @@ NAMES: dict[str, Any] = {
     "optimizer": "descent",
     "scheduler": "line",
     "calibration": "divide",
+    "reject": "distance",
     "observer": [],
 }
 

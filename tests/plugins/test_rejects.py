@@ -7,12 +7,12 @@ import pytest
 import torch
 from scipy.spatial.distance import cosine, mahalanobis
 from scipy.special import logsumexp
-
-from soundbench.testing import check_component
 from soundbench_plugins.reject.distance import Distance
 from soundbench_plugins.reject.energy import Energy
 from soundbench_plugins.reject.max_logit import MaxLogit
 from soundbench_plugins.reject.none import NoReject
+
+from soundbench.testing import check_component
 
 CLASSES, SIZE = 3, 6
 
@@ -22,10 +22,9 @@ def test_it_keeps_the_contract(component: type) -> None:
     check_component("reject", component)
 
 
-@pytest.mark.parametrize("metric", ["mahalanobis", "cosine"])
-@pytest.mark.parametrize("background", [True, False])
-def test_distances_of_every_kind_keep_it(metric: str, background: bool) -> None:
-    check_component("reject", Distance, options={"metric": metric, "background": background})
+@pytest.mark.parametrize("metric", ["relative", "mahalanobis", "cosine"])
+def test_distances_of_every_kind_keep_it(metric: str) -> None:
+    check_component("reject", Distance, options={"metric": metric})
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 10.0])
@@ -43,7 +42,7 @@ def test_max_logit_is_the_largest_and_none_is_the_same_for_all() -> None:
     assert NoReject(3)(logits).tolist() == [0.0, 0.0]
 
 
-def fitted(**options: object) -> tuple[Distance, np.ndarray, np.ndarray, np.ndarray]:
+def fitted(with_noise: bool = False, **options: object) -> tuple[Distance, np.ndarray, np.ndarray, np.ndarray]:
     """A distance fitted to clusters, with their vectors and labels, and vectors of noise."""
     draws = np.random.default_rng(3)
     labels = np.repeat(np.arange(CLASSES), 30)
@@ -52,42 +51,55 @@ def fitted(**options: object) -> tuple[Distance, np.ndarray, np.ndarray, np.ndar
     noise = draws.normal(size=(20, SIZE)) * 0.1 + 2
     targets = np.concatenate([np.eye(CLASSES)[labels], np.zeros((20, CLASSES))])
     module = Distance(CLASSES, **options)
-    rows = torch.from_numpy(np.concatenate([vectors, noise]))
-    module.fit(torch.zeros(110, CLASSES), rows, torch.from_numpy(targets))
+    count = 110 if with_noise else 90
+    rows = torch.from_numpy(np.concatenate([vectors, noise]))[:count]
+    module.fit(torch.zeros(count, CLASSES), rows, torch.from_numpy(targets)[:count])
     return module, vectors, labels, noise
 
 
-@pytest.mark.parametrize("shrinkage", [0.01, 0.3, 1.0])
-def test_mahalanobis_distances_are_those_of_scipy(shrinkage: float) -> None:
-    module, vectors, labels, _ = fitted(metric="mahalanobis", background=False, shrinkage=shrinkage)
+def covariances(vectors: np.ndarray, labels: np.ndarray, shrinkage: float) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The class means, and the inverses of the shrunk covariances within the classes and over all of them."""
     means = np.stack([vectors[labels == code].mean(0) for code in range(CLASSES)])
-    within = np.cov((vectors - means[labels]).T, bias=True)
-    shrunk = (1 - shrinkage) * within + shrinkage * np.trace(within) / SIZE * np.eye(SIZE)
+    found = [np.cov(rows.T, bias=True) for rows in (vectors - means[labels], vectors)]
+    shrunk = [(1 - shrinkage) * one + shrinkage * np.trace(one) / SIZE * np.eye(SIZE) for one in found]
+    return means, [np.linalg.inv(one) for one in shrunk]
+
+
+@pytest.mark.parametrize("shrinkage", [0.01, 0.3, 1.0])
+@pytest.mark.parametrize("metric", ["mahalanobis", "relative"])
+def test_mahalanobis_distances_are_those_of_scipy(metric: str, shrinkage: float) -> None:
+    module, vectors, labels, _ = fitted(metric=metric, shrinkage=shrinkage)
+    means, (within, overall) = covariances(vectors, labels, shrinkage)
     others = np.random.default_rng(4).normal(size=(20, SIZE)) * 5
-    wanted = [-min(mahalanobis(one, mean, np.linalg.inv(shrunk)) for mean in means) for one in others]
+    wanted = np.array([-min(mahalanobis(one, mean, within) ** 2 for mean in means) for one in others])
+    if metric == "relative":
+        wanted += [mahalanobis(one, vectors.mean(0), overall) ** 2 for one in others]
     found = module(torch.zeros(20, CLASSES), torch.from_numpy(others))
-    assert found.numpy() == pytest.approx(np.array(wanted), rel=1e-9)
+    assert found.numpy() == pytest.approx(wanted, rel=1e-9)
 
 
 def test_cosine_distances_are_those_of_scipy() -> None:
-    module, vectors, labels, _ = fitted(metric="cosine", background=False)
+    module, vectors, labels, _ = fitted(metric="cosine")
     centre = vectors.mean(0)
     means = np.stack([vectors[labels == code].mean(0) for code in range(CLASSES)])
     others = np.random.default_rng(4).normal(size=(20, SIZE)) * 5
-    wanted = [-min(cosine(one - centre, mean - centre) for mean in means) for one in others]
+    # the squared distance of unit vectors is twice the cosine distance
+    wanted = [-2 * min(cosine(one - centre, mean - centre) for mean in means) for one in others]
     found = module(torch.zeros(20, CLASSES), torch.from_numpy(others))
     assert found.numpy() == pytest.approx(np.array(wanted), abs=1e-9)
 
 
-@pytest.mark.parametrize("metric", ["mahalanobis", "cosine"])
-def test_noise_as_a_class_lowers_the_score_of_what_is_nearer_to_it_and_of_nothing_else(metric: str) -> None:
-    with_noise, vectors, _, noise = fitted(metric=metric)
-    alone, *_ = fitted(metric=metric, background=False)
-    for rows, lower in ((vectors, False), (noise, True)):
-        given = torch.zeros(len(rows), CLASSES), torch.from_numpy(rows)
-        both, one = with_noise(*given), alone(*given)
-        assert bool((both < one).all()) == lower
-        assert bool((both <= one).all())
+@pytest.mark.parametrize("metric", ["relative", "mahalanobis"])
+def test_what_lies_among_noise_scores_below_all_training_windows_and_nothing_else_is_changed(metric: str) -> None:
+    with_noise, vectors, _, noise = fitted(True, metric=metric)
+    alone, *_ = fitted(metric=metric)
+    given = torch.zeros(len(vectors), CLASSES), torch.from_numpy(vectors)
+    assert torch.equal(with_noise(*given), alone(*given))
+    amid = torch.from_numpy((noise[:-1] + noise[1:]) / 2)
+    noisy = torch.zeros(len(amid), CLASSES), amid
+    inside = with_noise(*noisy) < alone(*noisy)
+    assert inside.double().mean() > 0.8
+    assert (with_noise(*noisy)[inside] < with_noise(*given).min()).all()
 
 
 def test_one_clip_a_class_gives_finite_scores() -> None:
@@ -112,6 +124,5 @@ def test_a_class_without_training_clips_has_no_mean() -> None:
     ],
 )
 def test_options_out_of_range(component: type, options: dict[str, float], message: str) -> None:
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(ValueError, match=f"^{message}$"):
         component(3, **options)
-    assert str(raised.value) == message

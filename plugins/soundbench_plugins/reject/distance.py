@@ -1,11 +1,16 @@
 """The distance of the embedding to the nearest class of training.
 
 Lee, Lee, Lee and Shin, "A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks",
-NeurIPS 2018, section 2.1: the Mahalanobis distance to the class means, with one covariance for all classes. The paper's
-combination of several layers and its added noise are left out. The covariance is shrunk towards a multiple of the
-identity, since an embedding often has more dimensions than there are clips (Ledoit and Wolf, "A Well-conditioned
-Estimator for Large-dimensional Covariance Matrices", 2004, equation 1, with a given intensity). Noise is a class of its
-own: the score of a window that is nearer to it is lower by how much nearer it is.
+NeurIPS 2018, section 2.1: minus the squared Mahalanobis distance to the nearest class mean, with one covariance for all
+classes. Ren, Fort, Liu, Roy, Padhy and Lakshminarayanan, "A Simple Fix to Mahalanobis Distance for Improving Near-OOD
+Detection", 2021 (arXiv 2106.09022), section 3: plus the squared distance to the mean of all training windows, by the
+covariance of all, so that only what tells the classes apart counts (`relative`). Covariances are shrunk towards a
+multiple of the identity, since an embedding often has more dimensions than there are clips (Ledoit and Wolf, "A
+Well-conditioned Estimator for Large-dimensional Covariance Matrices", 2004, equation 1, with a given intensity).
+
+Noise is no paper's. What is nearer to a window of noise than to any class loses three times the difference of the
+squared distances; and what is as near to one as windows of noise are to each other gets a far lower score, since they
+lie close together, in places where a class may be near (`benchmarks/results/rejecting.md`).
 
 Shapes: logits `(B, K)` and embeddings `(B, D)` to `(B,)`. Computed in float64.
 """
@@ -21,70 +26,97 @@ __all__ = ["Distance"]
 
 # A variance that is not zero, where all training windows of a class are alike.
 _LEAST = 1e-12
+# What is lost by being nearer to noise, as a factor of the difference.
+_PULL = 3.0
+# How much lower the score among noise is, in ranges of the scores of training windows.
+_LOWER = 3.0
 
 
 class Distance(nn.Module):
-    """Minus the distance of the embedding to the nearest class mean (Lee et al., 2018).
+    """Minus the distance of the embedding to the nearest class mean (Lee et al., 2018; Ren et al., 2021).
 
     Args:
-        metric: `mahalanobis`, with the covariance that all classes share, or `cosine`, of embeddings less their mean.
-        shrinkage: share of a multiple of the identity in the covariance, above 0 and at most 1.
-        background: whether noise is a class of its own.
+        metric: `relative`, the squared Mahalanobis distance less that to the mean of all classes; `mahalanobis`, that
+            distance alone; or `cosine`, of embeddings less their mean.
+        shrinkage: share of a multiple of the identity in the covariances, above 0 and at most 1.
     """
 
     embeddings: ClassVar[bool] = True
 
     means: Tensor
-    noise: Tensor
     centre: Tensor
-    whitening: Tensor
+    within: Tensor
+    overall: Tensor
+    noises: Tensor
+    radius: Tensor
+    lower: Tensor
 
     def __init__(
         self,
         classes: int,
         *,
-        metric: Literal["mahalanobis", "cosine"] = "mahalanobis",
-        shrinkage: float = 0.1,
-        background: bool = True,
+        metric: Literal["relative", "mahalanobis", "cosine"] = "relative",
+        shrinkage: float = 0.7,
     ) -> None:
         super().__init__()
         if not 0.0 < shrinkage <= 1.0:
             raise ValueError(f"shrinkage must be above 0 and at most 1, is {shrinkage}")
-        self.metric, self.shrinkage, self.background = metric, shrinkage, background
-        for name in ("means", "noise", "centre", "whitening"):
+        self.metric, self.shrinkage = metric, shrinkage
+        for name in ("means", "centre", "within", "overall", "noises", "radius", "lower"):
             self.register_buffer(name, torch.zeros(0, dtype=torch.float64))
 
     def fit(self, logits: Tensor, embeddings: Tensor, targets: Tensor) -> None:
-        """Class means, the mean of the noise, and the covariance around the class means."""
+        """Compute the class means, the covariances, and where noise lies, from windows `(V, D)`."""
         vectors, of_class = embeddings.double(), targets.sum(1) > 0
         known, labels = vectors[of_class], targets[of_class].double()
-        present = labels.sum(0) > 0
-        self.means = (labels.T @ known)[present] / labels.sum(0)[present, None]
-        self.noise = vectors[~of_class].mean(0, keepdim=True) if self.background and not of_class.all() else known[:0]
+        labels = labels[:, labels.sum(0) > 0]
+        means = (labels.T @ known) / labels.sum(0)[:, None]
         self.centre = known.mean(0)
-        within = known - (labels[:, present] / labels.sum(1, keepdim=True)) @ self.means
-        self.whitening = _whitening(within.T @ within / len(within), self.shrinkage)
+        around = known - labels / labels.sum(1, keepdim=True) @ means
+        self.within, self.overall = (_whitening(rows, self.shrinkage) for rows in (around, known - self.centre))
+        self.means = self._placed(means)
+        self.noises = self._placed(vectors[~of_class])
+        if len(self.noises) < 2:
+            self.noises = self.noises[:0]
+            self.radius = self.lower = known.new_zeros(())
+            return
+        apart = _squares(self.noises, self.noises).fill_diagonal_(torch.inf)
+        self.radius = apart.amin(1).amax()
+        scores = self._scores(known)[0]
+        self.lower = _LOWER * (scores.amax() - scores.amin())
 
     def forward(self, logits: Tensor, embeddings: Tensor) -> Tensor:
         """Embeddings `(B, D)` to reject scores `(B,)`."""
         vectors = embeddings.double()
-        own = self._distances(vectors, self.means).amin(1)
-        if not len(self.noise):
-            return -own
-        return -own - (own - self._distances(vectors, self.noise).amin(1)).clamp(min=0.0)
+        scores, own = self._scores(vectors)
+        if not len(self.noises):
+            return scores
+        near = _squares(self._placed(vectors), self.noises).amin(1)
+        among = (near <= self.radius) & (near < own)
+        return scores - _PULL * (own - near).clamp(min=0.0) - self.lower * among
 
-    def _distances(self, vectors: Tensor, means: Tensor) -> Tensor:
-        """The distance of each vector to each mean, `(B, M)`."""
+    def _scores(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """The scores of vectors as if there were no noise, and their squared distances to the nearest class mean."""
+        own = _squares(self._placed(vectors), self.means).amin(1)
+        if self.metric != "relative":
+            return -own, own
+        return ((vectors - self.centre) @ self.overall).square().sum(1) - own, own
+
+    def _placed(self, vectors: Tensor) -> Tensor:
+        """The vectors where their distances are those of the metric."""
         if self.metric == "cosine":
-            one, other = (nn.functional.normalize(part - self.centre) for part in (vectors, means))
-            return 1.0 - one @ other.T
-        white = (part @ self.whitening for part in (vectors, means))
-        return torch.cdist(*white, compute_mode="donot_use_mm_for_euclid_dist")
+            return nn.functional.normalize(vectors - self.centre)
+        return (vectors - self.centre) @ self.within
 
 
-def _whitening(covariance: Tensor, shrinkage: float) -> Tensor:
-    """The symmetric root of the inverse of a shrunk covariance, `(D, D)`."""
-    size = len(covariance)
+def _squares(vectors: Tensor, others: Tensor) -> Tensor:
+    """The squared distance of each vector to each other one, `(V, M)`."""
+    return torch.cdist(vectors, others, compute_mode="donot_use_mm_for_euclid_dist").square()
+
+
+def _whitening(rows: Tensor, shrinkage: float) -> Tensor:
+    """The symmetric root of the inverse of the shrunk covariance of rows `(V, D)` around zero, `(D, D)`."""
+    covariance, size = rows.T @ rows / len(rows), rows.shape[1]
     level = (covariance.trace() / size).clamp(min=_LEAST)
     shrunk = (1.0 - shrinkage) * covariance + shrinkage * level * torch.eye(size, dtype=torch.float64)
     values, axes = torch.linalg.eigh(shrunk)

@@ -1,7 +1,7 @@
 """White and pink noise, the same on every machine: a sound that is certainly of none of the classes.
 
 A window of noise is a function of its number and of what it is for, so that the noise of a report is another than that
-which a threshold was fitted on. Its levels go through `LEVELS` in turn.
+which a threshold was fitted on. Levels rise evenly from window to window.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ __all__ = ["COLOURS", "LEVELS", "Colour", "NoiseStore", "noise"]
 Colour = Literal["white", "pink"]
 COLOURS: tuple[Colour, ...] = ("white", "pink")
 
-LEVELS = (-60.0, -50.0, -40.0, -30.0, -20.0, -10.0)
-"""RMS levels in dB of full scale."""
+LEVELS = (-60.0, -10.0)
+"""The RMS levels of the first and of the last window, in dB of full scale."""
 
 
 def noise(colour: Colour, samples: int, draw: tuple[int, ...]) -> NDArray[np.float32]:
@@ -63,8 +63,9 @@ class NoiseStore:
     ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
         """16-bit samples `(n, size)` of some windows, padded with zeros, and their scales `(n,)`."""
         samples, scales = np.zeros((len(rows), size), np.int16), np.empty(len(rows), np.float32)
+        levels = np.linspace(*LEVELS, len(self.lengths))
         for place, row in enumerate(rows.tolist()):
-            own = noise(self.colour, self.window, (self.purpose, row)) * 10 ** (LEVELS[row % len(LEVELS)] / 20)
+            own = noise(self.colour, self.window, (self.purpose, row)) * 10 ** (levels[row] / 20)
             whole, scales[place] = quantize(np.clip(own, -1.0, 1.0).astype(np.float32))
             start, count = int(starts[place]), int(counts[place])
             samples[place, :count] = whole[start : start + count]

@@ -102,7 +102,7 @@ def fit(opened: Opened, scorer: Scorer, validation: WindowLogits | None, log: Lo
     held_out = held_out_scores(prepared.recipe, table.classes)
     reason = "" if given else _reason(validation, held_out, table)
     fits, noises = hasattr(module, "fit"), []
-    if fits or not (reason or given):
+    if own.noise and (fits or not (reason or given)):
         noises = [noise(opened, scorer, colour, FITTING, rejector.embeddings).windows for colour in COLOURS]
     if fits:
         train = opened.windows(scorer, "train", rejector.embeddings)
@@ -110,7 +110,7 @@ def fit(opened: Opened, scorer: Scorer, validation: WindowLogits | None, log: Lo
     other = negatives(opened, scorer, rejector.embeddings, log)
     if not (reason or given):
         known = scored(rejector, validation) if held_out is None else _held_out(held_out)
-        others = [*(noises if own.noise else []), *([other.part(0).windows] if other else [])]
+        others = [*noises, *([other.part(0).windows] if other else [])]
         rejector = fit_thresholds(rejector, known, [scored(rejector, one) for one in others], own.keep)
         reason = "" if rejector.clip is not None else "all clips have the same reject score"
     own = attrs.evolve(own, clip_threshold=rejector.clip, window_threshold=rejector.window, silence=silence)
