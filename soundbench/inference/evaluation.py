@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,19 @@ from numpy.typing import NDArray
 
 from soundbench import files
 from soundbench import recipe as recipes
-from soundbench.contracts import Clip, Dataset
+from soundbench.contracts import Dataset
 from soundbench.data.audit import repeated
 from soundbench.data.clips import ClipTable, fingerprint
 from soundbench.data.shared_store import sound_store
 from soundbench.data.splits import settled, split
 from soundbench.data.store import Store
 from soundbench.errors import CallError, DataError, RunError, RunPlaceError
+from soundbench.inference.chosen import Chosen
 from soundbench.inference.classifier import Classifier
 from soundbench.inference.loading import load
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
+from soundbench.model.plan import refuse_unknown_columns
 from soundbench.model.scoring import ClipScores, Scorer, WindowLogits, clip_means, window_logits
 from soundbench.recipe import ComponentSpec, Recipe
 from soundbench.report import lock, pages, run_directory
@@ -129,19 +131,20 @@ def evaluate(
         found = {
             "name": f"{recipe.name}, evaluated on {sound.name}",
             "protocol": _protocol(directory, recipe, sound, checkpoint, notes),
-            **_figures(directory, recipe, sound.table, scored, classifier.thresholds),
+            **_figures(directory, recipe, sound, scored, classifier.thresholds),
             **_calibration(directory, windows, scorer, sound.table),
             **closed_set(scorer, windows, sound.table, scored.scores),
             "skipped": skipped(sound.table, store),
-            **{"device": str(scorer.machine.device), "precision": "fp32"},
+            "device": str(scorer.machine.device),
+            "precision": "fp32",
             "seconds": round(time.monotonic() - began, 1),
             "command": _command(directory, dataset, checkpoint, trust_code),
         }
         if directory.report_json.exists():
             own = files.read_json(directory.report_json, "metrics", "clips", "groups")
             found |= {"own": {name: own[name] for name in ("metrics", "clips", "groups")}} if own["metrics"] else {}
-        marks = rejected_clips(scorer.rejector, windows)
-        run_directory.write_predictions(folder, sound.table, scored.index, scored.scores, marks)
+        rejected = rejected_clips(scorer.rejector, windows)
+        run_directory.write_predictions(folder, sound.table, scored.index, scored.scores, rejected)
         pages.write(folder, found)
     log(pages.summary(found))
     return folder
@@ -158,9 +161,8 @@ def _windows(classifier: Classifier, sound: _TestSet, store: Store, batch: int, 
         raise DataError("no clip is left to evaluate: none can be read")
     for line in repeated(sound.table, store.sounds):
         say(line)
-    rejector = classifier.scorer.rejector
-    embeddings = rejector is not None and rejector.embeddings
-    return window_logits(classifier.scorer, store, sound.table, rows, classifier.grid, batch, embeddings=embeddings)
+    scorer = classifier.scorer
+    return window_logits(scorer, store, sound.table, rows, classifier.grid, batch, embeddings=scorer.embeds)
 
 
 # The model ------------------------------------------------------------------------------------------------------------
@@ -215,7 +217,7 @@ def _fill(classifier: Classifier, run: RunDirectory, checkpoint: str | Path, say
 def _own(recipe: Recipe, classifier: Classifier) -> _TestSet:
     """The run's own test set."""
     if recipe.split.test == 0:
-        raise CallError(f"{recipe.source}: the run has no test set (split.test = 0); give sound with --dataset")
+        raise CallError(f"{recipe.source}: the run has no test set; give labelled sound with --dataset")
     dataset = assembly.make_dataset(recipe)
     table = ClipTable.of(dataset)
     if table.classes != classifier.classes:
@@ -231,6 +233,7 @@ def _other(given: str | Path | Recipe, own: Recipe, classifier: Classifier, say:
         name, evaluated = recipe.name, "the test set of the recipe's split"
         dataset = assembly.make_dataset(recipe)
         table = ClipTable.of(dataset)
+        refuse_unknown_columns(recipe, table)
         how, folds = settled(table, recipe.split)
         recipe = recipe.with_tables(split=how)
         rows = split(table, how, recipe.source).rows("test")
@@ -243,7 +246,7 @@ def _other(given: str | Path | Recipe, own: Recipe, classifier: Classifier, say:
         dataset = assembly.make_dataset(recipe)
         table = ClipTable.of(dataset)
         rows = np.arange(len(table))
-    chosen = ClipTable.of(_Chosen(classifier, table, rows))
+    chosen = ClipTable.of(Chosen(classifier, table, rows))
     return _TestSet(name, evaluated, recipe, dataset, chosen, np.arange(len(chosen)))
 
 
@@ -260,30 +263,6 @@ def _dataset_spec(path: Path, classifier: Classifier) -> ComponentSpec:
     if not path.exists():
         raise CallError(f"{path}: there is no such recipe, manifest or folder")
     return recipes.dataset_spec(path, classifier.thresholds is not None)
-
-
-class _Chosen:
-    """Some clips of a table, as a dataset with a model's classes.
-
-    Raises:
-        CallError: labels that are not among the model's classes, or a multi-label dataset for a single-label model.
-    """
-
-    def __init__(self, classifier: Classifier, table: ClipTable, rows: Rows) -> None:
-        self.classes, self.multilabel = classifier.classes, classifier.thresholds is not None
-        self.table, self.rows = table, rows
-        if table.multilabel and not self.multilabel:
-            raise CallError("the dataset is multi-label, but the model predicts a single class per sound")
-        counts = zip(table.classes, table.class_counts(rows).tolist(), strict=True)
-        unknown = [f"{name!r} ({count})" for name, count in counts if count and name not in self.classes]
-        if unknown:
-            raise CallError(
-                f"labels that are not among the model's classes, with their number of clips: {', '.join(unknown)}; "
-                f"its classes: {', '.join(self.classes)}"
-            )
-
-    def clips(self) -> Iterator[Clip]:
-        return (self.table.clip(int(row)) for row in self.rows)
 
 
 def _environment(run: RunDirectory, accept_changes: bool, say: Say) -> Mapping[str, Any]:
@@ -314,10 +293,11 @@ def _refuse_changed(run: RunDirectory, environment: Mapping[str, Any], data: str
 
 
 def _figures(
-    run: RunDirectory, recipe: Recipe, table: ClipTable, scored: ClipScores, thresholds: Sequence[float] | None
+    run: RunDirectory, recipe: Recipe, sound: _TestSet, scored: ClipScores, thresholds: Sequence[float] | None
 ) -> dict[str, Any]:
     """The results for the scored clips; with one label per clip, also the class counts behind the baseline."""
-    rows, prior = scored.index, _prior(run, table) if thresholds is None else None
+    table, rows = sound.table, scored.index
+    prior = _prior(run, table) if thresholds is None else None
     figures = assess(
         scored.scores,
         table.targets(rows),
@@ -325,6 +305,7 @@ def _figures(
         table.classes,
         prior=prior,
         thresholds=thresholds,
+        by=table.values_of([name for name in sound.recipe.report.by if name in table.columns], rows),
         seed=recipe.train.seed,
     )
     return figures if thresholds is not None else {**figures, "prior": prior or table.class_counts(rows).tolist()}
@@ -332,9 +313,9 @@ def _figures(
 
 def _calibration(run: RunDirectory, windows: WindowLogits, scorer: Scorer, table: ClipTable) -> dict[str, Any]:
     """How well the scores are calibrated, before and after; nothing for a model that has no calibration."""
+    tables = model_folder.read_model_tables(run.model if run.model.exists() else run.path)
     if scorer.calibration is None:
         return {}
-    tables = model_folder.read_model_tables(run.model if run.model.exists() else run.path)
     return {"calibration": {"use": tables["calibration"]["use"], **calibration_quality(windows, scorer, table)}}
 
 
@@ -360,6 +341,8 @@ def _protocol(
             notes.append("it is not known what the model was trained on")
         elif known and _named_alike(sound.dataset, recipe):
             notes.append(f"{known} of the clips come from files that the run was trained or validated on")
+        if lacking := [name for name in sound.recipe.report.by if name not in sound.table.columns]:
+            notes.append(f"no figures by {', '.join(map(repr, lacking))}: these clips have no such column")
     tables = recipe.tables()
     return {
         "model": str(run.path),

@@ -56,7 +56,8 @@ def load(
     machine = settle(device, precision="fp32", local_rank=distributed.local_rank(), fits=fits)
     machine.place(network).eval()
     grid = Grid(model.audio.window_samples, model.audio.hop_samples, model.audio.trim)
-    calibration = model.calibration and assembly.make_calibration(model.calibration, len(model.classes), source)
+    spec = model.calibration
+    calibration = None if spec is None else assembly.make_calibration(spec, len(model.classes), source)
     rejector = None
     if model.reject is not None:
         module = assembly.make_reject(model.reject, len(model.classes), source)

@@ -1,13 +1,15 @@
 """Logits of clips that a network was not trained on, in a file: what calibrations are fitted on.
 
-`logits.safetensors` has four tensors: `logits` `(V, K)` float32, of V windows; `clip` `(V,)` int64, the clip of each
+`logits.safetensors` has five tensors: `logits` `(V, K)` float32, of V windows; `clip` `(V,)` int64, the clip of each
 window, from 0 to N - 1, ascending; `target` `(N, K)` uint8, the labels of each clip; `group` `(N,)` int64, equal for
-clips of one group; where it is known, `reject` `(V,)` float32, the reject score of each window, NaN for silence. Its
-metadata has `classes`, a JSON list, and `reject`, the name of the component that gave the reject scores.
+clips of one group; `identity` `(N,)` int64, a digest of each clip's path and start; where it is known, `reject` `(V,)`
+float32, the reject score of each window, NaN for silence. Its metadata has `classes`, a JSON list, and `reject`, the
+name of the component that gave the reject scores.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,10 +26,10 @@ from soundbench.data.clips import ClipTable
 from soundbench.errors import RunError
 from soundbench.model.scoring import WindowLogits
 
-__all__ = ["HeldOutLogits", "joined", "of_windows", "read", "write"]
+__all__ = ["HeldOutLogits", "joined", "of_windows", "read", "refuse_learnt", "write"]
 
 _REJECT = "reject"
-_DTYPES = {"logits": np.float32, "clip": np.int64, "target": np.uint8, "group": np.int64}
+_DTYPES = {"logits": np.float32, "clip": np.int64, "target": np.uint8, "group": np.int64, "identity": np.int64}
 
 
 @attrs.frozen(eq=False)
@@ -40,6 +42,7 @@ class HeldOutLogits:
         clip: the clip of each window, from 0 to N - 1, ascending, `(V,)`.
         target: the labels of each clip, `(N, K)`, 0 or 1.
         group: equal for clips of one group, `(N,)`.
+        identity: a digest of each clip's path and start, `(N,)`.
         reject: the reject score of each window, NaN of digital silence, `(V,)`; None where it is not known.
         reject_by: the component that gave them.
     """
@@ -49,6 +52,7 @@ class HeldOutLogits:
     clip: NDArray[np.int64]
     target: NDArray[np.uint8]
     group: NDArray[np.int64]
+    identity: NDArray[np.int64]
     reject: NDArray[np.float32] | None = None
     reject_by: str = ""
 
@@ -67,7 +71,37 @@ def of_windows(windows: WindowLogits, table: ClipTable) -> HeldOutLogits:
     """The logits of windows of a table's clips."""
     rows = windows.rows
     target = (table.targets(rows) > 0).astype(np.uint8)
-    return HeldOutLogits(table.classes, windows.logits, windows.clip, target, table.group_codes[rows].astype(np.int64))
+    groups = table.group_codes[rows].astype(np.int64)
+    return HeldOutLogits(table.classes, windows.logits, windows.clip, target, groups, _identities(table, rows))
+
+
+def _identities(table: ClipTable, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A digest of each clip's place: the last two parts of its path, which do not depend on where the data are."""
+    clips = (table.clip(row) for row in rows.tolist())
+    places = ("/".join(clip.path.replace("\\", "/").split("/")[-2:]) + f"@{clip.start:.6f}" for clip in clips)
+    encoded = (place.encode("utf-8", "surrogateescape") for place in places)
+    digests = b"".join(hashlib.blake2b(one, digest_size=8).digest() for one in encoded)
+    return np.frombuffer(digests, "<i8").astype(np.int64)
+
+
+def refuse_learnt(path: Path, held_out: HeldOutLogits, table: ClipTable, test: NDArray[np.int64]) -> None:
+    """Refuse to fit on clips that a run is to be tested on.
+
+    Args:
+        path: the file of the logits, for the message.
+        held_out: its content.
+        table: the clips of the run.
+        test: the rows of its test set.
+
+    Raises:
+        RunError: the logits are of clips of the test set.
+    """
+    both = int(np.isin(_identities(table, test), held_out.identity).sum())
+    if both:
+        raise RunError(
+            f"{path}: {both} of its clips are in the test set, which nothing may be fitted on; train on everything "
+            "with split.test = 0, or leave calibration.predictions out"
+        )
 
 
 def joined(parts: Sequence[HeldOutLogits]) -> HeldOutLogits:
@@ -79,6 +113,7 @@ def joined(parts: Sequence[HeldOutLogits]) -> HeldOutLogits:
         np.concatenate([part.clip + first for part, first in zip(parts, firsts, strict=False)]),
         np.concatenate([part.target for part in parts]),
         np.concatenate([part.group for part in parts]),
+        np.concatenate([part.identity for part in parts]),
         None if any(part.reject is None for part in parts) else np.concatenate([part.reject for part in parts]),
         parts[0].reject_by,
     )
@@ -139,8 +174,9 @@ def _wrong(found: dict[str, Any], named: Any) -> str:
     for name, dtype in _DTYPES.items():
         if name not in found or found[name].dtype != dtype:
             return f"{name} is missing, or is no array of {np.dtype(dtype).name}"
-    logits, clip, target, group = (found[name] for name in _DTYPES)
-    if logits.shape != (len(clip), len(named)) or target.shape != (len(group), len(named)) or clip.ndim != 1:
+    logits, clip, target, group, _ = (found[name] for name in _DTYPES)
+    wanted = (clip.size, len(named)), (clip.size,), (group.size, len(named)), (group.size,), (group.size,)
+    if [found[name].shape for name in _DTYPES] != list(wanted):
         return f"shapes {', '.join(f'{name} {found[name].shape}' for name in _DTYPES)} for {len(named)} classes"
     if not len(clip) or not np.array_equal(np.unique(clip), np.arange(len(target))) or (np.diff(clip) < 0).any():
         return "clip must number the clips from 0, each with a window"

@@ -119,13 +119,18 @@ class Scorer:
     calibration: Calibration | None = None
     rejector: Rejector | None = None
 
+    @property
+    def embeds(self) -> bool:
+        """Whether what rejects sound needs embeddings."""
+        return self.rejector is not None and self.rejector.embeddings
+
     def rated(self, raw: RawBatch) -> Values:
         """The scores of each window of a batch and its evidence, `(B, K + 2)`.
 
         The evidence is the reject score, and 1, or 0 where all samples are zero; both have means over windows.
         """
         with torch.inference_mode():
-            logits, embeddings = self.outputs(raw, self.rejector is not None and self.rejector.embeddings)
+            logits, embeddings = self.outputs(raw, self.embeds)
             scores = self.scores_of(logits)
             rejector = self.rejector
             evidence = scores.new_zeros(len(scores)) if rejector is None else rejector.scores(logits, embeddings)

@@ -174,8 +174,8 @@ class Split:
     """How clips are split into training, validation and test set.
 
     Attributes:
-        test: the folds to test on, or a fraction of the groups; 0 to train on everything, without a test; "auto" for the folds of the data that are named test,
-            or else 0.2.
+        test: the folds to test on, or a fraction of the groups; 0 to train on everything, without a test; "auto" for
+            the folds of the data that are named test, or else 0.2.
         validation: the folds to validate on, or a fraction of the training groups, stratified by class; 0 or [] for
             none; "auto" for the folds of the data that are named validation, or else 0.1.
         crossing: what to do if clips of one group are in more than one part: "purge" removes them from training,

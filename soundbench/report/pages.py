@@ -16,8 +16,9 @@ import numpy as np
 from soundbench import files
 from soundbench.errors import SoundbenchError
 from soundbench.messages import printable
-from soundbench.report import figures, rejection
+from soundbench.report import figures
 from soundbench.report.metrics import metric_of
+from soundbench.report.rejecting.figures import lines as rejection_lines
 from soundbench.report.resampling import LEVEL
 from soundbench.report.run_directory import RunDirectory
 
@@ -28,6 +29,8 @@ NO_TEST = "no test set: nothing is known of how well the model does"
 
 _MATRIX_UP_TO = 20
 _SKIPPED_SHOWN = 50
+_VALUES_SHOWN = 20
+_NO_VALUE = "(no value)"
 
 
 def write(run: RunDirectory, report: Mapping[str, Any]) -> None:
@@ -58,14 +61,20 @@ def write(run: RunDirectory, report: Mapping[str, Any]) -> None:
 def summary(report: Mapping[str, Any]) -> str:
     """The report in a few lines, for a console."""
     if not report["metrics"]:
-        counts = ", ".join(f"{count} {part}" for part, count in report["parts"].items())
-        return f"{NO_TEST}; clips: {counts}"
+        trained = ", ".join(f"{count} {part}" for part, count in report["parts"].items())
+        return f"{NO_TEST}; clips: {trained}"
     metrics, baseline = report["metrics"], report["baseline"]
-    lines = [(metric_of(name).title, _with_interval(name, figure)) for name, figure in metrics.items()]
+    errors = {name: figure for name, figure in metrics.items() if metric_of(name).lower_is_better}
+    lines = [
+        (metric_of(name).title, _with_interval(name, figure)) for name, figure in metrics.items() if name not in errors
+    ]
     lines[0] = (
         lines[0][0],
         f"{lines[0][1]}, on {_count(report['clips'], 'clip')} from {_count(report['groups'], 'group')}",
     )
+    if errors:
+        values = (f"{metric_of(name).title} {_number(name, figure['value'])}" for name, figure in errors.items())
+        lines.append(("lower is better", ", ".join(values)))
     if "class" in baseline:
         always = f"always {baseline['class']!r}: {_percent(baseline['accuracy']['value'])}"
         lines.append(("baseline", f"{always}, macro-F1 {_percent(baseline['macro_f1']['value'])}"))
@@ -125,7 +134,8 @@ def _page(run: RunDirectory, report: Mapping[str, Any], picture: Sequence[str]) 
         yield from _metrics(report)
         yield from _beside(report)
         yield from _folds(report)
-        yield from rejection.lines(report)
+        yield from _by_value(report)
+        yield from rejection_lines(report)
         yield from _protocol(report)
         yield from _classes(report)
     else:
@@ -171,7 +181,8 @@ def _metrics(report: Mapping[str, Any]) -> Iterator[str]:
     for name, figure in report["metrics"].items():
         by_chance = baseline.get(name, {}).get("value")
         bounds = "-" if figure["low"] is None else f"{_number(name, figure['low'])} to {_number(name, figure['high'])}"
-        rows.append([metric_of(name).title, _number(name, figure["value"]), bounds, _number(name, by_chance)])
+        title = f"{metric_of(name).title}{' (lower is better)' * metric_of(name).lower_is_better}"
+        rows.append([title, _number(name, figure["value"]), bounds, _number(name, by_chance)])
     yield from _table(["metric", "value", level, "baseline"], rows)
     first, groups = next(iter(report["metrics"].values())), report["groups"]
     if first["low"] is None:
@@ -181,6 +192,8 @@ def _metrics(report: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield f"No clip was classified {how}, so the interval from resampling has no width. By the rule of three,"
         yield f"with {groups} groups, up to about {_percent(min(1.0, 3 / groups))} of new groups may be."
+    if note := report.get("interval", {}).get("note"):
+        yield from ("", f"Note: {note}.")
     if report["classes_without_clips"]:
         names = ", ".join(_cell(name) for name in report["classes_without_clips"])
         yield from ("", f"Classes without a test clip, left out of means over classes: {names}.")
@@ -216,7 +229,7 @@ def _folds(report: Mapping[str, Any]) -> Iterator[str]:
         "Each fold has its own network and test clips. The numbers above pool the test clips of all folds.",
         "",
     )
-    names = list(folds[0]["metrics"])
+    names = [name for name in folds[0]["metrics"] if all(name in fold["metrics"] for fold in folds)]
     rows: list[list[Any]] = []
     for number, fold in enumerate(folds, 1):
         named = fold.get("fold", fold.get("test", number))
@@ -225,6 +238,33 @@ def _folds(report: Mapping[str, Any]) -> Iterator[str]:
     if across := report.get("across_folds"):
         rows.append(["mean ± spread", "", "", *(_across(name, across[name]) for name in names)])
     yield from _table(["fold", "clips", "groups", *(metric_of(name).title for name in names)], rows)
+
+
+def _by_value(report: Mapping[str, Any]) -> Iterator[str]:
+    """For each column that the recipe names, a row for each of its values, the worst first."""
+    for column, values in report.get("by", {}).items():
+        names = list(values[0]["metrics"])[:2]
+        first, worst = names[0], values[0]
+        yield from ("", f"## By {_cell(column)}", "")
+        if len(values) > 1:
+            yield (
+                f"Worst: {_value(worst)}, {metric_of(first).title} {_with_interval(first, worst['metrics'][first])} on "
+                f"{_count(worst['clips'], 'clip')} from {_count(worst['groups'], 'group')}. The best of "
+                f"{len(values)} values: {_value(values[-1])}, {_number(first, values[-1]['metrics'][first]['value'])}."
+            )
+            yield ""
+        rows = (
+            [one["value"] or _NO_VALUE, one["clips"], one["groups"]]
+            + [_with_interval(name, one["metrics"][name]) for name in names]
+            for one in values[:_VALUES_SHOWN]
+        )
+        yield from _table([column, "clips", "groups", *(metric_of(name).title for name in names)], rows)
+        if len(values) > _VALUES_SHOWN:
+            yield from ("", f"{len(values) - _VALUES_SHOWN} more values, which are better, are in `report.json`.")
+
+
+def _value(one: Mapping[str, Any]) -> str:
+    return _cell(one["value"] or _NO_VALUE)
 
 
 def _protocol(report: Mapping[str, Any]) -> Iterator[str]:

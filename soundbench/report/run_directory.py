@@ -27,6 +27,7 @@ __all__ = [
     "Predictions",
     "RunDirectory",
     "changed_results",
+    "clips_column",
     "default_name",
     "log",
     "read_predictions",
@@ -256,8 +257,16 @@ def write_clips(run: RunDirectory, table: ClipTable, parts: Iterable[str]) -> No
             clip = table.clip(row)
             yield (part, *_place(clip), _join(clip.labels), *(clip.extra.get(name) for name in table.extra))
 
-    extra = [f"dataset:{name}" if name in _CLIP_COLUMNS else name for name in table.extra]
-    write_rows(run.clips, (*_CLIP_COLUMNS, *extra), cells())
+    write_rows(run.clips, (*_CLIP_COLUMNS, *map(_extra_column, table.extra)), cells())
+
+
+def clips_column(name: str) -> str:
+    """The column of `clips.csv` for one of `ClipTable.columns`."""
+    return name if name in ("fold", "group") else _extra_column(name)
+
+
+def _extra_column(name: str) -> str:
+    return f"dataset:{name}" if name in _CLIP_COLUMNS else name
 
 
 def write_predictions(

@@ -47,6 +47,9 @@ RESAMPLES = 2000
 # What is fitted on fewer validation clips or groups says more of them than of the network.
 LEAST_CLIPS, LEAST_GROUPS = 50, 5
 
+# How many logits are fitted on at most; more would take memory, and change nothing that one could see.
+MOST_LOGITS = 20_000_000
+
 
 # Fitted ---------------------------------------------------------------------------------------------------------------
 
@@ -85,7 +88,7 @@ def fit(trained: Trained, log: Log) -> Fitted:
     """
     opened, scorer = trained.opened, trained.scorer
     spec, multilabel = opened.prepared.recipe.calibration, opened.prepared.table.multilabel
-    fitted = {"use": spec.use}
+    fitted: dict[str, Any] = {"use": spec.use}
     windows = _validation(opened, scorer)
     held_out = _held_out(opened, windows, spec)
     if held_out is not None:
@@ -143,11 +146,22 @@ def calibrated(
     """
     if held_out.clips < LEAST_CLIPS or held_out.groups < LEAST_GROUPS:
         return spec, f"fewer than {LEAST_CLIPS} clips or {LEAST_GROUPS} groups"
-    arrays = held_out.logits.astype(np.float64), held_out.clip, held_out.target.astype(np.float64)
-    clips = HeldOut(*map(torch.from_numpy, arrays), loss.scores, multilabel)
+    clips = _thinned(held_out)
+    values, target = (torch.from_numpy(array).double() for array in (clips.logits, clips.target))
+    fitting = HeldOut(values, torch.from_numpy(clips.clip), target, loss.scores, multilabel)
     made = assembly.make_calibration(spec, len(held_out.classes), source)
-    options = distributed.from_main(lambda: dict(made.fit(clips)))
+    options = distributed.from_main(lambda: dict(made.fit(fitting)))
     return attrs.evolve(spec, options=spec.options | options), ""
+
+
+def _thinned(held_out: HeldOutLogits) -> HeldOutLogits:
+    """Every n-th clip, so that there are not too many logits."""
+    every = -(-held_out.logits.size // MOST_LOGITS)
+    if every == 1:
+        return held_out
+    kept = held_out.clip % every == 0
+    per_clip = {name: getattr(held_out, name)[::every] for name in ("target", "group", "identity")}
+    return attrs.evolve(held_out, logits=held_out.logits[kept], clip=held_out.clip[kept] // every, **per_clip)
 
 
 def _said(fitted: Mapping[str, Any]) -> str:

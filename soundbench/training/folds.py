@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from soundbench.data.splits import VALIDATION_SHARE
 from soundbench.errors import Problem, RecipeError, RunError
 from soundbench.model import assembly, logits
 from soundbench.model.logits import HeldOutLogits
+from soundbench.model.plan import refuse_unknown_columns
 from soundbench.recipe import Recipe
 from soundbench.report import calibration, pages, run_directory
 from soundbench.report.assessment import assess, pooled
-from soundbench.report.rejection import kept_figures, pooled_rejection
+from soundbench.report.rejecting.figures import kept_figures, pooled_rejection
 from soundbench.report.run_directory import FOLDS, Predictions, RunDirectory
 from soundbench.training import finishing
 from soundbench.training.environment import accept_recipe, read_environment, record_recipe, refuse_changed_recipe
@@ -29,6 +30,9 @@ from soundbench.training.log import Say, resume_line, to_stderr
 from soundbench.training.run import device_set, held, leaving_out, new_directory, resume, run
 
 __all__ = ["resume_folds", "run_folds"]
+
+# What tells the clips of a table apart.
+_PLACE = ("path", "start", "stop")
 
 
 def run_folds(
@@ -111,7 +115,10 @@ def resume_folds(
 
 
 def _folds(recipe: Recipe) -> list[Fold]:
-    return ClipTable.of(assembly.make_dataset(recipe)).folds_in_order()
+    """The folds of the data; refuses what `report.by` names and they lack, before a folder is made."""
+    table = ClipTable.of(assembly.make_dataset(recipe))
+    refuse_unknown_columns(recipe, table)
+    return table.folds_in_order()
 
 
 def _same_folds(directory: RunDirectory, folds: list[Fold], say: Say) -> list[Fold]:
@@ -207,6 +214,7 @@ def _pool(
         classes,
         prior=np.sum([one["prior"] for one in reports], axis=0),
         thresholds=_thresholds(reports, [len(one.clips) for one in predictions]),
+        by=_columns(recipe, runs),
         seed=recipe.train.seed,
     )
     per_fold = [
@@ -278,6 +286,28 @@ def _fitted_on(
     """The scores of one fold's clips, calibrated on the others."""
     spec, _ = finishing.calibrated(recipe.calibration, logits.joined(others), loss, multilabel, recipe.source)
     return finishing.clip_scores_of(one, loss, assembly.make_calibration(spec, len(one.classes), recipe.source))
+
+
+def _columns(recipe: Recipe, runs: Sequence[RunDirectory]) -> dict[str, list[str]]:
+    """The values of all test clips in the columns of `report.by`, from the tables of clips; empty text for none.
+
+    Raises:
+        RunError: a table is damaged, or has no row for a clip.
+    """
+    columns: dict[str, list[str]] = {name: [] for name in recipe.report.by}
+    for one in runs if columns else ():
+        inside = [run_directory.clips_column(name) for name in columns]
+        rows = {_place(row): row for row in files.read_rows(one.clips, *_PLACE, *inside)}
+        for clip in files.read_rows(one.predictions, *_PLACE):
+            if _place(clip) not in rows:
+                raise RunError(f"{one.clips}: damaged: it has no row for {clip['path']}, which was tested")
+            for values, name in zip(columns.values(), inside, strict=True):
+                values.append(rows[_place(clip)][name])
+    return columns
+
+
+def _place(row: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(row[name] for name in _PLACE)
 
 
 def _thresholds(reports: Sequence[dict[str, Any]], clips: Sequence[int]) -> NDArray[np.float64] | None:

@@ -115,8 +115,8 @@ def prepare(recipe: Recipe, threads: int | None = None) -> Prepared:
     cut = split(table, how, recipe.source)
     prepared = Prepared(recipe, machine, made, table, cut, [*filter(None, [folds]), *doubts(table)])
     prepared.plan()
-    if recipe.calibration.own.predictions is not None:
-        logits.read(recipe.calibration.own.predictions, table.classes)
+    if stored := recipe.calibration.own.predictions:
+        logits.refuse_learnt(stored, logits.read(stored, table.classes), table, cut.rows("test"))
     held_out_scores(recipe, table.classes)
     made.prepare(recipe)
     return prepared
@@ -183,7 +183,7 @@ class Opened:
         return window_logits(scorer, self.source, table, self.parts[part], grid, batch, workers, embeddings)
 
     def assess(self, scored: ClipScores, thresholds: Sequence[float], resamples: int) -> dict[str, Any]:
-        """All metrics of scored clips."""
+        """All metrics of scored clips; with resamples, also those for each value of the columns of `report.by`."""
         table, rows = self.prepared.table, scored.index
         return assess(
             scored.scores,
@@ -192,6 +192,7 @@ class Opened:
             table.classes,
             prior=self.prior,
             thresholds=(thresholds or [0.5] * len(table.classes)) if table.multilabel else None,
+            by=table.values_of(self.prepared.recipe.report.by, rows) if resamples else None,
             resamples=resamples,
             seed=self.prepared.recipe.train.seed,
         )

@@ -106,11 +106,12 @@ def test_slopes_and_offsets_are_those_of_scikit_learn() -> None:
 
 
 def test_a_class_that_no_clip_has_keeps_its_logits_and_the_order_of_clips_stays() -> None:
-    held_out, logits, target = several()
+    _held_out, logits, target = several()
     target[:, 2] = 0
     parts = (torch.from_numpy(part) for part in (-logits, np.arange(CLIPS), target))
     options = Platt(3).fit(HeldOut(*parts, torch.sigmoid, True))
-    assert options["slopes"][2] == 1 and options["offsets"][2] == 0
+    assert options["slopes"][2] == 1
+    assert options["offsets"][2] == 0
     assert all(slope > 0 for slope in options["slopes"])  # although the logits are upside down
 
 

@@ -90,16 +90,23 @@ def test_cosine_distances_are_those_of_scipy() -> None:
 
 
 @pytest.mark.parametrize("metric", ["relative", "mahalanobis"])
-def test_what_lies_among_noise_scores_below_all_training_windows_and_nothing_else_is_changed(metric: str) -> None:
-    with_noise, vectors, _, noise = fitted(True, metric=metric)
+def test_what_is_nearer_to_noise_than_to_a_class_scores_lower_and_nothing_else(metric: str) -> None:
+    module, vectors, labels, noise = fitted(True, metric=metric)
     alone, *_ = fitted(metric=metric)
-    given = torch.zeros(len(vectors), CLASSES), torch.from_numpy(vectors)
-    assert torch.equal(with_noise(*given), alone(*given))
-    amid = torch.from_numpy((noise[:-1] + noise[1:]) / 2)
-    noisy = torch.zeros(len(amid), CLASSES), amid
-    inside = with_noise(*noisy) < alone(*noisy)
-    assert inside.double().mean() > 0.8
-    assert (with_noise(*noisy)[inside] < with_noise(*given).min()).all()
+    means, (within, _) = covariances(vectors, labels, 0.7)
+
+    def squares(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        return np.array([[mahalanobis(one, other, within) ** 2 for other in others] for one in rows])
+
+    apart = squares(noise, noise) + np.where(np.eye(len(noise)), np.inf, 0)
+    rows = np.concatenate([vectors, (noise[:-1] + noise[1:]) / 2, noise + 1])
+    own, near = squares(rows, means).min(1), squares(rows, noise).min(1)
+    given = torch.zeros(len(rows), CLASSES), torch.from_numpy(rows)
+    plain, found = alone(*given).numpy(), module(*given).numpy()
+    among = (near <= apart.min(1).max()) & (near < own)
+    assert 5 < among.sum() < len(noise)
+    assert found[~among] == pytest.approx((plain - 3 * np.maximum(own - near, 0))[~among], rel=1e-9)
+    assert (found[among] < plain[: len(vectors)].min()).all()
 
 
 def test_one_clip_a_class_gives_finite_scores() -> None:

@@ -16,6 +16,7 @@ from soundbench.files import read_rows
 from soundbench.model import logits
 from soundbench.recipe import toml
 from soundbench.report.run_directory import RunDirectory, read_predictions
+from soundbench.training import finishing
 
 SETS = ("dataset.clips=400", "train.epochs=1", "split.validation=0.25")
 
@@ -50,7 +51,8 @@ def test_it_is_fitted_on_the_validation_windows_and_kept_in_the_model(run: RunDi
     report = json.loads(run.report_json.read_text())["calibration"]
     assert report["source"] == "validation set"
     assert report["clips"] == len(of_part(run, "validation")) >= 50
-    assert set(report["before"]) == set(report["after"]) and report["before"] != report["after"]
+    assert set(report["before"]) == set(report["after"])
+    assert report["before"] != report["after"]
 
 
 def test_scores_are_calibrated_everywhere_and_logits_are_there(run: RunDirectory) -> None:
@@ -69,7 +71,8 @@ def test_scores_are_calibrated_everywhere_and_logits_are_there(run: RunDirectory
 def test_the_logits_of_the_test_set_are_kept(run: RunDirectory) -> None:
     kept = logits.read(run.logits, ["low", "high"])
     found = read_predictions(run)
-    assert kept.clips == len(found.clips) and kept.groups == len(set(found.groups))
+    assert kept.clips == len(found.clips)
+    assert kept.groups == len(set(found.groups))
     np.testing.assert_array_equal(kept.target, found.targets)
 
 
@@ -110,7 +113,8 @@ def test_it_is_fitted_on_logits_that_the_recipe_names(recipe: Path, folds: RunDi
     parts = [row["part"] for row in read_rows(found.clips, "part")]
     assert parts == ["train"] * 80
     report = json.loads(found.report_json.read_text())
-    assert report["metrics"] == {} and not found.predictions.exists()
+    assert report["metrics"] == {}
+    assert not found.predictions.exists()
     divisor = toml.parse(found.model_toml.read_bytes())["calibration"]["divisor"]
     assert divisor == pytest.approx(np.square(logits.read(folds.logits).logits, dtype=np.float64).mean(), rel=1e-6)
     assert "no test set" in said[-1] or "no test set" in said[-2]
@@ -130,8 +134,27 @@ def test_a_file_that_holds_no_logits_is_refused_in_one_line(recipe: Path, tmp_pa
 
 def test_logits_of_other_classes_are_refused(recipe: Path, tmp_path: Path) -> None:
     other = logits.HeldOutLogits(
-        ("low", "deep"), np.zeros((2, 2), np.float32), np.arange(2), np.eye(2, dtype=np.uint8), np.arange(2)
+        ("low", "deep"), np.zeros((2, 2), np.float32), np.arange(2), np.eye(2, dtype=np.uint8), *[np.arange(2)] * 2
     )
     logits.write(tmp_path / "other.safetensors", other)
     with pytest.raises(SoundbenchError, match=r"its classes are 'low', 'deep'; those of the data are 'low', 'high'"):
         toy_run(recipe, tmp_path / "run", f'calibration.predictions="{tmp_path / "other.safetensors"}"')
+
+
+def test_nothing_is_fitted_on_clips_of_the_test_set(recipe: Path, folds: RunDirectory, tmp_path: Path) -> None:
+    sets = ("dataset.clips=80", f'calibration.predictions="{folds.logits}"')
+    with pytest.raises(SoundbenchError, match="20 of its clips are in the test set, which nothing may be fitted on"):
+        toy_run(recipe, tmp_path / "run", *sets)
+
+
+def test_of_very_many_logits_every_nth_clip_is_fitted_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = np.array([0, 0, 1, 2, 2, 3, 4])
+    held_out = logits.HeldOutLogits(
+        ("a", "b"), np.arange(14, dtype=np.float32).reshape(7, 2), clip, np.eye(2, dtype=np.uint8)[[0, 1, 0, 1, 0]],
+        *[np.arange(5)] * 2,
+    )  # fmt: skip
+    monkeypatch.setattr(finishing, "MOST_LOGITS", 7)
+    thin = finishing._thinned(held_out)
+    assert thin.logits[:, 0].tolist() == [0, 2, 6, 8, 12]
+    assert thin.clip.tolist() == [0, 0, 1, 1, 2]
+    assert thin.group.tolist() == [0, 2, 4]

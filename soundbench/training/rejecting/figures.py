@@ -15,7 +15,7 @@ from soundbench.model.rejecting.noise import COLOURS
 from soundbench.model.rejecting.rejector import Rejector
 from soundbench.model.rejecting.thresholds import separation
 from soundbench.model.scoring import Scorer, WindowLogits
-from soundbench.report.rejection import kept_figures
+from soundbench.report.rejecting.figures import kept_figures
 from soundbench.training.log import Log
 from soundbench.training.rejecting.fitting import Rejection, RejectScores, scored
 from soundbench.training.rejecting.others import REPORT, Other, left_out, noise

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
 
-from soundbench.report.resampling import Once, Resamples, Weights, percentiles
+from soundbench.report.resampling import LeftOut, Once, Resamples, Weights, interval
 
 __all__ = ["kept_figures", "lines", "pooled_rejection"]
 
@@ -50,14 +50,23 @@ def kept_figures(
     }
 
 
-def _figure(columns: Floats, drawn: Weights | None) -> dict[str, float | None]:
+def _figure(columns: Floats, drawn: Resamples | None) -> dict[str, float | None]:
     """The share of the first column in the second."""
-    part, whole = Once(len(columns)).sums(columns)[0]
-    found: dict[str, float | None] = {"value": float(part / whole) if whole else None, "low": None, "high": None}
-    if whole and drawn is not None:
-        parts, wholes = drawn.sums(columns).T
-        found["low"], found["high"] = percentiles(parts[wholes > 0] / wholes[wholes > 0])
+    (value,) = _shares(Once(len(columns)), columns) or (None,)
+    found: dict[str, float | None] = {"value": value, "low": None, "high": None}
+    if value is not None and drawn is not None:
+        resampled, left_out = (np.array(_shares(by, columns)) for by in (drawn, LeftOut(drawn.group, drawn.seed)))
+        if len(left_out) > 1:
+            low, high = interval(value, resampled, left_out, drawn.units)
+            found |= {"low": max(0.0, low), "high": min(1.0, high)}
     return found
+
+
+def _shares(weights: Weights, columns: Floats) -> list[float]:
+    """The share of the first column in the second under each weighting; without those where there is none."""
+    parts, wholes = weights.sums(columns).T
+    shares: list[float] = (parts[wholes > 0] / wholes[wholes > 0]).tolist()
+    return shares
 
 
 def pooled_rejection(reports: Sequence[Mapping[str, Any]], kept: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.scored import scored
 
-from soundbench.report.rejection import kept_figures, lines, pooled_rejection
+from soundbench.report.rejecting.figures import kept_figures, lines, pooled_rejection
 
 
 def test_the_share_kept_and_the_accuracy_of_the_kept_ones() -> None:
