@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -60,7 +61,7 @@ def load(
     calibration = None if spec is None else assembly.make_calibration(spec, len(model.classes), source)
     rejector = None
     if model.reject is not None:
-        module = assembly.make_reject(model.reject, len(model.classes), source)
+        module: Any = assembly.make_reject(model.reject, len(model.classes), source)
         model_folder.load_reject(folder, module)
         rejector = Rejector.of(module, model.reject.own, machine.device)
     scorer = Scorer(network, loss, machine, model.audio.level, calibration, rejector)

@@ -137,9 +137,8 @@ def _row(
         shown = list(found.scores)
     best = list(found.scores.items())[: wanted.top]
     labels = {label: found.scores[label] for label in shown[: wanted.top]}
-    return Row(
-        path, found.label, found.score, labels, dict(best), *span, nearest=found.nearest, rejected=found.rejected
-    )
+    row = Row(path, found.label, found.score, labels, dict(best), *span)
+    return attrs.evolve(row, nearest=found.nearest, rejected=found.rejected)
 
 
 def _event(path: str, label: str, score: float, start: float, end: float) -> Row:

@@ -314,10 +314,11 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a file of a model folder."""
     try:
         files.open_regular(path).close()  # safetensors reports a file without read permission as missing
-        return safetensors.torch.load_file(path)
+        found: dict[str, Tensor] = safetensors.torch.load_file(path)
     except FileNotFoundError:
         raise RunError(f"{path.parent}: no model here: {path.name} is missing") from None
     except OSError as error:
         raise RunError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     except SafetensorError as error:
         raise RunError(f"{path}: damaged: {error}") from None
+    return found

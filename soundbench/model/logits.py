@@ -144,13 +144,14 @@ def read(path: Path, classes: Sequence[str] | None = None) -> HeldOutLogits:
         RunError: it is missing, damaged, or of other classes.
     """
     found, metadata = _opened(path)
-    named = metadata.get("classes")
+    named: Any = metadata.get("classes")
     if wrong := _wrong(found, named):
         raise RunError(f"{path}: not the logits of a run: {wrong}")
     if classes is not None and list(classes) != named:
         raise RunError(f"{path}: its classes are {_few(named)}; those of the data are {_few(list(classes))}")
-    arrays = (found[name] for name in _DTYPES)
-    return HeldOutLogits(tuple(named), *arrays, found.get(_REJECT), str(metadata.get(_REJECT, "")))
+    columns: dict[str, Any] = {name: found[name] for name in _DTYPES}
+    columns |= {"reject": found.get(_REJECT), "reject_by": str(metadata.get(_REJECT, ""))}
+    return HeldOutLogits(tuple(named), **columns)
 
 
 def _opened(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

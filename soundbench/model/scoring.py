@@ -198,7 +198,7 @@ def silent(raw: RawBatch) -> NDArray[np.bool_]:
     """Whether all samples of each window are zero, `(B,)`; of features, none is known to be."""
     if raw.samples.dim() == 3:
         return np.zeros(len(raw.samples), np.bool_)
-    found: NDArray[np.bool_] = ~raw.samples.numpy().any(axis=1)
+    found: NDArray[np.bool_] = np.logical_not(np.any(raw.samples.numpy(), axis=1))
     return found
 
 
@@ -332,17 +332,18 @@ def window_logits(
     if len(own):
         with scorer.evaluating(), torch.inference_mode():
             for raw in scoring_batches(store, table, own, grid.window, grid.hop, batch, workers):
-                logits, vectors = scorer.outputs(raw, embeddings)
-                arrays = logits.cpu().numpy(), None if vectors is None else vectors.cpu().numpy()
+                given, placed = scorer.outputs(raw, embeddings)
+                arrays = given.cpu().numpy(), None if placed is None else placed.cpu().numpy()
                 parts.append(WindowLogits(raw.index.numpy(), *arrays, silent(raw)))
     found = [part for own_parts in distributed.gather(parts) for part in own_parts]
     if not found:
         return WindowLogits(np.empty(0, np.int64), np.empty((0, len(table.classes)), np.float32))
     index = np.concatenate([part.index for part in found])
     ascending = np.argsort(index, kind="stable")
-    columns = [[part.logits, part.silent] + ([part.embeddings] if embeddings else []) for part in found]
-    whole = [np.concatenate(column)[ascending] for column in zip(*columns, strict=True)]
-    return WindowLogits(index[ascending], whole[0], whole[2] if embeddings else None, whole[1])
+    logits, marks = (np.concatenate([getattr(part, name) for part in found]) for name in ("logits", "silent"))
+    vectors = [part.embeddings for part in found if part.embeddings is not None]
+    whole = np.concatenate(vectors)[ascending] if embeddings else None
+    return WindowLogits(index[ascending], logits[ascending], whole, marks[ascending])
 
 
 def clip_means(windows: WindowLogits, loss: Loss, calibration: Calibration | None) -> Values:

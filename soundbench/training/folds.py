@@ -271,10 +271,10 @@ def _rejection(
     """What is rejected, over all folds; nothing if older runs do not say."""
     if not all("reject" in one for one in reports):
         return {}
-    columns = [
+    scores, targets, rejected = (
         np.concatenate([getattr(one, name) for one in predictions]) for name in ("scores", "targets", "rejected")
-    ]
-    kept = kept_figures(*columns, groups, seed=recipe.train.seed)
+    )
+    kept = kept_figures(scores, targets, rejected, groups, seed=recipe.train.seed)
     found = {"reject": pooled_rejection([one["reject"] for one in reports], kept)}
     left = [row for one in reports for row in one.get("left_out", [])]
     return found | ({"left_out": left} if left else {})

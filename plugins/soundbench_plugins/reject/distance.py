@@ -120,4 +120,5 @@ def _whitening(rows: Tensor, shrinkage: float) -> Tensor:
     level = (covariance.trace() / size).clamp(min=_LEAST)
     shrunk = (1.0 - shrinkage) * covariance + shrinkage * level * torch.eye(size, dtype=torch.float64)
     values, axes = torch.linalg.eigh(shrunk)
-    return axes * values.rsqrt() @ axes.T
+    root: Tensor = axes * values.rsqrt() @ axes.T
+    return root

@@ -111,9 +111,10 @@ def computed(
 ) -> NDArray[np.float32]:
     """The reject scores `(V,)` of arrays of logits `(V, K)` and embeddings `(V, D)`."""
     device = next(rejector.module.buffers(), torch.empty(0)).device
-    given = torch.from_numpy(logits).to(device), None
+    vectors = None
     if embeddings is not None and rejector.embeddings:
-        given = given[0], torch.from_numpy(embeddings).to(device)
+        vectors = torch.from_numpy(embeddings).to(device)
     with torch.inference_mode():
-        found: NDArray[np.float32] = rejector.scores(*given).float().cpu().numpy()
+        scores = rejector.scores(torch.from_numpy(logits).to(device), vectors)
+        found: NDArray[np.float32] = scores.float().cpu().numpy()
     return found

@@ -55,7 +55,7 @@ class RejectScores:
     @property
     def silent_clips(self) -> NDArray[np.bool_]:
         """Whether all windows of each clip are silent, `(N,)`."""
-        return np.bincount(self.clip, weights=~self.silent) == 0
+        return np.equal(np.bincount(self.clip, weights=~self.silent), 0)
 
 
 @attrs.frozen(eq=False)
@@ -109,7 +109,7 @@ def fit(opened: Opened, scorer: Scorer, validation: WindowLogits | None, log: Lo
         fit_module(module, train, table.targets(train.index), noises)
     other = negatives(opened, scorer, rejector.embeddings, log)
     if not (reason or given):
-        known = scored(rejector, validation) if held_out is None else _held_out(held_out)
+        known = _held_out(held_out) if held_out is not None else scored(rejector, validation)  # type: ignore[arg-type]
         others = [*noises, *([other.part(0).windows] if other else [])]
         rejector = fit_thresholds(rejector, known, [scored(rejector, one) for one in others], own.keep)
         reason = "" if rejector.clip is not None else "all clips have the same reject score"
@@ -133,8 +133,9 @@ def _reason(validation: WindowLogits | None, held_out: HeldOutLogits | None, tab
 
 def _held_out(found: HeldOutLogits) -> RejectScores:
     """The reject scores that a file holds."""
-    silent = np.isnan(found.reject)
-    return RejectScores(np.where(silent, 0, found.reject), found.clip, silent)
+    scores = np.asarray(found.reject, np.float32)
+    silent = np.isnan(scores)
+    return RejectScores(np.where(silent, 0, scores), found.clip, silent)
 
 
 def scored(rejector: Rejector, windows: WindowLogits) -> RejectScores:
