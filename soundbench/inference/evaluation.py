@@ -206,7 +206,7 @@ def _fill(classifier: Classifier, run: RunDirectory, checkpoint: str | Path, say
     chosen = [f"the checkpoint after step {state['step']}, not the one that validation selected"]
     if classifier.thresholds is not None:
         chosen.append("the thresholds are those of the best epoch")
-    if classifier.scorer.rejector is not None:
+    if classifier.scorer.rejector is not None and classifier.scorer.rejector.clip is not None:
         chosen.append("what rejects sound was fitted to the best epoch")
     return chosen
 
