@@ -84,7 +84,13 @@ def _identities(table: ClipTable, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.frombuffer(digests, "<i8").astype(np.int64)
 
 
-def refuse_learnt(path: Path, held_out: HeldOutLogits, table: ClipTable, test: NDArray[np.int64]) -> None:
+def refuse_learnt(
+    path: Path,
+    held_out: HeldOutLogits,
+    table: ClipTable,
+    test: NDArray[np.int64],
+    key: str = "calibration.predictions",
+) -> None:
     """Refuse to fit on clips that a run is to be tested on.
 
     Args:
@@ -92,6 +98,7 @@ def refuse_learnt(path: Path, held_out: HeldOutLogits, table: ClipTable, test: N
         held_out: its content.
         table: the clips of the run.
         test: the rows of its test set.
+        key: the key of the recipe that names the file, for the message.
 
     Raises:
         RunError: the logits are of clips of the test set.
@@ -100,7 +107,7 @@ def refuse_learnt(path: Path, held_out: HeldOutLogits, table: ClipTable, test: N
     if both:
         raise RunError(
             f"{path}: {both} of its clips are in the test set, which nothing may be fitted on; train on everything "
-            "with split.test = 0, or leave calibration.predictions out"
+            f"with split.test = 0, or leave {key} out"
         )
 
 

@@ -117,7 +117,9 @@ def prepare(recipe: Recipe, threads: int | None = None) -> Prepared:
     prepared.plan()
     if stored := recipe.calibration.own.predictions:
         logits.refuse_learnt(stored, logits.read(stored, table.classes), table, cut.rows("test"))
-    held_out_scores(recipe, table.classes)
+    if scores := held_out_scores(recipe, table.classes):
+        stored = Path(recipe.reject.own.predictions)
+        logits.refuse_learnt(stored, scores, table, cut.rows("test"), "reject.predictions")
     made.prepare(recipe)
     return prepared
 

@@ -127,6 +127,7 @@ def test_one_sample_that_is_not_zero_is_no_digital_silence(run: Path) -> None:
     assert not classifier.predict(sound, 8000).rejected
 
 
+@pytest.mark.slow
 def test_infer_says_unknown_with_the_nearest_class_in_every_format(run: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "silence.wav", silence(), 8000)
     lines = done(command("infer", run, "--trust-code", tmp_path / "silence.wav")).splitlines()
@@ -201,6 +202,7 @@ def test_thresholds_of_the_recipe_are_kept_as_they_are(recipe: Path, tmp_path: P
     assert read_json(run / "report.json")["reject"]["kept"]["value"] == 1.0
 
 
+@pytest.mark.slow
 def test_negatives_are_sound_to_reject_and_give_false_alarms(recipe: Path, tmp_path: Path) -> None:
     folder = tmp_path / "others"
     folder.mkdir()
@@ -280,6 +282,7 @@ def test_a_class_that_cannot_be_left_out_is_refused_in_one_line(
     assert str(raised.value) == f"--leave-out (reject.leave_out): {message}"
 
 
+@pytest.mark.slow
 def test_two_processes_fit_the_same_thresholds_as_one(recipe: Path, run: Path, tmp_path: Path) -> None:
     """Trained by one process; the last stages, by two: a finished run without its last files is resumed."""
     copies = [tmp_path / name for name in ("one", "two")]
@@ -307,12 +310,16 @@ def test_evaluate_uses_what_the_run_fitted(run: Path, tmp_path: Path) -> None:
     assert found["accuracy_of_kept"]["value"] == own["accuracy_of_kept"]["value"]
 
 
+@pytest.mark.slow
 def test_thresholds_are_fitted_on_the_scores_of_all_folds(recipe: Path, tmp_path: Path) -> None:
     folds = soundbench.run_folds(soundbench.read_recipe(recipe, ["train.epochs=1"]), out=tmp_path / "folds")
     pooled = read_json(folds.report_json)["reject"]
     assert 0 < pooled["kept"]["value"] <= 1
     assert pooled["silence"]["unknown"] == 1.0
     sets = [f'reject.predictions="{folds.logits}"', "reject.noise=false", "split.validation=0", "train.epochs=1"]
+    with pytest.raises(RunError, match=r"100 of its clips are in the test set.* leave reject\.predictions out"):
+        toy_run(recipe, tmp_path / "refused", *sets)
+    sets += ["split.test=0"]
     fitted = tables(toy_run(recipe, tmp_path / "run", *sets))["reject"]
     held_out = logits.read(folds.logits)
     means = np.bincount(held_out.clip, weights=held_out.reject) / np.bincount(held_out.clip)
