@@ -55,6 +55,7 @@ __all__ = [
     "MakeOptimizer",
     "MakeScheduler",
     "Pooling",
+    "Reject",
     "RunInfo",
     "hookimpl",
 ]
@@ -96,6 +97,7 @@ KINDS: dict[str, Kind] = {
         Kind("optimizer", ("groups",)),
         Kind("scheduler", ("optimizer", "steps", "steps_per_epoch")),
         Kind("calibration", ("classes",)),
+        Kind("reject", ("classes",)),
         Kind("observer", ("run",), many=True),
         Kind("importer", ("path",)),
     )
@@ -327,6 +329,27 @@ class Calibration(Protocol):
 
     def __call__(self, logits: Tensor) -> Tensor:
         """Return the calibrated logits, `(B, K)`."""
+        ...
+
+
+class Reject(Protocol):
+    """An `nn.Module(classes, *, ...)`: what the network gives for windows, to one reject score per window, `(B,)`.
+
+    `classes` is K. The score is higher, the more a window is like the sound of training. It depends on this window
+    alone. Windows, and clips by the mean over their windows, whose score is below a threshold are of none of the
+    classes. The threshold is fitted after training, and is no concern of the component.
+
+    `embeddings` says whether it needs the embeddings of the windows, the input of the network's last layer. One that
+    must know the sound of training has a method `fit(logits, embeddings, targets)`, called once, after training, with
+    the windows of the training clips: `(V, K)`, `(V, D)` or None, and their labels `(V, K)`, 0 or 1. Rows of `targets`
+    without a label are windows of noise, which is of no class. What it computes it keeps in buffers, which may have
+    another shape than before; the model folder keeps them. It does not change its parameters otherwise.
+    """
+
+    embeddings: ClassVar[bool]
+
+    def __call__(self, logits: Tensor, embeddings: Tensor | None) -> Tensor:
+        """Return the reject score of each window, `(B,)`."""
         ...
 
 

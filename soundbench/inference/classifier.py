@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import attrs
 import numpy as np
@@ -14,6 +14,7 @@ from soundbench.data.batches import Grid, RawBatch, pack
 from soundbench.errors import CallError, SoundError
 from soundbench.inference.events import Event, EventFinder, EventRules
 from soundbench.inference.predictions import (
+    UNKNOWN,
     EndOfSound,
     Prediction,
     ScoredWindow,
@@ -120,7 +121,9 @@ class Classifier:
             SoundError: a sound cannot be read.
             CallError: samples without a rate, or with a shape that is not a sound's.
         """
-        found = [self.prediction(row) for row in self.predict_proba(sound, rate, window=window, hop=hop, batch=batch)]
+        listed = sound if isinstance(sound, list) else [sound]
+        means_of = means(self.flow(listed, rate, window=window, hop=hop, batch=batch))
+        found = [self.prediction(values) for values in means_of]
         return found if isinstance(sound, list) else found[0]
 
     def predict_proba(
@@ -149,7 +152,7 @@ class Classifier:
         """
         listed = sounds if isinstance(sounds, list) else [sounds]
         found = means(self.flow(listed, rate, window=window, hop=hop, batch=batch))
-        return np.stack(found) if found else np.empty((0, len(self.classes)), np.float32)
+        return np.stack(found)[:, : len(self.classes)] if found else np.empty((0, len(self.classes)), np.float32)
 
     def predict_logits(
         self,
@@ -227,7 +230,7 @@ class Classifier:
         finder = EventFinder(self.classes, rules or self.event_rules())
         found: list[Event] = []
         for one in good_windows(self.flow([sound], rate, window=window, hop=hop, batch=batch)):
-            found += finder.feed(one.values[None], [one.start], [one.end])
+            found += finder.feed(self.event_scores(one.values)[None], [one.start], [one.end])
         return sorted(found + finder.finish(), key=lambda event: event.start)
 
     def event_rules(self, **options: Any) -> EventRules:
@@ -311,10 +314,10 @@ class Classifier:
             window: length of a window in seconds; None for the model's.
             hop: seconds between the starts of windows; None for `window`, or the model's hop if that is None too.
             batch: number of windows scored together, from one sound or several; None as in `predict`.
-            compute: what to compute for them: the scorer's `scores` or `embeddings`; None for `scores`.
+            compute: what to compute for them: the scorer's `rated` or `embeddings`; None for `rated`.
         """
         grid = self.grid_of(window, hop)
-        compute = compute or self.scorer.scores
+        compute = compute or self.scorer.rated
         batch = batch or min(max(MINUTE * self.rate // grid.window, 1), BATCH)
         waiting: list[tuple[int, Window] | EndOfSound] = []
         count = 0
@@ -352,14 +355,32 @@ class Classifier:
 
     def window_prediction(self, window: ScoredWindow) -> WindowPrediction:
         """The prediction for a scored window."""
-        found = self.prediction(window.values)
+        found = self.prediction(window.values, "window")
         return WindowPrediction(**attrs.asdict(found, recurse=False), start=window.start, end=window.end)
 
-    def prediction(self, scores: Values) -> Prediction:
-        """The prediction for the scores `(K,)` of a sound or window."""
+    def event_scores(self, values: Values) -> Values:
+        """The scores `(K,)` of a window for events, of its `values` `(K + 2,)`: zeros if it is rejected."""
+        scores = values[: len(self.classes)]
+        return np.zeros_like(scores) if self._rejects(values, "window") else scores
+
+    def _rejects(self, values: Values, per: Literal["clip", "window"]) -> bool:
+        rejector, evidence = self.scorer.rejector, values[len(self.classes) :]
+        return rejector is not None and len(evidence) > 0 and rejector.rejects(evidence, per)
+
+    def prediction(self, values: Values, per: Literal["clip", "window"] = "clip") -> Prediction:
+        """The prediction for a sound or window.
+
+        Args:
+            values: its scores and evidence, as `Scorer.rated` gives them, `(K + 2,)`; or its scores alone, `(K,)`, with
+                which it is not rejected.
+            per: whether it is a sound or a window, which have a threshold each.
+        """
+        scores, rejected = values[: len(self.classes)], self._rejects(values, per)
         ranked = np.argsort(-scores, kind="stable")
         named = {self.classes[code]: float(scores[code]) for code in ranked}
         passed = ranked[:1] if self.thresholds is None else ranked[scores[ranked] >= np.array(self.thresholds)[ranked]]
-        labels = tuple(self.classes[code] for code in passed)
+        labels = () if rejected else tuple(self.classes[code] for code in passed)
+        nearest = self.classes[ranked[0]]
         own = np.array(scores, np.float32)  # a copy: `scores` may be a row of a batch, which would be kept with it
-        return Prediction(self.classes[ranked[0]], float(scores[ranked[0]]), named, labels, own)
+        label, score = UNKNOWN if rejected else nearest, float(scores[ranked[0]])
+        return Prediction(label, score, named, labels, own, nearest, rejected)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from soundbench import files
 from soundbench import recipe as recipes
-from soundbench.contracts import Clip, Dataset
+from soundbench.contracts import Dataset
 from soundbench.data.audit import repeated
 from soundbench.data.clips import ClipTable, fingerprint
 from soundbench.data.likeness.groups import grouped
@@ -23,6 +23,7 @@ from soundbench.data.shared_store import sound_store
 from soundbench.data.splits import settled, split
 from soundbench.data.store import Store
 from soundbench.errors import CallError, DataError, RunError, RunPlaceError
+from soundbench.inference.chosen import Chosen
 from soundbench.inference.classifier import Classifier
 from soundbench.inference.loading import load
 from soundbench.model import assembly
@@ -40,6 +41,7 @@ from soundbench.training import checkpoints
 from soundbench.training.environment import read_environment, refuse_changed_recipe
 from soundbench.training.finishing import calibration_quality
 from soundbench.training.log import Log, Say, to_stderr
+from soundbench.training.rejecting.figures import closed_set, rejected_clips
 
 __all__ = ["evaluate"]
 
@@ -134,8 +136,9 @@ def evaluate(
             "protocol": _protocol(directory, recipe, sound, checkpoint, notes),
             **_figures(directory, recipe, sound, scored, classifier.thresholds),
             **_calibration(directory, windows, scorer, sound.table),
+            **closed_set(scorer, windows, sound.table, scored.scores),
             "skipped": skipped(sound.table, store),
-            "device": str(classifier.scorer.machine.device),
+            "device": str(scorer.machine.device),
             "precision": "fp32",
             "sounds": recipe.report.sounds,
             **cost(classifier.network, classifier.grid.window),
@@ -145,7 +148,8 @@ def evaluate(
         if directory.report_json.exists():
             own = files.read_json(directory.report_json, "metrics", "clips", "groups")
             found |= {"own": {name: own[name] for name in ("metrics", "clips", "groups")}} if own["metrics"] else {}
-        run_directory.write_predictions(folder, sound.table, scored.index, scored.scores)
+        rejected = rejected_clips(scorer.rejector, windows)
+        run_directory.write_predictions(folder, sound.table, scored.index, scored.scores, rejected)
         if problem := pages.write(folder, found, sound.dataset):
             log(problem)
     log(pages.summary(found))
@@ -163,7 +167,8 @@ def _windows(classifier: Classifier, sound: _TestSet, store: Store, batch: int, 
         raise DataError("no clip is left to evaluate: none can be read")
     for line in repeated(sound.table, store.sounds):
         say(line)
-    return window_logits(classifier.scorer, store, sound.table, rows, classifier.grid, batch)
+    scorer = classifier.scorer
+    return window_logits(scorer, store, sound.table, rows, classifier.grid, batch, embeddings=scorer.embeds)
 
 
 # The model ------------------------------------------------------------------------------------------------------------
@@ -207,6 +212,8 @@ def _fill(classifier: Classifier, run: RunDirectory, checkpoint: str | Path, say
     chosen = [f"the checkpoint after step {state['step']}, not the one that validation selected"]
     if classifier.thresholds is not None:
         chosen.append("the thresholds are those of the best epoch")
+    if classifier.scorer.rejector is not None and classifier.scorer.rejector.clip is not None:
+        chosen.append("what rejects sound was fitted to the best epoch")
     return chosen
 
 
@@ -246,12 +253,12 @@ def _other(
             say(folds)
     else:
         path = Path(str(given))
-        recipe = own.with_tables(dataset=_dataset_spec(path, classifier), source=str(path))
+        recipe = own.with_dataset(_dataset_spec(path, classifier)).with_tables(source=str(path))
         name, evaluated = path.stem, ALL_CLIPS
         dataset = assembly.make_dataset(recipe)
         table = ClipTable.of(dataset)
         rows = np.arange(len(table))
-    chosen = ClipTable.of(_Chosen(classifier, table, rows))
+    chosen = ClipTable.of(Chosen(classifier, table, rows))
     return _TestSet(name, evaluated, recipe, dataset, chosen, np.arange(len(chosen)))
 
 
@@ -268,30 +275,6 @@ def _dataset_spec(path: Path, classifier: Classifier) -> ComponentSpec:
     if not path.exists():
         raise CallError(f"{path}: there is no such recipe, manifest or folder")
     return recipes.dataset_spec(path, classifier.thresholds is not None)
-
-
-class _Chosen:
-    """Some clips of a table, as a dataset with a model's classes.
-
-    Raises:
-        CallError: labels that are not among the model's classes, or a multi-label dataset for a single-label model.
-    """
-
-    def __init__(self, classifier: Classifier, table: ClipTable, rows: Rows) -> None:
-        self.classes, self.multilabel = classifier.classes, classifier.thresholds is not None
-        self.table, self.rows = table, rows
-        if table.multilabel and not self.multilabel:
-            raise CallError("the dataset is multi-label, but the model predicts a single class per sound")
-        counts = zip(table.classes, table.class_counts(rows).tolist(), strict=True)
-        unknown = [f"{name!r} ({count})" for name, count in counts if count and name not in self.classes]
-        if unknown:
-            raise CallError(
-                f"labels that are not among the model's classes, with their number of clips: {', '.join(unknown)}; "
-                f"its classes: {', '.join(self.classes)}"
-            )
-
-    def clips(self) -> Iterator[Clip]:
-        return (self.table.clip(int(row)) for row in self.rows)
 
 
 def _environment(run: RunDirectory, accept_changes: bool, say: Say) -> Mapping[str, Any]:

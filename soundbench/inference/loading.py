@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,6 +16,7 @@ from soundbench.inference.classifier import Classifier
 from soundbench.machine import settle
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
+from soundbench.model.rejecting.rejector import Rejector
 from soundbench.model.scoring import Scorer
 
 __all__ = ["load"]
@@ -58,6 +60,11 @@ def load(
     grid = Grid(model.audio.window_samples, model.audio.hop_samples, model.audio.trim)
     spec = model.calibration
     calibration = None if spec is None else assembly.make_calibration(spec, len(model.classes), source)
-    scorer = Scorer(network, loss, machine, model.audio.level, calibration)
+    rejector = None
+    if model.reject is not None:
+        module: Any = assembly.make_reject(model.reject, len(model.classes), source)
+        model_folder.load_reject(folder, module)
+        rejector = Rejector.of(module, model.reject.own, machine.device)
+    scorer = Scorer(network, loss, machine, model.audio.level, calibration, rejector)
     thresholds = (model.thresholds or [0.5] * len(model.classes)) if model.multilabel else None
     return Classifier(scorer, model.classes, model.audio.rate, grid, thresholds)

@@ -18,12 +18,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from soundbench import limits
-from soundbench.contracts import Augmentation, Calibration, Dataset, Loss
+from soundbench.contracts import Augmentation, Calibration, Dataset, Loss, Reject
 from soundbench.data.clips import class_names
 from soundbench.errors import BrokenPlugin, DataError, Problem, RecipeError, SoundbenchError
 from soundbench.messages import out_of_memory, show
 from soundbench.model.bounds import made_within_bounds
 from soundbench.model.network import Head, Network, by_length
+from soundbench.model.rejecting.left_out import without
 from soundbench.model.weights import unknown_part
 from soundbench.recipe import ComponentSpec, Model, Recipe
 from soundbench.recipe.entry_points import import_failure
@@ -40,6 +41,7 @@ __all__ = [
     "make_loss",
     "make_network",
     "make_optimizer",
+    "make_reject",
     "make_scheduler",
 ]
 
@@ -127,7 +129,7 @@ def make_dataset(recipe: Recipe) -> Dataset:
     dataset: Dataset = make_component(problems, "dataset", recipe.dataset)
     if problems:
         raise RecipeError(recipe.source, problems)
-    return dataset
+    return without(dataset, recipe.reject.own.leave_out)
 
 
 def assemble(recipe: Recipe, assumed: int | None = None) -> Assembly:
@@ -144,9 +146,11 @@ def assemble(recipe: Recipe, assumed: int | None = None) -> Assembly:
     problems: list[Problem] = []
     torch.manual_seed(recipe.train.seed)
     dataset = make_component(problems, "dataset", recipe.dataset)
-    classes, without = _classes(problems, dataset, assumed or _ASSUMED)
+    dataset = dataset and without(dataset, recipe.reject.own.leave_out)
+    classes, unnamed = _classes(problems, dataset, assumed or _ASSUMED)
     network, loss = _network(problems, recipe, classes)
     calibration = make_component(problems, "calibration", recipe.calibration, classes)
+    make_component(problems, "reject", recipe.reject, classes)
     on_waveform: Placed = []
     on_features: Placed = []
     for number, spec in enumerate(recipe.augmentation):
@@ -160,8 +164,8 @@ def assemble(recipe: Recipe, assumed: int | None = None) -> Assembly:
         _refuse_bypassed(problems, recipe, network)
     if problems or network is None or loss is None:
         raise RecipeError(recipe.source, problems)
-    if without is not None and assumed is None:
-        raise without
+    if unnamed is not None and assumed is None:
+        raise unnamed
     _probe(recipe, network, classes, recipe.source)
     return Assembly(dataset, classes, network, loss, calibration, on_waveform, on_features)
 
@@ -188,6 +192,15 @@ def make_calibration(spec: ComponentSpec, classes: int, source: str) -> Calibrat
     """
     problems: list[Problem] = []
     made: Calibration = make_component(problems, "calibration", spec, classes)
+    if problems:
+        raise RecipeError(source, problems)
+    return made
+
+
+def make_reject(spec: ComponentSpec, classes: int, source: str) -> Reject:
+    """Create what gives reject scores, not fitted yet; arguments and errors as of `make_calibration`."""
+    problems: list[Problem] = []
+    made: Reject = make_component(problems, "reject", spec, classes)
     if problems:
         raise RecipeError(source, problems)
     return made

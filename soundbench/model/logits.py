@@ -2,8 +2,9 @@
 
 `logits.safetensors` has five tensors: `logits` `(V, K)` float32, of V windows; `clip` `(V,)` int64, the clip of each
 window, from 0 to N - 1, ascending; `target` `(N, K)` uint8, the labels of each clip; `group` `(N,)` int64, equal for
-clips of one group; `identity` `(N,)` int64, a digest of each clip's path and start. Its metadata has `classes`, a JSON
-list.
+clips of one group; `identity` `(N,)` int64, a digest of each clip's path and start; where it is known, `reject` `(V,)`
+float32, the reject score of each window, NaN for silence. Its metadata has `classes`, a JSON list, and `reject`, the
+name of the component that gave the reject scores.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from soundbench.model.scoring import WindowLogits
 
 __all__ = ["HeldOutLogits", "joined", "of_windows", "read", "refuse_learnt", "write"]
 
+_REJECT = "reject"
 _DTYPES = {"logits": np.float32, "clip": np.int64, "target": np.uint8, "group": np.int64, "identity": np.int64}
 
 
@@ -41,6 +43,8 @@ class HeldOutLogits:
         target: the labels of each clip, `(N, K)`, 0 or 1.
         group: equal for clips of one group, `(N,)`.
         identity: a digest of each clip's path and start, `(N,)`.
+        reject: the reject score of each window, NaN of digital silence, `(V,)`; None where it is not known.
+        reject_by: the component that gave them.
     """
 
     classes: tuple[str, ...]
@@ -49,6 +53,8 @@ class HeldOutLogits:
     target: NDArray[np.uint8]
     group: NDArray[np.int64]
     identity: NDArray[np.int64]
+    reject: NDArray[np.float32] | None = None
+    reject_by: str = ""
 
     @property
     def clips(self) -> int:
@@ -78,7 +84,13 @@ def _identities(table: ClipTable, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.frombuffer(digests, "<i8").astype(np.int64)
 
 
-def refuse_learnt(path: Path, held_out: HeldOutLogits, table: ClipTable, test: NDArray[np.int64]) -> None:
+def refuse_learnt(
+    path: Path,
+    held_out: HeldOutLogits,
+    table: ClipTable,
+    test: NDArray[np.int64],
+    key: str = "calibration.predictions",
+) -> None:
     """Refuse to fit on clips that a run is to be tested on.
 
     Args:
@@ -86,6 +98,7 @@ def refuse_learnt(path: Path, held_out: HeldOutLogits, table: ClipTable, test: N
         held_out: its content.
         table: the clips of the run.
         test: the rows of its test set.
+        key: the key of the recipe that names the file, for the message.
 
     Raises:
         RunError: the logits are of clips of the test set.
@@ -94,7 +107,7 @@ def refuse_learnt(path: Path, held_out: HeldOutLogits, table: ClipTable, test: N
     if both:
         raise RunError(
             f"{path}: {both} of its clips are in the test set, which nothing may be fitted on; train on everything "
-            "with split.test = 0, or leave calibration.predictions out"
+            f"with split.test = 0, or leave {key} out"
         )
 
 
@@ -108,6 +121,8 @@ def joined(parts: Sequence[HeldOutLogits]) -> HeldOutLogits:
         np.concatenate([part.target for part in parts]),
         np.concatenate([part.group for part in parts]),
         np.concatenate([part.identity for part in parts]),
+        None if any(part.reject is None for part in parts) else np.concatenate([part.reject for part in parts]),
+        parts[0].reject_by,
     )
 
 
@@ -119,6 +134,9 @@ def write(path: Path, held_out: HeldOutLogits) -> None:
     """
     tensors = {name: np.ascontiguousarray(getattr(held_out, name), dtype) for name, dtype in _DTYPES.items()}
     metadata = {"classes": json.dumps(held_out.classes)}
+    if held_out.reject is not None:
+        tensors[_REJECT] = np.ascontiguousarray(held_out.reject, np.float32)
+        metadata[_REJECT] = held_out.reject_by
     files.write_bytes(path, safetensors.numpy.save(tensors, metadata))
 
 
@@ -132,21 +150,25 @@ def read(path: Path, classes: Sequence[str] | None = None) -> HeldOutLogits:
     Raises:
         RunError: it is missing, damaged, or of other classes.
     """
-    found, named = _opened(path)
+    found, metadata = _opened(path)
+    named: Any = metadata.get("classes")
     if wrong := _wrong(found, named):
         raise RunError(f"{path}: not the logits of a run: {wrong}")
     if classes is not None and list(classes) != named:
         raise RunError(f"{path}: its classes are {_few(named)}; those of the data are {_few(list(classes))}")
-    return HeldOutLogits(tuple(named), *(found[name] for name in _DTYPES))
+    columns: dict[str, Any] = {name: found[name] for name in _DTYPES}
+    columns |= {"reject": found.get(_REJECT), "reject_by": str(metadata.get(_REJECT, ""))}
+    return HeldOutLogits(tuple(named), **columns)
 
 
-def _opened(path: Path) -> tuple[dict[str, Any], Any]:
-    """The tensors of a file, and its list of classes."""
+def _opened(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The tensors of a file, and its metadata with the list of classes."""
     try:
         files.open_regular(path).close()
         with safe_open(path, "numpy") as file:
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-            return found, json.loads((file.metadata() or {}).get("classes", "null"))
+            metadata = file.metadata() or {}
+            return found, metadata | {"classes": json.loads(metadata.get("classes", "null"))}
     except (SafetensorError, ValueError) as error:
         raise RunError(f"{path}: not the logits of a run: {error}") from None
     except OSError as error:
@@ -168,6 +190,9 @@ def _wrong(found: dict[str, Any], named: Any) -> str:
         return "clip must number the clips from 0, each with a window"
     if not np.isfinite(logits).all():
         return "it has logits that are not finite"
+    reject = found.get(_REJECT)
+    if reject is not None and (reject.dtype != np.float32 or reject.shape != clip.shape or np.isinf(reject).any()):
+        return "reject must be a number for each window"
     return ""
 
 

@@ -122,6 +122,11 @@ class Network(nn.Module):
         vectors: Tensor = self.head.get_submodule("embed")(self.pooled(*self.features(waveform, lengths)))
         return vectors
 
+    def outputs(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """Logits and, after them, the input of the classifier, `(B, K + D)`."""
+        vectors = self.pooled(*self.features(waveform, lengths))
+        return torch.cat([self.head(vectors), self.head.get_submodule("embed")(vectors)], dim=1)
+
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """Logits `(B, K)`."""
         return self.classify(*self.features(waveform, lengths))

@@ -23,6 +23,7 @@ from soundbench.data.clips import ClipTable
 from soundbench.errors import RunError
 from soundbench.machine import Machine
 from soundbench.model.network import Network
+from soundbench.model.rejecting.rejector import Rejector
 from soundbench.model.rows import by_rows
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ __all__ = [
     "make_evaluator",
     "score_batches",
     "score_clips",
+    "silent",
     "window_logits",
 ]
 
@@ -107,6 +109,7 @@ class Scorer:
         machine: the device.
         level: RMS level in dB that each window is scaled to, or `off`.
         calibration: calibrates the logits of a window; None where nothing is calibrated.
+        rejector: says which sound is of none of the classes; None where nothing is rejected.
     """
 
     network: Network
@@ -114,6 +117,36 @@ class Scorer:
     machine: Machine
     level: float | Literal["off"]
     calibration: Calibration | None = None
+    rejector: Rejector | None = None
+
+    @property
+    def embeds(self) -> bool:
+        """Whether what rejects sound needs embeddings."""
+        return self.rejector is not None and self.rejector.embeddings
+
+    def rated(self, raw: RawBatch) -> Values:
+        """The scores of each window of a batch and its evidence, `(B, K + 2)`.
+
+        The evidence is the reject score, and 1, or 0 where all samples are zero; both have means over windows.
+        """
+        with torch.inference_mode():
+            logits, embeddings = self.outputs(raw, self.embeds)
+            scores = self.scores_of(logits)
+            rejector = self.rejector
+            evidence = scores.new_zeros(len(scores)) if rejector is None else rejector.scores(logits, embeddings)
+            loud = torch.from_numpy(~silent(raw)).to(scores)
+            found: Values = torch.cat([scores, evidence.to(scores)[:, None], loud[:, None]], 1).cpu().numpy()
+        return found
+
+    def outputs(self, raw: RawBatch, embeddings: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The logits `(B, K)` of each window, and its embedding `(B, D)` if asked for."""
+        if not embeddings:
+            return self._logits(raw)[1], None
+        with self.machine.exact():
+            batch = on_device(raw, self.machine.device, self.level)
+            both = by_rows(self.network.outputs, batch.data, batch.lengths).float()
+        classes = raw.target.shape[1]
+        return both[:, :classes], both[:, classes:]
 
     def scores(self, raw: RawBatch) -> Values:
         """The scores of each window of a batch, `(B, K)`."""
@@ -159,6 +192,14 @@ class Scorer:
             yield
         finally:
             self.network.train(training)
+
+
+def silent(raw: RawBatch) -> NDArray[np.bool_]:
+    """Whether all samples of each window are zero, `(B,)`; of features, none is known to be."""
+    if raw.samples.dim() == 3:
+        return np.zeros(len(raw.samples), np.bool_)
+    found: NDArray[np.bool_] = np.logical_not(np.any(raw.samples.numpy(), axis=1))
+    return found
 
 
 def make_evaluator(scorer: Scorer) -> Engine:
@@ -236,10 +277,16 @@ class WindowLogits:
     Attributes:
         index: the row of each window's clip in the clip table, ascending, `(V,)`.
         logits: the output of the network, not calibrated, `(V, K)` float32.
+        embeddings: the input of its last layer, `(V, D)` float32; None where it was not asked for.
+        silent: whether all samples of each window are zero, `(V,)`; none is where this is not known.
     """
 
     index: NDArray[np.int64]
     logits: Values
+    embeddings: Values | None = None
+    silent: NDArray[np.bool_] = attrs.field(
+        default=attrs.Factory(lambda self: np.zeros(len(self.index), np.bool_), takes_self=True)
+    )
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -274,19 +321,29 @@ def window_logits(
     grid: Grid,
     batch: int,
     workers: int = 0,
+    embeddings: bool = False,
 ) -> WindowLogits:
-    """The logits of each window of clips; the processes share the work, and each gets those of all clips."""
+    """The logits of each window of clips; the processes share the work, and each gets those of all clips.
+
+    With `embeddings`, also the embeddings of the windows.
+    """
     own = rows[distributed.rank() :: distributed.world()]
-    index, logits = [np.empty(0, np.int64)], [np.empty((0, len(table.classes)), np.float32)]
+    parts: list[WindowLogits] = []
     if len(own):
-        with scorer.evaluating():
+        with scorer.evaluating(), torch.inference_mode():
             for raw in scoring_batches(store, table, own, grid.window, grid.hop, batch, workers):
-                index.append(raw.index.numpy())
-                logits.append(scorer.logits(raw))
-    parts = distributed.gather((np.concatenate(index), np.concatenate(logits)))
-    rows_of = np.concatenate([part[0] for part in parts])
-    ascending = np.argsort(rows_of, kind="stable")
-    return WindowLogits(rows_of[ascending], np.concatenate([part[1] for part in parts])[ascending])
+                given, placed = scorer.outputs(raw, embeddings)
+                arrays = given.cpu().numpy(), None if placed is None else placed.cpu().numpy()
+                parts.append(WindowLogits(raw.index.numpy(), *arrays, silent(raw)))
+    found = [part for own_parts in distributed.gather(parts) for part in own_parts]
+    if not found:
+        return WindowLogits(np.empty(0, np.int64), np.empty((0, len(table.classes)), np.float32))
+    index = np.concatenate([part.index for part in found])
+    ascending = np.argsort(index, kind="stable")
+    logits, marks = (np.concatenate([getattr(part, name) for part in found]) for name in ("logits", "silent"))
+    vectors = [part.embeddings for part in found if part.embeddings is not None]
+    whole = np.concatenate(vectors)[ascending] if embeddings else None
+    return WindowLogits(index[ascending], logits[ascending], whole, marks[ascending])
 
 
 def clip_means(windows: WindowLogits, loss: Loss, calibration: Calibration | None) -> Values:

@@ -47,7 +47,9 @@ __all__ = [
 _OF_CLASSES = ("classes", "multilabel", "thresholds")
 _SHOWN = ("dataset", "featurizer", "backbone", "pooling", "loss", "optimizer")
 _MODEL = ("audio", "featurizer", "backbone", "pooling", "head", "loss")
-_FITTED = ("calibration",)
+_FITTED = ("calibration", "reject")
+# The framework's keys of [reject] that scoring needs.
+_REJECTS_BY = ("clip_threshold", "window_threshold", "silence")
 
 
 @attrs.frozen(init=False, repr=False)
@@ -82,6 +84,7 @@ class Recipe:
     scheduler: ComponentSpec
     train: Train
     calibration: ComponentSpec
+    reject: ComponentSpec
     report: Report
     observer: tuple[ComponentSpec, ...]
     name: str = attrs.field(default="recipe", eq=False)
@@ -109,6 +112,11 @@ class Recipe:
     def with_tables(self, **changes: Any) -> Recipe:
         """The recipe with some tables replaced; they are not checked again."""
         return attrs.evolve(self, **changes)
+
+    def with_dataset(self, dataset: ComponentSpec) -> Recipe:
+        """The recipe with another dataset, of which no class is left out."""
+        own = attrs.evolve(self.reject.own, leave_out=())
+        return self.with_tables(dataset=dataset, reject=attrs.evolve(self.reject, own=own))
 
     def components(self) -> Iterator[ComponentSpec]:
         """Every component, in the order of the tables."""
@@ -141,7 +149,7 @@ class Model:
     """The parts of a recipe that prediction needs, and the classes: the content of `model.toml`.
 
     A multi-label model predicts the classes that score at least their value in `thresholds`; if empty, 0.5 each. Where
-    `calibration` is None, scores are not calibrated.
+    `calibration` is None, scores are not calibrated; where `reject` is None, nothing is rejected.
     """
 
     classes: tuple[str, ...]
@@ -154,6 +162,7 @@ class Model:
     head: Head
     loss: ComponentSpec
     calibration: ComponentSpec | None = None
+    reject: ComponentSpec | None = None
 
 
 def compose(
@@ -249,11 +258,15 @@ def model_tables(
     multilabel: bool = False,
     thresholds: Sequence[float] = (),
     calibration: ComponentSpec | None = None,
+    reject: ComponentSpec | None = None,
 ) -> dict[str, Any]:
-    """The content of `model.toml`; `calibration` is the fitted one, if there is one."""
+    """The content of `model.toml`; `calibration` and `reject` are the fitted ones, if there are any."""
     head = {"format": FORMAT, "classes": list(classes), "multilabel": multilabel}
     head |= {"thresholds": list(thresholds)} if thresholds else {}
     fitted = {} if calibration is None else {"calibration": {"use": calibration.use, **plain(calibration.options)}}
+    if reject is not None:
+        own = plain({name: getattr(reject.own, name) for name in _REJECTS_BY})
+        fitted["reject"] = {"use": reject.use, **own, **plain(reject.options)}
     return head | {table: _plain(getattr(recipe, table)) for table in _MODEL} | fitted
 
 

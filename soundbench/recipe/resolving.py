@@ -14,7 +14,7 @@ from soundbench.messages import join, nearest, show
 from soundbench.recipe.reading import Draft, merge_component, merge_tables
 from soundbench.recipe.registry import Component, Registry, is_file
 from soundbench.recipe.structuring import key_of, plain, structure
-from soundbench.recipe.tables import CORE, DEFAULTS, MULTILABEL_CALIBRATION, OWN, RENAMED
+from soundbench.recipe.tables import CORE, DEFAULTS, MULTILABEL_DEFAULTS, OWN, RENAMED
 
 __all__ = ["ComponentSpec", "Resolver"]
 
@@ -92,8 +92,8 @@ class Resolver:
 
     def _default(self, key: str, backbone: ComponentSpec | None, loss: ComponentSpec | None) -> Any:
         """The default of a table: the core's, or the backbone's own for pooling and head; None without a backbone."""
-        if key == "calibration" and loss is not None and _independent(loss):
-            return {"use": MULTILABEL_CALIBRATION}
+        if key in MULTILABEL_DEFAULTS and loss is not None and _independent(loss):
+            return MULTILABEL_DEFAULTS[key]
         if key not in ("pooling", "head"):
             return DEFAULTS.get(key, {})
         if backbone is None:

@@ -21,7 +21,7 @@ __all__ = [
     "FOLDER_DATASET",
     "FORMAT",
     "MANIFEST_DATASET",
-    "MULTILABEL_CALIBRATION",
+    "MULTILABEL_DEFAULTS",
     "MULTILABEL_LOSS",
     "OWN",
     "RENAMED",
@@ -30,6 +30,7 @@ __all__ = [
     "Calibration",
     "Head",
     "Init",
+    "Reject",
     "Report",
     "Split",
     "Train",
@@ -37,22 +38,8 @@ __all__ = [
 ]
 
 TABLES = (
-    "dataset",
-    "split",
-    "audio",
-    "augmentation",
-    "featurizer",
-    "backbone",
-    "pooling",
-    "head",
-    "init",
-    "loss",
-    "optimizer",
-    "scheduler",
-    "train",
-    "calibration",
-    "report",
-    "observer",
+    *("dataset", "split", "audio", "augmentation", "featurizer", "backbone", "pooling", "head", "init", "loss"),
+    *("optimizer", "scheduler", "train", "calibration", "reject", "report", "observer"),
 )
 
 # The only place in the core that names components. Pooling and head default to those of the backbone's paper.
@@ -63,11 +50,12 @@ DEFAULTS: dict[str, Any] = {
     "optimizer": {"use": "adamw"},
     "scheduler": {"use": "warmup-cosine"},
     "calibration": {"use": "temperature"},
+    "reject": {"use": "distance"},
     "observer": [{"use": "progress"}],
 }
 
-# The default calibration where the loss scores each class independently.
-MULTILABEL_CALIBRATION = "platt"
+# The defaults where the loss scores each class independently; thresholds then say already that no class is there.
+MULTILABEL_DEFAULTS: dict[str, Any] = {"calibration": {"use": "platt"}, "reject": {"use": "none"}}
 
 # The loss that a message suggests if the dataset is multi-label and the loss of the recipe is not.
 MULTILABEL_LOSS = "bce"
@@ -384,5 +372,32 @@ class Calibration:
     predictions: Path | None = None
 
 
-OWN: dict[str, type] = {"calibration": Calibration}
+@keyed
+@attrs.frozen
+class Reject:
+    """The keys of `[reject]` beside the component's own.
+
+    Attributes:
+        keep: share of the validation clips that the fitted thresholds keep; up to 0.05 fewer, if noise and `negatives`
+            are then rejected the better.
+        noise: whether white and pink noise are sound to reject, for the thresholds and for the component.
+        negatives: a folder or a manifest of further sound to reject; its labels do not matter.
+        predictions: what to fit on: `logits.safetensors` of a run with `--folds all`; the validation set if left out.
+        leave_out: classes to train without; the report then says how well they are recognised as unknown.
+        clip_threshold: a clip whose reject score is lower is rejected; fitted after training if left out.
+        window_threshold: the same for a window.
+        silence: whether digital silence is rejected; never if a class of training is silent.
+    """
+
+    keep: float = attrs.field(default=0.95, validator=_range("above 0 and at most 1", lambda value: 0 < value <= 1))
+    noise: bool = True
+    negatives: Path | None = None
+    predictions: Path | None = None
+    leave_out: tuple[str, ...] = ()
+    clip_threshold: float | None = None
+    window_threshold: float | None = None
+    silence: bool = True
+
+
+OWN: dict[str, type] = {"calibration": Calibration, "reject": Reject}
 """The framework's own keys in the tables of components."""

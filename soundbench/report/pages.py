@@ -22,6 +22,7 @@ from soundbench.report.html.numbers import across, counted, flat, percent, thres
 from soundbench.report.html.places import Places
 from soundbench.report.html.run_page import Drawn
 from soundbench.report.metrics import metric_of
+from soundbench.report.rejecting.figures import lines as rejection_lines
 from soundbench.report.resampling import LEVEL
 from soundbench.report.run_directory import RunDirectory
 
@@ -176,6 +177,7 @@ def _page(run: RunDirectory, report: Mapping[str, Any], picture: Sequence[str]) 
         yield from _beside(report)
         yield from _folds(report)
         yield from _by_value(report)
+        yield from rejection_lines(report)
         yield from _protocol(report)
         yield from _classes(report)
     else:

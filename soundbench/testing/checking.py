@@ -28,6 +28,7 @@ from soundbench.testing.losses import CHECKS as LOSS
 from soundbench.testing.observers import CHECKS as OBSERVER
 from soundbench.testing.optimizers import CHECKS as OPTIMIZER
 from soundbench.testing.poolings import CHECKS as POOLING
+from soundbench.testing.rejects import CHECKS as REJECT
 from soundbench.testing.results import Checks, ContractError, Report, Result, run_checks
 from soundbench.testing.schedulers import CHECKS as SCHEDULER
 
@@ -43,6 +44,7 @@ CHECKS: dict[str, Checks] = {
     "optimizer": OPTIMIZER,
     "scheduler": SCHEDULER,
     "calibration": CALIBRATION,
+    "reject": REJECT,
     "observer": OBSERVER,
     "importer": IMPORTER,
 }

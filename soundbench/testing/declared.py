@@ -32,6 +32,7 @@ def supplied(case: Case) -> tuple[Any, ...]:
         "pooling": (24,),
         "loss": (10,),
         "calibration": (10,),
+        "reject": (10,),
         "optimizer": (groups,),
         "scheduler": (torch.optim.SGD(groups, lr=0.1), 10, 5),
     }

@@ -18,6 +18,7 @@ from soundbench.data.clips import ClipTable
 from soundbench.model import assembly, logits
 from soundbench.model.logits import HeldOutLogits
 from soundbench.model.network import cost
+from soundbench.model.rejecting.rejector import state_of
 from soundbench.model.scoring import ClipScores, Scorer, WindowLogits, clip_means
 from soundbench.recipe import ComponentSpec
 from soundbench.report import calibration, pages, run_directory
@@ -25,6 +26,10 @@ from soundbench.report.protocol import protocol, skipped
 from soundbench.report.thresholds import choose_thresholds
 from soundbench.training import loop
 from soundbench.training.log import Log
+from soundbench.training.rejecting import fitting as rejecting
+from soundbench.training.rejecting.figures import figures as rejecting_figures
+from soundbench.training.rejecting.figures import rejected_clips, with_scores
+from soundbench.training.rejecting.fitting import Rejection
 from soundbench.training.stages import Opened, Trained, save_model
 
 __all__ = [
@@ -60,16 +65,20 @@ class Fitted:
         thresholds: one for each class, of calibrated scores; empty where a clip has one label.
         calibration: what the report says of the calibration: `use`, `clips` and `groups` that it was fitted on, and
             where it was not, the `reason`.
+        rejection: what rejects sound.
     """
 
     trained: Trained
     scorer: Scorer
     thresholds: Sequence[float]
     calibration: Mapping[str, Any]
+    rejection: Rejection
 
 
 def fit(trained: Trained, log: Log) -> Fitted:
-    """Fit the calibration, on the validation set or on logits that the recipe names, and keep it in the model folder.
+    """Fit the calibration and what rejects sound, and keep them in the model folder.
+
+    They are fitted on the validation set, or on logits that the recipe names.
 
     Args:
         trained: the stage before.
@@ -81,7 +90,8 @@ def fit(trained: Trained, log: Log) -> Fitted:
     opened, scorer = trained.opened, trained.scorer
     spec, multilabel = opened.prepared.recipe.calibration, opened.prepared.table.multilabel
     fitted: dict[str, Any] = {"use": recipes.relocated(opened.prepared.recipe, "./model/code").calibration.use}
-    held_out = _held_out(opened, scorer, spec)
+    windows = _validation(opened, scorer)
+    held_out = _held_out(opened, windows, spec)
     if held_out is not None:
         source = "validation set" if spec.own.predictions is None else spec.own.predictions.name
         fitted |= {"source": source, "clips": held_out.clips, "groups": held_out.groups}
@@ -93,22 +103,34 @@ def fit(trained: Trained, log: Log) -> Fitted:
     thresholds = trained.thresholds
     if multilabel and held_out is not None:
         thresholds = choose_thresholds(clip_scores_of(held_out, scorer.loss, made), held_out.target).tolist()
-    save_model(opened, scorer.network, thresholds, spec)
-    return Fitted(trained, scorer, thresholds, fitted)
+    rejection = rejecting.fit(opened, scorer, windows, log)
+    state = state_of(rejection.rejector.module)
+    save_model(opened, scorer.network, thresholds, spec, rejection.spec, state)
+    return Fitted(trained, scorer, thresholds, fitted, rejection)
 
 
-def _held_out(opened: Opened, scorer: Scorer, spec: ComponentSpec) -> HeldOutLogits | None:
+def _validation(opened: Opened, scorer: Scorer) -> WindowLogits | None:
+    """What the network gives for the windows of the validation set, if there is one."""
+    if not len(opened.parts["validation"]):
+        return None
+    windows = opened.windows(scorer, "validation", _with_embeddings(opened))
+    windows.refuse_not_finite("validation", loop.ADVICE)
+    return windows
+
+
+def _with_embeddings(opened: Opened) -> bool:
+    """Whether what rejects sound needs embeddings."""
+    return bool(getattr(opened.prepared.recipe.reject.component.obj, "embeddings", False))
+
+
+def _held_out(opened: Opened, windows: WindowLogits | None, spec: ComponentSpec) -> HeldOutLogits | None:
     """The logits to fit on; None where there are none, or nothing can be fitted."""
     if not attrs.fields(spec.component.options):
         return None
     table, stored = opened.prepared.table, spec.own.predictions
     if stored is not None:
         return logits.read(stored, table.classes)
-    if not len(opened.parts["validation"]):
-        return None
-    windows = opened.windows(scorer, "validation")
-    windows.refuse_not_finite("validation", loop.ADVICE)
-    return logits.of_windows(windows, table)
+    return None if windows is None else logits.of_windows(windows, table)
 
 
 def calibrated(
@@ -177,7 +199,8 @@ def score_test(fitted: Fitted) -> Scored:
     Raises:
         RunError: scores that are not finite.
     """
-    windows = fitted.trained.opened.windows(fitted.scorer, "test")
+    opened = fitted.trained.opened
+    windows = opened.windows(fitted.scorer, "test", _with_embeddings(opened))
     windows.refuse_not_finite("test", loop.ADVICE)
     if not len(windows.index):
         return Scored(fitted, windows, None)
@@ -197,7 +220,7 @@ def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
     prepared, directory = opened.prepared, opened.directory
     recipe, table, machine = prepared.recipe, prepared.table, prepared.machine
     as_written = recipes.relocated(recipe, "./model/code")
-    figures = _figures(scored)
+    figures = _figures(scored, log)
     report = {
         "name": recipe.name,
         "protocol": protocol(as_written, table, prepared.cut, opened.parts, trained.best_epoch),
@@ -215,8 +238,9 @@ def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
 
     def write() -> None:
         if scored.test is not None:
-            run_directory.write_predictions(directory, table, scored.test.index, scored.test.scores)
-            logits.write(directory.logits, logits.of_windows(scored.windows, table))
+            rejected = rejected_clips(scored.fitted.rejection.rejector, scored.windows)
+            run_directory.write_predictions(directory, table, scored.test.index, scored.test.scores, rejected)
+            logits.write(directory.logits, with_scores(scored.fitted.rejection, scored.windows, table))
         problem = pages.write(directory, report, prepared.made.dataset)
         run_directory.seal_results(directory)
         if problem:
@@ -227,15 +251,18 @@ def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
     return report
 
 
-def _figures(scored: Scored) -> dict[str, Any]:
-    """The metrics of the test set, and those of its calibration."""
+def _figures(scored: Scored, log: Log) -> dict[str, Any]:
+    """The metrics of the test set, those of its calibration, and what is rejected."""
     fitted, opened = scored.fitted, scored.fitted.trained.opened
     if scored.test is None:
         return {"metrics": {}, "clips": 0, "groups": 0}
     table = opened.prepared.table
     figures = opened.assess(scored.test, fitted.thresholds, RESAMPLES)
     quality = calibration_quality(scored.windows, fitted.scorer, table)
-    return figures | {"calibration": {**fitted.calibration, **quality}}
+    others = rejecting_figures(
+        opened, fitted.scorer, fitted.rejection, scored.windows, scored.test.scores, RESAMPLES, log
+    )
+    return figures | {"calibration": {**fitted.calibration, **quality}} | others
 
 
 def calibration_quality(windows: WindowLogits, scorer: Scorer, table: ClipTable) -> dict[str, Any]:

@@ -22,12 +22,13 @@ from soundbench.model.plan import refuse_unknown_columns
 from soundbench.recipe import Recipe
 from soundbench.report import calibration, pages, run_directory
 from soundbench.report.assessment import assess, pooled
+from soundbench.report.rejecting.figures import kept_figures, pooled_rejection
 from soundbench.report.results.run import Run
-from soundbench.report.run_directory import FOLDS, RunDirectory
+from soundbench.report.run_directory import FOLDS, Predictions, RunDirectory
 from soundbench.training import finishing
 from soundbench.training.environment import accept_recipe, read_environment, record_recipe, refuse_changed_recipe
 from soundbench.training.log import Say, resume_line, to_stderr
-from soundbench.training.run import device_set, held, new_directory, resume, run
+from soundbench.training.run import device_set, held, leaving_out, new_directory, resume, run
 
 __all__ = ["resume_folds", "run_folds"]
 
@@ -41,6 +42,7 @@ def run_folds(
     out: Path | str | None = None,
     cache: Path | str | bool = True,
     accept_changes: bool = False,
+    leave_out: Sequence[str] = (),
     say: Say = to_stderr,
 ) -> Run:
     """Train and test once for each fold, with that fold as the test set; `fold-01/`, ... and a report beside them.
@@ -50,7 +52,7 @@ def run_folds(
     Raises:
         RecipeError: the dataset has fewer than two folds, or validation is a list of folds.
     """
-    recipe = recipes.given(recipe)
+    recipe = leaving_out(recipes.given(recipe), leave_out)
     distributed.join(recipe.train.device)
     if recipe.split.validation == "auto":
         recipe = recipe.with_tables(split=attrs.evolve(recipe.split, validation=VALIDATION_SHARE))
@@ -231,6 +233,7 @@ def _pool(
         "protocol": protocol,
         **figures,
         **({"calibration": _calibration(recipe, reports, scores, held_out)} if held_out else {}),
+        **_rejection(recipe, reports, predictions, groups),
         "folds": per_fold,
         "across_folds": pooled(per_fold),
         "skipped": {"count": len(skipped), "clips": list(skipped.values())},
@@ -267,6 +270,21 @@ def _calibration(
     for name, values in (("before", before), ("after", scores)):
         found[name] = calibration.quality(values, targets, multilabel=multilabel)
     return found
+
+
+def _rejection(
+    recipe: Recipe, reports: Sequence[dict[str, Any]], predictions: Sequence[Predictions], groups: NDArray[np.int64]
+) -> dict[str, Any]:
+    """What is rejected, over all folds; nothing if older runs do not say."""
+    if not all("reject" in one for one in reports):
+        return {}
+    scores, targets, rejected = (
+        np.concatenate([getattr(one, name) for one in predictions]) for name in ("scores", "targets", "rejected")
+    )
+    kept = kept_figures(scores, targets, rejected, groups, seed=recipe.train.seed)
+    found = {"reject": pooled_rejection([one["reject"] for one in reports], kept)}
+    left = [row for one in reports for row in one.get("left_out", [])]
+    return found | ({"left_out": left} if left else {})
 
 
 def _fitted_on(

@@ -39,9 +39,10 @@ from soundbench.training.extraction import features_of
 from soundbench.training.log import Log, Say, resume_line, to_stderr
 from soundbench.training.observers import Observers, make_observers
 from soundbench.training.profiling import StepTimes, advice
+from soundbench.training.rejecting.others import read_negatives
 from soundbench.training.stages import Opened, Prepared
 
-__all__ = ["device_set", "extract", "held", "new_directory", "resume", "run"]
+__all__ = ["device_set", "extract", "held", "leaving_out", "new_directory", "resume", "run"]
 
 
 def run(
@@ -51,6 +52,7 @@ def run(
     cache: Path | str | bool = True,
     profile: bool = False,
     accept_changes: bool = False,
+    leave_out: Sequence[str] = (),
     say: Say = to_stderr,
 ) -> Run:
     """Train and test what a recipe describes.
@@ -61,13 +63,14 @@ def run(
         cache: the folder of decoded sound; True for the user's cache, False for a temporary one.
         profile: whether to profile a few steps; `profile.txt` then shows where their time goes.
         accept_changes: whether the weights that `[init]` names may have changed since soundbench wrote them.
+        leave_out: classes to train without; the report says how well they are recognised as unknown.
         say: receives each line of progress; by default, lines are printed to standard error.
 
     Raises:
         SoundbenchError: a mistake in the recipe, unusable data, or a failure while working.
     """
     began, log = time.monotonic(), Log(say)
-    recipe = recipes.given(recipe)
+    recipe = leaving_out(recipes.given(recipe), leave_out)
     distributed.join(recipe.train.device)
     prepared = stages.prepare(recipe, cache=cache, say=log)
     initialize(prepared.recipe, prepared.made.network, prepared.table.classes, log, accept_changes)
@@ -247,6 +250,7 @@ def _execute(
     resumed_by = resume_line(recipe, directory, device, cache)
     with _observers(recipe, directory, log, resumed_by) as attach, stop.handling(), explaining_out_of_memory(recipe):
         with stages.open_sound(prepared, directory, cache, state, before, log) as opened:
+            read_negatives(opened, log)
             notify = attach(opened, state)
             trained = stages.train(opened, state, log, notify=notify, stop=stop, times=times, profile=profile)
             scored = finishing.score_test(finishing.fit(trained, log))
@@ -297,6 +301,20 @@ def _run_info(opened: Opened, state: Mapping[str, Any] | None) -> RunInfo:
         steps_per_epoch=opened.plan.order.steps,
         start_step=int(state["step"]) if state else 0,
     )
+
+
+def leaving_out(recipe: Recipe, classes: Sequence[str]) -> Recipe:
+    """The recipe without some classes, instead of those that it leaves out itself.
+
+    Raises:
+        CallError: `classes` is a string.
+    """
+    if isinstance(classes, str):
+        raise CallError(f"leave_out must be a list of classes, such as [{classes!r}]")
+    if not classes:
+        return recipe
+    own = attrs.evolve(recipe.reject.own, leave_out=tuple(classes))
+    return recipe.with_tables(reject=attrs.evolve(recipe.reject, own=own))
 
 
 def _write_recipe(recipe: Recipe, directory: RunDirectory) -> None:

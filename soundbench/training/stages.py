@@ -15,6 +15,7 @@ import attrs
 import numpy as np
 from ignite.engine import Engine
 from numpy.typing import NDArray
+from torch import Tensor
 
 from soundbench import distributed, files
 from soundbench import recipe as recipes
@@ -26,10 +27,12 @@ from soundbench.data.likeness.groups import grouped
 from soundbench.data.shared_store import sound_store
 from soundbench.data.splits import SplitResult, settled, split
 from soundbench.data.store import Store
+from soundbench.errors import RunError
 from soundbench.machine import Machine
 from soundbench.model import assembly, logits
 from soundbench.model import folder as model_folder
 from soundbench.model.assembly import Assembly
+from soundbench.model.logits import HeldOutLogits
 from soundbench.model.network import Network
 from soundbench.model.plan import Plan, plan
 from soundbench.model.scoring import ClipScores, Scorer, WindowLogits, score_clips, window_logits
@@ -46,7 +49,7 @@ from soundbench.training.log import Log, Say, to_stderr
 from soundbench.training.profiling import Profile, StepTimes
 from soundbench.training.step import Rules, make_setup
 
-__all__ = ["Opened", "Prepared", "Trained", "open_sound", "prepare", "save_model", "train"]
+__all__ = ["Opened", "Prepared", "Trained", "held_out_scores", "open_sound", "prepare", "save_model", "train"]
 
 Rows = NDArray[np.int64]
 Notify = Callable[..., None]
@@ -114,12 +117,31 @@ def prepare(
     prepared.plan()
     if stored := recipe.calibration.own.predictions:
         logits.refuse_learnt(stored, logits.read(stored, table.classes), table, cut.rows("test"))
+    if scores := held_out_scores(recipe, table.classes):
+        stored = Path(recipe.reject.own.predictions)
+        logits.refuse_learnt(stored, scores, table, cut.rows("test"), "reject.predictions")
     made.prepare(recipe)
     if how.near_duplicates == "group":
         table = grouped(table, made.dataset, cache, say)
         prepared = attrs.evolve(prepared, table=table, cut=split(table, how, recipe.source))
         prepared.plan()
     return prepared
+
+
+def held_out_scores(recipe: Recipe, classes: Sequence[str]) -> HeldOutLogits | None:
+    """The reject scores that `reject.predictions` names; None if it names none.
+
+    Raises:
+        RunError: they are missing, damaged, of other classes, or of another component than the recipe's.
+    """
+    path, use = recipe.reject.own.predictions, recipe.reject.use
+    if path is None:
+        return None
+    found = logits.read(path, classes)
+    if found.reject is None or found.reject_by != use:
+        given = f"those of {found.reject_by!r}" if found.reject is not None else "none"
+        raise RunError(f"{path}: reject.predictions must hold the reject scores of {use!r}; it holds {given}")
+    return found
 
 
 # Opened ---------------------------------------------------------------------------------------------------------------
@@ -135,6 +157,7 @@ class Opened:
         store: the decoded sound.
         source: what batches are made from: the store, or features made ahead.
         plan: what is trained and tested on, without unreadable clips.
+        cache: the folder of decoded sound; True for the user's cache, False for a temporary one.
     """
 
     prepared: Prepared
@@ -142,6 +165,7 @@ class Opened:
     store: Store
     source: Store | Features
     plan: Plan
+    cache: Path | str | bool
 
     @property
     def parts(self) -> Mapping[str, Rows]:
@@ -158,10 +182,11 @@ class Opened:
         table, grid, train = self.prepared.table, self.prepared.grid, self.prepared.recipe.train
         return score_clips(scorer, self.source, table, self.parts[part], grid, train.batch_size, train.num_workers)
 
-    def windows(self, scorer: Scorer, part: str) -> WindowLogits:
-        """The logits of the windows of a part's clips; every process gets all of them."""
+    def windows(self, scorer: Scorer, part: str, embeddings: bool = False) -> WindowLogits:
+        """The logits of the windows of a part's clips, and embeddings if asked for; every process gets all of them."""
         table, grid, train = self.prepared.table, self.prepared.grid, self.prepared.recipe.train
-        return window_logits(scorer, self.source, table, self.parts[part], grid, train.batch_size, train.num_workers)
+        batch, workers = train.batch_size, train.num_workers
+        return window_logits(scorer, self.source, table, self.parts[part], grid, batch, workers, embeddings)
 
     def assess(self, scored: ClipScores, thresholds: Sequence[float], resamples: int) -> dict[str, Any]:
         """All metrics of scored clips; with resamples, also those for each value of the columns of `report.by`."""
@@ -217,7 +242,7 @@ def open_sound(
         if recipe.train.extracted:
             weights = state["network"] if state else None
             source = features_of(recipe, prepared.made.network, prepared.machine, store, log, weights)
-        yield Opened(prepared, directory, store, source, found)
+        yield Opened(prepared, directory, store, source, found, cache)
 
 
 # Trained --------------------------------------------------------------------------------------------------------------
@@ -328,13 +353,28 @@ def _validate(opened: Opened, network: Network) -> loop.Validation | None:
 
 
 def save_model(
-    opened: Opened, network: Network, thresholds: Sequence[float], calibration: ComponentSpec | None = None
+    opened: Opened,
+    network: Network,
+    thresholds: Sequence[float],
+    calibration: ComponentSpec | None = None,
+    reject: ComponentSpec | None = None,
+    rejects_by: Mapping[str, Tensor] | None = None,
 ) -> Mapping[str, str]:
-    """Write the model folder, with the calibration once it is fitted; returns the digest of each file."""
+    """Write the model folder; returns the digest of each file.
+
+    Args:
+        opened: the run.
+        network: the network.
+        thresholds: one for each class, if clips have several labels.
+        calibration: the calibration, once it is fitted.
+        reject: what rejects sound, once it is fitted.
+        rejects_by: the tensors that this was fitted to.
+    """
     prepared, folder = opened.prepared, opened.directory.model
     table = prepared.table
-    own = prepared.recipe if calibration is None else prepared.recipe.with_tables(calibration=calibration)
+    fitted = {"calibration": calibration, "reject": reject}
+    own = prepared.recipe.with_tables(**{name: spec for name, spec in fitted.items() if spec is not None})
     recipe = recipes.relocated(own, "./code")
-    fitted = None if calibration is None else recipe.calibration
-    tables = recipes.model_tables(recipe, table.classes, table.multilabel, thresholds, fitted)
-    return distributed.from_main(lambda: model_folder.save_model(folder, tables, network))
+    specs = [None if spec is None else getattr(recipe, name) for name, spec in fitted.items()]
+    tables = recipes.model_tables(recipe, table.classes, table.multilabel, thresholds, *specs)
+    return distributed.from_main(lambda: model_folder.save_model(folder, tables, network, rejects_by))

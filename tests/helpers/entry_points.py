@@ -55,6 +55,8 @@ TOYS = (
     ("optimizer", "descent", "helpers.toys:toy_optimizer"),
     ("scheduler", "line", "helpers.toys:toy_scheduler"),
     ("calibration", "divide", "helpers.toys:ToyCalibration"),
+    ("reject", "distance", "helpers.toys:ToyReject"),
+    ("reject", "none", "helpers.toys:ToyReject"),
     ("observer", "listener", "helpers.entry_points:Listener"),
     ("importer", "stranger", "helpers.toys:toy_importer"),
 )
@@ -66,6 +68,7 @@ NAMES: dict[str, Any] = {
     "optimizer": "descent",
     "scheduler": "line",
     "calibration": "divide",
+    "reject": "distance",
     "observer": [],
 }
 

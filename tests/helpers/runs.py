@@ -27,6 +27,7 @@ loss = "{TOYS}:ToyLoss"
 optimizer = "{TOYS}:toy_optimizer"
 scheduler = "{TOYS}:toy_scheduler"
 calibration = "{TOYS}:ToyCalibration"
+reject = "{TOYS}:ToyReject"
 observer = []
 
 [split]

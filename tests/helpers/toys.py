@@ -53,6 +53,24 @@ class ToyDataset:
         return (0.1 * (smooth if clip.labels[0] == "low" else noise - smooth)).astype(np.float32), 8000
 
 
+class ToyThree(ToyDataset):
+    """The same, and every third clip is of clicks."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return ("low", "high", "clicks")
+
+    def clips(self) -> Iterator[Clip]:
+        for number, clip in enumerate(super().clips()):
+            yield clip if number % 3 < 2 else attrs.evolve(clip, labels=("clicks",))
+
+    def read(self, clip: Clip) -> tuple[np.ndarray, int]:
+        samples, rate = super().read(clip)
+        if clip.labels == ("clicks",):
+            samples = np.where(np.arange(len(samples)) % 400 == 0, 0.5, 0).astype(np.float32)
+        return samples, rate
+
+
 class ToyOneWindow(ToyDataset):
     """The same, each of 0.2 s."""
 
@@ -244,6 +262,22 @@ class ToyCalibration(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         return logits / (self.divisor or 1.0)
+
+
+class ToyReject(nn.Module):
+    """The largest logit, less that of the mean of the training windows."""
+
+    embeddings: ClassVar[bool] = False
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.register_buffer("usual", torch.zeros(()))
+
+    def fit(self, logits: Tensor, embeddings: Tensor | None, targets: Tensor) -> None:
+        self.usual = logits[targets.sum(1) > 0].amax(1).mean()
+
+    def forward(self, logits: Tensor, embeddings: Tensor | None) -> Tensor:
+        return logits.amax(1) - self.usual
 
 
 def toy_optimizer(groups: Any, *, lr: float = 0.01) -> torch.optim.Optimizer:

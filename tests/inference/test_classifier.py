@@ -53,7 +53,8 @@ def test_every_form_of_one_sound_gives_the_same_prediction(
     assert wanted.label in CLASSES
     assert list(wanted.scores.values()) == sorted(wanted.scores.values(), reverse=True)
     assert sum(wanted.scores.values()) == pytest.approx(1.0, abs=1e-5)
-    told = {"label": wanted.label, "score": wanted.score, "labels": [wanted.label], "scores": dict(wanted.scores)}
+    told = {"label": wanted.label, "nearest": wanted.label, "rejected": False}
+    told |= {"score": wanted.score, "labels": [wanted.label], "scores": dict(wanted.scores)}
     assert wanted.to_dict() == told
     forms = [
         path,
@@ -295,7 +296,7 @@ def test_no_more_than_a_minute_goes_through_the_network_at_once(
     classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[int] = []
-    monkeypatch.setattr(Scorer, "scores", lambda self, raw: rows.append(len(raw.index)) or np.zeros((rows[-1], 5)))
+    monkeypatch.setattr(Scorer, "rated", lambda self, raw: rows.append(len(raw.index)) or np.zeros((rows[-1], 5)))
     sound = np.full(8000 * 100, 0.1, np.float32)
     for window, wanted in ((0.2, 32), (7.0, 8), (90.0, 1)):
         rows.clear()

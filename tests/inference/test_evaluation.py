@@ -180,7 +180,8 @@ def test_a_model_folder_is_evaluated_on_other_sound(made: tuple[Path, Path], tmp
     shutil.copytree(run / "model", tmp_path / "alone")
     _, found = evaluate(tmp_path / "alone", str(recipe), out=tmp_path / "out")
     own = json.loads((run / "report.json").read_text())
-    assert found["metrics"] == own["metrics"]
+    for name, figure in own["metrics"].items():  # the batches are others
+        assert found["metrics"][name] == pytest.approx(figure, abs=1e-6)
     assert "own" not in found
     assert "trained_on" not in found["protocol"]
     assert found["protocol"]["notes"][-1] == "it is not known what the model was trained on"

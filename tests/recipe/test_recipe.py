@@ -123,6 +123,7 @@ def test_every_default_is_written_out(recipes: Recipes) -> None:
             "checkpoint_steps": 0,
         },
         "calibration": {"use": "divide"},
+        "reject": {"use": "distance", "keep": 0.95, "noise": True, "leave_out": [], "silence": True},
         "report": {"by": [], "sounds": 20},
         "observer": [],
     }
@@ -137,7 +138,8 @@ def test_tables_that_are_left_out_have_the_defaults_of_the_core(monkeypatch: pyt
     monkeypatch.setattr("soundbench.recipe.resolving.DEFAULTS", defaults)
     recipe = Recipe(dataset="noise", backbone="conv", loss={"use": "entropy"}, registry=toy_registry())
     assert [part.use for part in recipe.components()] == [
-        "noise", "spectra", "conv", "mean", "entropy", "descent", "line", "divide", "listener",
+        "noise", "spectra", "conv", "mean", "entropy", "descent", "line", "divide", "distance",
+        "listener",
     ]  # fmt: skip
     options_alone = Recipe(dataset="noise", backbone="conv", optimizer={"lr": 0.5}, registry=toy_registry())
     assert options_alone.optimizer.table() == {"use": "descent", "lr": 0.5}
@@ -317,7 +319,7 @@ chance = 0.5
         "keep, checkpoint_steps "
         "(in base.toml)",
         'r.toml: trian: unknown table; did you mean "train"? known: dataset, split, audio, augmentation, featurizer, '
-        "backbone, pooling, head, init, loss, optimizer, scheduler, train, calibration, report, observer",
+        "backbone, pooling, head, init, loss, optimizer, scheduler, train, calibration, reject, report, observer",
         'r.toml: pooling.use: there is no pooling "men"; did you mean "mean"? known: mean',
         "r.toml: split.test: must be a fraction at least 0 and below 1, is 10.0; for fold 10 write [10]",
         "r.toml: audio.rate: must be an integer, is 16000.0",
@@ -391,7 +393,7 @@ def test_missing_tables_are_reported_with_what_could_be_there(recipes: Recipes) 
 def test_a_value_of_the_wrong_range_or_type_is_reported(recipes: Recipes, more: str, message: str | None) -> None:
     found = mistakes(lambda: recipes(BASE + more))
     known = "dataset, split, audio, augmentation, featurizer, backbone, pooling, head, init, loss, optimizer, scheduler"
-    known += ", train, calibration, report, observer"
+    known += ", train, calibration, reject, report, observer"
     assert found == [f"r.toml: {message or f'zebra: unknown table; known: {known}'}"]
 
 
