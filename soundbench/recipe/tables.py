@@ -349,14 +349,7 @@ class Report:
     sounds: int = attrs.field(default=20, validator=_between(0, 200))
 
 
-CORE: dict[str, type] = {
-    "split": Split,
-    "audio": Audio,
-    "head": Head,
-    "init": Init,
-    "train": Train,
-    "report": Report,
-}
+CORE: dict[str, type] = {"split": Split, "audio": Audio, "head": Head, "init": Init, "train": Train, "report": Report}
 
 
 @keyed

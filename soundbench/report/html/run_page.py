@@ -104,7 +104,8 @@ def _predictions(
         raise RunError(f"{run.path}: {run.report_json.name} is of {clips} clips, not of those in predictions.csv")
     joined = [clip for one in read for clip in one.clips]
     predicted = [name for one in read for name in one.predicted]
-    return Predictions(read[0].classes, joined, predicted, np.concatenate([one.scores for one in read]))
+    scores, rejected = (np.concatenate([getattr(one, name) for one in read]) for name in ("scores", "rejected"))
+    return Predictions(read[0].classes, joined, predicted, scores, rejected)
 
 
 def _environment(run: RunDirectory, folds: Sequence[RunDirectory], report: Mapping[str, Any]) -> dict[str, Any]:
