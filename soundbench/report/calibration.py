@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from soundbench.messages import markdown
 from soundbench.report.metrics.brier_score import BRIER_SCORE
 from soundbench.report.metrics.expected_calibration_error import BINS, EXPECTED_CALIBRATION_ERROR, Pairs, pairs_of
 from soundbench.report.metrics.metric import Sample
@@ -15,7 +17,7 @@ from soundbench.report.one_label import OneLabel
 from soundbench.report.resampling import LEVEL, Once
 from soundbench.report.several_labels import SeveralLabels
 
-__all__ = ["quality"]
+__all__ = ["lines", "quality"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -88,3 +90,24 @@ def _reliability(pairs: Pairs) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """The section of `report.md`, line by line; none for a model without a calibration."""
+    found = report.get("calibration")
+    if not found:
+        return
+    yield from ("", "## Calibration", "")
+    on = f" on {found['clips']} clips of {found['groups']} groups" if "clips" in found else ""
+    source = f" ({markdown(found['source'])})" if "source" in found else ""
+    if "reason" in found:
+        yield f"`{found['use']}` was not fitted{on}{source}: {found['reason']}."
+    else:
+        yield f"Scores are those of `{found['use']}`" + (f", fitted{on}{source}." if on or source else ".")
+    yield from ("", "| | before | after |", "| --- | --- | --- |")
+    both = found["before"], found["after"]
+    for metric in (NEGATIVE_LOG_LIKELIHOOD, BRIER_SCORE, EXPECTED_CALIBRATION_ERROR):
+        yield f"| {metric.title} | " + " | ".join(f"{one[metric.name]:.3f}" for one in both) + " |"
+    floors = (one["noise_floor"] for one in both)
+    shown = (f"{floor['mean']:.3f}, in {LEVEL:.0%} of cases up to {floor['high']:.3f}" for floor in floors)
+    yield f"| {EXPECTED_CALIBRATION_ERROR.title} of a perfectly calibrated model | " + " | ".join(shown) + " |"

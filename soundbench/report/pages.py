@@ -16,7 +16,7 @@ from soundbench import files
 from soundbench.errors import SoundbenchError
 from soundbench.messages import markdown as _cell
 from soundbench.messages import printable
-from soundbench.report import figures
+from soundbench.report import calibration, figures
 from soundbench.report.html import run_page
 from soundbench.report.html.numbers import across, counted, flat, percent, threshold, value_of, with_interval
 from soundbench.report.html.places import Places
@@ -177,6 +177,7 @@ def _page(run: RunDirectory, report: Mapping[str, Any], picture: Sequence[str]) 
         yield from _beside(report)
         yield from _folds(report)
         yield from _by_value(report)
+        yield from calibration.lines(report)
         yield from rejection_lines(report)
         yield from _protocol(report)
         yield from _classes(report)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from soundbench.report.html import charts, numbers
 from soundbench.report.html.page import Markup, figure, items, paragraph, table
 from soundbench.report.metrics import metric_of
+from soundbench.report.rejecting import figures as rejecting
 from soundbench.report.resampling import LEVEL
 from soundbench.report.run_directory import Predictions
 
@@ -194,9 +195,11 @@ def by_value(report: Mapping[str, Any]) -> Markup:
 
 
 def reject(report: Mapping[str, Any]) -> Markup:
-    """How clips of none of the classes are known, with every key that the report has about it."""
+    """How sound of none of the classes is recognised."""
     found = report.get("reject")
-    return _pairs(found, "Clips of none of the classes") if isinstance(found, Mapping) and found else Markup("")
+    if not isinstance(found, Mapping) or "kept" not in found:
+        return Markup("")
+    return table(["", "value"], [list(row) for row in rejecting.rows(found)], caption="Sound of none of the classes")
 
 
 def _pairs(found: Mapping[str, Any], caption: str) -> Markup:
@@ -230,7 +233,9 @@ def protocol(report: Mapping[str, Any]) -> Markup:
     rows = [pair for pair in numbers.flat(report.get("protocol") or {}) if pair[0] != "notes"]
     if "parts" in report:
         rows.append(("clips", ", ".join(f"{count} {part}" for part, count in report["parts"].items())))
-    rows += [(name, report[name]) for name in ("device", "precision", "seconds") if name in report]
+    rows += [
+        (name, report[name]) for name in ("device", "precision", "parameters", "macs", "seconds") if name in report
+    ]
     return (
         table(["key", "value"], rows, caption="Metrics are comparable only within the same protocol")
         if rows

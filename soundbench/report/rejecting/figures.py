@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from soundbench.report.resampling import LeftOut, Once, Resamples, Weights, interval
 
-__all__ = ["kept_figures", "lines", "pooled_rejection"]
+__all__ = ["kept_figures", "lines", "pooled_rejection", "rows"]
 
 Floats = NDArray[np.float64]
 
@@ -99,15 +99,20 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
         if "reason" in found:
             yield f"No threshold was fitted ({found['reason']}): only digital silence is `unknown`."
         yield from ("", "| | value |", "| --- | --- |")
-        yield f"| test clips kept | {_interval(found['kept'])} |"
-        yield f"| accuracy of the kept ones | {_interval(found['accuracy_of_kept'])} |"
-        for name, title in (("silence", "silence"), ("white_noise", "white noise"), ("pink_noise", "pink noise")):
-            if found.get(name):
-                yield f"| {title}, `unknown` | {_percent(found[name]['unknown'])} |"
-        if other := found.get("negatives"):
-            yield f"| other sound (`reject.negatives`), `unknown` | {_percent(other['unknown'])} |"
-            yield f"| false alarms per hour of it | {other['false_alarms_per_hour']:.1f} |"
+        yield from (f"| {title} | {value} |" for title, value in rows(found))
     yield from _left_out(report.get("left_out") or [])
+
+
+def rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The figures of `report["reject"]`, each with its title."""
+    yield "test clips kept", _interval(found["kept"])
+    yield "accuracy of the kept ones", _interval(found["accuracy_of_kept"])
+    for name, title in (("silence", "silence"), ("white_noise", "white noise"), ("pink_noise", "pink noise")):
+        if found.get(name):
+            yield f"{title}: unknown", _percent(found[name]["unknown"])
+    if other := found.get("negatives"):
+        yield "other sound (reject.negatives): unknown", _percent(other["unknown"])
+        yield "false alarms per hour of it", f"{other['false_alarms_per_hour']:.1f}"
 
 
 def _left_out(classes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
