@@ -139,5 +139,5 @@ def difference(
     for scores, own in zip((np.asarray(a), np.asarray(b)), thresholds, strict=True):
         model = SeveralLabels(scores, carried, own) if multilabel else OneLabel(scores, carried, None)
         found += measured(model, [metric], draws)
-    apart = gap(*found, draws.units)
+    apart = gap(found[0], found[1], draws.units)
     return {"value": apart.value, "low": apart.low, "high": apart.high}

@@ -134,7 +134,7 @@ def compare_scores(
     for number, metric in enumerate(metrics):
         gaps = [gap(found[b][number], found[a][number], draws.units) for a, b in chosen]
         known = [one.p for one in gaps if one.p is not None]  # all have one, or none
-        corrected = holm(known) or [None] * len(gaps)
+        corrected: list[float] | list[None] = holm(known) or [None] * len(gaps)
         columns.append([_difference(metric, one, p) for one, p in zip(gaps, corrected, strict=True)])
     tests = _tests(right, chosen) if right else [None] * len(chosen)
     return [
