@@ -135,11 +135,9 @@ def difference(
         raise ValueError(f"scores {np.shape(a)} and {np.shape(b)}, targets {carried.shape}, {len(classes)} classes")
     group = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
     draws = SameDraws(group, resamples, seed)
-    first, second = (
-        measured(
-            SeveralLabels(scores, carried, own) if multilabel else OneLabel(scores, carried, None), [metric], draws
-        )[0]
-        for scores, own in zip((np.asarray(a), np.asarray(b)), thresholds, strict=True)
-    )
-    apart = gap(first, second, draws.units)
+    found = []
+    for scores, own in zip((np.asarray(a), np.asarray(b)), thresholds, strict=True):
+        model = SeveralLabels(scores, carried, own) if multilabel else OneLabel(scores, carried, None)
+        found += measured(model, [metric], draws)
+    apart = gap(found[0], found[1], draws.units)
     return {"value": apart.value, "low": apart.low, "high": apart.high}
