@@ -4,7 +4,8 @@
 
     recipe = soundbench.Recipe(dataset="tones", backbone="campplus")
     run = soundbench.run(recipe)
-    soundbench.load(run.path).predict("a.wav")
+    run.metrics["accuracy"]
+    soundbench.load(run).predict("a.wav")
 
 Names are imported on first use: importing this package imports neither torch nor any plugin.
 """
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from soundbench.recipe.composing import read as read_recipe
     from soundbench.recipe.registry import Registry
     from soundbench.recipe.tables import Audio, Head, Split, Train
+    from soundbench.report.results.run import Run
     from soundbench.training.folds import run_folds
     from soundbench.training.run import resume, run
 
@@ -40,6 +42,7 @@ __all__ = [
     "Prediction",
     "Recipe",
     "Registry",
+    "Run",
     "SoundbenchError",
     "Split",
     "Train",
@@ -65,6 +68,7 @@ _PLACES = {
     "Prediction": "inference.predictions:Prediction",
     "Recipe": "recipe.composing:Recipe",
     "Registry": "recipe.registry:Registry",
+    "Run": "report.results.run:Run",
     "SoundbenchError": "errors:SoundbenchError",
     "Split": "recipe.tables:Split",
     "Train": "recipe.tables:Train",

@@ -26,7 +26,7 @@ from soundbench.inference.predictions import (
 from soundbench.inference.stream import Item, stream
 from soundbench.model.network import Network, shortest_samples
 from soundbench.model.scoring import Scorer
-from soundbench.model.windows import Sound, Window, cut_windows
+from soundbench.model.windows import Sound, Window, cut_windows, hop_samples
 
 __all__ = ["Classifier"]
 
@@ -65,6 +65,11 @@ class Classifier:
             f"{parameters:,} parameters, {self.scorer.machine.device}: {len(self.classes)} classes, {kind}, "
             f"{self.rate} Hz, windows of {self.grid.window / self.rate:g} s)"
         )
+
+    @property
+    def classes_(self) -> NDArray[np.str_]:
+        """`classes` as an array `(K,)`, by scikit-learn's name: in the order of the scores, not always sorted."""
+        return np.array(self.classes)
 
     @property
     def network(self) -> Network:
@@ -265,7 +270,7 @@ class Classifier:
                     f"to {LONGEST} s, is {window:g}"
                 )
             grid = attrs.evolve(grid, window=round(window * self.rate), hop=round(window * self.rate))
-        return grid if hop is None else attrs.evolve(grid, hop=_samples(hop, self.rate))
+        return grid if hop is None else attrs.evolve(grid, hop=hop_samples(hop, self.rate))
 
     def embed(
         self,
@@ -379,11 +384,3 @@ class Classifier:
         own = np.array(scores, np.float32)  # a copy: `scores` may be a row of a batch, which would be kept with it
         label, score = UNKNOWN if rejected else nearest, float(scores[ranked[0]])
         return Prediction(label, score, named, labels, own, nearest, rejected)
-
-
-def _samples(hop: float, rate: int) -> int:
-    if not 1 <= hop * rate < 1 << 40:
-        raise CallError(
-            f"hop must be a number of seconds, at least one sample ({1 / rate:g} s at {rate} Hz), is {hop:g}"
-        )
-    return round(hop * rate)

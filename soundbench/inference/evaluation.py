@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from soundbench import recipe as recipes
 from soundbench.contracts import Dataset
 from soundbench.data.audit import repeated
 from soundbench.data.clips import ClipTable, fingerprint
+from soundbench.data.likeness.groups import grouped
 from soundbench.data.shared_store import sound_store
 from soundbench.data.splits import settled, split
 from soundbench.data.store import Store
@@ -32,6 +34,7 @@ from soundbench.recipe import ComponentSpec, Recipe
 from soundbench.report import lock, pages, run_directory
 from soundbench.report.assessment import assess
 from soundbench.report.protocol import skipped
+from soundbench.report.results.run import Run
 from soundbench.report.run_directory import RunDirectory
 from soundbench.training import checkpoints
 from soundbench.training.environment import read_environment, refuse_changed_recipe
@@ -74,7 +77,7 @@ class _TestSet:
 
 
 def evaluate(
-    run: str | Path,
+    run: str | os.PathLike[str],
     dataset: str | Path | Recipe | None = None,
     *,
     checkpoint: str | Path = "best",
@@ -84,7 +87,7 @@ def evaluate(
     accept_changes: bool = False,
     cache: Path | str | bool = True,
     say: Say = to_stderr,
-) -> RunDirectory:
+) -> Run:
     """Evaluate a run's model on labelled sound, and write a report like that of a run.
 
     Args:
@@ -100,7 +103,7 @@ def evaluate(
         say: called with each line of the log; prints to standard error by default.
 
     Returns:
-        The folder, with `report.md`, `report.json`, `predictions.csv`, `confusion.csv` and figures in it.
+        The evaluation: its folder has `report.html`, `report.md`, `report.json`, `predictions.csv`, figures in it.
 
     Raises:
         CallError: labels that are not among the model's classes, a missing dataset, or no dataset for a model alone.
@@ -112,17 +115,16 @@ def evaluate(
     environment = _environment(directory, accept_changes, log)
     recipe = _recipe(directory, dataset, classifier, trust_code)
     notes = _fill(classifier, directory, checkpoint, log)
-    sound = _own(recipe, classifier) if dataset is None else _other(dataset, recipe, classifier, log)
+    context = (recipe, classifier, cache, log)
+    sound = _own(*context) if dataset is None else _other(dataset, *context)
     if (directory.path / EVALUATIONS).is_symlink():
         raise RunPlaceError(f"{directory.path / EVALUATIONS}: {files.LINK}")
     folder = RunDirectory.create(out) if out else RunDirectory.new(directory.path / EVALUATIONS, sound.name)
     log.directory = folder
     log(f"evaluation: {folder.path}")
     on_error = sound.recipe.audio.on_error
-    with (
-        lock.held(folder.path),
-        sound_store(sound.table, sound.dataset, recipe.audio, cache, log, on_error) as store,
-    ):
+    sounds = sound_store(sound.table, sound.dataset, recipe.audio, cache, log, on_error)
+    with lock.held(folder.path), sounds as store:
         if sound.part is not None:
             _refuse_changed(directory, environment, fingerprint(sound.table, sound.part, store.lengths))
         windows = _windows(classifier, sound, store, recipe.train.batch_size, log)
@@ -137,6 +139,7 @@ def evaluate(
             "skipped": skipped(sound.table, store),
             "device": str(scorer.machine.device),
             "precision": "fp32",
+            "sounds": recipe.report.sounds,
             "seconds": round(time.monotonic() - began, 1),
             "command": _command(directory, dataset, checkpoint, trust_code),
         }
@@ -145,9 +148,10 @@ def evaluate(
             found |= {"own": {name: own[name] for name in ("metrics", "clips", "groups")}} if own["metrics"] else {}
         rejected = rejected_clips(scorer.rejector, windows)
         run_directory.write_predictions(folder, sound.table, scored.index, scored.scores, rejected)
-        pages.write(folder, found)
+        if problem := pages.write(folder, found, sound.dataset):
+            log(problem)
     log(pages.summary(found))
-    return folder
+    return Run(folder)
 
 
 def _windows(classifier: Classifier, sound: _TestSet, store: Store, batch: int, say: Say) -> WindowLogits:
@@ -214,7 +218,7 @@ def _fill(classifier: Classifier, run: RunDirectory, checkpoint: str | Path, say
 # The sound ------------------------------------------------------------------------------------------------------------
 
 
-def _own(recipe: Recipe, classifier: Classifier) -> _TestSet:
+def _own(recipe: Recipe, classifier: Classifier, cache: Path | str | bool, say: Say) -> _TestSet:
     """The run's own test set."""
     if recipe.split.test == 0:
         raise CallError(f"{recipe.source}: the run has no test set; give labelled sound with --dataset")
@@ -222,11 +226,15 @@ def _own(recipe: Recipe, classifier: Classifier) -> _TestSet:
     table = ClipTable.of(dataset)
     if table.classes != classifier.classes:
         raise RunError(f"{recipe.source}: the classes of the data have changed since the run began")
+    if recipe.split.near_duplicates == "group":
+        table = grouped(table, dataset, cache, say)
     cut = split(table, recipe.split, recipe.source)
     return _TestSet("own-test-set", "the run's own test set", recipe, dataset, table, cut.rows("test"), cut.part)
 
 
-def _other(given: str | Path | Recipe, own: Recipe, classifier: Classifier, say: Say) -> _TestSet:
+def _other(
+    given: str | Path | Recipe, own: Recipe, classifier: Classifier, cache: Path | str | bool, say: Say
+) -> _TestSet:
     """The test set of a recipe, or all clips of a manifest or folder, with the model's classes."""
     if _is_recipe(given):
         recipe = _given(given)
@@ -236,6 +244,8 @@ def _other(given: str | Path | Recipe, own: Recipe, classifier: Classifier, say:
         refuse_unknown_columns(recipe, table)
         how, folds = settled(table, recipe.split)
         recipe = recipe.with_tables(split=how)
+        if how.near_duplicates == "group":
+            table = grouped(table, dataset, cache, say)
         rows = split(table, how, recipe.source).rows("test")
         if folds:
             say(folds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ __all__ = ["load"]
 
 
 def load(
-    path: str | Path, *, device: str = "auto", trust_code: bool = False, accept_changes: bool = False
+    path: str | os.PathLike[str], *, device: str = "auto", trust_code: bool = False, accept_changes: bool = False
 ) -> Classifier:
     """Load the classifier of a run directory, or of a copy of its `model/` folder.
 

@@ -9,7 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from soundbench.recipe.composing import Model, Recipe, compose, dataset_spec, given, model_tables, read, read_model
+    from soundbench.recipe.composing import (
+        Model,
+        Recipe,
+        compose,
+        dataset_of,
+        dataset_spec,
+        given,
+        model_tables,
+        read,
+        read_model,
+    )
     from soundbench.recipe.own_code import local_files, relocated, write_code
     from soundbench.recipe.reading import find_recipe
     from soundbench.recipe.resolving import ComponentSpec
@@ -29,6 +39,7 @@ __all__ = [
     "Split",
     "Train",
     "compose",
+    "dataset_of",
     "dataset_spec",
     "find_recipe",
     "given",
@@ -41,7 +52,17 @@ __all__ = [
 ]
 
 _FILES = {
-    "composing": ("Model", "Recipe", "compose", "dataset_spec", "given", "model_tables", "read", "read_model"),
+    "composing": (
+        "Model",
+        "Recipe",
+        "compose",
+        "dataset_of",
+        "dataset_spec",
+        "given",
+        "model_tables",
+        "read",
+        "read_model",
+    ),
     "own_code": ("local_files", "relocated", "write_code"),
     "reading": ("find_recipe",),
     "resolving": ("ComponentSpec",),

@@ -31,7 +31,18 @@ from soundbench.recipe.tables import (
     Train,
 )
 
-__all__ = ["Model", "Recipe", "compose", "dataset_spec", "given", "model_tables", "read", "read_model"]
+__all__ = [
+    "Model",
+    "Recipe",
+    "compose",
+    "dataset_of",
+    "dataset_spec",
+    "given",
+    "model_tables",
+    "read",
+    "read_model",
+    "resolve",
+]
 
 _OF_CLASSES = ("classes", "multilabel", "thresholds")
 _SHOWN = ("dataset", "featurizer", "backbone", "pooling", "loss", "optimizer")
@@ -175,7 +186,15 @@ def read(
     Raises:
         RecipeError: with all mistakes.
     """
-    draft = read_draft(find_recipe(path), sets)
+    return resolve(read_draft(find_recipe(path), sets), registry, trust_code)
+
+
+def resolve(draft: Draft, registry: Registry | None = None, trust_code: bool = True) -> Recipe:
+    """The recipe of a draft; the arguments are those of `read`.
+
+    Raises:
+        RecipeError: with all mistakes.
+    """
     recipe = Recipe.__new__(Recipe)
     recipe.__attrs_init__(**_resolve(draft, registry, trust_code))
     return recipe
@@ -206,8 +225,30 @@ def dataset_spec(path: Path, multilabel: bool = False, registry: Registry | None
     """
     listed = {"use": MANIFEST_DATASET, "path": str(path), "multilabel": multilabel}
     table = {"use": FOLDER_DATASET, "root": str(path)} if path.is_dir() else listed
-    draft = draft_of({"dataset": table}, path.stem, str(path), None)
-    spec: ComponentSpec = Resolver(draft, registry, False).resolve(("dataset",), ("dataset",))["dataset"]
+    return dataset_of(table, str(path), registry=registry)
+
+
+def dataset_of(
+    table: Mapping[str, Any],
+    source: str,
+    base: Path | None = None,
+    registry: Registry | None = None,
+    trust_code: bool = False,
+) -> ComponentSpec:
+    """The dataset that the table `[dataset]` of a recipe or of a report describes; nothing else is imported.
+
+    Args:
+        table: the table.
+        source: what messages call it.
+        base: the folder that local files are relative to; None for the working directory.
+        registry: where components are found; None for the installed ones.
+        trust_code: whether a dataset in a local file may be executed.
+
+    Raises:
+        RecipeError: with all mistakes.
+    """
+    draft = draft_of({"dataset": table}, Path(source).stem, source, base)
+    spec: ComponentSpec = Resolver(draft, registry, trust_code).resolve(("dataset",), ("dataset",))["dataset"]
     return spec
 
 

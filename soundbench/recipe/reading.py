@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -107,6 +108,31 @@ class Draft:
                 self.given[dotted] = given
         node[last] = merge_tables({"it": node.get(last)}, {"it": value})["it"]
         self._mark(join(dotted, last), value, "", given)
+
+    def varied(self, values: Mapping[str, Any], base: Path) -> Draft:
+        """A copy with other values at dotted keys, as `--set` puts them; what cannot be put is among its problems.
+
+        Args:
+            values: the values by their keys, such as `optimizer.lr`.
+            base: the folder that local files are relative to.
+        """
+        made = Draft(self.file, self.name, copy.deepcopy(self.tables), dict(self.origins), problems=[*self.problems])
+        paths = [(key, _path(key)) for key in values]
+        for key, path in sorted(paths, key=lambda item: not _of_component(item[1])):
+            value = copy.deepcopy(values[key])
+            try:
+                if not path:
+                    raise ValueError("must be a dotted key, such as optimizer.lr")
+                if len(path) == 1:
+                    made.put({str(path[0]): value}, base)
+                else:
+                    made.set(
+                        path, _absolute(value, base) if path[-1] == "use" and isinstance(value, str) else value, ""
+                    )
+            except ValueError as error:
+                made.problems.append(Problem(key, str(error)))
+        made.given.clear()  # the command line gave none of them
+        return made
 
     def _step(self, node: Any, part: str | int, dotted: str) -> Any:
         """The table or entry one step down, created if missing."""
@@ -312,13 +338,18 @@ def _apply(draft: Draft, sets: Sequence[str]) -> None:
         else:
             parsed.append((text, path, _value(value.strip())))
     # First the components, then their options, whatever their order: a new `use` drops the options set before it.
-    for text, path, value in sorted(parsed, key=lambda item: not (len(item[1]) == 1 or item[1][-1] == "use")):
+    for text, path, value in sorted(parsed, key=lambda item: not _of_component(item[1])):
         try:
             draft.set(path, value, text)
         except ValueError as error:
             key = text.partition("=")[0].strip()
             draft.given[key] = text
             draft.problems.append(Problem(key, str(error)))
+
+
+def _of_component(path: Sequence[str | int]) -> bool:
+    """Whether a path is that of a table, or of the name of its component."""
+    return len(path) == 1 or path[-1:] == ["use"]
 
 
 def _path(key: str) -> list[str | int]:

@@ -56,7 +56,6 @@ DEFAULTS: dict[str, Any] = {
 
 # The defaults where the loss scores each class independently; thresholds then say already that no class is there.
 MULTILABEL_DEFAULTS: dict[str, Any] = {"calibration": {"use": "platt"}, "reject": {"use": "none"}}
-
 # The loss that a message suggests if the dataset is multi-label and the loss of the recipe is not.
 MULTILABEL_LOSS = "bce"
 
@@ -78,7 +77,6 @@ RENAMED = {
 T = TypeVar("T")
 
 _DEVICES = ("auto", "cpu", "cuda")
-
 Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
@@ -181,12 +179,15 @@ class Split:
         crossing: what to do if clips of one group are in more than one part: "purge" removes them from training,
             "refuse" is an error, "allow" keeps them.
         seed: seed of the draws, where test or validation is a fraction; the same for every `train.seed`.
+        near_duplicates: "group" makes clips one group whose sound is nearly the same, such as copies in other formats
+            and cuts; all sound is then compared before the split is drawn. "ignore" leaves the groups as they are.
     """
 
     test: list[int | str] | float | Literal["auto"] = attrs.field(default="auto", validator=_share(empty=False))
     validation: list[int | str] | float | Literal["auto"] = attrs.field(default="auto", validator=_share(empty=True))
     crossing: Literal["purge", "refuse", "allow"] = "purge"
     seed: int = attrs.field(default=1, validator=_between(0, 2**63 - 1))
+    near_duplicates: Literal["ignore", "group"] = "ignore"
 
     def __attrs_post_init__(self) -> None:
         if isinstance(self.test, list) and isinstance(self.validation, list):
@@ -375,8 +376,7 @@ class Reject:
     """The keys of `[reject]` beside the component's own.
 
     Attributes:
-        keep: share of the validation clips that the fitted thresholds keep; up to 0.05 fewer, if noise and `negatives`
-            are then rejected the better.
+        keep: share of the validation clips to keep; up to 0.05 less, if noise and `negatives` are rejected by that.
         noise: whether white and pink noise are sound to reject, for the thresholds and for the component.
         negatives: a folder or a manifest of further sound to reject; its labels do not matter.
         predictions: what to fit on: `logits.safetensors` of a run with `--folds all`; the validation set if left out.

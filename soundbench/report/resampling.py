@@ -3,14 +3,15 @@
 Clips of one recording get similar scores, so they are not independent evidence. An interval therefore resamples groups,
 not clips: the bootstrap of Efron and Tibshirani (An Introduction to the Bootstrap, 1993, chapter 13) with the group as
 its unit (Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8). The weight of a clip is how
-often its group was drawn, and sums over clips are weighted sums of the groups' sums. `interval` says which quantiles of
-the resampled values are the bounds.
+often its group was drawn, and sums over clips are weighted sums of the groups' sums. `interval` makes bounds of the
+resampled values.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from statistics import NormalDist
 from typing import Protocol
 
@@ -18,7 +19,19 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FEW_GROUPS", "LEVEL", "METHOD", "LeftOut", "Once", "Resamples", "SameDraws", "Weights", "few", "interval"]
+__all__ = [
+    "FEW_GROUPS",
+    "LEVEL",
+    "METHOD",
+    "LeftOut",
+    "Once",
+    "Resamples",
+    "SameDraws",
+    "Weights",
+    "effective_groups",
+    "few",
+    "interval",
+]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -26,7 +39,7 @@ Count = Callable[[Codes, int, Codes], Floats]
 
 LEVEL = 0.95
 
-METHOD = "expanded percentile bootstrap over groups"
+METHOD = "bootstrap over groups, logit t for shares and expanded percentiles for other metrics"
 """The name of `interval` in a report."""
 
 FEW_GROUPS = 20
@@ -135,12 +148,8 @@ class Resamples:
 
     @property
     def units(self) -> float:
-        """How many groups of equal size are worth as much as these: `(sum n_g)^2 / sum n_g^2`.
-
-        It is Kish's effective sample size (Survey Sampling, 1965, section 11.7), from the clips `n_g` of each group.
-        """
-        sizes = np.bincount(self.group).astype(np.float64)
-        return float(sizes.sum() ** 2 / (sizes**2).sum())
+        """How many groups of equal size are worth as much as these."""
+        return effective_groups(self.group)
 
     def _draws(self, block: int) -> Iterator[Floats]:
         """How often each group was drawn, `(r, G)` for at most `block` resamples at a time."""
@@ -214,7 +223,8 @@ class LeftOut:
     def sums(self, values: NDArray[np.generic]) -> Floats:
         """See `Weights`."""
         table = np.stack([np.bincount(self._block, weights=column) for column in values.T], axis=1)
-        return table.sum(axis=0) - table
+        sums: Floats = table.sum(axis=0) - table
+        return sums
 
     def counts(self, outcome: Codes, columns: int, count: Count) -> Floats:
         """See `Weights`."""
@@ -223,30 +233,51 @@ class LeftOut:
         return counts
 
 
-def interval(value: float, drawn: Floats, left_out: Floats, units: float) -> tuple[float, float]:
-    """The bounds of the interval of a value at `LEVEL`: the expanded percentile interval.
+def interval(
+    value: float, drawn: Floats, left_out: Floats, units: float, *, share: bool = False
+) -> tuple[float, float]:
+    """The bounds of the interval of a value at `LEVEL`.
 
     The percentile bootstrap is too narrow where groups are few. Hesterberg (What Teachers Should Know About the
     Bootstrap, The American Statistician 69, 2015) takes more extreme percentiles, at `Phi(-t sqrt(G / (G - 1)))` and
-    `Phi(t sqrt(G / (G - 1)))`. Here t has the degrees of freedom of `units` groups, less one; and the factor
-    is measured, as the ratio of the standard errors of jackknife and bootstrap: it is `sqrt(G / (G - 1))` for a mean
-    over equal groups, and more for a mean over classes of which some have few groups (the jackknife is also the best of
+    `Phi(t sqrt(G / (G - 1)))`. Here t has the degrees of freedom of `units` groups, less one; and the factor is
+    measured, as the ratio of the standard errors of jackknife and bootstrap: it is `sqrt(G / (G - 1))` for a mean over
+    equal groups, and more for a mean over classes of which some have few groups (the jackknife is also the best of
     standard errors for few, unequal groups: MacKinnon, Nielsen and Webb, Journal of Econometrics 232, 2023). Resampling
     adds the bias of a metric a second time; the difference of the draws' mean and the value is taken off.
+
+    A share varies less the nearer it is to 1, which percentiles do not know: where nearly every clip is right, they
+    miss a true value below. So its interval is `t` standard errors wide on the logit scale, as for shares in surveys by
+    clusters (Dean and Pagano, Evaluating Confidence Interval Methods for Binomial Proportions in Clustered Surveys,
+    Journal of Survey Statistics and Methodology 3, 2015); its standard error is the bootstrap's times the same factor.
 
     Args:
         value: of the metric.
         drawn: `(R,)`, its values under the resamples.
         left_out: `(B,)`, its values with each group left out.
         units: how many equal groups the groups are worth.
+        share: whether the value is from 0 to 1, and no difference.
 
     Returns:
         The bounds, with the value between them.
     """
     wider = max(1.0, _standard_error(left_out) / max(float(drawn.std()), 1e-12))
-    tail = NormalDist().cdf(-_student(LEVEL, max(1.0, units - 1)) * wider)
+    t = _student(LEVEL, max(1.0, units - 1)) * wider
+    if share and 0 < value < 1:
+        logit, reach = math.log(value / (1 - value)), t * float(drawn.std()) / (value * (1 - value))
+        return _logistic(logit - reach), _logistic(logit + reach)
+    tail = NormalDist().cdf(-t)
     low, high = np.quantile(drawn, [tail, 1 - tail]) - (drawn.mean() - value)
     return min(float(low), value), max(float(high), value)
+
+
+def effective_groups(group: Codes) -> float:
+    """How many groups of equal size are worth as much as those of clips with these codes: `(sum n_g)^2 / sum n_g^2`.
+
+    It is Kish's effective sample size (Survey Sampling, 1965, section 11.7), from the clips `n_g` of each group.
+    """
+    sizes = np.bincount(group).astype(np.float64)
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
 def few(groups: int) -> str | None:
@@ -259,12 +290,18 @@ def few(groups: int) -> str | None:
     )
 
 
+def _logistic(logit: float) -> float:
+    """The share of a logit."""
+    return 0.5 * (1 + math.tanh(logit / 2))
+
+
 def _standard_error(left_out: Floats) -> float:
     """The jackknife's, from the values without each of B blocks (Efron and Tibshirani, 1993, section 11.2)."""
     values, blocks = np.sort(left_out), len(left_out)  # sorted, so that rounding does not depend on the groups' order
     return float(np.sqrt((blocks - 1) / blocks * ((values - values.mean()) ** 2).sum()))
 
 
+@lru_cache(maxsize=64)
 def _student(level: float, degrees: float) -> float:
     """The t within which Student's distribution has `level` of its mass on both sides of 0; `degrees` from 1 up.
 

@@ -90,6 +90,7 @@ class RunDirectory:
     logits = _Place("logits.safetensors")
     report_json = _Place("report.json")
     report_md = _Place("report.md")
+    report_html = _Place("report.html")
     confusion_csv = _Place("confusion.csv")
     figures = _Place("figures")
     confusion_png = _Place("figures/confusion.png")
@@ -227,7 +228,7 @@ def restore_history(run: RunDirectory, rows: Sequence[Mapping[str, object]]) -> 
     return not same
 
 
-_RESULTS = ("environment", "clips", "history", "predictions", "logits", "report_json", "report_md")
+_RESULTS = ("environment", "clips", "history", "predictions", "logits", "report_json", "report_md", "report_html")
 _FIGURES = ("confusion_csv", "confusion_png", "confusion_labels")
 
 

@@ -88,7 +88,7 @@ def fit(trained: Trained, log: Log) -> Fitted:
     """
     opened, scorer = trained.opened, trained.scorer
     spec, multilabel = opened.prepared.recipe.calibration, opened.prepared.table.multilabel
-    fitted: dict[str, Any] = {"use": spec.use}
+    fitted: dict[str, Any] = {"use": recipes.relocated(opened.prepared.recipe, "./model/code").calibration.use}
     windows = _validation(opened, scorer)
     held_out = _held_out(opened, windows, spec)
     if held_out is not None:
@@ -96,7 +96,7 @@ def fit(trained: Trained, log: Log) -> Fitted:
         fitted |= {"source": source, "clips": held_out.clips, "groups": held_out.groups}
         spec, reason = calibrated(spec, held_out, scorer.loss, multilabel, opened.prepared.recipe.source)
         fitted |= {"reason": reason} if reason else {}
-        log(f"calibration: {spec.use}, {_said(fitted)}")
+        log(f"calibration: {fitted['use']}, {_said(fitted)}")
     made = assembly.make_calibration(spec, len(opened.prepared.table.classes), opened.prepared.recipe.source)
     scorer = attrs.evolve(scorer, calibration=made)
     thresholds = trained.thresholds
@@ -230,6 +230,7 @@ def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
         "skipped": skipped(table, opened.store),
         "device": str(machine.device),
         "precision": machine.precision,
+        "sounds": recipe.report.sounds,
         "seconds": round(time.monotonic() - began, 1),
     }
 
@@ -238,8 +239,10 @@ def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
             rejected = rejected_clips(scored.fitted.rejection.rejector, scored.windows)
             run_directory.write_predictions(directory, table, scored.test.index, scored.test.scores, rejected)
             logits.write(directory.logits, with_scores(scored.fitted.rejection, scored.windows, table))
-        pages.write(directory, report)
+        problem = pages.write(directory, report, prepared.made.dataset)
         run_directory.seal_results(directory)
+        if problem:
+            log(problem)
         log(pages.summary(report))
 
     distributed.from_main(write)

@@ -23,6 +23,7 @@ from soundbench.recipe import Recipe
 from soundbench.report import calibration, pages, run_directory
 from soundbench.report.assessment import assess, pooled
 from soundbench.report.rejecting.figures import kept_figures, pooled_rejection
+from soundbench.report.results.run import Run
 from soundbench.report.run_directory import FOLDS, Predictions, RunDirectory
 from soundbench.training import finishing
 from soundbench.training.environment import accept_recipe, read_environment, record_recipe, refuse_changed_recipe
@@ -43,7 +44,7 @@ def run_folds(
     accept_changes: bool = False,
     leave_out: Sequence[str] = (),
     say: Say = to_stderr,
-) -> RunDirectory:
+) -> Run:
     """Train and test once for each fold, with that fold as the test set; `fold-01/`, ... and a report beside them.
 
     The arguments are those of `run`.
@@ -74,7 +75,8 @@ def run_folds(
             record_recipe(directory, recipes.relocated(recipe, "./model/code").to_toml())
 
         distributed.from_main(write)
-        return _run_each(recipe, directory, folds, say, trust_code=True, cache=cache, accept_changes=accept_changes)
+        _run_each(recipe, directory, folds, say, trust_code=True, cache=cache, accept_changes=accept_changes)
+    return Run(directory)
 
 
 def resume_folds(
@@ -85,7 +87,7 @@ def resume_folds(
     cache: Path | bool = True,
     accept_changes: bool = False,
     say: Say = to_stderr,
-) -> RunDirectory:
+) -> Run:
     """Resume `run_folds`: finished folds are kept, the interrupted one is resumed, and the others follow.
 
     Raises:
@@ -111,7 +113,8 @@ def resume_folds(
             "cache": cache,
             "accept_changes": accept_changes,
         }
-        return _run_each(recipe, found, folds, say, **options)
+        _run_each(recipe, found, folds, say, **options)
+    return Run(found)
 
 
 def _folds(recipe: Recipe) -> list[Fold]:
@@ -150,7 +153,7 @@ def _run_each(
     *,
     cache: Path | str | bool,
     **resuming: Any,
-) -> RunDirectory:
+) -> None:
     """A run for each fold, and the report over all; `resuming` holds the options of `resume`."""
     finished = []
     for number, fold in enumerate(folds, start=1):
@@ -174,11 +177,11 @@ def _run_each(
         if held_out:
             logits.write(directory.logits, logits.joined(held_out))
         report = _pool(recipe, finished, folds, held_out)
-        pages.write(directory, report)
+        if problem := pages.write(directory, report, assembly.make_dataset(recipe)):
+            say(problem)
         say(pages.summary(report))
 
     distributed.from_main(pool)
-    return directory
 
 
 def _run_fold(
@@ -236,6 +239,7 @@ def _pool(
         "skipped": {"count": len(skipped), "clips": list(skipped.values())},
         "device": reports[0]["device"],
         "precision": reports[0]["precision"],
+        "sounds": recipe.report.sounds,
         "seconds": sum(one["seconds"] for one in reports),
     }
 
@@ -253,7 +257,7 @@ def _calibration(
     own = [one.get("calibration", {}) for one in reports]
     targets = logits.joined(held_out).target
     before = np.concatenate([finishing.clip_scores_of(one, loss) for one in held_out])
-    found: dict[str, Any] = {"use": recipe.calibration.use}
+    found: dict[str, Any] = {"use": own[0].get("use", recipe.calibration.use)}
     if all("clips" in one and "reason" not in one for one in own):
         found |= {"source": "the validation set of each fold"}
     elif attrs.fields(recipe.calibration.component.options):

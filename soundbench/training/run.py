@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,6 +22,7 @@ from soundbench.model import folder as model_folder
 from soundbench.model.weights import initialize
 from soundbench.recipe import Recipe, Train
 from soundbench.report import lock, run_directory
+from soundbench.report.results.run import Run
 from soundbench.report.run_directory import RunDirectory
 from soundbench.signals import Stop
 from soundbench.training import checkpoints, finishing, stages
@@ -52,7 +54,7 @@ def run(
     accept_changes: bool = False,
     leave_out: Sequence[str] = (),
     say: Say = to_stderr,
-) -> RunDirectory:
+) -> Run:
     """Train and test what a recipe describes.
 
     Args:
@@ -70,16 +72,17 @@ def run(
     began, log = time.monotonic(), Log(say)
     recipe = leaving_out(recipes.given(recipe), leave_out)
     distributed.join(recipe.train.device)
-    prepared = stages.prepare(recipe)
+    prepared = stages.prepare(recipe, cache=cache, say=log)
     initialize(prepared.recipe, prepared.made.network, prepared.table.classes, log, accept_changes)
     with new_directory(out, prepared.recipe.name) as directory:
         distributed.from_main(lambda: _write_recipe(prepared.recipe, directory))
         log.open(directory)
-        return _execute(prepared, directory, None, None, log, cache=cache, profile=profile, began=began)
+        _execute(prepared, directory, None, None, log, cache=cache, profile=profile, began=began)
+    return Run(directory)
 
 
 def resume(
-    directory: Path | str,
+    directory: str | os.PathLike[str],
     *,
     trust_code: bool = False,
     device: str | None = None,
@@ -87,7 +90,7 @@ def resume(
     profile: bool = False,
     accept_changes: bool = False,
     say: Say = to_stderr,
-) -> RunDirectory:
+) -> Run:
     """Continue a run from its last checkpoint, as if nothing had stopped it.
 
     Args:
@@ -103,9 +106,14 @@ def resume(
     Raises:
         RunError: there is no such run directory, another process works in it, its recipe or its data has changed, or
             no checkpoint can be used.
+        CallError: it holds a run for each fold.
     """
     began, log = time.monotonic(), Log(say)
     found = _opened(directory, log)
+    if found.has_folds:
+        raise CallError(
+            f"{found.path}: holds a run for each fold: soundbench run --resume {found.path} goes on with them"
+        )
     before = read_environment(found)
     if before and not accept_changes:
         refuse_changed_recipe(found, before)
@@ -115,7 +123,7 @@ def resume(
         lacking = distributed.from_main(lambda: _lacking(found, accept_changes))
         if lacking == []:
             log(f"{found.path}: this run is finished; nothing to resume")
-            return found
+            return Run(found)
         log.open(found)
         state = distributed.from_main(lambda: _last_state(found, lacking, log))
         if state and not before and not accept_changes:
@@ -123,13 +131,14 @@ def resume(
         if not state and not before:
             log(f"{found.environment}: missing or damaged, so the recipe cannot be checked; made anew")
         before = state["environment"] if state else before
-        prepared = stages.prepare(recipe, _threads_before(before, log))
+        prepared = stages.prepare(recipe, _threads_before(before, log), cache=cache, say=log)
         if state is None:
             initialize(prepared.recipe, prepared.made.network, prepared.table.classes, log, accept_changes)
-        return _execute(prepared, found, state, before, log, device=device, cache=cache, profile=profile, began=began)
+        _execute(prepared, found, state, before, log, device=device, cache=cache, profile=profile, began=began)
+    return Run(found)
 
 
-def _opened(directory: Path | str, log: Log) -> RunDirectory:
+def _opened(directory: str | os.PathLike[str], log: Log) -> RunDirectory:
     """The run directory to resume; if its recipe is lost, it is made anew from a checkpoint."""
     found = RunDirectory(Path(directory))
     files.refuse_links(found.path)
@@ -138,7 +147,7 @@ def _opened(directory: Path | str, log: Log) -> RunDirectory:
         if state:
             files.write_text(found.recipe, state["recipe"])
             log.made_anew([found.recipe.name])
-    return RunDirectory.open(directory)
+    return RunDirectory.open(found.path)
 
 
 def _lacking(directory: RunDirectory, accept_changes: bool) -> list[str] | None:
@@ -212,10 +221,12 @@ def extract(
     """
     distributed.join(recipe.train.device)
     log = Log(say)
-    prepared = stages.prepare(recipe.with_tables(train=attrs.evolve(recipe.train, extracted=True)))
+    found: Path | bool = True if cache is None else cache
+    recipe = recipe.with_tables(train=attrs.evolve(recipe.train, extracted=True))
+    prepared = stages.prepare(recipe, cache=found, say=log)
     recipe, made, table = prepared.recipe, prepared.made, prepared.table
     initialize(recipe, made.network, table.classes, log, accept_changes)
-    with sound_store(table, made.dataset, recipe.audio, True if cache is None else cache, log) as store:
+    with sound_store(table, made.dataset, recipe.audio, found, log) as store:
         agreed_fingerprint(table, prepared.cut.part, store.lengths)
         prepared.plan(store.lengths > 0)
         return features_of(recipe, made.network, prepared.machine, store, log)
@@ -232,7 +243,7 @@ def _execute(
     cache: Path | str | bool,
     profile: bool,
     began: float,
-) -> RunDirectory:
+) -> None:
     """Open the sound, train, score the test set once, and write the report."""
     recipe, times = prepared.recipe, StepTimes(prepared.machine.device)
     stop = Stop(notice=distributed.is_main())
@@ -248,7 +259,6 @@ def _execute(
         if times.steps:
             waiting = times.waiting(prepared.machine.threads)
             log("; ".join([times.line(), *advice(times.shares, recipe.train.num_workers, waiting)]))
-    return directory
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from soundbench.data.audit import doubts, lost, repeated
 from soundbench.data.batches import Grid, training_batches
 from soundbench.data.clips import ClipTable
 from soundbench.data.features import Features
+from soundbench.data.likeness.groups import grouped
 from soundbench.data.shared_store import sound_store
 from soundbench.data.splits import SplitResult, settled, split
 from soundbench.data.store import Store
@@ -42,14 +43,9 @@ from soundbench.report.run_directory import RunDirectory
 from soundbench.report.thresholds import choose_thresholds
 from soundbench.signals import Stop
 from soundbench.training import checkpoints, loop
-from soundbench.training.environment import (
-    for_resuming,
-    record_data,
-    refuse_other_recipes,
-    settle_recipe,
-)
+from soundbench.training.environment import for_resuming, record_data, refuse_other_recipes, settle_recipe
 from soundbench.training.extraction import features_of
-from soundbench.training.log import Log
+from soundbench.training.log import Log, Say, to_stderr
 from soundbench.training.profiling import Profile, StepTimes
 from soundbench.training.step import Rules, make_setup
 
@@ -96,12 +92,16 @@ class Prepared:
         return Scorer(network, self.made.loss, self.machine, self.recipe.audio.level)
 
 
-def prepare(recipe: Recipe, threads: int | None = None) -> Prepared:
+def prepare(
+    recipe: Recipe, threads: int | None = None, *, cache: Path | str | bool = True, say: Say = to_stderr
+) -> Prepared:
     """Create a recipe's components and split its clips; refuse what cannot be trained.
 
     Args:
         recipe: the recipe.
         threads: CPU threads of this process, if a run that goes on has settled them before.
+        cache: the folder of decoded sound; True for the user's cache, False for a temporary one.
+        say: called with progress messages.
 
     Raises:
         SoundbenchError: a mistake in the recipe, or data that cannot be used.
@@ -121,6 +121,10 @@ def prepare(recipe: Recipe, threads: int | None = None) -> Prepared:
         stored = Path(recipe.reject.own.predictions)
         logits.refuse_learnt(stored, scores, table, cut.rows("test"), "reject.predictions")
     made.prepare(recipe)
+    if how.near_duplicates == "group":
+        table = grouped(table, made.dataset, cache, say)
+        prepared = attrs.evolve(prepared, table=table, cut=split(table, how, recipe.source))
+        prepared.plan()
     return prepared
 
 

@@ -17,6 +17,7 @@ import torch
 from helpers import TESTS
 from helpers.networks import toy_network
 from helpers.toys import ToyLoss
+from sklearn.metrics import log_loss, top_k_accuracy_score
 
 from soundbench import audio
 from soundbench.audio import decoding
@@ -99,6 +100,21 @@ def test_probabilities_are_arrays_in_the_order_of_the_classes(classifier: Classi
     assert one.probabilities.base is None  # a view would keep its whole batch
     with pytest.raises(SoundError, match=r"nowhere\.wav"):
         classifier.predict_proba([samples, "nowhere.wav"], rate=8000)
+
+
+def test_scikit_learns_metrics_take_the_scores_once_they_are_sorted(
+    classifier: Classifier, samples: np.ndarray
+) -> None:
+    """As docs/infer.md has it; the reference is the definition of the log loss."""
+    scores = classifier.predict_proba([samples[:size] for size in (5000, 3000, 1700)], rate=8000)
+    truth = ["猫", "dog", "🐦"]
+    own = [scores[row, CLASSES.index(name)] for row, name in enumerate(truth)]
+    order = np.argsort(classifier.classes_)
+    assert classifier.classes_.tolist() == list(CLASSES) != sorted(CLASSES)
+    found = log_loss(truth, scores[:, order], labels=classifier.classes_[order])
+    assert found == pytest.approx(-np.mean(np.log(own)), rel=1e-5)
+    best = [CLASSES[row.argmax()] for row in scores]
+    assert top_k_accuracy_score(best, scores[:, order], k=1, labels=classifier.classes_[order]) == 1
 
 
 def test_what_a_notebook_shows_says_what_it_is(classifier: Classifier, samples: np.ndarray) -> None:

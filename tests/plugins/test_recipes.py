@@ -54,7 +54,7 @@ def test_two_steps_of_every_recipe(path: Path, tmp_path: Path) -> None:
     with (run.path / "history.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["2"]
-    assert run.report_json.is_file()
+    assert run.directory.report_json.is_file()
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

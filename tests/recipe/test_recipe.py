@@ -82,7 +82,7 @@ def test_every_default_is_written_out(recipes: Recipes) -> None:
     assert recipe.tables() == {
         "name": "r",
         "dataset": {"use": "noise", "clips": 40, "seed": 0},
-        "split": {"test": "auto", "validation": "auto", "crossing": "purge", "seed": 1},
+        "split": {"test": "auto", "validation": "auto", "crossing": "purge", "seed": 1, "near_duplicates": "ignore"},
         "audio": {"rate": 16000, "window": 3.0, "level": "off", "trim": "off", "on_error": "fail"},
         "augmentation": [],
         "featurizer": {"use": "spectra", "floor": 1e-5},

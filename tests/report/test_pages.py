@@ -79,10 +79,11 @@ def tables(markdown: str) -> list[list[list[str]]]:
 def test_all_files_are_written(run: RunDirectory) -> None:
     pages.write(run, whole())
 
-    assert sorted(path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file())[:5] == [
+    assert sorted(path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file()) == [
         "confusion.csv",
         "figures/confusion.png",
         *(["figures/confusion_labels.txt"] if run.confusion_labels.exists() else []),
+        "report.html",
         "report.json",
         "report.md",
     ]
@@ -207,8 +208,8 @@ def test_the_page_lists_what_was_skipped_and_cuts_a_long_list(run: RunDirectory)
 
 def test_the_page_says_how_to_get_the_numbers_again(run: RunDirectory) -> None:
     assert (
-        "```sh\nsoundbench run recipe.toml\n```\n\nIntervals: expanded percentile bootstrap over groups, 200 resamples"
-        in page(run, whole())
+        "```sh\nsoundbench run recipe.toml\n```\n\nIntervals: bootstrap over groups, "
+        "logit t for shares and expanded percentiles for other metrics, 200 resamples" in page(run, whole())
     )
 
 

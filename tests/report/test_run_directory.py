@@ -84,6 +84,7 @@ def test_every_name_is_where_the_design_has_it(run: RunDirectory) -> None:
         "logits": "logits.safetensors",
         "report_json": "report.json",
         "report_md": "report.md",
+        "report_html": "report.html",
         "confusion_csv": "confusion.csv",
         "figures": "figures",
         "confusion_png": "figures/confusion.png",

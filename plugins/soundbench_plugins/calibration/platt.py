@@ -58,19 +58,19 @@ class Platt(nn.Module):
         exponents, offsets = (torch.zeros(classes, dtype=torch.float64, requires_grad=True) for _ in range(2))
         optimizer = torch.optim.LBFGS([exponents, offsets], max_iter=_STEPS, line_search_fn="strong_wolfe")
 
-        def scaled() -> Tensor:
-            slopes = torch.where(known, exponents, 0.0).exp()
-            return slopes * held_out.logits + torch.where(known, offsets, 0.0)
+        def fitted() -> tuple[Tensor, Tensor]:
+            return torch.where(known, exponents, 0.0).exp(), torch.where(known, offsets, 0.0)
 
-        def step() -> Tensor:
+        def step() -> float:
             optimizer.zero_grad()
-            loss = held_out.log_loss(scaled(), target) * target.numel()  # the gradient of a class is not that of a mean
-            loss.backward()
-            return loss
+            slopes, shifts = fitted()
+            # Of the sum: the gradient of one class among many would be small in a mean.
+            loss = held_out.log_loss(slopes * held_out.logits + shifts, target) * target.numel()
+            loss.backward()  # type: ignore[no-untyped-call]
+            return float(loss)
 
-        optimizer.step(step)
-        slopes = torch.where(known, exponents, 0.0).exp()
-        shifts = torch.where(known, offsets, 0.0)
+        optimizer.step(step)  # type: ignore[no-untyped-call]
+        slopes, shifts = fitted()
         return {"slopes": slopes.tolist(), "offsets": shifts.tolist()}
 
     def forward(self, logits: Tensor) -> Tensor:

@@ -114,5 +114,6 @@ class Metric:
         value = float(self.value(sample)[0])
         if spread is None:
             return {"value": value, "low": None, "high": None}
-        low, high = interval(value, self.value(spread.resampled), self.value(spread.left_out), spread.units)
+        drawn, left_out = self.value(spread.resampled), self.value(spread.left_out)
+        low, high = interval(value, drawn, left_out, spread.units, share=self.share)
         return {"value": value, "low": max(0.0, low), "high": min(1.0, high) if self.share else high}
