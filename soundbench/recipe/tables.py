@@ -56,7 +56,6 @@ DEFAULTS: dict[str, Any] = {
 
 # The defaults where the loss scores each class independently; thresholds then say already that no class is there.
 MULTILABEL_DEFAULTS: dict[str, Any] = {"calibration": {"use": "platt"}, "reject": {"use": "none"}}
-
 # The loss that a message suggests if the dataset is multi-label and the loss of the recipe is not.
 MULTILABEL_LOSS = "bce"
 
@@ -78,7 +77,6 @@ RENAMED = {
 T = TypeVar("T")
 
 _DEVICES = ("auto", "cpu", "cuda")
-
 Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
@@ -371,8 +369,7 @@ class Reject:
     """The keys of `[reject]` beside the component's own.
 
     Attributes:
-        keep: share of the validation clips that the fitted thresholds keep; up to 0.05 fewer, if noise and `negatives`
-            are then rejected the better.
+        keep: share of the validation clips to keep; up to 0.05 less, if noise and `negatives` are rejected by that.
         noise: whether white and pink noise are sound to reject, for the thresholds and for the component.
         negatives: a folder or a manifest of further sound to reject; its labels do not matter.
         predictions: what to fit on: `logits.safetensors` of a run with `--folds all`; the validation set if left out.

@@ -138,11 +138,9 @@ def summary(report: Mapping[str, Any]) -> str:
 
 def _left_out(report: Mapping[str, Any]) -> Iterator[str]:
     """How many clips were left out, and why."""
-    purged = report.get("protocol", {}).get("purged")
-    if purged is not None:
+    if (purged := report.get("protocol", {}).get("purged")) is not None:
         yield f"{purged} purged"
-    skipped = report.get("skipped", {}).get("count")
-    if skipped is not None:
+    if (skipped := report.get("skipped", {}).get("count")) is not None:
         yield f"{skipped} unreadable"
 
 

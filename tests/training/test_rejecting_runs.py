@@ -259,9 +259,9 @@ def test_a_class_left_out_is_not_trained_on_and_is_reported(recipe: Path, tmp_pa
     assert 0 <= row["auroc"] <= 1
     assert "clicks" not in (run / "clips.csv").read_text(encoding="utf-8")
     assert toml.parse((run / "recipe.toml").read_bytes())["reject"]["leave_out"] == ["clicks"]
-    again = soundbench.run(run / "recipe.toml", out=tmp_path / "again")
+    again = RunDirectory(soundbench.run(run / "recipe.toml", out=tmp_path / "again").path)
     assert read_json(again.report_json)["left_out"] == report["left_out"]
-    same = soundbench.run(tmp_path / "three.toml", out=tmp_path / "same", leave_out=["clicks"])
+    same = RunDirectory(soundbench.run(tmp_path / "three.toml", out=tmp_path / "same", leave_out=["clicks"]).path)
     assert read_json(same.report_json)["left_out"] == report["left_out"]
 
 
@@ -303,7 +303,7 @@ def test_two_processes_fit_the_same_thresholds_as_one(recipe: Path, run: Path, t
 
 
 def test_evaluate_uses_what_the_run_fitted(run: Path, tmp_path: Path) -> None:
-    folder = soundbench.evaluate(run, out=tmp_path / "evaluation", trust_code=True)
+    folder = RunDirectory(soundbench.evaluate(run, out=tmp_path / "evaluation", trust_code=True).path)
     assert read_predictions(folder).rejected.tolist() == read_predictions(RunDirectory(run)).rejected.tolist()
     found, own = read_json(folder.report_json)["reject"], read_json(run / "report.json")["reject"]
     assert found["kept"]["value"] == own["kept"]["value"]
@@ -312,7 +312,8 @@ def test_evaluate_uses_what_the_run_fitted(run: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_thresholds_are_fitted_on_the_scores_of_all_folds(recipe: Path, tmp_path: Path) -> None:
-    folds = soundbench.run_folds(soundbench.read_recipe(recipe, ["train.epochs=1"]), out=tmp_path / "folds")
+    soundbench.run_folds(soundbench.read_recipe(recipe, ["train.epochs=1"]), out=tmp_path / "folds")
+    folds = RunDirectory(tmp_path / "folds")
     pooled = read_json(folds.report_json)["reject"]
     assert 0 < pooled["kept"]["value"] <= 1
     assert pooled["silence"]["unknown"] == 1.0
