@@ -67,7 +67,7 @@ class Platt(nn.Module):
             # Of the sum: the gradient of one class among many would be small in a mean.
             loss = held_out.log_loss(slopes * held_out.logits + shifts, target) * target.numel()
             loss.backward()  # type: ignore[no-untyped-call]
-            return float(loss)
+            return loss.item()
 
         optimizer.step(step)  # type: ignore[no-untyped-call]
         slopes, shifts = fitted()
