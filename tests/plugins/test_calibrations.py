@@ -80,9 +80,19 @@ def test_a_temperature_leaves_the_order_of_classes_and_stays_within_its_limits()
     logits = torch.randn(50, 7)
     cooled = Temperature(7, temperature=0.3)(logits)
     assert torch.equal(cooled.argsort(1), logits.argsort(1))
-    easy = HeldOut(*(torch.eye(5, dtype=torch.float64), torch.arange(5), torch.eye(5).double()), softmax, False)
-    assert Temperature(5).fit(easy)["temperature"] == pytest.approx(0.1, rel=1e-3)
-    assert Temperature(5, temperature=2.0).fit(easy) == {}
+    far = HeldOut(
+        *(100 * torch.randn(9, 5).double(), torch.arange(9), torch.eye(5)[torch.arange(9) % 5].double()), softmax, False
+    )
+    assert Temperature(5).fit(far)["temperature"] == pytest.approx(10, rel=1e-3)
+    assert Temperature(5, temperature=2.0).fit(far) == {}
+
+
+def test_where_all_clips_are_right_scores_claim_no_more_than_so_many_clips_can_show() -> None:
+    """The log loss has no minimum there; with Platt's targets, scores of equal clips are (N + 1) / (N + 2)."""
+    logits = torch.eye(5).double().repeat(8, 1)
+    easy = HeldOut(logits, torch.arange(40), logits, softmax, False)
+    options = Temperature(5).fit(easy)
+    assert softmax(Temperature(5, **options)(logits)).max(1).values.numpy() == pytest.approx(41 / 42, rel=1e-4)
 
 
 def several() -> tuple[HeldOut, np.ndarray, np.ndarray]:

@@ -254,7 +254,7 @@ DAMAGE: dict[str, tuple[str, Callable[[str], str], str, str]] = {
         "predictions.csv",
         lambda text: text + "1.wav,0.0\n",
         "predictions",
-        "row 22 has 2 cells, its header has 16",
+        "row 22 has 2 cells, its header has 17",
     ),
     "a score in words": (
         "predictions.csv",

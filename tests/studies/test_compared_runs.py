@@ -30,7 +30,7 @@ def test_runs_of_two_seeds_and_an_evaluation_of_one_are_compared(recipe: Path, t
     again = soundbench.evaluate(runs[0], trust_code=True)
     (pair,) = compare([runs[0], again.path]).pairs
     assert [one.value for one in pair.differences] == [0, 0]
-    assert files.read_json(again.report_json)["macs"] == described["macs"]
+    assert files.read_json(again.directory.report_json)["macs"] == described["macs"]
 
     last = soundbench.evaluate(runs[1], trust_code=True)
     assert compare([again.path, last.path]).pairs[0].differences == compare(runs).pairs[0].differences

@@ -103,7 +103,9 @@ def test_all_folds_are_pooled_by_value(recipe: Path, tmp_path: Path) -> None:
     clips.write_text("".join(line for line in lines if not line.startswith("test")), encoding="utf-8")
     (run / "report.json").unlink()
     with pytest.raises(RunError, match=r"clips\.csv: damaged: it has no row for \d+, which was tested"):
-        soundbench.training.folds._pool(made, [RunDirectory(run / f"fold-0{fold}") for fold in range(1, 5)], [1, 2, 3])
+        soundbench.training.folds._pool(
+            made, [RunDirectory(run / f"fold-0{fold}") for fold in range(1, 5)], [1, 2, 3], []
+        )
 
 
 def test_an_unknown_column_is_refused_before_any_sound_is_read(

@@ -40,7 +40,7 @@ def test_a_run_of_format_1_keeps_its_split(recipe: Path, tmp_path: Path) -> None
     assert "seed = 7" in (run / "recipe.toml").read_text()  # that of training
 
     evaluation = soundbench.evaluate(run, trust_code=True)
-    assert evaluation.predictions.read_bytes() == scores
+    assert evaluation.directory.predictions.read_bytes() == scores
 
     repeated = toy_run(run / "recipe.toml", tmp_path / "repeated")
     assert parts(repeated) == had

@@ -3,7 +3,9 @@
 Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2. The paper's clips are one window each;
 here the temperature divides the logits of windows, and is the one at which the mean over a clip's windows has the least
 log loss. It is looked for on a logarithmic grid from 0.1 to 10, then by golden sections between the neighbours of the
-best (Kiefer, "Sequential Minimax Search for a Maximum", 1953).
+best (Kiefer, "Sequential Minimax Search for a Maximum", 1953). Where all of N clips are right, no temperature is low
+enough; the labels then count as (N + 1) / (N + 2) instead of 1, as for Platt ("Probabilistic Outputs for Support Vector
+Machines", 1999, section 2.1), so that no score claims more than N clips can show.
 
 Shapes: logits `(B, K)` to `(B, K)`.
 """
@@ -14,13 +16,13 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from soundbench.contracts import HeldOut
 
 __all__ = ["Temperature"]
 
-# Beyond these, a clip more or less decides: where all of a few clips are right, no temperature is low enough.
 _LEAST, _MOST = 0.1, 10.0
 _GRID = 40
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -45,14 +47,26 @@ class Temperature(nn.Module):
         if self.temperature is not None:
             return {}
 
+        target = _target(held_out)
+
         def loss(exponent: float) -> float:
-            return float(held_out.log_loss(held_out.logits / math.exp(exponent)))
+            return float(held_out.log_loss(held_out.logits / math.exp(exponent), target))
 
         return {"temperature": math.exp(_minimum(loss, math.log(_LEAST), math.log(_MOST)))}
 
     def forward(self, logits: Tensor) -> Tensor:
         """Logits `(B, K)`, divided by the temperature."""
         return logits if self.temperature is None else logits / self.temperature
+
+
+def _target(held_out: HeldOut) -> Tensor:
+    """The labels; Platt's targets where each clip has one, and all are right."""
+    target = held_out.target
+    right = held_out.clip_scores(held_out.logits).argmax(1) == target.argmax(1)
+    if held_out.multilabel or not bool(right.all()):
+        return target
+    clips, classes = target.shape
+    return torch.where(target > 0, (clips + 1) / (clips + 2), 1 / (clips + 2) / max(classes - 1, 1))
 
 
 def _minimum(function: Callable[[float], float], low: float, high: float) -> float:

@@ -8,6 +8,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from soundbench import recipe as recipes
 from soundbench.data.clips import ClipTable
 from soundbench.model import logits
 from soundbench.model.logits import HeldOutLogits
@@ -69,7 +70,8 @@ def figures(
     """
     table, rejector, own = opened.prepared.table, rejection.rejector, rejection.spec.own
     known = scored(rejector, test)
-    found: dict[str, Any] = {"use": rejection.spec.use, "keep": own.keep}
+    as_written = recipes.relocated(opened.prepared.recipe, "./model/code").reject
+    found: dict[str, Any] = {"use": as_written.use, "keep": own.keep}
     found |= {"reason": rejection.reason} if rejection.reason else {}
     found |= kept_figures(
         scores,

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from soundbench import recipe as recipes
 from soundbench.data.clips import ClipTable
 from soundbench.data.store import Store
 from soundbench.errors import RunError
@@ -114,8 +115,10 @@ def fit(opened: Opened, scorer: Scorer, validation: WindowLogits | None, log: Lo
         rejector = fit_thresholds(rejector, known, [scored(rejector, one) for one in others], own.keep)
         reason = "" if rejector.clip is not None else "all clips have the same reject score"
     own = attrs.evolve(own, clip_threshold=rejector.clip, window_threshold=rejector.window, silence=silence)
-    said = f"no threshold: {reason}" if reason else f"thresholds {rejector.clip} (clips), {rejector.window} (windows)"
-    log(f"reject: {spec.use}, {said}")
+    said = f"no threshold: {reason}"
+    if not reason:
+        said = f"thresholds {rejector.clip:.6g} (clips), {rejector.window:.6g} (windows)"
+    log(f"reject: {recipes.relocated(prepared.recipe, './model/code').reject.use}, {said}")
     return Rejection(rejector, attrs.evolve(spec, own=own), reason, other)
 
 
