@@ -40,8 +40,8 @@ def train(
     sets = [f"dataset.root={json.dumps(str(root))}", f'backbone="{name}"', "split.test=[5]", "split.validation=[4]"]
     sets += [f"train.{key}={json.dumps(value)}" for key, value in train.items()] + ["observer=[]"]
     run = soundbench.run(soundbench.read_recipe(RECIPE, sets), out=out, say=lambda line: None)
-    found = json.loads(run.report_json.read_text(encoding="utf-8"))
-    with run.history.open(encoding="utf-8") as file:
+    found = run.report
+    with run.directory.history.open(encoding="utf-8") as file:
         best = min(csv.DictReader(file), key=lambda epoch: float(epoch["validation_loss"]))
     accuracy = found["metrics"]["accuracy"]
     tested = f"{accuracy['value']:.1%} ({accuracy['low']:.1%} to {accuracy['high']:.1%})"

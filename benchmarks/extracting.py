@@ -76,8 +76,8 @@ def main() -> None:
         making = time.monotonic() - began
         for number, turn in enumerate(in_turns(asked.rounds, 2)):
             run = soundbench.run(both[turn], out=folder / f"run-{number}", say=lambda _: None)
-            rates[turn].append(float(files.read_rows(run.history)[1]["clips_per_second"]))
-            seconds[turn].append(float(files.read_json(run.report_json)["seconds"]))
+            rates[turn].append(float(files.read_rows(run.directory.history)[1]["clips_per_second"]))
+            seconds[turn].append(float(run.report["seconds"]))
     print(machine_info())
     print(f"features of {found.blocks.windows} windows: {making:.1f} s once, {found.size_bytes / 1e6:.0f} MB\n")
     print(line(["", "clips/s of training, second epoch", "whole run of two epochs"]))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import re
 import tempfile
 from pathlib import Path
@@ -54,8 +53,8 @@ def one_epoch(name: str, manifest: Path, out: Path) -> list[str]:
         observer=[],
     )
     run = soundbench.run(recipe, out=out, say=lambda line: None)
-    report = json.loads(run.report_json.read_text(encoding="utf-8"))
-    with run.history.open(encoding="utf-8") as file:
+    report = run.report
+    with run.directory.history.open(encoding="utf-8") as file:
         epoch = next(csv.DictReader(file))
     shown = [
         "{:.1f} ({:.1f} to {:.1f})".format(*(100 * report["metrics"][metric][key] for key in ("value", "low", "high")))

@@ -4,7 +4,8 @@
 
     recipe = soundbench.Recipe(dataset="tones", backbone="campplus")
     run = soundbench.run(recipe)
-    soundbench.load(run.path).predict("a.wav")
+    run.metrics["accuracy"]
+    soundbench.load(run).predict("a.wav")
 
 Names are imported on first use: importing this package imports neither torch nor any plugin.
 """
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from soundbench.contracts import Batch, Clip
     from soundbench.errors import SoundbenchError
-    from soundbench.inference.classifier import Classifier, load
+    from soundbench.inference.classifier import Classifier
     from soundbench.inference.evaluation import evaluate
+    from soundbench.inference.loading import load
     from soundbench.inference.predictions import Prediction
     from soundbench.model.describing import describe
     from soundbench.model.network import Network
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from soundbench.recipe.composing import read as read_recipe
     from soundbench.recipe.registry import Registry
     from soundbench.recipe.tables import Audio, Head, Split, Train
+    from soundbench.report.results.run import Run
     from soundbench.training.folds import run_folds
     from soundbench.training.run import resume, run
 
@@ -39,6 +42,7 @@ __all__ = [
     "Prediction",
     "Recipe",
     "Registry",
+    "Run",
     "SoundbenchError",
     "Split",
     "Train",
@@ -64,12 +68,13 @@ _PLACES = {
     "Prediction": "inference.predictions:Prediction",
     "Recipe": "recipe.composing:Recipe",
     "Registry": "recipe.registry:Registry",
+    "Run": "report.results.run:Run",
     "SoundbenchError": "errors:SoundbenchError",
     "Split": "recipe.tables:Split",
     "Train": "recipe.tables:Train",
     "describe": "model.describing:describe",
     "evaluate": "inference.evaluation:evaluate",
-    "load": "inference.classifier:load",
+    "load": "inference.loading:load",
     "read_recipe": "recipe.composing:read",
     "resume": "training.run:resume",
     "run": "training.run:run",

@@ -22,7 +22,7 @@ samples or frames of each row. Everything after them is padding and must not cha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import attrs
@@ -42,9 +42,11 @@ __all__ = [
     "Augmentation",
     "Backbone",
     "Batch",
+    "Calibration",
     "Clip",
     "Dataset",
     "Featurizer",
+    "HeldOut",
     "Hooks",
     "Imported",
     "Importer",
@@ -53,9 +55,14 @@ __all__ = [
     "MakeOptimizer",
     "MakeScheduler",
     "Pooling",
+    "Reject",
     "RunInfo",
     "hookimpl",
 ]
+
+
+LEAST_SCORE = 1e-12
+"""No score counts as less in a log loss, which would else be infinite."""
 
 
 @attrs.frozen
@@ -89,6 +96,8 @@ KINDS: dict[str, Kind] = {
         Kind("loss", ("classes",)),
         Kind("optimizer", ("groups",)),
         Kind("scheduler", ("optimizer", "steps", "steps_per_epoch")),
+        Kind("calibration", ("classes",)),
+        Kind("reject", ("classes",)),
         Kind("observer", ("run",), many=True),
         Kind("importer", ("path",)),
     )
@@ -258,6 +267,89 @@ class Loss(Protocol):
 
     def scores(self, logits: Tensor) -> Tensor:
         """Return the score of each class, in [0, 1], `(B, K)`."""
+        ...
+
+
+@attrs.frozen(eq=False)
+class HeldOut:
+    """Clips that the network was not trained on, with the logits of their windows, for a calibration to be fitted on.
+
+    A clip has W >= 1 windows, N clips have V in all. Everything is float64 on the CPU.
+
+    Attributes:
+        logits: of each window, `(V, K)`.
+        clip: the clip of each window, from 0 to N - 1, `(V,)` int64.
+        target: the labels of each clip, `(N, K)`, 0 or 1.
+        scores: the scores `(V, K)` of calibrated logits `(V, K)`: those of the loss.
+        multilabel: whether a clip may have any number of labels.
+    """
+
+    logits: Tensor
+    clip: Tensor
+    target: Tensor
+    scores: Callable[[Tensor], Tensor]
+    multilabel: bool
+
+    def clip_scores(self, logits: Tensor) -> Tensor:
+        """The scores of each clip `(N, K)`, the mean over its windows, if windows had these logits `(V, K)`."""
+        scores = self.scores(logits)
+        sums = scores.new_zeros(self.target.shape).index_add(0, self.clip, scores)
+        return sums / self.clip.bincount(minlength=len(self.target)).unsqueeze(1)
+
+    def log_loss(self, logits: Tensor, target: Tensor | None = None) -> Tensor:
+        """The mean over clips of the log loss of their scores, if windows had these logits `(V, K)`.
+
+        With one label a clip: `-sum_k t_k log p_k`. With several: the mean over the classes of the binary cross
+        entropy, `-t_k log p_k - (1 - t_k) log(1 - p_k)`. No score counts as less than 1e-12.
+
+        Args:
+            logits: calibrated.
+            target: `(N, K)` in place of the labels, such as smoothed ones.
+        """
+        scores = self.clip_scores(logits)
+        target = self.target if target is None else target
+        present = target * scores.clamp(min=LEAST_SCORE).log()
+        if not self.multilabel:
+            return -present.sum(1).mean()
+        absent = (1 - target) * (1 - scores).clamp(min=LEAST_SCORE).log()
+        return -(present + absent).mean()
+
+
+class Calibration(Protocol):
+    """An `nn.Module(classes, *, ...)` without parameters: logits of windows `(B, K)` to calibrated logits `(B, K)`.
+
+    `classes` is K. The loss turns calibrated logits into scores; those of a clip are the mean over its windows. What is
+    fitted are options, None unless a recipe gives them: `fit` returns their values, which `model.toml` keeps. While
+    they are None, logits are returned as they are. A calibration without options is never fitted.
+    """
+
+    def fit(self, held_out: HeldOut) -> Mapping[str, Any]:
+        """Return the options that fit these clips; none where the recipe gives them."""
+        ...
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Return the calibrated logits, `(B, K)`."""
+        ...
+
+
+class Reject(Protocol):
+    """An `nn.Module(classes, *, ...)`: what the network gives for windows, to one reject score per window, `(B,)`.
+
+    `classes` is K. The score is higher, the more a window is like the sound of training. It depends on this window
+    alone. Windows, and clips by the mean over their windows, whose score is below a threshold are of none of the
+    classes. The threshold is fitted after training, and is no concern of the component.
+
+    `embeddings` says whether it needs the embeddings of the windows, the input of the network's last layer. One that
+    must know the sound of training has a method `fit(logits, embeddings, targets)`, called once, after training, with
+    the windows of the training clips: `(V, K)`, `(V, D)` or None, and their labels `(V, K)`, 0 or 1. Rows of `targets`
+    without a label are windows of noise, which is of no class. What it computes it keeps in buffers, which may have
+    another shape than before; the model folder keeps them. It does not change its parameters otherwise.
+    """
+
+    embeddings: ClassVar[bool]
+
+    def __call__(self, logits: Tensor, embeddings: Tensor | None) -> Tensor:
+        """Return the reject score of each window, `(B,)`."""
         ...
 
 

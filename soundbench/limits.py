@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "CELLS",
     "CHUNK",
     "CHUNKS",
     "DIGITS",
@@ -44,6 +45,9 @@ ITEMS = 100_000
 NESTING = 32
 EXTENDS = 20
 MISTAKES = 50
+
+# Runs of a sweep.
+CELLS = 10_000
 
 # Any integer of a recipe is a 64-bit number, as NumPy and torch take them; DIGITS of one that is text.
 INTEGER = (1 << 63) - 1

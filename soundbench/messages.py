@@ -18,6 +18,7 @@ __all__ = [
     "is_set",
     "is_union",
     "join",
+    "markdown",
     "megabytes",
     "nearest",
     "out_of_memory",
@@ -51,6 +52,13 @@ def printable(text: str) -> str:
 def escaped(text: str) -> str:
     """Text for a terminal: as `printable`, but line breaks and tabs are kept. JSON and TOML stay what they are."""
     return re.sub(r"[^\n\t]+", lambda found: printable(found[0]), text)
+
+
+def markdown(text: str) -> str:
+    """Text on one line, escaped so that Markdown shows it as it is."""
+    one_line = printable(" ".join(text.split()))
+    escaped = re.sub(r"[\\`*|~<>\[\]]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)", r"\\\g<0>", one_line)
+    return f"\\{escaped}" if escaped.startswith(("#", "-", "+")) and escaped != "-" else escaped
 
 
 def megabytes(count: int) -> str:

@@ -31,7 +31,7 @@ def check(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
     from soundbench.recipe import read
     from soundbench.training.stages import prepare
 
-    prepared = prepare(read(recipe, sets=sets))
+    prepared = prepare(read(recipe, sets=sets), say=say)
     initialize(prepared.recipe, prepared.made.network, prepared.table.classes, lambda _: None)
     for line in prepared.said:
         say(line)

@@ -142,7 +142,8 @@ def _asked(
         rules["on"] = threshold
     _refuse(not chosen.dated and bool(time_from or time_pattern), f"{chosen.name} has no place for date and time")
     times = sounds.start_times(time_from if chosen.dated else "none", time_pattern)
-    form = chosen(per, classifier.classes if scores else (), classifier.rate, times.source != "none")
+    rejects = classifier.scorer.rejector is not None
+    form = chosen(per, classifier.classes if scores else (), classifier.rate, times.source != "none", rejects)
     _refuse(scores and top is not None, "--scores reports every class; leave out --top")
     return Wanted(per, window, hop, threshold, top, classifier.event_rules(**rules), batch), form, times
 

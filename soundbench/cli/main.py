@@ -24,7 +24,10 @@ __all__ = ["COMMANDS", "invoke", "main"]
 # A command's module is imported only when the command is called, so that help does not wait for torch.
 COMMANDS = {
     "run": ("soundbench.cli.run:command", "Train and test the model that a recipe describes."),
+    "sweep": ("soundbench.cli.sweep:command", "Run the recipes of a sweep file, and summarize their results."),
     "evaluate": ("soundbench.cli.evaluate:command", "Evaluate a model on its test set or on other labelled sound."),
+    "report": ("soundbench.cli.report:command", "Make the pages of a run's report anew."),
+    "compare": ("soundbench.cli.compare:command", "Compare runs: metrics, and whether they differ by chance."),
     "infer": ("soundbench.cli.infer:command", "Classify sound files with a trained model."),
     "embed": ("soundbench.cli.embed:command", "Write embeddings of sound files from a trained model."),
     "stream": ("soundbench.cli.stream:command", "Classify sound from a microphone, file or pipe as it arrives."),

@@ -19,6 +19,12 @@ from soundbench.cli import options, output
     help="Train once per fold, test on that fold, and pool the results. Default: one run, with the recipe's split.",
 )
 @click.option(
+    "--leave-out",
+    multiple=True,
+    metavar="CLASS",
+    help="Train without this class, and report how well it is recognised as unknown. May be repeated.",
+)
+@click.option(
     "--out",
     type=options.PATH,
     metavar="DIR",
@@ -44,6 +50,7 @@ def command(
     recipe: str | None,
     sets: tuple[str, ...],
     folds: str | None,
+    leave_out: tuple[str, ...],
     out: Path | None,
     resumed: Path | None,
     device: str | None,
@@ -61,7 +68,7 @@ def command(
     from soundbench.cli.launch import launch
 
     store = False if no_cache else (cache or True)
-    arguments = (recipe, sets, folds, out, resumed, device, store, profile, trust_code, accept_changes)
+    arguments = (recipe, sets, folds, leave_out, out, resumed, device, store, profile, trust_code, accept_changes)
     path = _work(*arguments) if processes == 1 else launch(_work, arguments, processes)
     if path is not None:
         output.result(path)
@@ -71,6 +78,7 @@ def _work(
     recipe: str | None,
     sets: tuple[str, ...],
     folds: str | None,
+    leave_out: tuple[str, ...],
     out: Path | None,
     resumed: Path | None,
     device: str | None,
@@ -85,11 +93,12 @@ def _work(
 
     try:
         if resumed is None:
-            path = _run(recipe, sets, folds, out, device, store, profile, accept_changes)
+            path = _run(recipe, sets, folds, leave_out, out, device, store, profile, accept_changes)
         else:
-            if recipe or sets or folds or out:
+            if recipe or sets or folds or leave_out or out:
                 raise CallError(
-                    "--resume DIR takes no recipe, --set, --folds or --out: a run continues with its own recipe"
+                    "--resume DIR takes no recipe, --set, --folds, --leave-out or --out: a run continues with its own "
+                    "recipe"
                 )
             path = _resume(resumed, device, store, profile, trust_code, accept_changes)
         return path if distributed.is_main() else None
@@ -101,6 +110,7 @@ def _run(
     recipe: str | None,
     sets: tuple[str, ...],
     folds: str | None,
+    leave_out: tuple[str, ...],
     out: Path | None,
     device: str | None,
     store: Path | bool,
@@ -118,10 +128,11 @@ def _run(
     resolved = read(recipe, sets=[*sets, *device_set(device)])
     own_process(resolved.train.device)
     if not folds:
-        return run(resolved, out=out, cache=store, profile=profile, accept_changes=accept_changes).path
+        options: dict[str, Any] = {"accept_changes": accept_changes, "leave_out": leave_out}
+        return run(resolved, out=out, cache=store, profile=profile, **options).path
     if profile:
         raise CallError("--profile is for a single run: leave out --folds")
-    return run_folds(resolved, out=out, cache=store, accept_changes=accept_changes).path
+    return run_folds(resolved, out=out, cache=store, accept_changes=accept_changes, leave_out=leave_out).path
 
 
 def _resume(

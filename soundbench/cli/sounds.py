@@ -20,7 +20,7 @@ def opened(
     from soundbench import distributed
     from soundbench.cli.process import own_process
     from soundbench.data.sound_files import find_sounds
-    from soundbench.inference.classifier import load
+    from soundbench.inference.loading import load
 
     own_process(device)
     distributed.join(device)

@@ -98,7 +98,7 @@ def command(
     from soundbench.cli.process import own_process
     from soundbench.errors import CallError, SoundError
     from soundbench.inference import live
-    from soundbench.inference.classifier import load
+    from soundbench.inference.loading import load
     from soundbench.inference.stream import Stream
 
     _refuse(source, form, rate, channels, device)

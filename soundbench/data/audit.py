@@ -20,6 +20,8 @@ import numpy.typing as npt
 
 from soundbench import audio
 from soundbench.data.clips import ClipTable, similar_names
+from soundbench.data.likeness.fingerprint import NONE, Fingerprints, Peaks, at_rate, peaks
+from soundbench.data.likeness.pairs import NearDuplicates, near_duplicates, once
 from soundbench.data.sounds import Sounds
 from soundbench.data.splits import PARTS, SplitResult, absent
 from soundbench.errors import CancellationWarning, SoundError, SoundWarning
@@ -104,7 +106,7 @@ class Audit:
 class _Measurements:
     """The measurements of M distinct sections of sound, in the order of their first `rows` in the table.
 
-    `places` are the places in that order of the sections as `Sounds` numbers them.
+    `places` are the places in that order of the sections as `Sounds` numbers them; `prints` are in the order of those.
     """
 
     rows: Rows
@@ -114,6 +116,7 @@ class _Measurements:
     digests: npt.NDArray[np.uint64]
     reasons: dict[int, str]
     places: npt.NDArray[np.int64]
+    prints: Fingerprints
 
     @property
     def usable(self) -> npt.NDArray[np.bool_]:
@@ -136,11 +139,13 @@ def audit(table: ClipTable, cut: SplitResult, dataset: Dataset, settings: Audio)
     """
     sounds = Sounds.of(table, dataset, settings.rate)
     found = _measure_all(sounds)
+    near = near_duplicates(sounds, once(found.prints, found.digests[found.places]))
     readable = found.usable[found.places[sounds.of_rows]]
     checks = [
         *_unusable(table, found),
         *_odd(table, found, settings),
         *_twice(table, found, cut),
+        *_nearly_twice(table, sounds.rows, near, cut),
         *_listed_again(table, sounds.of_rows, cut),
         Check("groups in more than one part", cut.crossing_groups, cut.crossing_names),
         *_classes(table, cut, readable),
@@ -206,26 +211,28 @@ def _measure_all(sounds: Sounds) -> _Measurements:
         np.zeros((count, 2), np.uint64),
         {},
         places,
+        Fingerprints(),
     )
     for place, measured in zip(places.tolist(), sounds.each(partial(_measure, sounds)), strict=True):
-        found.state[place], found.rates[place], found.seconds[place], digest, reason = measured
+        found.state[place], found.rates[place], found.seconds[place], digest, print_, reason = measured
+        found.prints.add(print_)
         found.digests[place] = np.frombuffer(digest, dtype=np.uint64)
         if reason:
             found.reasons[place] = reason
     return found
 
 
-_Measured = tuple[int, int, float, bytes, str]
+_Measured = tuple[int, int, float, bytes, Peaks, str]
 
 
 def _measure(sounds: Sounds, number: int) -> _Measured:
-    """State, rate, seconds, digest of the samples, and the reason if it cannot be used."""
+    """State, rate, seconds, digest of the samples, fingerprint, and the reason if it cannot be used."""
     nothing = bytes(16)
     odd: list[SoundWarning] = []
     try:
         samples, rate = sounds.native(number, odd.append)
     except SoundError as error:
-        return _why(sounds.path(number), sounds.of_files), 0, 0.0, nothing, error.reason
+        return _why(sounds.path(number), sounds.of_files), 0, 0.0, nothing, NONE, error.reason
     loud = np.abs(samples) >= FULL_SCALE
     # A peak may touch full scale; three samples in a row at full scale were clipped.
     clipped = bool((loud[2:] & loud[1:-1] & loud[:-2]).any())
@@ -236,7 +243,8 @@ def _measure(sounds: Sounds, number: int) -> _Measured:
             warnings.warn(one, stacklevel=2)
     digest = hashlib.blake2b(np.ascontiguousarray(samples).tobytes(), digest_size=16).digest()
     state = SILENT * (silent and not cancelled) | CLIPPED * clipped | CANCELLED * cancelled
-    return state, rate, len(samples) / rate, nothing if silent else digest, ""
+    found = peaks(at_rate(samples, rate))
+    return state, rate, len(samples) / rate, nothing if silent else digest, found, ""
 
 
 def _why(path: str, is_file: bool) -> int:
@@ -315,6 +323,30 @@ def _twice(table: ClipTable, sounds: _Measurements, result: SplitResult) -> Iter
         ("duplicates with different labels", np.array(labels, dtype=bool)),
     ):
         yield _check(name, found, lambda number: " = ".join(_named(table, row) for row in pairs[number].tolist()))
+
+
+def _nearly_twice(
+    table: ClipTable, rows: npt.NDArray[np.int64], near: NearDuplicates, result: SplitResult
+) -> Iterator[Check]:
+    """Sound of one recording whose samples differ; clips of one group are known to be of one."""
+    pairs = np.sort(rows[near.pairs], axis=1)
+    parts, groups = result.part[pairs], table.group_codes[pairs]
+    purged = (parts == PARTS.index("purged")).any(axis=1)
+    apart = groups[:, 0] != groups[:, 1]
+    labels = np.array([set(table.labels(one)) != set(table.labels(other)) for one, other in pairs.tolist()], dtype=bool)
+
+    def described(number: int) -> str:
+        likeness = near.likenesses[number]
+        names = " = ".join(_named(table, row) for row in pairs[number].tolist())
+        return f"{names} ({likeness.kind}, {likeness.score:.2f})"
+
+    for name, found in (
+        ("near duplicates", np.ones(len(pairs), dtype=bool)),
+        ("near duplicates in different groups", apart),
+        ("near duplicates in different parts", apart & (parts[:, 0] != parts[:, 1]) & ~purged),
+        ("near duplicates with different labels", labels),
+    ):
+        yield _check(name, found, described)
 
 
 def _again(table: ClipTable, of_rows: npt.NDArray[np.int32]) -> tuple[Rows, Rows]:

@@ -148,6 +148,15 @@ class ClipTable:
         return len(self.starts)
 
     @property
+    def columns(self) -> Mapping[str, Column[Any]]:
+        """The columns that clips can be told apart by: `fold`, `group`, and the further ones, by their names."""
+        return {**self.extra, "fold": self.folds, "group": self.groups}
+
+    def values_of(self, names: Iterable[str], rows: npt.NDArray[np.int64]) -> dict[str, list[Any]]:
+        """The values of `rows` in some of the columns; None where a clip has none."""
+        return {name: [self.columns[name][row] for row in rows.tolist()] for name in names}
+
+    @property
     def group_codes(self) -> Codes:
         """The group of each row, `(N,)` int32."""
         return self.groups.codes

@@ -130,7 +130,7 @@ def _said(folds: Sequence[Fold], how: Split, found: Split) -> str:
     )
 
 
-def split(table: ClipTable, how: Split, seed: int, source: str = "<python>") -> SplitResult:
+def split(table: ClipTable, how: Split, source: str = "<python>") -> SplitResult:
     """Split a table into training, validation and test set.
 
     A fraction is of the groups, drawn separately for each class: a class with two groups or more has a group on both
@@ -139,8 +139,8 @@ def split(table: ClipTable, how: Split, seed: int, source: str = "<python>") -> 
 
     Args:
         table: the clips.
-        how: the `[split]` table of the recipe; each `auto` is what `settled` makes of it.
-        seed: the seed of the draws, which also depend on the names of the groups.
+        how: the `[split]` table of the recipe; each `auto` is what `settled` makes of it. The draws depend on its seed
+            and on the names of the groups.
         source: the recipe, for messages.
 
     Raises:
@@ -151,14 +151,14 @@ def split(table: ClipTable, how: Split, seed: int, source: str = "<python>") -> 
     if problems:
         raise RecipeError(source, problems)
     part = np.full(len(table), TRAIN, dtype=np.int8)
-    part[_chosen(table, how.test, part == TRAIN, seed, "split.test")] = TEST
-    part[_chosen(table, how.validation, part == TRAIN, seed, "split.validation")] = VALIDATION
+    part[_chosen(table, how.test, part == TRAIN, how.seed, "split.test")] = TEST
+    part[_chosen(table, how.validation, part == TRAIN, how.seed, "split.validation")] = VALIDATION
     crossing = _crossing(table, part)
     try:
         part = CROSSING[how.crossing](part, crossing)
     except ValueError as error:
         raise RecipeError(source, [Problem("split.crossing", str(error))]) from None
-    _refuse_empty(part, source)
+    _refuse_empty(part, how, source)
     without = [absent(table, part == code) for code in (TRAIN, VALIDATION, TEST)]
     return SplitResult(part, crossing.groups, int(crossing.clips.sum()), crossing.names, *without)
 
@@ -278,13 +278,13 @@ CROSSING: Mapping[str, Callable[[PartCodes, CrossingGroups], PartCodes]] = {
 # Checks of the result -------------------------------------------------------------------------------------------------
 
 
-def _refuse_empty(part: PartCodes, source: str) -> None:
-    """Raise an error for a split without training or test clips."""
+def _refuse_empty(part: PartCodes, how: Split, source: str) -> None:
+    """Raise an error for a split without training clips, or without the test clips that it is to have."""
     if not (part == TRAIN).any():
         purged = int((part == PURGED).sum())
         counted = f" ({purged} were purged)" if purged else ""
         raise RecipeError(source, [Problem("split", f"no clips left for training{counted}")])
-    if not (part == TEST).any():
+    if how.test != 0 and not (part == TEST).any():
         message = "no clips for the test set: no class has two groups, so none can be held out"
         raise RecipeError(source, [Problem("split.test", message)])
 

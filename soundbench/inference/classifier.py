@@ -1,22 +1,20 @@
-"""The classifier: a run directory in, predictions out."""
+"""The classifier: sounds in, predictions, events and embeddings out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import attrs
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from soundbench import distributed
-from soundbench import recipe as recipes
 from soundbench.data.batches import Grid, RawBatch, pack
 from soundbench.errors import CallError, SoundError
 from soundbench.inference.events import Event, EventFinder, EventRules
 from soundbench.inference.predictions import (
+    UNKNOWN,
     EndOfSound,
     Prediction,
     ScoredWindow,
@@ -26,14 +24,11 @@ from soundbench.inference.predictions import (
     means,
 )
 from soundbench.inference.stream import Item, stream
-from soundbench.machine import settle
-from soundbench.model import assembly
-from soundbench.model import folder as model_folder
 from soundbench.model.network import Network, shortest_samples
 from soundbench.model.scoring import Scorer
-from soundbench.model.windows import Sound, Window, cut_windows
+from soundbench.model.windows import Sound, Window, cut_windows, hop_samples
 
-__all__ = ["Classifier", "load"]
+__all__ = ["Classifier"]
 
 Values = NDArray[np.float32]
 
@@ -41,47 +36,6 @@ Values = NDArray[np.float32]
 LONGEST = 600
 # The default batch: the windows of so many seconds of sound, but at most so many windows.
 MINUTE, BATCH = 60, 32
-
-
-def load(
-    path: str | Path, *, device: str = "auto", trust_code: bool = False, accept_changes: bool = False
-) -> Classifier:
-    """Load the classifier of a run directory, or of a copy of its `model/` folder.
-
-    The model's files are checked against `digests.json`. Process-wide settings (threads, signals, the allocator, random
-    states) are left unchanged.
-
-    Args:
-        path: the run directory or the model folder.
-        device: the device to compute on: `auto`, `cpu`, `cuda` or `cuda:N`.
-        trust_code: whether Python code stored with the model (`use = "./mine.py:Net"`) may be executed.
-        accept_changes: whether the model's files may have changed since soundbench wrote them; `digests.json` is then
-            replaced where the folder can be written to.
-
-    Raises:
-        CallError: the folder does not exist, or holds one run per fold.
-        RunError: the folder holds no model, one that has changed, or one that cannot be used.
-    """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise CallError(f"{folder}: no such run directory or model folder")
-    if not (folder / "model.toml").exists() and (folder / "model").is_dir():
-        folder = folder / "model"
-    folds = [] if (folder / "model.toml").exists() else sorted(folder.glob("fold-*/model"))
-    if folds:
-        raise CallError(f"{folder}: holds one run per fold; give one of them, such as {folds[0].parent}")
-    stored, source = model_folder.open_model(folder, accept_changes), str(folder / "model.toml")
-    model = recipes.read_model(stored.tables, base=folder, trust_code=trust_code, source=source)
-    with torch.random.fork_rng(devices=[]):  # weights are drawn before they are loaded
-        network, loss = assembly.make_network(model, source, folder / "assets")
-    stored.fill(network, len(model.classes))
-    fits = getattr(network.backbone, "channels_last", True)
-    machine = settle(device, precision="fp32", local_rank=distributed.local_rank(), fits=fits)
-    machine.place(network).eval()
-    grid = Grid(model.audio.window_samples, model.audio.hop_samples, model.audio.trim)
-    scorer = Scorer(network, loss, machine, model.audio.level)
-    thresholds = (model.thresholds or [0.5] * len(model.classes)) if model.multilabel else None
-    return Classifier(scorer, model.classes, model.audio.rate, grid, thresholds)
 
 
 class Classifier:
@@ -111,6 +65,11 @@ class Classifier:
             f"{parameters:,} parameters, {self.scorer.machine.device}: {len(self.classes)} classes, {kind}, "
             f"{self.rate} Hz, windows of {self.grid.window / self.rate:g} s)"
         )
+
+    @property
+    def classes_(self) -> NDArray[np.str_]:
+        """`classes` as an array `(K,)`, by scikit-learn's name: in the order of the scores, not always sorted."""
+        return np.array(self.classes)
 
     @property
     def network(self) -> Network:
@@ -162,7 +121,9 @@ class Classifier:
             SoundError: a sound cannot be read.
             CallError: samples without a rate, or with a shape that is not a sound's.
         """
-        found = [self.prediction(row) for row in self.predict_proba(sound, rate, window=window, hop=hop, batch=batch)]
+        listed = sound if isinstance(sound, list) else [sound]
+        means_of = means(self.flow(listed, rate, window=window, hop=hop, batch=batch))
+        found = [self.prediction(values) for values in means_of]
         return found if isinstance(sound, list) else found[0]
 
     def predict_proba(
@@ -176,7 +137,7 @@ class Classifier:
     ) -> Values:
         """The score of each class for each of N sounds, `(N, K)` float32, in the order of `classes`.
 
-        They are the scores as they are, not calibrated; those of a single-label model add up to 1.
+        They are calibrated where the model is; those of a single-label model add up to 1.
 
         Args:
             sounds: a list of sounds, each as for `predict`, or one sound, for which N is 1.
@@ -191,6 +152,24 @@ class Classifier:
         """
         listed = sounds if isinstance(sounds, list) else [sounds]
         found = means(self.flow(listed, rate, window=window, hop=hop, batch=batch))
+        return np.stack(found)[:, : len(self.classes)] if found else np.empty((0, len(self.classes)), np.float32)
+
+    def predict_logits(
+        self,
+        sounds: Sound | list[Sound],
+        rate: int | None = None,
+        *,
+        window: float | None = None,
+        hop: float | None = None,
+        batch: int | None = None,
+    ) -> Values:
+        """The logit of each class for each of N sounds, `(N, K)` float32: the mean over the windows.
+
+        Logits are the output of the network: not calibrated, and of any size. Arguments and errors are those of
+        `predict_proba`.
+        """
+        listed = sounds if isinstance(sounds, list) else [sounds]
+        found = means(self.flow(listed, rate, window=window, hop=hop, batch=batch, compute=self.scorer.logits))
         return np.stack(found) if found else np.empty((0, len(self.classes)), np.float32)
 
     def predict_files(
@@ -251,7 +230,7 @@ class Classifier:
         finder = EventFinder(self.classes, rules or self.event_rules())
         found: list[Event] = []
         for one in good_windows(self.flow([sound], rate, window=window, hop=hop, batch=batch)):
-            found += finder.feed(one.values[None], [one.start], [one.end])
+            found += finder.feed(self.event_scores(one.values)[None], [one.start], [one.end])
         return sorted(found + finder.finish(), key=lambda event: event.start)
 
     def event_rules(self, **options: Any) -> EventRules:
@@ -291,7 +270,7 @@ class Classifier:
                     f"to {LONGEST} s, is {window:g}"
                 )
             grid = attrs.evolve(grid, window=round(window * self.rate), hop=round(window * self.rate))
-        return grid if hop is None else attrs.evolve(grid, hop=_samples(hop, self.rate))
+        return grid if hop is None else attrs.evolve(grid, hop=hop_samples(hop, self.rate))
 
     def embed(
         self,
@@ -335,10 +314,10 @@ class Classifier:
             window: length of a window in seconds; None for the model's.
             hop: seconds between the starts of windows; None for `window`, or the model's hop if that is None too.
             batch: number of windows scored together, from one sound or several; None as in `predict`.
-            compute: what to compute for them: the scorer's `scores` or `embeddings`; None for `scores`.
+            compute: what to compute for them: the scorer's `rated` or `embeddings`; None for `rated`.
         """
         grid = self.grid_of(window, hop)
-        compute = compute or self.scorer.scores
+        compute = compute or self.scorer.rated
         batch = batch or min(max(MINUTE * self.rate // grid.window, 1), BATCH)
         waiting: list[tuple[int, Window] | EndOfSound] = []
         count = 0
@@ -376,22 +355,32 @@ class Classifier:
 
     def window_prediction(self, window: ScoredWindow) -> WindowPrediction:
         """The prediction for a scored window."""
-        found = self.prediction(window.values)
+        found = self.prediction(window.values, "window")
         return WindowPrediction(**attrs.asdict(found, recurse=False), start=window.start, end=window.end)
 
-    def prediction(self, scores: Values) -> Prediction:
-        """The prediction for the scores `(K,)` of a sound or window."""
+    def event_scores(self, values: Values) -> Values:
+        """The scores `(K,)` of a window for events, of its `values` `(K + 2,)`: zeros if it is rejected."""
+        scores = values[: len(self.classes)]
+        return np.zeros_like(scores) if self._rejects(values, "window") else scores
+
+    def _rejects(self, values: Values, per: Literal["clip", "window"]) -> bool:
+        rejector, evidence = self.scorer.rejector, values[len(self.classes) :]
+        return rejector is not None and len(evidence) > 0 and rejector.rejects(evidence, per)
+
+    def prediction(self, values: Values, per: Literal["clip", "window"] = "clip") -> Prediction:
+        """The prediction for a sound or window.
+
+        Args:
+            values: its scores and evidence, as `Scorer.rated` gives them, `(K + 2,)`; or its scores alone, `(K,)`, with
+                which it is not rejected.
+            per: whether it is a sound or a window, which have a threshold each.
+        """
+        scores, rejected = values[: len(self.classes)], self._rejects(values, per)
         ranked = np.argsort(-scores, kind="stable")
         named = {self.classes[code]: float(scores[code]) for code in ranked}
         passed = ranked[:1] if self.thresholds is None else ranked[scores[ranked] >= np.array(self.thresholds)[ranked]]
-        labels = tuple(self.classes[code] for code in passed)
+        labels = () if rejected else tuple(self.classes[code] for code in passed)
+        nearest = self.classes[ranked[0]]
         own = np.array(scores, np.float32)  # a copy: `scores` may be a row of a batch, which would be kept with it
-        return Prediction(self.classes[ranked[0]], float(scores[ranked[0]]), named, labels, own)
-
-
-def _samples(hop: float, rate: int) -> int:
-    if not 1 <= hop * rate < 1 << 40:
-        raise CallError(
-            f"hop must be a number of seconds, at least one sample ({1 / rate:g} s at {rate} Hz), is {hop:g}"
-        )
-    return round(hop * rate)
+        label, score = UNKNOWN if rejected else nearest, float(scores[ranked[0]])
+        return Prediction(label, score, named, labels, own, nearest, rejected)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +15,33 @@ from numpy.typing import NDArray
 
 from soundbench import files
 from soundbench import recipe as recipes
-from soundbench.contracts import Clip, Dataset
+from soundbench.contracts import Dataset
 from soundbench.data.audit import repeated
 from soundbench.data.clips import ClipTable, fingerprint
+from soundbench.data.likeness.groups import grouped
 from soundbench.data.shared_store import sound_store
 from soundbench.data.splits import settled, split
 from soundbench.data.store import Store
 from soundbench.errors import CallError, DataError, RunError, RunPlaceError
-from soundbench.inference.classifier import Classifier, load
+from soundbench.inference.chosen import Chosen
+from soundbench.inference.classifier import Classifier
+from soundbench.inference.loading import load
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
-from soundbench.model.scoring import ClipScores, score_clips
+from soundbench.model.network import cost
+from soundbench.model.plan import refuse_unknown_columns
+from soundbench.model.scoring import ClipScores, Scorer, WindowLogits, clip_means, window_logits
 from soundbench.recipe import ComponentSpec, Recipe
 from soundbench.report import lock, pages, run_directory
 from soundbench.report.assessment import assess
 from soundbench.report.protocol import skipped
+from soundbench.report.results.run import Run
 from soundbench.report.run_directory import RunDirectory
 from soundbench.training import checkpoints
 from soundbench.training.environment import read_environment, refuse_changed_recipe
+from soundbench.training.finishing import calibration_quality
 from soundbench.training.log import Log, Say, to_stderr
+from soundbench.training.rejecting.figures import closed_set, rejected_clips
 
 __all__ = ["evaluate"]
 
@@ -69,7 +78,7 @@ class _TestSet:
 
 
 def evaluate(
-    run: str | Path,
+    run: str | os.PathLike[str],
     dataset: str | Path | Recipe | None = None,
     *,
     checkpoint: str | Path = "best",
@@ -79,7 +88,7 @@ def evaluate(
     accept_changes: bool = False,
     cache: Path | str | bool = True,
     say: Say = to_stderr,
-) -> RunDirectory:
+) -> Run:
     """Evaluate a run's model on labelled sound, and write a report like that of a run.
 
     Args:
@@ -95,7 +104,7 @@ def evaluate(
         say: called with each line of the log; prints to standard error by default.
 
     Returns:
-        The folder, with `report.md`, `report.json`, `predictions.csv`, `confusion.csv` and figures in it.
+        The evaluation: its folder has `report.html`, `report.md`, `report.json`, `predictions.csv`, figures in it.
 
     Raises:
         CallError: labels that are not among the model's classes, a missing dataset, or no dataset for a model alone.
@@ -107,41 +116,48 @@ def evaluate(
     environment = _environment(directory, accept_changes, log)
     recipe = _recipe(directory, dataset, classifier, trust_code)
     notes = _fill(classifier, directory, checkpoint, log)
-    sound = _own(recipe, classifier) if dataset is None else _other(dataset, recipe, classifier, log)
+    context = (recipe, classifier, cache, log)
+    sound = _own(*context) if dataset is None else _other(dataset, *context)
     if (directory.path / EVALUATIONS).is_symlink():
         raise RunPlaceError(f"{directory.path / EVALUATIONS}: {files.LINK}")
     folder = RunDirectory.create(out) if out else RunDirectory.new(directory.path / EVALUATIONS, sound.name)
     log.directory = folder
     log(f"evaluation: {folder.path}")
     on_error = sound.recipe.audio.on_error
-    with (
-        lock.held(folder.path),
-        sound_store(sound.table, sound.dataset, recipe.audio, cache, log, on_error) as store,
-    ):
+    sounds = sound_store(sound.table, sound.dataset, recipe.audio, cache, log, on_error)
+    with lock.held(folder.path), sounds as store:
         if sound.part is not None:
             _refuse_changed(directory, environment, fingerprint(sound.table, sound.part, store.lengths))
-        scored = _scored(classifier, sound, store, recipe.train.batch_size, log)
+        windows = _windows(classifier, sound, store, recipe.train.batch_size, log)
+        scorer = classifier.scorer
+        scored = ClipScores(windows.rows, clip_means(windows, scorer.loss, scorer.calibration))
         found = {
             "name": f"{recipe.name}, evaluated on {sound.name}",
             "protocol": _protocol(directory, recipe, sound, checkpoint, notes),
-            **_figures(directory, recipe, sound.table, scored, classifier.thresholds),
+            **_figures(directory, recipe, sound, scored, classifier.thresholds),
+            **_calibration(directory, windows, scorer, sound.table),
+            **closed_set(scorer, windows, sound.table, scored.scores),
             "skipped": skipped(sound.table, store),
-            "device": str(classifier.scorer.machine.device),
+            "device": str(scorer.machine.device),
             "precision": "fp32",
+            "sounds": recipe.report.sounds,
+            **cost(classifier.network, classifier.grid.window),
             "seconds": round(time.monotonic() - began, 1),
             "command": _command(directory, dataset, checkpoint, trust_code),
         }
         if directory.report_json.exists():
             own = files.read_json(directory.report_json, "metrics", "clips", "groups")
-            found["own"] = {name: own[name] for name in ("metrics", "clips", "groups")}
-        run_directory.write_predictions(folder, sound.table, scored.index, scored.scores)
-        pages.write(folder, found)
+            found |= {"own": {name: own[name] for name in ("metrics", "clips", "groups")}} if own["metrics"] else {}
+        rejected = rejected_clips(scorer.rejector, windows)
+        run_directory.write_predictions(folder, sound.table, scored.index, scored.scores, rejected)
+        if problem := pages.write(folder, found, sound.dataset):
+            log(problem)
     log(pages.summary(found))
-    return folder
+    return Run(folder)
 
 
-def _scored(classifier: Classifier, sound: _TestSet, store: Store, batch: int, say: Say) -> ClipScores:
-    """The scores of the clips that can be read.
+def _windows(classifier: Classifier, sound: _TestSet, store: Store, batch: int, say: Say) -> WindowLogits:
+    """The logits of the windows of the clips that can be read.
 
     Raises:
         DataError: there are none.
@@ -151,7 +167,8 @@ def _scored(classifier: Classifier, sound: _TestSet, store: Store, batch: int, s
         raise DataError("no clip is left to evaluate: none can be read")
     for line in repeated(sound.table, store.sounds):
         say(line)
-    return score_clips(classifier.scorer, store, sound.table, rows, classifier.grid, batch)
+    scorer = classifier.scorer
+    return window_logits(scorer, store, sound.table, rows, classifier.grid, batch, embeddings=scorer.embeds)
 
 
 # The model ------------------------------------------------------------------------------------------------------------
@@ -195,42 +212,53 @@ def _fill(classifier: Classifier, run: RunDirectory, checkpoint: str | Path, say
     chosen = [f"the checkpoint after step {state['step']}, not the one that validation selected"]
     if classifier.thresholds is not None:
         chosen.append("the thresholds are those of the best epoch")
+    if classifier.scorer.rejector is not None and classifier.scorer.rejector.clip is not None:
+        chosen.append("what rejects sound was fitted to the best epoch")
     return chosen
 
 
 # The sound ------------------------------------------------------------------------------------------------------------
 
 
-def _own(recipe: Recipe, classifier: Classifier) -> _TestSet:
+def _own(recipe: Recipe, classifier: Classifier, cache: Path | str | bool, say: Say) -> _TestSet:
     """The run's own test set."""
+    if recipe.split.test == 0:
+        raise CallError(f"{recipe.source}: the run has no test set; give labelled sound with --dataset")
     dataset = assembly.make_dataset(recipe)
     table = ClipTable.of(dataset)
     if table.classes != classifier.classes:
         raise RunError(f"{recipe.source}: the classes of the data have changed since the run began")
-    cut = split(table, recipe.split, recipe.train.seed, recipe.source)
+    if recipe.split.near_duplicates == "group":
+        table = grouped(table, dataset, cache, say)
+    cut = split(table, recipe.split, recipe.source)
     return _TestSet("own-test-set", "the run's own test set", recipe, dataset, table, cut.rows("test"), cut.part)
 
 
-def _other(given: str | Path | Recipe, own: Recipe, classifier: Classifier, say: Say) -> _TestSet:
+def _other(
+    given: str | Path | Recipe, own: Recipe, classifier: Classifier, cache: Path | str | bool, say: Say
+) -> _TestSet:
     """The test set of a recipe, or all clips of a manifest or folder, with the model's classes."""
     if _is_recipe(given):
         recipe = _given(given)
         name, evaluated = recipe.name, "the test set of the recipe's split"
         dataset = assembly.make_dataset(recipe)
         table = ClipTable.of(dataset)
+        refuse_unknown_columns(recipe, table)
         how, folds = settled(table, recipe.split)
         recipe = recipe.with_tables(split=how)
-        rows = split(table, how, recipe.train.seed, recipe.source).rows("test")
+        if how.near_duplicates == "group":
+            table = grouped(table, dataset, cache, say)
+        rows = split(table, how, recipe.source).rows("test")
         if folds:
             say(folds)
     else:
         path = Path(str(given))
-        recipe = own.with_tables(dataset=_dataset_spec(path, classifier), source=str(path))
+        recipe = own.with_dataset(_dataset_spec(path, classifier)).with_tables(source=str(path))
         name, evaluated = path.stem, ALL_CLIPS
         dataset = assembly.make_dataset(recipe)
         table = ClipTable.of(dataset)
         rows = np.arange(len(table))
-    chosen = ClipTable.of(_Chosen(classifier, table, rows))
+    chosen = ClipTable.of(Chosen(classifier, table, rows))
     return _TestSet(name, evaluated, recipe, dataset, chosen, np.arange(len(chosen)))
 
 
@@ -247,30 +275,6 @@ def _dataset_spec(path: Path, classifier: Classifier) -> ComponentSpec:
     if not path.exists():
         raise CallError(f"{path}: there is no such recipe, manifest or folder")
     return recipes.dataset_spec(path, classifier.thresholds is not None)
-
-
-class _Chosen:
-    """Some clips of a table, as a dataset with a model's classes.
-
-    Raises:
-        CallError: labels that are not among the model's classes, or a multi-label dataset for a single-label model.
-    """
-
-    def __init__(self, classifier: Classifier, table: ClipTable, rows: Rows) -> None:
-        self.classes, self.multilabel = classifier.classes, classifier.thresholds is not None
-        self.table, self.rows = table, rows
-        if table.multilabel and not self.multilabel:
-            raise CallError("the dataset is multi-label, but the model predicts a single class per sound")
-        counts = zip(table.classes, table.class_counts(rows).tolist(), strict=True)
-        unknown = [f"{name!r} ({count})" for name, count in counts if count and name not in self.classes]
-        if unknown:
-            raise CallError(
-                f"labels that are not among the model's classes, with their number of clips: {', '.join(unknown)}; "
-                f"its classes: {', '.join(self.classes)}"
-            )
-
-    def clips(self) -> Iterator[Clip]:
-        return (self.table.clip(int(row)) for row in self.rows)
 
 
 def _environment(run: RunDirectory, accept_changes: bool, say: Say) -> Mapping[str, Any]:
@@ -301,10 +305,11 @@ def _refuse_changed(run: RunDirectory, environment: Mapping[str, Any], data: str
 
 
 def _figures(
-    run: RunDirectory, recipe: Recipe, table: ClipTable, scored: ClipScores, thresholds: Sequence[float] | None
+    run: RunDirectory, recipe: Recipe, sound: _TestSet, scored: ClipScores, thresholds: Sequence[float] | None
 ) -> dict[str, Any]:
     """The results for the scored clips; with one label per clip, also the class counts behind the baseline."""
-    rows, prior = scored.index, _prior(run, table) if thresholds is None else None
+    table, rows = sound.table, scored.index
+    prior = _prior(run, table) if thresholds is None else None
     figures = assess(
         scored.scores,
         table.targets(rows),
@@ -312,9 +317,18 @@ def _figures(
         table.classes,
         prior=prior,
         thresholds=thresholds,
+        by=table.values_of([name for name in sound.recipe.report.by if name in table.columns], rows),
         seed=recipe.train.seed,
     )
     return figures if thresholds is not None else {**figures, "prior": prior or table.class_counts(rows).tolist()}
+
+
+def _calibration(run: RunDirectory, windows: WindowLogits, scorer: Scorer, table: ClipTable) -> dict[str, Any]:
+    """How well the scores are calibrated, before and after; nothing for a model that has no calibration."""
+    tables = model_folder.read_model_tables(run.model if run.model.exists() else run.path)
+    if scorer.calibration is None:
+        return {}
+    return {"calibration": {"use": tables["calibration"]["use"], **calibration_quality(windows, scorer, table)}}
 
 
 def _prior(run: RunDirectory, table: ClipTable) -> list[int] | None:
@@ -339,6 +353,8 @@ def _protocol(
             notes.append("it is not known what the model was trained on")
         elif known and _named_alike(sound.dataset, recipe):
             notes.append(f"{known} of the clips come from files that the run was trained or validated on")
+        if lacking := [name for name in sound.recipe.report.by if name not in sound.table.columns]:
+            notes.append(f"no figures by {', '.join(map(repr, lacking))}: these clips have no such column")
     tables = recipe.tables()
     return {
         "model": str(run.path),

@@ -108,7 +108,7 @@ def score_files(
             elif wanted.per == "window":
                 yield _dated(_row(classifier, path, one.values, wanted, (one.start, one.end)), began)
             else:
-                events = finder.feed(one.values[None], [one.start], [one.end])
+                events = finder.feed(classifier.event_scores(one.values)[None], [one.start], [one.end])
                 found += [_dated(_event(path, **event.to_dict()), began) for event in events]
             continue
         if not one.error and wanted.per == "clip":
@@ -125,19 +125,20 @@ def score_files(
 def _row(
     classifier: Classifier,
     path: str,
-    scores: NDArray[np.float32],
+    values: NDArray[np.float32],
     wanted: Wanted,
     span: tuple[float, float] | tuple[None, None],
 ) -> Row:
-    found = classifier.prediction(scores)
+    found = classifier.prediction(values, "clip" if span[0] is None else "window")
     shown = list(found.labels)
-    if wanted.threshold is not None:
+    if wanted.threshold is not None and not found.rejected:
         shown = [label for label, score in found.scores.items() if score >= wanted.threshold]
-    elif wanted.top is not None:
+    elif wanted.top is not None and not found.rejected:
         shown = list(found.scores)
     best = list(found.scores.items())[: wanted.top]
     labels = {label: found.scores[label] for label in shown[: wanted.top]}
-    return Row(path, found.label, found.score, labels, dict(best), *span)
+    row = Row(path, found.label, found.score, labels, dict(best), *span)
+    return attrs.evolve(row, nearest=found.nearest, rejected=found.rejected)
 
 
 def _event(path: str, label: str, score: float, start: float, end: float) -> Row:

@@ -12,9 +12,21 @@ from numpy.typing import NDArray
 from soundbench.errors import SoundError
 from soundbench.model.scoring import WindowMean
 
-__all__ = ["EndOfSound", "ScoredWindow", "Prediction", "WindowPrediction", "averaged", "good_windows", "means"]
+__all__ = [
+    "UNKNOWN",
+    "EndOfSound",
+    "ScoredWindow",
+    "Prediction",
+    "WindowPrediction",
+    "averaged",
+    "good_windows",
+    "means",
+]
 
 Values = NDArray[np.float32]
+
+UNKNOWN = "unknown"
+"""The label of sound of none of the classes."""
 
 # The classes that `repr` shows with their scores.
 SHOWN = 3
@@ -25,13 +37,15 @@ class Prediction:
     """The prediction for one sound.
 
     Attributes:
-        label: the class with the highest score.
-        score: its score, in [0, 1].
-        scores: every class and its score, highest first.
+        label: the class with the highest score; `unknown` where the sound is rejected.
+        score: the highest score of a class, in [0, 1].
+        scores: every class and its score, highest first, over the classes alone.
         labels: the predicted classes, highest score first: for a multi-label model those that reach their threshold,
-            possibly none; otherwise only `label`.
-        probabilities: the score of each class, in the order of the classifier's `classes`, `(K,)` float32. They are the
-            scores as they are, not calibrated.
+            possibly none; otherwise only `label`; none where the sound is rejected.
+        probabilities: the score of each class, in the order of the classifier's `classes`, `(K,)` float32; calibrated
+            where the model is.
+        nearest: the class with the highest score, whether the sound is rejected or not.
+        rejected: whether the sound is of none of the classes.
     """
 
     label: str
@@ -39,11 +53,14 @@ class Prediction:
     scores: Mapping[str, float]
     labels: tuple[str, ...]
     probabilities: Values = attrs.field(eq=False)
+    nearest: str
+    rejected: bool
 
     def __repr__(self) -> str:
         best = [f"{name!r}: {score:.3f}" for name, score in list(self.scores.items())[:SHOWN]]
         best += [f"... {len(self.scores) - SHOWN} more"] * (len(self.scores) > SHOWN)
-        return f"{type(self).__name__}({self._place()}labels={list(self.labels)}, scores={{{', '.join(best)}}})"
+        labels = f"rejected, nearest={self.nearest!r}" if self.rejected else f"labels={list(self.labels)}"
+        return f"{type(self).__name__}({self._place()}{labels}, scores={{{', '.join(best)}}})"
 
     def _place(self) -> str:
         """Where in the sound it is, for `repr`."""
@@ -51,7 +68,14 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
-        return {"label": self.label, "score": self.score, "labels": list(self.labels), "scores": dict(self.scores)}
+        return {
+            "label": self.label,
+            "nearest": self.nearest,
+            "rejected": self.rejected,
+            "score": self.score,
+            "labels": list(self.labels),
+            "scores": dict(self.scores),
+        }
 
 
 @attrs.frozen(repr=False)
@@ -82,7 +106,7 @@ class ScoredWindow:
         sound: the index of its sound in the list of sounds.
         start: seconds from the beginning of the sound.
         end: seconds from the beginning of the sound.
-        values: its scores `(K,)`, or its embedding.
+        values: its scores and its evidence (see `Scorer.rated`), `(K + 2,)`; or its embedding.
     """
 
     sound: int

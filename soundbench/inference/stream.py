@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import attrs
 import numpy as np
@@ -60,8 +60,11 @@ class Scoring(Protocol):
     def event_rules(self) -> EventRules:
         """The default event rules."""
 
-    def prediction(self, scores: Samples) -> Prediction:
-        """Scores `(K,)` as a prediction."""
+    def prediction(self, values: Samples, per: Literal["clip", "window"]) -> Prediction:
+        """Scores and evidence `(K + 2,)` as the prediction of a window."""
+
+    def event_scores(self, values: Samples) -> Samples:
+        """Scores and evidence `(K + 2,)` as the scores `(K,)` that events are found in."""
 
 
 @attrs.frozen(repr=False)
@@ -225,8 +228,8 @@ class Stream:
             rows = iter(self._scores([now[number][0] for number in loud]))
             done = time.perf_counter()
             for number, (window, at) in enumerate(now):
-                scores = next(rows) if number in loud else None
-                yield from self._items(window, scores, levels[number], done - at)
+                values = next(rows) if number in loud else None
+                yield from self._items(window, values, levels[number], done - at)
 
     def sound(self, start: float, end: float) -> Samples:
         """The sound between two times in seconds, as far as it is still kept, at the model's sample rate."""
@@ -273,20 +276,20 @@ class Stream:
         if not windows:
             return []
         rows, scales = [window.samples for window in windows], [window.scale for window in windows]
-        return self.classifier.scorer.scores(pack(rows, scales, list(range(len(rows))), len(self.classifier.classes)))
+        return self.classifier.scorer.rated(pack(rows, scales, list(range(len(rows))), len(self.classifier.classes)))
 
-    def _items(self, window: Window, scores: Samples | None, level: float, latency: float) -> Iterator[Item]:
-        """The items of a window; `scores` is None for one that was too quiet."""
+    def _items(self, window: Window, values: Samples | None, level: float, latency: float) -> Iterator[Item]:
+        """The items of a window; `values` is None for one that was too quiet."""
         start, self._end = window.start / self._target, (window.start + len(window.samples)) / self._target
-        if scores is None:
+        if values is None:
             self._gated += 1
             scores = np.zeros(len(self.classifier.classes), np.float32)
         else:
             self._windows += 1
             self._latencies.append(latency)
-            found = self.classifier.prediction(scores)
-            values = attrs.asdict(found, recurse=False)
-            yield StreamedWindow(**values, start=start, end=self._end, level=level, latency=latency)
+            scores = self.classifier.event_scores(values)
+            found = attrs.asdict(self.classifier.prediction(values, "window"), recurse=False)
+            yield StreamedWindow(**found, start=start, end=self._end, level=level, latency=latency)
         for event in self._finder.feed(scores[None], [start], [self._end]):
             yield from self._over(event)
         for event in self._finder.under_way():

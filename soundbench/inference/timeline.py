@@ -123,8 +123,9 @@ def plot_sound(
         out: the PNG to write.
     """
     starts, ends = (np.array([getattr(window, name) for window in windows]) for name in ("start", "end"))
-    scores = np.stack([window.values for window in windows])
-    events = find_events(scores, starts, ends, classifier.classes, rules)
+    scores = np.stack([window.values[: len(classifier.classes)] for window in windows])
+    kept = np.stack([classifier.event_scores(window.values) for window in windows])
+    events = find_events(kept, starts, ends, classifier.classes, rules)
     length = 0
 
     def counted() -> Iterator[NDArray[np.float32]]:

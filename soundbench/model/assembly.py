@@ -18,12 +18,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from soundbench import limits
-from soundbench.contracts import Augmentation, Dataset, Loss
+from soundbench.contracts import Augmentation, Calibration, Dataset, Loss, Reject
 from soundbench.data.clips import class_names
 from soundbench.errors import BrokenPlugin, DataError, Problem, RecipeError, SoundbenchError
 from soundbench.messages import out_of_memory, show
 from soundbench.model.bounds import made_within_bounds
 from soundbench.model.network import Head, Network, by_length
+from soundbench.model.rejecting.left_out import without
 from soundbench.model.weights import unknown_part
 from soundbench.recipe import ComponentSpec, Model, Recipe
 from soundbench.recipe.entry_points import import_failure
@@ -34,10 +35,13 @@ __all__ = [
     "Assembly",
     "Placed",
     "assemble",
+    "make_calibration",
     "make_component",
     "make_dataset",
+    "make_loss",
     "make_network",
     "make_optimizer",
+    "make_reject",
     "make_scheduler",
 ]
 
@@ -56,6 +60,7 @@ class Assembly:
         classes: how many classes there are.
         network: from featurizer to head.
         loss: it also turns logits into scores.
+        calibration: fitted after training.
         on_waveform: augmentations of waveforms, each with its place in the recipe.
         on_features: augmentations of features, each with its place in the recipe.
     """
@@ -64,6 +69,7 @@ class Assembly:
     classes: int
     network: Network
     loss: Loss
+    calibration: Calibration
     on_waveform: Placed
     on_features: Placed
 
@@ -123,7 +129,7 @@ def make_dataset(recipe: Recipe) -> Dataset:
     dataset: Dataset = make_component(problems, "dataset", recipe.dataset)
     if problems:
         raise RecipeError(recipe.source, problems)
-    return dataset
+    return without(dataset, recipe.reject.own.leave_out)
 
 
 def assemble(recipe: Recipe, assumed: int | None = None) -> Assembly:
@@ -140,8 +146,11 @@ def assemble(recipe: Recipe, assumed: int | None = None) -> Assembly:
     problems: list[Problem] = []
     torch.manual_seed(recipe.train.seed)
     dataset = make_component(problems, "dataset", recipe.dataset)
-    classes, without = _classes(problems, dataset, assumed or _ASSUMED)
+    dataset = dataset and without(dataset, recipe.reject.own.leave_out)
+    classes, unnamed = _classes(problems, dataset, assumed or _ASSUMED)
     network, loss = _network(problems, recipe, classes)
+    calibration = make_component(problems, "calibration", recipe.calibration, classes)
+    make_component(problems, "reject", recipe.reject, classes)
     on_waveform: Placed = []
     on_features: Placed = []
     for number, spec in enumerate(recipe.augmentation):
@@ -155,10 +164,46 @@ def assemble(recipe: Recipe, assumed: int | None = None) -> Assembly:
         _refuse_bypassed(problems, recipe, network)
     if problems or network is None or loss is None:
         raise RecipeError(recipe.source, problems)
-    if without is not None and assumed is None:
-        raise without
+    if unnamed is not None and assumed is None:
+        raise unnamed
     _probe(recipe, network, classes, recipe.source)
-    return Assembly(dataset, classes, network, loss, on_waveform, on_features)
+    return Assembly(dataset, classes, network, loss, calibration, on_waveform, on_features)
+
+
+def make_loss(spec: ComponentSpec, classes: int, source: str) -> Loss:
+    """Create a loss alone, for its scores; arguments and errors as of `make_calibration`."""
+    problems: list[Problem] = []
+    made: Loss = make_component(problems, "loss", spec, classes)
+    if problems:
+        raise RecipeError(source, problems)
+    return made
+
+
+def make_calibration(spec: ComponentSpec, classes: int, source: str) -> Calibration:
+    """Create a calibration with its fitted options.
+
+    Args:
+        spec: the component with its options.
+        classes: how many classes there are.
+        source: the name of the recipe or model in messages.
+
+    Raises:
+        RecipeError: an option is out of range.
+    """
+    problems: list[Problem] = []
+    made: Calibration = make_component(problems, "calibration", spec, classes)
+    if problems:
+        raise RecipeError(source, problems)
+    return made
+
+
+def make_reject(spec: ComponentSpec, classes: int, source: str) -> Reject:
+    """Create what gives reject scores, not fitted yet; arguments and errors as of `make_calibration`."""
+    problems: list[Problem] = []
+    made: Reject = make_component(problems, "reject", spec, classes)
+    if problems:
+        raise RecipeError(source, problems)
+    return made
 
 
 def _classes(problems: list[Problem], dataset: Dataset | None, assumed: int) -> tuple[int, DataError | None]:

@@ -17,12 +17,13 @@ import attrs
 import safetensors.torch
 import tomli_w
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from soundbench import files, limits
 from soundbench.data import digests
 from soundbench.errors import RunError
 from soundbench.model.network import Network
+from soundbench.model.rejecting.rejector import fill
 from soundbench.recipe import toml
 
 __all__ = [
@@ -32,18 +33,24 @@ __all__ = [
     "check_tables",
     "check_weights",
     "load_weights",
+    "load_reject",
     "open_model",
     "read_model_tables",
     "save_model",
 ]
 
 _TABLES, _WEIGHTS, _DIGESTS = "model.toml", "weights.safetensors", "digests.json"
+_REJECT = "reject.safetensors"  # what a component that rejects sound was fitted to, if it is fitted to anything
 
 # Writing --------------------------------------------------------------------------------------------------------------
 
 
-def save_model(folder: Path, tables: Mapping[str, Any], network: Network) -> dict[str, str]:
+def save_model(
+    folder: Path, tables: Mapping[str, Any], network: Network, reject: Mapping[str, Tensor] | None = None
+) -> dict[str, str]:
     """Write all that scoring needs but the code; returns the digest of each file.
+
+    `reject` has the tensors of what rejects sound, if it has any.
 
     While files are replaced, `digests.json` has the digests of the old and of the new ones, so that the model can be
     loaded at any time, also after a kill.
@@ -52,12 +59,16 @@ def save_model(folder: Path, tables: Mapping[str, Any], network: Network) -> dic
     before = _before(folder)
     _write_assets(folder, network, before)
     text = tomli_w.dumps(dict(tables)).encode("utf-8", "backslashreplace")  # as `files` writes text
+    fitted = safetensors.torch.save(dict(reject)) if reject else None
     files.refuse_full(folder / _WEIGHTS, sum(tensor.nbytes for tensor in network.state_dict().values()))
     with files.atomic(folder / _WEIGHTS) as part:
         safetensors.torch.save_model(network, str(part), force_contiguous=True)
         now = {_TABLES: digests.of_bytes(text), _WEIGHTS: digests.of_file(part), **_of_others(folder)}
+        now |= {_REJECT: digests.of_bytes(fitted)} if fitted else {}
         both = {name: [*before.get(name, ()), digest] for name, digest in now.items()}
         digests.write_table(folder / _DIGESTS, both)
+    if fitted:
+        files.write_bytes(folder / _REJECT, fitted)
     files.write_bytes(folder / _TABLES, text)
     digests.write_table(folder / _DIGESTS, {name: [digest] for name, digest in now.items()})
     return now
@@ -231,7 +242,7 @@ def _again(folder: Path, name: str) -> list[str]:
 
 def accept(folder: Path) -> None:
     """Replace the digests by those of the files as they are, where the folder may be written to."""
-    names = [_TABLES, _WEIGHTS, *_of_others(folder)]
+    names = [_TABLES, _WEIGHTS, *([_REJECT] if (folder / _REJECT).exists() else []), *_of_others(folder)]
     with suppress(RunError):
         digests.write_table(folder / _DIGESTS, digests.table_of(folder, names))
 
@@ -252,6 +263,18 @@ def _parsed(path: Path, data: bytes) -> dict[str, Any]:
         raise RunError(f"{path}: damaged: {error}") from None
 
 
+def load_reject(folder: Path, module: nn.Module) -> None:
+    """Give a component that rejects sound what it was fitted to; nothing where it is fitted to nothing.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    if not module.state_dict():
+        return
+    path = folder / _REJECT
+    fill(module, _tensors(path), str(path))
+
+
 def load_weights(folder: Path, network: nn.Module, classes: int | None = None) -> None:
     """Load the weights of a model folder into a network, unchecked.
 
@@ -264,15 +287,7 @@ def load_weights(folder: Path, network: nn.Module, classes: int | None = None) -
         RunError: the weights are missing, damaged, or do not fit the network that `model.toml` describes.
     """
     path = folder / _WEIGHTS
-    try:
-        files.open_regular(path).close()  # safetensors reports a file without read permission as missing
-        weights = safetensors.torch.load_file(path)
-    except FileNotFoundError:
-        raise RunError(f"{folder}: no model here: {_WEIGHTS} is missing") from None
-    except OSError as error:
-        raise RunError(f"{path}: {(error.strerror or str(error)).lower()}") from None
-    except SafetensorError as error:
-        raise RunError(f"{path}: damaged: {error}") from None
+    weights = _tensors(path)
     last = weights.get("head.classify.weight")
     if last is not None and classes not in (None, len(last)):
         raise RunError(f"{folder}: model.toml names {classes} classes, but the weights have {len(last)}")
@@ -293,3 +308,17 @@ def load_weights(folder: Path, network: nn.Module, classes: int | None = None) -
         raise RunError(
             f"{path}: the weights do not fit model.toml: {len(missing)} missing, {len(unknown)} unknown: {names}"
         )
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file of a model folder."""
+    try:
+        files.open_regular(path).close()  # safetensors reports a file without read permission as missing
+        found: dict[str, Tensor] = safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise RunError(f"{path.parent}: no model here: {path.name} is missing") from None
+    except OSError as error:
+        raise RunError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    except SafetensorError as error:
+        raise RunError(f"{path}: damaged: {error}") from None
+    return found

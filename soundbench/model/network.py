@@ -14,7 +14,7 @@ from soundbench.contracts import Backbone, Featurizer, Pooling
 from soundbench.errors import CallError
 from soundbench.recipe import Head as HeadTable
 
-__all__ = ["Head", "Layer", "Network", "Summary", "by_length", "summarize"]
+__all__ = ["Head", "Layer", "Network", "Summary", "by_length", "cost", "summarize"]
 
 
 class Head(nn.Module):
@@ -122,6 +122,11 @@ class Network(nn.Module):
         vectors: Tensor = self.head.get_submodule("embed")(self.pooled(*self.features(waveform, lengths)))
         return vectors
 
+    def outputs(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """Logits and, after them, the input of the classifier, `(B, K + D)`."""
+        vectors = self.pooled(*self.features(waveform, lengths))
+        return torch.cat([self.head(vectors), self.head.get_submodule("embed")(vectors)], dim=1)
+
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """Logits `(B, K)`."""
         return self.classify(*self.features(waveform, lengths))
@@ -202,6 +207,12 @@ class Summary:
     window_samples: int
 
 
+def cost(network: Network, window: int) -> dict[str, int]:
+    """What a report says of a network: its `parameters`, frozen ones too, and `macs`, of one window as in `Summary`."""
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return {"parameters": parameters, "macs": _counted(network, window).get_total_flops() // 2}
+
+
 def summarize(network: Network, window: int) -> Summary:
     """Run one silent window of `window` samples through the network and record its layers."""
     shapes: dict[str, tuple[int, ...]] = {}
@@ -210,18 +221,11 @@ def summarize(network: Network, window: int) -> Summary:
         if name and name.count(".") < 3:
             handles.append(module.register_forward_pre_hook(_open(shapes, name)))
             handles.append(module.register_forward_hook(_note(shapes, name)))
-    device = next(network.parameters()).device
-    waveform, lengths = torch.zeros(1, window, device=device), torch.tensor([window], device=device)
-    counter = FlopCounterMode(display=False)
-    training = network.training
-    network.eval()
     try:
-        with torch.no_grad(), counter:
-            network(waveform, lengths)
+        counter = _counted(network, window)
     finally:
         for handle in handles:
             handle.remove()
-        network.train(training)
     modules = dict(network.named_modules())
     flops = {name: sum(kinds.values()) // 2 for name, kinds in counter.get_flop_counts().items()}
     layers = tuple(
@@ -231,6 +235,20 @@ def summarize(network: Network, window: int) -> Summary:
     receptive = receptive_frames(network.backbone, network.featurizer.bands)
     total = counter.get_total_flops() // 2
     return Summary(layers, _count(network), total, receptive, shortest_samples(network), window)
+
+
+def _counted(network: Network, window: int) -> FlopCounterMode:
+    """The operations of one silent window of `window` samples."""
+    device = next(network.parameters()).device
+    waveform, lengths = torch.zeros(1, window, device=device), torch.tensor([window], device=device)
+    counter, training = FlopCounterMode(display=False), network.training
+    network.eval()
+    try:
+        with torch.no_grad(), counter:
+            network(waveform, lengths)
+    finally:
+        network.train(training)
+    return counter
 
 
 def _count(module: nn.Module) -> int:

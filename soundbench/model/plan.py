@@ -14,11 +14,12 @@ from soundbench.data.clips import ClipTable
 from soundbench.data.order import Order, class_weights, members
 from soundbench.data.splits import SplitResult
 from soundbench.errors import DataError, Problem, RecipeError
+from soundbench.messages import nearest, show
 from soundbench.model.assembly import Assembly
 from soundbench.model.network import Network
 from soundbench.recipe import MULTILABEL_LOSS, Recipe
 
-__all__ = ["Plan", "plan"]
+__all__ = ["Plan", "plan", "refuse_unknown_columns"]
 
 Rows = NDArray[np.int64]
 
@@ -51,14 +52,16 @@ def plan(
         readable: which clips can be read, `(N,)`; None before any sound is read, as if all can.
 
     Raises:
-        RecipeError: the loss or the batch size does not suit the data, or class weights name no class.
+        RecipeError: the loss or the batch size does not suit the data, class weights name no class, or `report.by` no
+            column.
         DataError: no clip is left in a part, or only one class to train on.
     """
     _refuse_single_label_loss(recipe, made, table)
+    refuse_unknown_columns(recipe, table)
     rows = {name: cut.rows(name) for name in ("train", "validation", "test")}
     parts = rows if readable is None else {name: own[readable[own]] for name, own in rows.items()}
     for name in ("train", "test"):
-        if not len(parts[name]):
+        if not len(parts[name]) and (name == "train" or recipe.split.test != 0):
             raise DataError(f"no clip is left to {name} on: none of {len(rows[name])} can be read")
     _refuse_one_class(table, rows["train"], parts["train"])
     weights = class_weights(recipe.train.class_weights, table, parts["train"], recipe.source)
@@ -78,6 +81,25 @@ def _refuse_single_label_loss(recipe: Recipe, made: Assembly, table: ClipTable) 
             f'use loss = "{MULTILABEL_LOSS}", which scores each class independently'
         )
         raise RecipeError(recipe.source, [Problem("loss", text)])
+
+
+def refuse_unknown_columns(recipe: Recipe, table: ClipTable) -> None:
+    """Refuse figures by a column that the clips do not have.
+
+    Raises:
+        RecipeError: with each such key of `report.by`, the nearest name and all.
+    """
+    known = sorted(table.columns)
+    problems = [
+        Problem(
+            f"report.by[{place}]",
+            f"the clips have no column {show(name)}{nearest(name, known) or ';'} columns: {', '.join(known)}",
+        )
+        for place, name in enumerate(recipe.report.by)
+        if name not in known
+    ]
+    if problems:
+        raise RecipeError(recipe.source, problems)
 
 
 def _refuse_one_class(table: ClipTable, before: Rows, after: Rows) -> None:

@@ -1,7 +1,7 @@
 """Scoring sound with a network, for validation, test, predict, infer, embed and stream.
 
-A clip's scores are the mean of its windows' scores. Scoring is in float32 whatever the precision of training, so that a
-score depends on the clip and not on its batch.
+The scores of a window are those that the loss gives its calibrated logits, a clip's the mean of its windows' scores.
+Scoring is in float32 whatever the precision of training, so that a score depends on the clip and not on its batch.
 """
 
 from __future__ import annotations
@@ -17,19 +17,31 @@ from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
 from soundbench import distributed
-from soundbench.contracts import Batch, Loss
+from soundbench.contracts import Batch, Calibration, Loss
 from soundbench.data.batches import Grid, RawBatch, on_device, scoring_batches
 from soundbench.data.clips import ClipTable
 from soundbench.errors import RunError
 from soundbench.machine import Machine
 from soundbench.model.network import Network
+from soundbench.model.rejecting.rejector import Rejector
 from soundbench.model.rows import by_rows
 
 if TYPE_CHECKING:
     from soundbench.data.features import Features
     from soundbench.data.store import Store
 
-__all__ = ["ClipScores", "Scorer", "WindowMean", "make_evaluator", "score_batches", "score_clips"]
+__all__ = [
+    "ClipScores",
+    "Scorer",
+    "WindowLogits",
+    "WindowMean",
+    "clip_means",
+    "make_evaluator",
+    "score_batches",
+    "score_clips",
+    "silent",
+    "window_logits",
+]
 
 Values = NDArray[np.float32]
 
@@ -64,12 +76,13 @@ class ClipScores:
     Attributes:
         index: the row of each clip in the clip table, ascending, `(N,)`.
         scores: the score of each class, `(N, K)` float32.
-        losses: the loss of each clip, `(N,)` float32; meaningless for clips without labels.
+        losses: the loss of each clip, `(N,)` float32; meaningless for clips without labels; empty where it was not
+            asked for.
     """
 
     index: NDArray[np.int64]
     scores: Values
-    losses: Values
+    losses: Values = attrs.field(factory=lambda: np.empty(0, np.float32))
 
     def refuse_not_finite(self, part: str, advice: str) -> None:
         """Refuse to go on with scores that are NaN or infinite.
@@ -95,18 +108,60 @@ class Scorer:
         loss: turns logits into scores.
         machine: the device.
         level: RMS level in dB that each window is scaled to, or `off`.
+        calibration: calibrates the logits of a window; None where nothing is calibrated.
+        rejector: says which sound is of none of the classes; None where nothing is rejected.
     """
 
     network: Network
     loss: Loss
     machine: Machine
     level: float | Literal["off"]
+    calibration: Calibration | None = None
+    rejector: Rejector | None = None
+
+    @property
+    def embeds(self) -> bool:
+        """Whether what rejects sound needs embeddings."""
+        return self.rejector is not None and self.rejector.embeddings
+
+    def rated(self, raw: RawBatch) -> Values:
+        """The scores of each window of a batch and its evidence, `(B, K + 2)`.
+
+        The evidence is the reject score, and 1, or 0 where all samples are zero; both have means over windows.
+        """
+        with torch.inference_mode():
+            logits, embeddings = self.outputs(raw, self.embeds)
+            scores = self.scores_of(logits)
+            rejector = self.rejector
+            evidence = scores.new_zeros(len(scores)) if rejector is None else rejector.scores(logits, embeddings)
+            loud = torch.from_numpy(~silent(raw)).to(scores)
+            found: Values = torch.cat([scores, evidence.to(scores)[:, None], loud[:, None]], 1).cpu().numpy()
+        return found
+
+    def outputs(self, raw: RawBatch, embeddings: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The logits `(B, K)` of each window, and its embedding `(B, D)` if asked for."""
+        if not embeddings:
+            return self._logits(raw)[1], None
+        with self.machine.exact():
+            batch = on_device(raw, self.machine.device, self.level)
+            both = by_rows(self.network.outputs, batch.data, batch.lengths).float()
+        classes = raw.target.shape[1]
+        return both[:, :classes], both[:, classes:]
 
     def scores(self, raw: RawBatch) -> Values:
         """The scores of each window of a batch, `(B, K)`."""
         with torch.inference_mode():
-            found: Values = self.loss.scores(self._logits(raw)[1]).cpu().numpy()
+            found: Values = self.scores_of(self._logits(raw)[1]).cpu().numpy()
         return found
+
+    def logits(self, raw: RawBatch) -> Values:
+        """The logits of each window of a batch, `(B, K)`: the output of the network, not calibrated."""
+        found: Values = self._logits(raw)[1].cpu().numpy()
+        return found
+
+    def scores_of(self, logits: torch.Tensor) -> torch.Tensor:
+        """The scores of windows with these logits, `(B, K)`."""
+        return self.loss.scores(logits if self.calibration is None else self.calibration(logits))
 
     def embeddings(self, raw: RawBatch) -> Values:
         """The embedding of each window of a batch, `(B, D)`: the input of the last layer."""
@@ -119,7 +174,7 @@ class Scorer:
         """For each window of a batch, its row in the clip table, scores and loss: `(B,)`, `(B, K)`, `(B,)`."""
         with torch.inference_mode():
             batch, logits = self._logits(raw)
-            found = batch.index, self.loss.scores(logits), self.loss(logits, batch.target)
+            found = batch.index, self.scores_of(logits), self.loss(logits, batch.target)
         index, scores, losses = (part.cpu().numpy() for part in found)
         return index, scores, losses
 
@@ -137,6 +192,14 @@ class Scorer:
             yield
         finally:
             self.network.train(training)
+
+
+def silent(raw: RawBatch) -> NDArray[np.bool_]:
+    """Whether all samples of each window are zero, `(B,)`; of features, none is known to be."""
+    if raw.samples.dim() == 3:
+        return np.zeros(len(raw.samples), np.bool_)
+    found: NDArray[np.bool_] = np.logical_not(np.any(raw.samples.numpy(), axis=1))
+    return found
 
 
 def make_evaluator(scorer: Scorer) -> Engine:
@@ -202,3 +265,93 @@ def score_clips(
     ascending = np.argsort(index, kind="stable")
     scores, losses = (np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "losses"))
     return ClipScores(index[ascending], scores[ascending], losses[ascending])
+
+
+# Windows --------------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(eq=False)
+class WindowLogits:
+    """What the network gives for each window of some clips.
+
+    Attributes:
+        index: the row of each window's clip in the clip table, ascending, `(V,)`.
+        logits: the output of the network, not calibrated, `(V, K)` float32.
+        embeddings: the input of its last layer, `(V, D)` float32; None where it was not asked for.
+        silent: whether all samples of each window are zero, `(V,)`; none is where this is not known.
+    """
+
+    index: NDArray[np.int64]
+    logits: Values
+    embeddings: Values | None = None
+    silent: NDArray[np.bool_] = attrs.field(
+        default=attrs.Factory(lambda self: np.zeros(len(self.index), np.bool_), takes_self=True)
+    )
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """The rows of the clips, ascending, `(N,)`."""
+        return np.unique(self.index)
+
+    @property
+    def clip(self) -> NDArray[np.int64]:
+        """The clip of each window, as its place in `rows`, `(V,)`."""
+        return np.unique(self.index, return_inverse=True)[1].reshape(-1)
+
+    def refuse_not_finite(self, part: str, advice: str) -> None:
+        """Refuse to go on with logits that are NaN or infinite.
+
+        Args:
+            part: the part of the data, for the message.
+            advice: what to try.
+
+        Raises:
+            RunError: a clip has such a logit.
+        """
+        wrong = len(np.unique(self.index[~np.isfinite(self.logits).all(axis=1)]))
+        if wrong:
+            raise RunError(f"{wrong} of {len(self.rows)} {part} clips have scores that are not finite; {advice}")
+
+
+def window_logits(
+    scorer: Scorer,
+    store: Store | Features,
+    table: ClipTable,
+    rows: NDArray[np.int64],
+    grid: Grid,
+    batch: int,
+    workers: int = 0,
+    embeddings: bool = False,
+) -> WindowLogits:
+    """The logits of each window of clips; the processes share the work, and each gets those of all clips.
+
+    With `embeddings`, also the embeddings of the windows.
+    """
+    own = rows[distributed.rank() :: distributed.world()]
+    parts: list[WindowLogits] = []
+    if len(own):
+        with scorer.evaluating(), torch.inference_mode():
+            for raw in scoring_batches(store, table, own, grid.window, grid.hop, batch, workers):
+                given, placed = scorer.outputs(raw, embeddings)
+                arrays = given.cpu().numpy(), None if placed is None else placed.cpu().numpy()
+                parts.append(WindowLogits(raw.index.numpy(), *arrays, silent(raw)))
+    found = [part for own_parts in distributed.gather(parts) for part in own_parts]
+    if not found:
+        return WindowLogits(np.empty(0, np.int64), np.empty((0, len(table.classes)), np.float32))
+    index = np.concatenate([part.index for part in found])
+    ascending = np.argsort(index, kind="stable")
+    logits, marks = (np.concatenate([getattr(part, name) for part in found]) for name in ("logits", "silent"))
+    vectors = [part.embeddings for part in found if part.embeddings is not None]
+    whole = np.concatenate(vectors)[ascending] if embeddings else None
+    return WindowLogits(index[ascending], logits[ascending], whole, marks[ascending])
+
+
+def clip_means(windows: WindowLogits, loss: Loss, calibration: Calibration | None) -> Values:
+    """The scores of clips `(N, K)`, from the logits of their windows."""
+    with torch.inference_mode():
+        logits = torch.from_numpy(windows.logits)
+        scores = loss.scores(logits if calibration is None else calibration(logits)).double().numpy()
+    sums = np.zeros((len(windows.rows), scores.shape[1]))
+    np.add.at(sums, windows.clip, scores)
+    means: Values = (sums / np.bincount(windows.clip)[:, None]).astype(np.float32)
+    return means

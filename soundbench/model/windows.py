@@ -22,7 +22,7 @@ from soundbench.data.batches import Grid, window_grid
 from soundbench.data.store import quantize
 from soundbench.errors import CallError, SoundError
 
-__all__ = ["Sound", "Window", "cut_windows", "read_blocks", "rereadable"]
+__all__ = ["Sound", "Window", "cut_windows", "hop_samples", "read_blocks", "rereadable"]
 
 Sound = str | Path | bytes | BinaryIO | NDArray[Any] | torch.Tensor
 Samples = NDArray[np.float32]
@@ -126,6 +126,19 @@ def _between(blocks: Iterable[Samples], begin: int, end: int | None) -> Iterator
 def _join(parts: Iterable[Samples]) -> Samples:
     found = list(parts)
     return found[0] if len(found) == 1 else np.concatenate(found)
+
+
+def hop_samples(hop: float, rate: int) -> int:
+    """A hop in seconds as samples at the model's rate.
+
+    Raises:
+        CallError: it is shorter than a sample, or no number.
+    """
+    if not 1 <= hop * rate < 1 << 40:
+        raise CallError(
+            f"hop must be a number of seconds, at least one sample ({1 / rate:g} s at {rate} Hz), is {hop:g}"
+        )
+    return round(hop * rate)
 
 
 def _checked(rate: int | None) -> int:

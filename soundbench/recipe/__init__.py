@@ -9,11 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from soundbench.recipe.composing import Model, Recipe, compose, dataset_spec, given, model_tables, read, read_model
+    from soundbench.recipe.composing import (
+        Model,
+        Recipe,
+        compose,
+        dataset_of,
+        dataset_spec,
+        given,
+        model_tables,
+        read,
+        read_model,
+    )
     from soundbench.recipe.own_code import local_files, relocated, write_code
     from soundbench.recipe.reading import find_recipe
     from soundbench.recipe.resolving import ComponentSpec
-    from soundbench.recipe.tables import DEFAULTS, MULTILABEL_LOSS, TABLES, Audio, Head, Init, Split, Train
+    from soundbench.recipe.tables import DEFAULTS, MULTILABEL_LOSS, TABLES, Audio, Head, Init, Report, Split, Train
 
 __all__ = [
     "DEFAULTS",
@@ -25,9 +35,11 @@ __all__ = [
     "Model",
     "ComponentSpec",
     "Recipe",
+    "Report",
     "Split",
     "Train",
     "compose",
+    "dataset_of",
     "dataset_spec",
     "find_recipe",
     "given",
@@ -40,11 +52,21 @@ __all__ = [
 ]
 
 _FILES = {
-    "composing": ("Model", "Recipe", "compose", "dataset_spec", "given", "model_tables", "read", "read_model"),
+    "composing": (
+        "Model",
+        "Recipe",
+        "compose",
+        "dataset_of",
+        "dataset_spec",
+        "given",
+        "model_tables",
+        "read",
+        "read_model",
+    ),
     "own_code": ("local_files", "relocated", "write_code"),
     "reading": ("find_recipe",),
     "resolving": ("ComponentSpec",),
-    "tables": ("DEFAULTS", "MULTILABEL_LOSS", "TABLES", "Audio", "Head", "Init", "Split", "Train"),
+    "tables": ("DEFAULTS", "MULTILABEL_LOSS", "TABLES", "Audio", "Head", "Init", "Report", "Split", "Train"),
 }
 _PLACES = {name: file for file, names in _FILES.items() for name in names}
 

@@ -18,13 +18,38 @@ from soundbench.recipe.reading import Draft, draft_of, find_recipe, read_draft
 from soundbench.recipe.registry import Registry
 from soundbench.recipe.resolving import ComponentSpec, Resolver
 from soundbench.recipe.structuring import plain, structure
-from soundbench.recipe.tables import FOLDER_DATASET, FORMAT, MANIFEST_DATASET, TABLES, Audio, Head, Init, Split, Train
+from soundbench.recipe.tables import (
+    FOLDER_DATASET,
+    FORMAT,
+    MANIFEST_DATASET,
+    TABLES,
+    Audio,
+    Head,
+    Init,
+    Report,
+    Split,
+    Train,
+)
 
-__all__ = ["Model", "Recipe", "compose", "dataset_spec", "given", "model_tables", "read", "read_model"]
+__all__ = [
+    "Model",
+    "Recipe",
+    "compose",
+    "dataset_of",
+    "dataset_spec",
+    "given",
+    "model_tables",
+    "read",
+    "read_model",
+    "resolve",
+]
 
 _OF_CLASSES = ("classes", "multilabel", "thresholds")
 _SHOWN = ("dataset", "featurizer", "backbone", "pooling", "loss", "optimizer")
 _MODEL = ("audio", "featurizer", "backbone", "pooling", "head", "loss")
+_FITTED = ("calibration", "reject")
+# The framework's keys of [reject] that scoring needs.
+_REJECTS_BY = ("clip_threshold", "window_threshold", "silence")
 
 
 @attrs.frozen(init=False, repr=False)
@@ -39,7 +64,7 @@ class Recipe:
         base: the folder that local files are relative to; None for the working directory.
         registry: where components are found; None for the installed ones.
         **tables: the tables of a recipe. A component is a mapping with `use`, a name, a class, or a `ComponentSpec`;
-            the other tables are mappings or `Split`, `Audio`, `Head`, `Init`, `Train`.
+            the other tables are mappings or `Split`, `Audio`, `Head`, `Init`, `Train`, `Report`.
 
     Raises:
         RecipeError: with all mistakes.
@@ -58,6 +83,9 @@ class Recipe:
     optimizer: ComponentSpec
     scheduler: ComponentSpec
     train: Train
+    calibration: ComponentSpec
+    reject: ComponentSpec
+    report: Report
     observer: tuple[ComponentSpec, ...]
     name: str = attrs.field(default="recipe", eq=False)
     source: str = attrs.field(default="<python>", eq=False)
@@ -84,6 +112,11 @@ class Recipe:
     def with_tables(self, **changes: Any) -> Recipe:
         """The recipe with some tables replaced; they are not checked again."""
         return attrs.evolve(self, **changes)
+
+    def with_dataset(self, dataset: ComponentSpec) -> Recipe:
+        """The recipe with another dataset, of which no class is left out."""
+        own = attrs.evolve(self.reject.own, leave_out=())
+        return self.with_tables(dataset=dataset, reject=attrs.evolve(self.reject, own=own))
 
     def components(self) -> Iterator[ComponentSpec]:
         """Every component, in the order of the tables."""
@@ -115,7 +148,8 @@ class Recipe:
 class Model:
     """The parts of a recipe that prediction needs, and the classes: the content of `model.toml`.
 
-    A multi-label model predicts the classes that score at least their value in `thresholds`; if empty, 0.5 each.
+    A multi-label model predicts the classes that score at least their value in `thresholds`; if empty, 0.5 each. Where
+    `calibration` is None, scores are not calibrated; where `reject` is None, nothing is rejected.
     """
 
     classes: tuple[str, ...]
@@ -127,6 +161,8 @@ class Model:
     pooling: ComponentSpec
     head: Head
     loss: ComponentSpec
+    calibration: ComponentSpec | None = None
+    reject: ComponentSpec | None = None
 
 
 def compose(
@@ -150,7 +186,15 @@ def read(
     Raises:
         RecipeError: with all mistakes.
     """
-    draft = read_draft(find_recipe(path), sets)
+    return resolve(read_draft(find_recipe(path), sets), registry, trust_code)
+
+
+def resolve(draft: Draft, registry: Registry | None = None, trust_code: bool = True) -> Recipe:
+    """The recipe of a draft; the arguments are those of `read`.
+
+    Raises:
+        RecipeError: with all mistakes.
+    """
     recipe = Recipe.__new__(Recipe)
     recipe.__attrs_init__(**_resolve(draft, registry, trust_code))
     return recipe
@@ -181,18 +225,49 @@ def dataset_spec(path: Path, multilabel: bool = False, registry: Registry | None
     """
     listed = {"use": MANIFEST_DATASET, "path": str(path), "multilabel": multilabel}
     table = {"use": FOLDER_DATASET, "root": str(path)} if path.is_dir() else listed
-    draft = draft_of({"dataset": table}, path.stem, str(path), None)
-    spec: ComponentSpec = Resolver(draft, registry, False).resolve(("dataset",), ("dataset",))["dataset"]
+    return dataset_of(table, str(path), registry=registry)
+
+
+def dataset_of(
+    table: Mapping[str, Any],
+    source: str,
+    base: Path | None = None,
+    registry: Registry | None = None,
+    trust_code: bool = False,
+) -> ComponentSpec:
+    """The dataset that the table `[dataset]` of a recipe or of a report describes; nothing else is imported.
+
+    Args:
+        table: the table.
+        source: what messages call it.
+        base: the folder that local files are relative to; None for the working directory.
+        registry: where components are found; None for the installed ones.
+        trust_code: whether a dataset in a local file may be executed.
+
+    Raises:
+        RecipeError: with all mistakes.
+    """
+    draft = draft_of({"dataset": table}, Path(source).stem, source, base)
+    spec: ComponentSpec = Resolver(draft, registry, trust_code).resolve(("dataset",), ("dataset",))["dataset"]
     return spec
 
 
 def model_tables(
-    recipe: Recipe | Model, classes: Sequence[str], multilabel: bool = False, thresholds: Sequence[float] = ()
+    recipe: Recipe | Model,
+    classes: Sequence[str],
+    multilabel: bool = False,
+    thresholds: Sequence[float] = (),
+    calibration: ComponentSpec | None = None,
+    reject: ComponentSpec | None = None,
 ) -> dict[str, Any]:
-    """The content of `model.toml`."""
+    """The content of `model.toml`; `calibration` and `reject` are the fitted ones, if there are any."""
     head = {"format": FORMAT, "classes": list(classes), "multilabel": multilabel}
     head |= {"thresholds": list(thresholds)} if thresholds else {}
-    return head | {table: _plain(getattr(recipe, table)) for table in _MODEL}
+    fitted = {} if calibration is None else {"calibration": {"use": calibration.use, **plain(calibration.options)}}
+    if reject is not None:
+        own = plain({name: getattr(reject.own, name) for name in _REJECTS_BY})
+        fitted["reject"] = {"use": reject.use, **own, **plain(reject.options)}
+    return head | {table: _plain(getattr(recipe, table)) for table in _MODEL} | fitted
 
 
 def read_model(
@@ -218,7 +293,7 @@ def read_model(
     resolver = Resolver(draft_of(own, "model", source, base), registry, trust_code)
     head, problems = structure(_ModelHead, {key: tables[key] for key in tables if key not in own}, "")
     resolver.draft.problems += problems
-    made = resolver.resolve(_MODEL, _MODEL)
+    made = resolver.resolve([*_MODEL, *(table for table in _FITTED if table in own)], _MODEL)
     assert head is not None
     classes = tuple(unicodedata.normalize("NFC", name) for name in head.classes)  # as in a table of clips
     return Model(classes, head.multilabel, tuple(head.thresholds), **made)

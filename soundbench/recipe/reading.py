@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -107,6 +108,31 @@ class Draft:
                 self.given[dotted] = given
         node[last] = merge_tables({"it": node.get(last)}, {"it": value})["it"]
         self._mark(join(dotted, last), value, "", given)
+
+    def varied(self, values: Mapping[str, Any], base: Path) -> Draft:
+        """A copy with other values at dotted keys, as `--set` puts them; what cannot be put is among its problems.
+
+        Args:
+            values: the values by their keys, such as `optimizer.lr`.
+            base: the folder that local files are relative to.
+        """
+        made = Draft(self.file, self.name, copy.deepcopy(self.tables), dict(self.origins), problems=[*self.problems])
+        paths = [(key, _path(key)) for key in values]
+        for key, path in sorted(paths, key=lambda item: not _of_component(item[1])):
+            value = copy.deepcopy(values[key])
+            try:
+                if not path:
+                    raise ValueError("must be a dotted key, such as optimizer.lr")
+                if len(path) == 1:
+                    made.put({str(path[0]): value}, base)
+                else:
+                    made.set(
+                        path, _absolute(value, base) if path[-1] == "use" and isinstance(value, str) else value, ""
+                    )
+            except ValueError as error:
+                made.problems.append(Problem(key, str(error)))
+        made.given.clear()  # the command line gave none of them
+        return made
 
     def _step(self, node: Any, part: str | int, dotted: str) -> Any:
         """The table or entry one step down, created if missing."""
@@ -236,8 +262,7 @@ def read_draft(path: Path, sets: Sequence[str] = ()) -> Draft:
     for file, tables in reversed(layers):
         name = tables.pop("name", None)
         tables.pop("extends", None)
-        check_format(str(file), tables.pop("format", 0))
-        draft.put(tables, file.parent, "" if file == path else f"in {file}")
+        _put(draft, tables, str(file), file.parent, "" if file == path else f"in {file}")
     if name is not None:
         draft.name = name
     _apply(draft, sets)
@@ -249,9 +274,25 @@ def draft_of(tables: Mapping[str, Any], name: str, source: str, base: Path | Non
     draft = Draft(source, name)
     tables = dict(tables)
     draft.name = tables.pop("name", name)
-    check_format(source, tables.pop("format", 0))
-    draft.put({key: value for key, value in tables.items() if value is not None}, base or Path())
+    _put(draft, {key: value for key, value in tables.items() if value is not None}, source, base or Path())
     return draft
+
+
+def _put(draft: Draft, tables: dict[str, Any], source: str, base: Path, where: str = "") -> None:
+    """Merge tables over a draft; in those of an older format, each key has the meaning that it had then."""
+    version = tables.pop("format", 0)
+    check_format(source, version)
+    draft.put(tables, base, where)
+    if version == 1:
+        draft.put(_split_seed(draft.tables), base, where)
+
+
+def _split_seed(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """What tables of format 1 lack: the seed of their split, which was `train.seed`."""
+    train, how = tables.get("train"), tables.get("split", {})
+    if not isinstance(train, Mapping) or "seed" not in train or not isinstance(how, Mapping) or "seed" in how:
+        return {}
+    return {"split": {"seed": train["seed"]}}
 
 
 def _extended(source: str, path: Path, tables: Mapping[str, Any], chain: list[Path]) -> Path:
@@ -297,13 +338,18 @@ def _apply(draft: Draft, sets: Sequence[str]) -> None:
         else:
             parsed.append((text, path, _value(value.strip())))
     # First the components, then their options, whatever their order: a new `use` drops the options set before it.
-    for text, path, value in sorted(parsed, key=lambda item: not (len(item[1]) == 1 or item[1][-1] == "use")):
+    for text, path, value in sorted(parsed, key=lambda item: not _of_component(item[1])):
         try:
             draft.set(path, value, text)
         except ValueError as error:
             key = text.partition("=")[0].strip()
             draft.given[key] = text
             draft.problems.append(Problem(key, str(error)))
+
+
+def _of_component(path: Sequence[str | int]) -> bool:
+    """Whether a path is that of a table, or of the name of its component."""
+    return len(path) == 1 or path[-1:] == ["use"]
 
 
 def _path(key: str) -> list[str | int]:

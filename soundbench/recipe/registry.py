@@ -25,6 +25,7 @@ from soundbench.limits import TEXT, TIMES, WIDTH
 from soundbench.messages import join, nearest, show
 from soundbench.recipe.entry_points import Listing, import_failure, listings_of, normal
 from soundbench.recipe.source_code import defined_in, import_file, line_of
+from soundbench.recipe.tables import OWN
 
 __all__ = ["Component", "Listing", "Registry", "is_file"]
 
@@ -55,16 +56,20 @@ class Component:
     options: type
     source: Path | None = None
 
-    def structure(self, table: Mapping[str, Any], key: str) -> tuple[dict[str, Any], list[Problem]]:
+    def structure(
+        self, table: Mapping[str, Any], key: str, own: type | None = None
+    ) -> tuple[dict[str, Any], list[Problem]]:
         """The options of a table, checked, with every default; None is left out.
 
         Args:
             table: the options, without `use`.
             key: the table's dotted path, for the problems.
+            own: an attrs class of the framework's own keys in the table; their values are among the options then.
         """
         from soundbench.recipe.structuring import structure  # its libraries take long to import; a listing needs none
 
-        defaults = {field.name: field.default for field in attrs.fields(self.options)}
+        options = self.options if own is None else _joined(own, self.options)
+        defaults = {field.name: field.default for field in attrs.fields(options)}
         unset = {name for name, value in table.items() if value is None}
         given = {name: value for name, value in table.items() if value is not None}
         problems = [
@@ -79,9 +84,19 @@ class Component:
                 for name in given
                 for place, text in _too_large(join(key, name), given[name], defaults.get(name))
             ]
-        made, faults = structure(self.options, written | given, key)
+        made, faults = structure(options, written | given, key)
         values: dict[str, Any] = attrs.asdict(made, recurse=False) if made is not None else {}
         return {name: value for name, value in values.items() if value is not None}, problems + faults
+
+
+def _joined(own: type, options: type) -> type:
+    """One class of the framework's keys and a component's options, so that a mistake is answered with all of them."""
+    attrs.resolve_types(own)
+    fields = {
+        field.name: attrs.field(type=field.type, default=field.default, validator=field.validator)
+        for field in (*attrs.fields(own), *attrs.fields(options))
+    }
+    return attrs.make_class("Options", fields, frozen=True, kw_only=True)
 
 
 def _too_large(key: str, value: Any, default: Any) -> Iterator[tuple[str, str]]:
@@ -207,6 +222,11 @@ def _a(kind: str) -> str:
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
+def _reserved(kind: str) -> list[str]:
+    """The framework's own keys in the tables of a kind."""
+    return [field.name for field in attrs.fields(OWN[kind])] if kind in OWN else []
+
+
 def _reached(module: Any, attribute: str) -> Any:
     """A dotted attribute of a module; None if it does not exist."""
     for part in attribute.split("."):
@@ -270,6 +290,11 @@ def _check(
     if not callable(obj):
         raise BrokenPlugin(f"{what} cannot be used: it is not a class or function")
     options, faults = options_of(obj, KINDS[kind].supplied)
+    faults += [
+        f'option "{field.name}" has a reserved name: in a recipe, this key is the framework\'s'
+        for field in attrs.fields(options)
+        if field.name in _reserved(kind)
+    ]
     faults += unfit_fields(options)
     if faults:
         raise BrokenPlugin(f"{what} cannot be used: {'; '.join(faults)}")

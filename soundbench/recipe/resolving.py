@@ -14,7 +14,7 @@ from soundbench.messages import join, nearest, show
 from soundbench.recipe.reading import Draft, merge_component, merge_tables
 from soundbench.recipe.registry import Component, Registry, is_file
 from soundbench.recipe.structuring import key_of, plain, structure
-from soundbench.recipe.tables import CORE, DEFAULTS, RENAMED
+from soundbench.recipe.tables import CORE, DEFAULTS, MULTILABEL_DEFAULTS, OWN, RENAMED
 
 __all__ = ["ComponentSpec", "Resolver"]
 
@@ -28,16 +28,18 @@ class ComponentSpec:
         use: its name in a recipe.
         options: every option that is not None, as the constructor takes it.
         component: the imported component.
+        own: the framework's own keys in its table, of the class in `OWN`; None if its kind has none.
     """
 
     kind: str
     use: str
     options: dict[str, Any]
     component: Component = attrs.field(eq=False, repr=False)
+    own: Any = None
 
     def table(self) -> dict[str, Any]:
         """The table of this component in a recipe."""
-        return {"use": self.use, **plain(self.options)}
+        return {"use": self.use, **({} if self.own is None else plain(self.own)), **plain(self.options)}
 
 
 class Resolver:
@@ -68,7 +70,7 @@ class Resolver:
             if key == "backbone":
                 made[key] = backbone
             elif key not in required or key in tables:
-                made[key] = self._table(key, self._default(key, backbone))
+                made[key] = self._table(key, self._default(key, backbone, made.get("loss")))
         if self.draft.problems:
             place = {key: number for number, key in enumerate(tables)}
             problems = sorted(
@@ -88,8 +90,10 @@ class Resolver:
             return "this table is missing"
         return f'this table is missing; write {key} = "NAME", known: {", ".join(self.registry.names(key)) or "none"}'
 
-    def _default(self, key: str, backbone: ComponentSpec | None) -> Any:
+    def _default(self, key: str, backbone: ComponentSpec | None, loss: ComponentSpec | None) -> Any:
         """The default of a table: the core's, or the backbone's own for pooling and head; None without a backbone."""
+        if key in MULTILABEL_DEFAULTS and loss is not None and _independent(loss):
+            return MULTILABEL_DEFAULTS[key]
         if key not in ("pooling", "head"):
             return DEFAULTS.get(key, {})
         if backbone is None:
@@ -144,10 +148,18 @@ class Resolver:
         component = self._component(kind, f"{key}.use", use)
         if component is None:
             return None
-        options, problems = component.structure({name: item for name, item in table.items() if name != "use"}, key)
+        own = OWN.get(kind)
+        given = {name: item for name, item in table.items() if name != "use"}
+        options, problems = component.structure(given, key, own)
         self.draft.problems += problems
         keep = isinstance(use, str) and not is_file(use)  # as written: it may name the distribution
-        return ComponentSpec(kind, use if keep else component.name, options, component)
+        use = use if keep else component.name
+        if own is None:
+            return ComponentSpec(kind, use, options, component)
+        names = {field.name for field in attrs.fields(own)}
+        settings = own(**{name: value for name, value in options.items() if name in names})
+        options = {name: value for name, value in options.items() if name not in names}
+        return ComponentSpec(kind, use, options, component, settings)
 
     def _component(self, kind: str, key: str, use: Any) -> Component | None:
         if not isinstance(use, str) and not callable(use):
@@ -162,6 +174,11 @@ class Resolver:
             self._add(key, str(error), plugin=error.exit_code == BrokenPlugin.exit_code)
             self.cause = self.cause or error
             return None
+
+
+def _independent(loss: ComponentSpec) -> bool:
+    """Whether a loss scores each class independently, as far as its class and its options say so."""
+    return getattr(loss.component.obj, "multilabel", False) is True or loss.options.get("multilabel") is True
 
 
 def _renamed(problem: Problem) -> Problem:

@@ -21,32 +21,25 @@ __all__ = [
     "FOLDER_DATASET",
     "FORMAT",
     "MANIFEST_DATASET",
+    "MULTILABEL_DEFAULTS",
     "MULTILABEL_LOSS",
+    "OWN",
     "RENAMED",
     "TABLES",
     "Audio",
+    "Calibration",
     "Head",
     "Init",
+    "Reject",
+    "Report",
     "Split",
     "Train",
     "keyed",
 ]
 
 TABLES = (
-    "dataset",
-    "split",
-    "audio",
-    "augmentation",
-    "featurizer",
-    "backbone",
-    "pooling",
-    "head",
-    "init",
-    "loss",
-    "optimizer",
-    "scheduler",
-    "train",
-    "observer",
+    *("dataset", "split", "audio", "augmentation", "featurizer", "backbone", "pooling", "head", "init", "loss"),
+    *("optimizer", "scheduler", "train", "calibration", "reject", "report", "observer"),
 )
 
 # The only place in the core that names components. Pooling and head default to those of the backbone's paper.
@@ -56,17 +49,22 @@ DEFAULTS: dict[str, Any] = {
     "loss": {"use": "cross-entropy"},
     "optimizer": {"use": "adamw"},
     "scheduler": {"use": "warmup-cosine"},
+    "calibration": {"use": "temperature"},
+    "reject": {"use": "distance"},
     "observer": [{"use": "progress"}],
 }
 
+# The defaults where the loss scores each class independently; thresholds then say already that no class is there.
+MULTILABEL_DEFAULTS: dict[str, Any] = {"calibration": {"use": "platt"}, "reject": {"use": "none"}}
 # The loss that a message suggests if the dataset is multi-label and the loss of the recipe is not.
 MULTILABEL_LOSS = "bce"
 
 # The datasets for sound files without a recipe: a folder with one folder per class, and a table of files.
 FOLDER_DATASET, MANIFEST_DATASET = "folder", "manifest"
 
-# The format version of `recipe.toml` and `model.toml` in run directories; earlier files have none.
-FORMAT = 1
+# The format version of `recipe.toml` and `model.toml` in run directories; the earliest files have none. In format 1,
+# `train.seed` also drew the split; `reading.py` gives such a recipe the `split.seed` that it had.
+FORMAT = 2
 
 # Keys that were renamed in format 1.
 RENAMED = {
@@ -79,7 +77,6 @@ RENAMED = {
 T = TypeVar("T")
 
 _DEVICES = ("auto", "cpu", "cuda")
-
 Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
@@ -120,16 +117,15 @@ def _below_one(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         raise ValueError(f"{attribute.name} must be at least 0 and below 1, is {show(value)}")
 
 
-def _share(zero: bool) -> Validator:
-    """A validator of a fraction of the data or a list of folds."""
+def _share(empty: bool) -> Validator:
+    """A validator of a fraction of the data or a list of folds, which may be `empty` or not."""
 
     def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-        low = "at least 0" if zero else "above 0"
-        if _is_number(value) and not (0 < value < 1 or (zero and value == 0)):
+        if _is_number(value) and not 0 <= value < 1:
             hint = f"; for fold {value:g} write [{value:g}]" if value >= 1 and value == int(value) else ""
-            raise ValueError(f"{attribute.name} must be a fraction {low} and below 1, is {show(value)}{hint}")
-        if isinstance(value, list) and not value and not zero:
-            raise ValueError(f"{attribute.name} must name at least one fold, is []")
+            raise ValueError(f"{attribute.name} must be a fraction at least 0 and below 1, is {show(value)}{hint}")
+        if isinstance(value, list) and not value and not empty:
+            raise ValueError(f"{attribute.name} must name at least one fold, is []; for no test set write 0")
 
     return check
 
@@ -176,17 +172,22 @@ class Split:
     """How clips are split into training, validation and test set.
 
     Attributes:
-        test: the folds to test on, or a fraction of the groups; "auto" for the folds of the data that are named test,
-            or else 0.2.
+        test: the folds to test on, or a fraction of the groups; 0 to train on everything, without a test; "auto" for
+            the folds of the data that are named test, or else 0.2.
         validation: the folds to validate on, or a fraction of the training groups, stratified by class; 0 or [] for
             none; "auto" for the folds of the data that are named validation, or else 0.1.
         crossing: what to do if clips of one group are in more than one part: "purge" removes them from training,
             "refuse" is an error, "allow" keeps them.
+        seed: seed of the draws, where test or validation is a fraction; the same for every `train.seed`.
+        near_duplicates: "group" makes clips one group whose sound is nearly the same, such as copies in other formats
+            and cuts; all sound is then compared before the split is drawn. "ignore" leaves the groups as they are.
     """
 
-    test: list[int | str] | float | Literal["auto"] = attrs.field(default="auto", validator=_share(zero=False))
-    validation: list[int | str] | float | Literal["auto"] = attrs.field(default="auto", validator=_share(zero=True))
+    test: list[int | str] | float | Literal["auto"] = attrs.field(default="auto", validator=_share(empty=False))
+    validation: list[int | str] | float | Literal["auto"] = attrs.field(default="auto", validator=_share(empty=True))
     crossing: Literal["purge", "refuse", "allow"] = "purge"
+    seed: int = attrs.field(default=1, validator=_between(0, 2**63 - 1))
+    near_duplicates: Literal["ignore", "group"] = "ignore"
 
     def __attrs_post_init__(self) -> None:
         if isinstance(self.test, list) and isinstance(self.validation, list):
@@ -280,7 +281,7 @@ class Train:
     Attributes:
         epochs: maximum number of epochs.
         batch_size: clips in one optimizer step, over all processes together.
-        seed: seed of every random number.
+        seed: seed of every random number but those of the split.
         device: "auto", "cpu", "cuda" or a device such as "cuda:1".
         precision: precision of the network in training; "auto" depends on the machine and is settled when the run
             starts.
@@ -332,4 +333,61 @@ class Train:
             raise ValueError(f"swa must be 0 if ema is set ({self.ema}): use one of them; is {self.swa}")
 
 
-CORE: dict[str, type] = {"split": Split, "audio": Audio, "head": Head, "init": Init, "train": Train}
+@keyed
+@attrs.frozen
+class Report:
+    """What a report shows beside the figures of the whole test set.
+
+    Attributes:
+        by: columns of the clips, such as ["site", "recordist"]; metrics are given for each of their values.
+        sounds: how many of the worst mistakes `report.html` shows with their sound; 0 for none.
+    """
+
+    by: list[str] = attrs.field(factory=list)
+    sounds: int = attrs.field(default=20, validator=_between(0, 200))
+
+
+CORE: dict[str, type] = {"split": Split, "audio": Audio, "head": Head, "init": Init, "train": Train, "report": Report}
+
+
+@keyed
+@attrs.frozen
+class Calibration:
+    """The keys of `[calibration]` beside the component's own.
+
+    Attributes:
+        predictions: what to fit on: `logits.safetensors` of a run with `--folds all`, the logits of clips that the
+            networks were not trained on; the validation set if left out.
+    """
+
+    predictions: Path | None = None
+
+
+@keyed
+@attrs.frozen
+class Reject:
+    """The keys of `[reject]` beside the component's own.
+
+    Attributes:
+        keep: share of the validation clips to keep; up to 0.05 less, if noise and `negatives` are rejected by that.
+        noise: whether white and pink noise are sound to reject, for the thresholds and for the component.
+        negatives: a folder or a manifest of further sound to reject; its labels do not matter.
+        predictions: what to fit on: `logits.safetensors` of a run with `--folds all`; the validation set if left out.
+        leave_out: classes to train without; the report then says how well they are recognised as unknown.
+        clip_threshold: a clip whose reject score is lower is rejected; fitted after training if left out.
+        window_threshold: the same for a window.
+        silence: whether digital silence is rejected; never if a class of training is silent.
+    """
+
+    keep: float = attrs.field(default=0.95, validator=_range("above 0 and at most 1", lambda value: 0 < value <= 1))
+    noise: bool = True
+    negatives: Path | None = None
+    predictions: Path | None = None
+    leave_out: tuple[str, ...] = ()
+    clip_threshold: float | None = None
+    window_threshold: float | None = None
+    silence: bool = True
+
+
+OWN: dict[str, type] = {"calibration": Calibration, "reject": Reject}
+"""The framework's own keys in the tables of components."""

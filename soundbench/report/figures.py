@@ -18,8 +18,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["confusion_png", "drawing", "families", "shown"]
+__all__ = ["confusion_png", "draw_confusion", "drawing", "families", "shown"]
 
 # Fonts that are tried before the other installed ones: first matplotlib's own, then those with many scripts.
 _PREFERRED = (
@@ -62,14 +63,14 @@ _DOTS_PER_INCH = 150
 
 
 def confusion_png(matrix: Sequence[Sequence[int]] | np.ndarray, classes: Sequence[str]) -> tuple[bytes, bool]:
-    """Draw a confusion matrix; rows are true classes, colours are shares of the row, up to 30 classes show counts.
+    """A confusion matrix as a picture.
 
     Args:
         matrix: `(K, K)` counts.
         classes: the K class names.
 
     Returns:
-        The PNG, and whether the axes show the numbers 1 to K because no installed font has the glyphs of every name.
+        The PNG, and what `draw_confusion` returns.
 
     Raises:
         ImportError: matplotlib cannot be used.
@@ -77,19 +78,35 @@ def confusion_png(matrix: Sequence[Sequence[int]] | np.ndarray, classes: Sequenc
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    with drawing(""):
+        figure = Figure(dpi=_DOTS_PER_INCH)
+        canvas = FigureCanvasAgg(figure)
+        numbered = draw_confusion(figure, matrix, classes)
+        picture = io.BytesIO()
+        canvas.print_figure(picture, format="png", bbox_inches="tight", dpi=_DOTS_PER_INCH)
+    return picture.getvalue(), numbered
+
+
+def draw_confusion(figure: Figure, matrix: Sequence[Sequence[int]] | np.ndarray, classes: Sequence[str]) -> bool:
+    """Draw a confusion matrix; rows are true classes, colours are shares of the row, up to 30 classes show counts.
+
+    Args:
+        figure: an empty figure, whose size is set.
+        matrix: `(K, K)` counts.
+        classes: the K class names.
+
+    Returns:
+        Whether the axes show the numbers 1 to K because no installed font has the glyphs of every name.
+    """
     names = [shown(name) for name in classes]
-    counts = np.asarray(matrix, dtype=np.int64)
     inches = len(names) * _cell(len(names)) + 1.5
     with drawing("".join(names) + "truth predicted share of the row 0123456789.…") as legible:
         labels = names if legible else [str(number) for number in range(1, len(names) + 1)]
-        figure = Figure(figsize=(inches + 1, inches), dpi=_DOTS_PER_INCH)
-        canvas = FigureCanvasAgg(figure)
+        figure.set_size_inches(inches + 1, inches)
         axes = figure.add_subplot()
-        _draw(axes, counts, labels)
+        _draw(axes, np.asarray(matrix, dtype=np.int64), labels)
         figure.colorbar(axes.images[0], ax=axes, label="share of the row", fraction=0.04, pad=0.03)
-        picture = io.BytesIO()
-        canvas.print_figure(picture, format="png", bbox_inches="tight", dpi=_DOTS_PER_INCH)
-    return picture.getvalue(), not legible
+    return not legible
 
 
 @contextmanager

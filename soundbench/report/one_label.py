@@ -7,6 +7,7 @@ that a resample is a weighted sum of the groups' counts, and each clip is counte
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -18,7 +19,8 @@ from soundbench.errors import DataError
 from soundbench.report import metrics
 from soundbench.report.metrics.accuracy import ACCURACY
 from soundbench.report.metrics.macro_f1 import MACRO_F1
-from soundbench.report.metrics.metric import TOP, Metric, OneLabelSample
+from soundbench.report.metrics.metric import TOP, Metric, OneLabelSample, Spread
+from soundbench.report.metrics.probabilities import of_one_class
 from soundbench.report.resampling import Weights
 
 __all__ = ["OneLabel"]
@@ -48,6 +50,7 @@ class OneLabel:
         self.metrics: Sequence[Metric] = [one for one in metrics.ONE_LABEL if self.classes >= one.min_classes]
         self.prior = prior
         self.scores = np.where(np.isnan(scores), -np.inf, scores)
+        self.probabilities = of_one_class(scores)
         self.label = carried.argmax(axis=1)
         self.truth = np.arange(self.classes) == self.label[:, None]
         self.predicted = self.scores.argmax(axis=1)
@@ -71,6 +74,7 @@ class OneLabel:
         counts = weights.counts(outcome, 3 * size + 1, self._counts)
         return OneLabelSample(
             scores=self.scores,
+            probabilities=self.probabilities,
             truth=self.truth,
             weights=weights,
             right=counts[:, :size],
@@ -98,18 +102,17 @@ class OneLabel:
         ]
         return np.concatenate(columns, axis=1).astype(np.float64)
 
-    def baseline(
-        self, classes: Sequence[str], sample: OneLabelSample, resampled: OneLabelSample | None
-    ) -> dict[str, Any]:
+    def baseline(self, classes: Sequence[str], sample: OneLabelSample, spread: Spread | None) -> dict[str, Any]:
         """The metrics of always predicting the most common class; `of` says where, unless in the training clips."""
         prior = np.bincount(self.label, minlength=self.classes) if self.prior is None else np.asarray(self.prior)
         most_common = int(np.argmax(prior))
-        always = _always(most_common, sample), None if resampled is None else _always(most_common, resampled)
+        always = partial(_always, most_common)
+        figured = always(sample), None if spread is None else spread.map(always)
         return {
             "name": "class prior",
             "class": str(classes[most_common]),
-            "accuracy": ACCURACY.figure(*always),
-            "macro_f1": MACRO_F1.figure(*always),
+            "accuracy": ACCURACY.figure(*figured),
+            "macro_f1": MACRO_F1.figure(*figured),
             **({"of": "these clips"} if self.prior is None else {}),
         }
 

@@ -1,12 +1,11 @@
-"""The report on disk: `report.md` for people, `report.json` for programs, the confusion matrix as table and picture.
+"""The report on disk: `report.md` and `report.html` for people, `report.json` for programs, the confusion matrix.
 
-`docs/report.md` explains the numbers. `report.json` is written last: if it exists, the rest is complete.
+`docs/report.md` explains the  `report.json` is written last: if it exists, the rest is complete.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,77 +14,133 @@ import numpy as np
 
 from soundbench import files
 from soundbench.errors import SoundbenchError
+from soundbench.messages import markdown as _cell
 from soundbench.messages import printable
-from soundbench.report import figures
+from soundbench.report import calibration, figures
+from soundbench.report.html import run_page
+from soundbench.report.html.numbers import across, counted, flat, percent, threshold, value_of, with_interval
+from soundbench.report.html.places import Places
+from soundbench.report.html.run_page import Drawn
 from soundbench.report.metrics import metric_of
+from soundbench.report.rejecting.figures import lines as rejection_lines
 from soundbench.report.resampling import LEVEL
 from soundbench.report.run_directory import RunDirectory
 
-__all__ = ["summary", "write"]
+__all__ = ["summary", "write", "write_pages"]
+
+# Of a run that trains on everything.
+NO_TEST = "no test set: nothing is known of how well the model does"
 
 _MATRIX_UP_TO = 20
 _SKIPPED_SHOWN = 50
+_VALUES_SHOWN = 20
+_NO_VALUE = "(no value)"
 
 
-def write(run: RunDirectory, report: Mapping[str, Any]) -> None:
-    """Write `report.md` and `report.json`, and for one label a clip `confusion.csv` and `figures/confusion.png`.
+def write(run: RunDirectory, report: Mapping[str, Any], dataset: Any | None = None) -> str:
+    """Write all files of a report: its pages, for one label a clip `confusion.csv` and a picture, and `report.json`.
 
     Args:
         run: the directory, of one run or of all folds.
         report: the result of `assessment.assess`, with `name`, `protocol` (a mapping; its `notes` a list), `parts`
             (clips in each part), `folds` (a list of mappings with `metrics`), `across_folds` (of `assessment.pooled`),
-            `skipped` (`count`, and `clips` with `path` and `reason`), `device`, `precision` and `seconds` if known; for
-            an evaluation also `command` (which repeats it) and `own` (`metrics`, `clips` and `groups` of the run's own
-            test set). Any other keys are copied to `report.json`.
+            `skipped` (`count`, and `clips` with `path` and `reason`), `device`, `precision` and `seconds` if known, and
+            `sounds` (how many mistakes have their sound in `report.html`); for an evaluation also `command` (which
+            repeats it) and `own` (`metrics`, `clips` and `groups` of the run's own test set). Any other keys are copied
+            to `report.json`.
+        dataset: the dataset, from which `report.html` gets the sound of mistakes; None for a page without sound.
+
+    Returns:
+        What could not be made, in one line; empty if all could.
 
     Raises:
         RunError: a file cannot be written.
     """
     plain = _plain(report)
+    drawn = _drawn(run, plain, dataset)
+    write_pages(run, plain, drawn)
+    files.write_json(run.report_json, plain)
+    return drawn.problem
+
+
+def write_pages(run: RunDirectory, report: Mapping[str, Any], drawn: Drawn) -> list[str]:
+    """Write the files that follow from `report.json`; returns their names in the directory.
+
+    Args:
+        run: the directory.
+        report: the content of `report.json`.
+        drawn: the page in HTML.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
     picture: list[str] = []
-    if "confusion" in plain:
-        classes, matrix = plain["classes"], plain["confusion"]
+    if "confusion" in report:
+        classes, matrix = report["classes"], report["confusion"]
         rows = ([name, *counts] for name, counts in zip(classes, matrix, strict=True))
         files.write_rows(run.confusion_csv, ["truth\\predicted", *classes], rows)
-        picture = _picture(run, plain)
-    files.write_text(run.report_md, "\n".join(_page(run, plain, picture)) + "\n")
-    files.write_json(run.report_json, plain)
+        picture = _picture(run, report)
+    if drawn.html:
+        files.write_text(run.report_html, drawn.html)
+    else:
+        with files.explain_os_errors(run.report_html):
+            run.report_html.unlink(missing_ok=True)
+        picture = [*picture, "", f"{_cell(drawn.problem)}."]
+    shown = Places.of(report).report(report)
+    files.write_text(run.report_md, "\n".join(_page(run, shown, picture)) + "\n")
+    places = (run.confusion_csv, run.confusion_png, run.confusion_labels, run.report_html, run.report_md)
+    return [place.relative_to(run.path).as_posix() for place in places]
+
+
+def _drawn(run: RunDirectory, report: Mapping[str, Any], dataset: Any | None) -> Drawn:
+    """The page in HTML; if it cannot be made, the rest of the report is there without it."""
+    try:
+        return run_page.draw(run, report, dataset)
+    except Exception as error:  # no mistake of a page may cost the result of a run
+        return Drawn("", f"there is no {run.report_html.name}: {type(error).__name__}: {' '.join(str(error).split())}")
 
 
 def summary(report: Mapping[str, Any]) -> str:
     """The report in a few lines, for a console."""
+    if not report["metrics"]:
+        trained = ", ".join(f"{count} {part}" for part, count in report["parts"].items())
+        return f"{NO_TEST}; clips: {trained}"
     metrics, baseline = report["metrics"], report["baseline"]
-    lines = [(metric_of(name).title, _with_interval(name, figure)) for name, figure in metrics.items()]
+    errors = {name: figure for name, figure in metrics.items() if metric_of(name).lower_is_better}
+    lines = [
+        (metric_of(name).title, with_interval(name, figure)) for name, figure in metrics.items() if name not in errors
+    ]
     lines[0] = (
         lines[0][0],
-        f"{lines[0][1]}, on {_count(report['clips'], 'clip')} from {_count(report['groups'], 'group')}",
+        f"{lines[0][1]}, on {counted(report['clips'], 'clip')} from {counted(report['groups'], 'group')}",
     )
+    if errors:
+        values = (f"{metric_of(name).title} {value_of(name, figure['value'])}" for name, figure in errors.items())
+        lines.append(("lower is better", ", ".join(values)))
     if "class" in baseline:
-        always = f"always {baseline['class']!r}: {_percent(baseline['accuracy']['value'])}"
-        lines.append(("baseline", f"{always}, macro-F1 {_percent(baseline['macro_f1']['value'])}"))
+        always = f"always {baseline['class']!r}: {percent(baseline['accuracy']['value'])}"
+        lines.append(("baseline", f"{always}, macro-F1 {percent(baseline['macro_f1']['value'])}"))
     else:
-        lines.append(("baseline", f"one score for all: {_percent(baseline['mean_average_precision']['value'])}"))
+        lines.append(("baseline", f"one score for all: {percent(baseline['mean_average_precision']['value'])}"))
     if parts := report.get("parts"):
         counts = [f"{count} {part}" for part, count in parts.items()]
         lines.append(("clips", ", ".join([*counts, *_left_out(report)])))
-    if across := report.get("across_folds"):
-        lines.append(("folds", _across(*next(iter(across.items())))))
+    if folds := report.get("across_folds"):
+        lines.append(("folds", across(*next(iter(folds.items())))))
     if own := report.get("own"):
         name, figure = next(iter(own["metrics"].items()))
-        lines.append(("run's test set", f"{metric_of(name).title} {_with_interval(name, figure)}"))
+        lines.append(("run's test set", f"{metric_of(name).title} {with_interval(name, figure)}"))
     if broken := report.get("clips_without_finite_scores"):
-        lines.append(("WARNING", f"{_count(broken, 'clip')} got scores that are not finite"))
+        lines.append(("WARNING", f"{counted(broken, 'clip')} got scores that are not finite"))
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
 
 
 def _left_out(report: Mapping[str, Any]) -> Iterator[str]:
     """How many clips were left out, and why."""
-    purged = report.get("protocol", {}).get("purged")
-    if purged is not None:
+    if (purged := report.get("protocol", {}).get("purged")) is not None:
         yield f"{purged} purged"
-    skipped = report.get("skipped", {}).get("count")
-    if skipped is not None:
+    if (skipped := report.get("skipped", {}).get("count")) is not None:
         yield f"{skipped} unreadable"
 
 
@@ -114,20 +169,29 @@ def _picture(run: RunDirectory, report: Mapping[str, Any]) -> list[str]:
 def _page(run: RunDirectory, report: Mapping[str, Any], picture: Sequence[str]) -> Iterator[str]:
     """`report.md`, line by line."""
     yield f"# {_cell(str(report.get('name', run.path.name)))}"
-    yield from ("", _headline(report), "")
-    yield from _metrics(report)
-    yield from _beside(report)
-    yield from _folds(report)
-    yield from _protocol(report)
-    yield from _classes(report)
-    if "confusion" in report:
-        yield from _confusion(report, picture)
+    if report["metrics"]:
+        yield from ("", _headline(report), "")
+        yield from _metrics(report)
+        yield from _beside(report)
+        yield from _folds(report)
+        yield from _by_value(report)
+        yield from calibration.lines(report)
+        yield from rejection_lines(report)
+        yield from _protocol(report)
+        yield from _classes(report)
+    else:
+        yield from ("", f"{NO_TEST[0].upper()}{NO_TEST[1:]}.")
+        yield from _protocol(report)
+    yield from _confusion(report, picture)
     yield from _skipped(report)
     yield from _again(run, report)
 
 
 def _confusion(report: Mapping[str, Any], picture: Sequence[str]) -> Iterator[str]:
-    """Which classes were predicted for clips of each class."""
+    """Which classes were predicted for clips of each class; and what could not be drawn."""
+    if "confusion" not in report:
+        yield from picture
+        return
     yield from ("", "## Confusion", "")
     yield from ("Rows are true classes, columns are predicted classes. `confusion.csv` has the complete matrix.", "")
     if len(report["classes"]) <= _MATRIX_UP_TO:
@@ -140,16 +204,17 @@ def _confusion(report: Mapping[str, Any], picture: Sequence[str]) -> Iterator[st
 def _headline(report: Mapping[str, Any]) -> str:
     """The main metric with its interval, what it was measured on, and the baseline that ignores the sound."""
     metrics, baseline = report["metrics"], report["baseline"]
-    measured = f"{_count(report['clips'], 'test clip')} from {_count(report['groups'], 'group')}"
-    macro_f1 = _with_interval("macro_f1", metrics["macro_f1"])
+    measured = f"{counted(report['clips'], 'test clip')} from {counted(report['groups'], 'group')}"
+    macro_f1 = with_interval("macro_f1", metrics["macro_f1"])
     if report.get("multilabel"):
-        precision = _with_interval("mean_average_precision", metrics["mean_average_precision"])
-        common = _percent(baseline["mean_average_precision"]["value"])
+        precision = with_interval("mean_average_precision", metrics["mean_average_precision"])
+        common = percent(baseline["mean_average_precision"]["value"])
         return f"**mAP {precision}**, macro-F1 {macro_f1}, on {measured}. One score for all gives an mAP of {common}."
+    whose = baseline.get("of", "the training clips")
     return (
-        f"**Accuracy {_with_interval('accuracy', metrics['accuracy'])}**, macro-F1 {macro_f1}, on {measured}. Always "
-        f"predicting {_cell(baseline['class'])}, the most common class of {baseline.get('of', 'the training clips')}, "
-        f"gives {_percent(baseline['accuracy']['value'])}."
+        f"**Accuracy {with_interval('accuracy', metrics['accuracy'])}**, macro-F1 {macro_f1}, on {measured}. "
+        f"Always predicting {_cell(baseline['class'])}, the most common class of {whose}, "
+        f"gives {percent(baseline['accuracy']['value'])}."
     )
 
 
@@ -159,8 +224,11 @@ def _metrics(report: Mapping[str, Any]) -> Iterator[str]:
     rows = []
     for name, figure in report["metrics"].items():
         by_chance = baseline.get(name, {}).get("value")
-        bounds = "-" if figure["low"] is None else f"{_number(name, figure['low'])} to {_number(name, figure['high'])}"
-        rows.append([metric_of(name).title, _number(name, figure["value"]), bounds, _number(name, by_chance)])
+        bounds = (
+            "-" if figure["low"] is None else f"{value_of(name, figure['low'])} to {value_of(name, figure['high'])}"
+        )
+        title = f"{metric_of(name).title}{' (lower is better)' * metric_of(name).lower_is_better}"
+        rows.append([title, value_of(name, figure["value"]), bounds, value_of(name, by_chance)])
     yield from _table(["metric", "value", level, "baseline"], rows)
     first, groups = next(iter(report["metrics"].values())), report["groups"]
     if first["low"] is None:
@@ -169,14 +237,16 @@ def _metrics(report: Mapping[str, Any]) -> Iterator[str]:
         how = "incorrectly" if first["value"] else "correctly"
         yield ""
         yield f"No clip was classified {how}, so the interval from resampling has no width. By the rule of three,"
-        yield f"with {groups} groups, up to about {_percent(min(1.0, 3 / groups))} of new groups may be."
+        yield f"with {groups} groups, up to about {percent(min(1.0, 3 / groups))} of new groups may be."
+    if note := report.get("interval", {}).get("note"):
+        yield from ("", f"Note: {note}.")
     if report["classes_without_clips"]:
         names = ", ".join(_cell(name) for name in report["classes_without_clips"])
         yield from ("", f"Classes without a test clip, left out of means over classes: {names}.")
     if broken := report.get("clips_without_finite_scores"):
         yield from (
             "",
-            f"**{_count(broken, 'clip')} got scores that are not finite.** The training has diverged.",
+            f"**{counted(broken, 'clip')} got scores that are not finite.** The training has diverged.",
         )
 
 
@@ -185,7 +255,11 @@ def _beside(report: Mapping[str, Any]) -> Iterator[str]:
     if own := report.get("own"):
         yield from ("", "## Compared with the run's own test set", "")
         rows = [
-            [metric_of(name).title, _with_interval(name, figure), _with_interval(name, own["metrics"][name])]
+            [
+                metric_of(name).title,
+                with_interval(name, figure),
+                with_interval(name, own["metrics"][name]),
+            ]
             for name, figure in report["metrics"].items()
             if name in own["metrics"]  # an older run may lack it
         ]
@@ -205,28 +279,54 @@ def _folds(report: Mapping[str, Any]) -> Iterator[str]:
         "Each fold has its own network and test clips. The numbers above pool the test clips of all folds.",
         "",
     )
-    names = list(folds[0]["metrics"])
+    names = [name for name in folds[0]["metrics"] if all(name in fold["metrics"] for fold in folds)]
     rows: list[list[Any]] = []
     for number, fold in enumerate(folds, 1):
         named = fold.get("fold", fold.get("test", number))
-        values = [_with_interval(name, fold["metrics"][name]) for name in names]
+        values = [with_interval(name, fold["metrics"][name]) for name in names]
         rows.append([named, fold.get("clips", "-"), fold.get("groups", "-"), *values])
-    if across := report.get("across_folds"):
-        rows.append(["mean ± spread", "", "", *(_across(name, across[name]) for name in names)])
+    if spread := report.get("across_folds"):
+        rows.append(["mean ± spread", "", "", *(across(name, spread[name]) for name in names)])
     yield from _table(["fold", "clips", "groups", *(metric_of(name).title for name in names)], rows)
+
+
+def _by_value(report: Mapping[str, Any]) -> Iterator[str]:
+    """For each column that the recipe names, a row for each of its values, the worst first."""
+    for column, values in report.get("by", {}).items():
+        names = list(values[0]["metrics"])[:2]
+        first, worst = names[0], values[0]
+        yield from ("", f"## By {_cell(column)}", "")
+        if len(values) > 1:
+            yield (
+                f"Worst: {_value(worst)}, {metric_of(first).title} {with_interval(first, worst['metrics'][first])} on "
+                f"{counted(worst['clips'], 'clip')} from {counted(worst['groups'], 'group')}. The best of "
+                f"{len(values)} values: {_value(values[-1])}, {value_of(first, values[-1]['metrics'][first]['value'])}."
+            )
+            yield ""
+        rows = (
+            [one["value"] or _NO_VALUE, one["clips"], one["groups"]]
+            + [with_interval(name, one["metrics"][name]) for name in names]
+            for one in values[:_VALUES_SHOWN]
+        )
+        yield from _table([column, "clips", "groups", *(metric_of(name).title for name in names)], rows)
+        if len(values) > _VALUES_SHOWN:
+            yield from ("", f"{len(values) - _VALUES_SHOWN} more values, which are better, are in `report.json`.")
+
+
+def _value(one: Mapping[str, Any]) -> str:
+    return _cell(one["value"] or _NO_VALUE)
 
 
 def _protocol(report: Mapping[str, Any]) -> Iterator[str]:
     """The protocol: numbers are comparable only if it is the same."""
     protocol = report.get("protocol", {})
     yield from ("", "## Protocol", "")
-    rows = [pair for pair in _flat(protocol) if pair[0] != "notes"]
-    rows += (
-        [("clips", ", ".join(f"{count} {part}" for part, count in report["parts"].items()))]
-        if "parts" in report
-        else []
-    )
-    rows += [(name, report[name]) for name in ("device", "precision", "seconds") if name in report]
+    rows = [pair for pair in flat(protocol) if pair[0] != "notes"]
+    if "parts" in report:
+        rows.append(("clips", ", ".join(f"{count} {part}" for part, count in report["parts"].items())))
+    rows += [
+        (name, report[name]) for name in ("device", "precision", "parameters", "macs", "seconds") if name in report
+    ]
     yield from _table(["", ""], rows)
     for note in protocol.get("notes", []):
         yield from ("", f"Note: {_cell(str(note))}.".replace("..", "."))
@@ -238,8 +338,8 @@ def _classes(report: Mapping[str, Any]) -> Iterator[str]:
     several = bool(report.get("multilabel"))
     rows = []
     for number, row in enumerate(report["per_class"], 1):
-        own = [_percent(row["average_precision"]), _threshold(row["threshold"])] if several else []
-        shares = [_percent(row[name]) for name in ("precision", "recall", "f1")]
+        own = [percent(row["average_precision"]), threshold(row["threshold"])] if several else []
+        shares = [percent(row[name]) for name in ("precision", "recall", "f1")]
         rows.append([number, row["class"], *own, *shares, row["support"]])
     own = ["average precision", "threshold"] if several else []
     yield from _table(["", "class", *own, "precision", "recall", "F1", "clips"], rows)
@@ -251,7 +351,8 @@ def _skipped(report: Mapping[str, Any]) -> Iterator[str]:
     if not skipped.get("count"):
         return
     clips = skipped.get("clips", [])
-    yield from ("", "## Skipped", "", f"{_count(skipped['count'], 'clip')} could not be read and were left out.", "")
+    count = counted(skipped["count"], "clip")
+    yield from ("", "## Skipped", "", f"{count} could not be read and were left out.", "")
     yield from (f"- {_cell(clip['path'])}: {_cell(clip['reason'])}" for clip in clips[:_SKIPPED_SHOWN])
     if len(clips) > _SKIPPED_SHOWN:
         yield f"- and {len(clips) - _SKIPPED_SHOWN} more, listed in `report.json`"
@@ -270,15 +371,6 @@ def _again(run: RunDirectory, report: Mapping[str, Any]) -> Iterator[str]:
         yield f"Intervals: {method['method']}, {method['resamples']} resamples, seed {method['seed']}."
 
 
-def _flat(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested tables, as pairs of dotted key and value."""
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value
-
-
 def _table(head: Sequence[object], rows: Any) -> Iterator[str]:
     """A Markdown table."""
     yield "| " + " | ".join(_cell(str(cell)) for cell in head) + " |"
@@ -289,42 +381,6 @@ def _table(head: Sequence[object], rows: Any) -> Iterator[str]:
 
 def _text(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _cell(text: str) -> str:
-    """Text on one line, escaped so that Markdown shows it as it is."""
-    one_line = printable(" ".join(text.split()))
-    escaped = re.sub(r"[\\`*|~<>\[\]]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)", r"\\\g<0>", one_line)
-    return f"\\{escaped}" if escaped.startswith(("#", "-", "+")) and escaped != "-" else escaped
-
-
-def _count(count: int, of: str) -> str:
-    return f"{count} {of}" if count == 1 else f"{count} {of}s"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}%"
-
-
-def _threshold(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _number(name: str, value: float | None) -> str:
-    """A value of a metric."""
-    return _percent(value) if value is None or metric_of(name).share else f"{value:.3f}"
-
-
-def _with_interval(name: str, figure: Mapping[str, float | None]) -> str:
-    """`45.3% (38.1 to 52.0%)`."""
-    value, low, high = (_number(name, figure[bound]) for bound in ("value", "low", "high"))
-    return value if figure["low"] is None else f"{value} ({low.removesuffix('%')} to {high})"
-
-
-def _across(name: str, figure: Mapping[str, Any]) -> str:
-    """`45.3% ± 2.1`."""
-    mean, spread = (_number(name, figure[part]) for part in ("mean", "spread"))
-    return mean if figure["spread"] is None else f"{mean} ± {spread.removesuffix('%')}"
 
 
 def _plain(value: Any) -> Any:

@@ -37,7 +37,9 @@ def protocol(
         notes.append(f"{cut.crossing_groups} groups have clips on both sides of the split, as the recipe allows")
     if not validated:
         notes.append("no validation set: the last epoch was tested")
-    for part, name in (("train", "training"), ("test", "test")):
+    if recipe.split.test == 0:
+        notes.append("no test set: everything was trained on, and nothing is known of other sound")
+    for part, name in (("train", "training"), ("test", "test"))[: 1 if recipe.split.test == 0 else 2]:
         rows = np.zeros(len(table), np.bool_)
         rows[parts[part]] = True
         if without := absent(table, rows):

@@ -27,6 +27,7 @@ __all__ = [
     "Predictions",
     "RunDirectory",
     "changed_results",
+    "clips_column",
     "default_name",
     "log",
     "read_predictions",
@@ -48,6 +49,8 @@ _CODE = re.compile(r"model/code/[^/]+")
 _CLIP_COLUMNS = ("part", "path", "start", "stop", "fold", "group", "labels")
 _PREDICTION_COLUMNS = ("path", "start", "stop", "fold", "group", "label", "predicted", "score")
 _SCORE = "score:"
+_REJECTED = "rejected"
+_TRUTH = {"true": True, "false": False}
 
 
 class _Place:
@@ -84,8 +87,10 @@ class RunDirectory:
     code = _Place("model/code")
     assets = _Place("model/assets")
     predictions = _Place("predictions.csv")
+    logits = _Place("logits.safetensors")
     report_json = _Place("report.json")
     report_md = _Place("report.md")
+    report_html = _Place("report.html")
     confusion_csv = _Place("confusion.csv")
     figures = _Place("figures")
     confusion_png = _Place("figures/confusion.png")
@@ -223,7 +228,7 @@ def restore_history(run: RunDirectory, rows: Sequence[Mapping[str, object]]) -> 
     return not same
 
 
-_RESULTS = ("environment", "clips", "history", "predictions", "report_json", "report_md")
+_RESULTS = ("environment", "clips", "history", "predictions", "logits", "report_json", "report_md", "report_html")
 _FIGURES = ("confusion_csv", "confusion_png", "confusion_labels")
 
 
@@ -253,11 +258,21 @@ def write_clips(run: RunDirectory, table: ClipTable, parts: Iterable[str]) -> No
             clip = table.clip(row)
             yield (part, *_place(clip), _join(clip.labels), *(clip.extra.get(name) for name in table.extra))
 
-    extra = [f"dataset:{name}" if name in _CLIP_COLUMNS else name for name in table.extra]
-    write_rows(run.clips, (*_CLIP_COLUMNS, *extra), cells())
+    write_rows(run.clips, (*_CLIP_COLUMNS, *map(_extra_column, table.extra)), cells())
 
 
-def write_predictions(run: RunDirectory, table: ClipTable, rows: np.ndarray, scores: np.ndarray) -> None:
+def clips_column(name: str) -> str:
+    """The column of `clips.csv` for one of `ClipTable.columns`."""
+    return name if name in ("fold", "group") else _extra_column(name)
+
+
+def _extra_column(name: str) -> str:
+    return f"dataset:{name}" if name in _CLIP_COLUMNS else name
+
+
+def write_predictions(
+    run: RunDirectory, table: ClipTable, rows: np.ndarray, scores: np.ndarray, rejected: np.ndarray | None = None
+) -> None:
     """Write `predictions.csv`. Scores have enough digits to be read back exactly, in their own precision.
 
     Args:
@@ -265,15 +280,19 @@ def write_predictions(run: RunDirectory, table: ClipTable, rows: np.ndarray, sco
         table: the clips.
         rows: `(N,)`, the rows of the clips that were scored.
         scores: `(N, K)`, their scores.
+        rejected: `(N,)`, whether each is of none of the classes; None where none is. The predicted class is that with
+            the highest score all the same.
     """
+    marks = np.zeros(len(rows), np.bool_) if rejected is None else rejected
 
     def cells() -> Iterator[Sequence[object]]:
-        for row, own in zip(rows.tolist(), scores, strict=True):
+        for row, own, mark in zip(rows.tolist(), scores, marks.tolist(), strict=True):
             clip, text = table.clip(row), [str(score) for score in own]
             best = int(np.argmax(np.where(np.isnan(own), -np.inf, own)))
-            yield (*_place(clip), _join(clip.labels), table.classes[best], text[best], *text)
+            yield (*_place(clip), _join(clip.labels), table.classes[best], text[best], str(mark).lower(), *text)
 
-    write_rows(run.predictions, [*_PREDICTION_COLUMNS, *(_SCORE + name for name in table.classes)], cells())
+    columns = [*_PREDICTION_COLUMNS, _REJECTED, *(_SCORE + name for name in table.classes)]
+    write_rows(run.predictions, columns, cells())
 
 
 @attrs.frozen
@@ -285,12 +304,14 @@ class Predictions:
         clips: the N clips; folds are text, and every clip has a group.
         predicted: the predicted class of each clip.
         scores: `(N, K)` float64.
+        rejected: whether each clip is of none of the classes, `(N,)`.
     """
 
     classes: tuple[str, ...]
     clips: list[Clip]
     predicted: list[str]
     scores: np.ndarray
+    rejected: np.ndarray
 
     @property
     def targets(self) -> np.ndarray:
@@ -308,7 +329,7 @@ class Predictions:
 
 
 def read_predictions(run: RunDirectory) -> Predictions:
-    """Read `predictions.csv`.
+    """Read `predictions.csv`; one of an earlier version has no column `rejected`, and no clip is.
 
     Raises:
         RunError: it is missing or damaged.
@@ -317,16 +338,26 @@ def read_predictions(run: RunDirectory) -> Predictions:
     head = len(_PREDICTION_COLUMNS)
     if tuple(columns[:head]) != _PREDICTION_COLUMNS:
         raise RunError(f"{run.predictions}: missing" if not columns else f"{run.predictions}: damaged: its first row")
-    classes = tuple(name.removeprefix(_SCORE) for name in columns[head:])
-    clips, predicted, scores = [], [], []
+    marked = columns[head : head + 1] == [_REJECTED]
+    first = head + marked
+    classes = tuple(name.removeprefix(_SCORE) for name in columns[first:])
+    clips, predicted, scores, rejected = [], [], [], []
     for number, row in enumerate(rows, start=2):
         try:
             clips.append(_clip(row, classes))
-            scores.append(np.array(row[head:], np.float64))
+            scores.append(np.array(row[first:], np.float64))
+            rejected.append(_truth(row[head]) if marked else False)
         except ValueError as error:
             raise RunError(f"{run.predictions}: damaged: row {number}: {error}") from None
         predicted.append(row[6])
-    return Predictions(classes, clips, predicted, np.array(scores).reshape(len(clips), len(classes)))
+    table = np.array(scores).reshape(len(clips), len(classes))
+    return Predictions(classes, clips, predicted, table, np.array(rejected, np.bool_))
+
+
+def _truth(cell: str) -> bool:
+    if cell not in _TRUTH:
+        raise ValueError(f"{_REJECTED} must be true or false, is {cell!r}")
+    return _TRUTH[cell]
 
 
 def _clip(row: Sequence[str], classes: Sequence[str]) -> Clip:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from soundbench.report import metrics
 from soundbench.report.metrics.mean_average_precision import average_precision
-from soundbench.report.metrics.metric import Metric, Sample
+from soundbench.report.metrics.metric import Metric, Sample, Spread
+from soundbench.report.metrics.probabilities import of_each_class
 from soundbench.report.resampling import Weights
 
 __all__ = ["SeveralLabels"]
@@ -31,6 +32,7 @@ class SeveralLabels:
     def __init__(self, scores: npt.NDArray[Any], carried: npt.NDArray[np.bool_], thresholds: npt.ArrayLike) -> None:
         self.metrics: Sequence[Metric] = [one for one in metrics.SEVERAL_LABELS if scores.shape[1] >= one.min_classes]
         self.scores = np.nan_to_num(np.asarray(scores, np.float64), nan=-np.inf)
+        self.probabilities = of_each_class(scores)
         self.truth, self.thresholds = carried, np.asarray(thresholds)
         self.predicted = self.scores >= self.thresholds
 
@@ -43,10 +45,16 @@ class SeveralLabels:
         counted = np.concatenate([self.predicted & self.truth, self.predicted, self.truth], axis=1)
         right, predicted, true = np.split(weights.sums(counted), 3, axis=1)
         return Sample(
-            scores=self.scores, truth=self.truth, weights=weights, right=right, predicted=predicted, true=true
+            scores=self.scores,
+            probabilities=self.probabilities,
+            truth=self.truth,
+            weights=weights,
+            right=right,
+            predicted=predicted,
+            true=true,
         )
 
-    def baseline(self, classes: Sequence[str], sample: Sample, resampled: Sample | None) -> dict[str, Any]:
+    def baseline(self, classes: Sequence[str], sample: Sample, spread: Spread | None) -> dict[str, Any]:
         """The metrics of the same score for every clip: average precision is then the class's share of the clips."""
         support = self.truth.sum(axis=0)
         common = float(support.sum() / max(np.count_nonzero(support), 1) / len(self.truth))

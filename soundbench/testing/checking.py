@@ -18,6 +18,7 @@ from soundbench.recipe.catalogue import check_kind
 from soundbench.recipe.registry import Component, Registry
 from soundbench.testing.augmentations import CHECKS as AUGMENTATION
 from soundbench.testing.backbones import CHECKS as BACKBONE
+from soundbench.testing.calibrations import CHECKS as CALIBRATION
 from soundbench.testing.cases import Case, without_logs_of_torch
 from soundbench.testing.datasets import CHECKS as DATASET
 from soundbench.testing.declared import CHECKS as DECLARED
@@ -27,6 +28,7 @@ from soundbench.testing.losses import CHECKS as LOSS
 from soundbench.testing.observers import CHECKS as OBSERVER
 from soundbench.testing.optimizers import CHECKS as OPTIMIZER
 from soundbench.testing.poolings import CHECKS as POOLING
+from soundbench.testing.rejects import CHECKS as REJECT
 from soundbench.testing.results import Checks, ContractError, Report, Result, run_checks
 from soundbench.testing.schedulers import CHECKS as SCHEDULER
 
@@ -41,6 +43,8 @@ CHECKS: dict[str, Checks] = {
     "loss": LOSS,
     "optimizer": OPTIMIZER,
     "scheduler": SCHEDULER,
+    "calibration": CALIBRATION,
+    "reject": REJECT,
     "observer": OBSERVER,
     "importer": IMPORTER,
 }

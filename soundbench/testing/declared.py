@@ -31,6 +31,8 @@ def supplied(case: Case) -> tuple[Any, ...]:
         "backbone": (80,),
         "pooling": (24,),
         "loss": (10,),
+        "calibration": (10,),
+        "reject": (10,),
         "optimizer": (groups,),
         "scheduler": (torch.optim.SGD(groups, lr=0.1), 10, 5),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,28 @@ from numpy.typing import NDArray
 
 from soundbench import distributed, files
 from soundbench import recipe as recipes
+from soundbench.contracts import Loss
 from soundbench.data.clips import ClipTable, Fold
 from soundbench.data.splits import VALIDATION_SHARE
 from soundbench.errors import Problem, RecipeError, RunError
-from soundbench.model import assembly
+from soundbench.model import assembly, logits
+from soundbench.model.logits import HeldOutLogits
+from soundbench.model.plan import refuse_unknown_columns
 from soundbench.recipe import Recipe
-from soundbench.report import pages, run_directory
+from soundbench.report import calibration, pages, run_directory
 from soundbench.report.assessment import assess, pooled
-from soundbench.report.run_directory import FOLDS, RunDirectory
+from soundbench.report.rejecting.figures import kept_figures, pooled_rejection
+from soundbench.report.results.run import Run
+from soundbench.report.run_directory import FOLDS, Predictions, RunDirectory
+from soundbench.training import finishing
 from soundbench.training.environment import accept_recipe, read_environment, record_recipe, refuse_changed_recipe
 from soundbench.training.log import Say, resume_line, to_stderr
-from soundbench.training.run import device_set, held, new_directory, resume, run
+from soundbench.training.run import device_set, held, leaving_out, new_directory, resume, run
 
 __all__ = ["resume_folds", "run_folds"]
+
+# What tells the clips of a table apart.
+_PLACE = ("path", "start", "stop")
 
 
 def run_folds(
@@ -33,8 +42,9 @@ def run_folds(
     out: Path | str | None = None,
     cache: Path | str | bool = True,
     accept_changes: bool = False,
+    leave_out: Sequence[str] = (),
     say: Say = to_stderr,
-) -> RunDirectory:
+) -> Run:
     """Train and test once for each fold, with that fold as the test set; `fold-01/`, ... and a report beside them.
 
     The arguments are those of `run`.
@@ -42,7 +52,7 @@ def run_folds(
     Raises:
         RecipeError: the dataset has fewer than two folds, or validation is a list of folds.
     """
-    recipe = recipes.given(recipe)
+    recipe = leaving_out(recipes.given(recipe), leave_out)
     distributed.join(recipe.train.device)
     if recipe.split.validation == "auto":
         recipe = recipe.with_tables(split=attrs.evolve(recipe.split, validation=VALIDATION_SHARE))
@@ -65,7 +75,8 @@ def run_folds(
             record_recipe(directory, recipes.relocated(recipe, "./model/code").to_toml())
 
         distributed.from_main(write)
-        return _run_each(recipe, directory, folds, say, trust_code=True, cache=cache, accept_changes=accept_changes)
+        _run_each(recipe, directory, folds, say, trust_code=True, cache=cache, accept_changes=accept_changes)
+    return Run(directory)
 
 
 def resume_folds(
@@ -76,7 +87,7 @@ def resume_folds(
     cache: Path | bool = True,
     accept_changes: bool = False,
     say: Say = to_stderr,
-) -> RunDirectory:
+) -> Run:
     """Resume `run_folds`: finished folds are kept, the interrupted one is resumed, and the others follow.
 
     Raises:
@@ -102,11 +113,15 @@ def resume_folds(
             "cache": cache,
             "accept_changes": accept_changes,
         }
-        return _run_each(recipe, found, folds, say, **options)
+        _run_each(recipe, found, folds, say, **options)
+    return Run(found)
 
 
 def _folds(recipe: Recipe) -> list[Fold]:
-    return ClipTable.of(assembly.make_dataset(recipe)).folds_in_order()
+    """The folds of the data; refuses what `report.by` names and they lack, before a folder is made."""
+    table = ClipTable.of(assembly.make_dataset(recipe))
+    refuse_unknown_columns(recipe, table)
+    return table.folds_in_order()
 
 
 def _same_folds(directory: RunDirectory, folds: list[Fold], say: Say) -> list[Fold]:
@@ -138,7 +153,7 @@ def _run_each(
     *,
     cache: Path | str | bool,
     **resuming: Any,
-) -> RunDirectory:
+) -> None:
     """A run for each fold, and the report over all; `resuming` holds the options of `resume`."""
     finished = []
     for number, fold in enumerate(folds, start=1):
@@ -158,12 +173,15 @@ def _run_each(
         finished.append(own)
 
     def pool() -> None:
-        report = _pool(recipe, finished, folds)
-        pages.write(directory, report)
+        held_out = _held_out(finished)
+        if held_out:
+            logits.write(directory.logits, logits.joined(held_out))
+        report = _pool(recipe, finished, folds, held_out)
+        if problem := pages.write(directory, report, assembly.make_dataset(recipe)):
+            say(problem)
         say(pages.summary(report))
 
     distributed.from_main(pool)
-    return directory
 
 
 def _run_fold(
@@ -177,7 +195,14 @@ def _run_fold(
     run(one, out=own.path, cache=cache, accept_changes=resuming["accept_changes"], say=say)
 
 
-def _pool(recipe: Recipe, runs: Sequence[RunDirectory], folds: Sequence[Fold]) -> dict[str, Any]:
+def _held_out(runs: Sequence[RunDirectory]) -> list[HeldOutLogits]:
+    """The logits of each fold's test clips, whose network was not trained on them; none if older runs have none."""
+    return [logits.read(one.logits) for one in runs] if all(one.logits.exists() for one in runs) else []
+
+
+def _pool(
+    recipe: Recipe, runs: Sequence[RunDirectory], folds: Sequence[Fold], held_out: Sequence[HeldOutLogits]
+) -> dict[str, Any]:
     """The report over all folds: every clip counts once, and groups of the same name are one group."""
     reports = [files.read_json(one.report_json) for one in runs]
     predictions = [run_directory.read_predictions(one) for one in runs]
@@ -192,6 +217,7 @@ def _pool(recipe: Recipe, runs: Sequence[RunDirectory], folds: Sequence[Fold]) -
         classes,
         prior=np.sum([one["prior"] for one in reports], axis=0),
         thresholds=_thresholds(reports, [len(one.clips) for one in predictions]),
+        by=_columns(recipe, runs),
         seed=recipe.train.seed,
     )
     per_fold = [
@@ -206,13 +232,89 @@ def _pool(recipe: Recipe, runs: Sequence[RunDirectory], folds: Sequence[Fold]) -
         "name": recipe.name,
         "protocol": protocol,
         **figures,
+        **({"calibration": _calibration(recipe, reports, scores, held_out)} if held_out else {}),
+        **_rejection(recipe, reports, predictions, groups),
         "folds": per_fold,
         "across_folds": pooled(per_fold),
         "skipped": {"count": len(skipped), "clips": list(skipped.values())},
         "device": reports[0]["device"],
         "precision": reports[0]["precision"],
+        "sounds": recipe.report.sounds,
+        **{
+            name: reports[0][name] for name in ("parameters", "macs") if name in reports[0]
+        },  # an older run may lack them
         "seconds": sum(one["seconds"] for one in reports),
     }
+
+
+def _calibration(
+    recipe: Recipe, reports: Sequence[dict[str, Any]], scores: NDArray[np.float64], held_out: Sequence[HeldOutLogits]
+) -> dict[str, Any]:
+    """How well the scores of all folds are calibrated, before and after.
+
+    Where one of the folds has no validation set, or one that is too small, the calibration of each fold is fitted on
+    the test clips of the others, which its test clips have no part in; the scores of its own report stay as they are.
+    """
+    classes, multilabel = held_out[0].classes, bool(reports[0].get("multilabel"))
+    loss = assembly.make_loss(recipe.loss, len(classes), recipe.source)
+    own = [one.get("calibration", {}) for one in reports]
+    targets = logits.joined(held_out).target
+    before = np.concatenate([finishing.clip_scores_of(one, loss) for one in held_out])
+    found: dict[str, Any] = {"use": own[0].get("use", recipe.calibration.use)}
+    if all("clips" in one and "reason" not in one for one in own):
+        found |= {"source": "the validation set of each fold"}
+    elif attrs.fields(recipe.calibration.component.options):
+        pairs = [(one, [other for other in held_out if other is not one]) for one in held_out]
+        scores = np.concatenate([_fitted_on(recipe, loss, one, others, multilabel) for one, others in pairs])
+        found |= {"source": "the test clips of the other folds"}
+    for name, values in (("before", before), ("after", scores)):
+        found[name] = calibration.quality(values, targets, multilabel=multilabel)
+    return found
+
+
+def _rejection(
+    recipe: Recipe, reports: Sequence[dict[str, Any]], predictions: Sequence[Predictions], groups: NDArray[np.int64]
+) -> dict[str, Any]:
+    """What is rejected, over all folds; nothing if older runs do not say."""
+    if not all("reject" in one for one in reports):
+        return {}
+    scores, targets, rejected = (
+        np.concatenate([getattr(one, name) for one in predictions]) for name in ("scores", "targets", "rejected")
+    )
+    kept = kept_figures(scores, targets, rejected, groups, seed=recipe.train.seed)
+    found = {"reject": pooled_rejection([one["reject"] for one in reports], kept)}
+    left = [row for one in reports for row in one.get("left_out", [])]
+    return found | ({"left_out": left} if left else {})
+
+
+def _fitted_on(
+    recipe: Recipe, loss: Loss, one: HeldOutLogits, others: Sequence[HeldOutLogits], multilabel: bool
+) -> NDArray[np.float32]:
+    """The scores of one fold's clips, calibrated on the others."""
+    spec, _ = finishing.calibrated(recipe.calibration, logits.joined(others), loss, multilabel, recipe.source)
+    return finishing.clip_scores_of(one, loss, assembly.make_calibration(spec, len(one.classes), recipe.source))
+
+
+def _columns(recipe: Recipe, runs: Sequence[RunDirectory]) -> dict[str, list[str]]:
+    """The values of all test clips in the columns of `report.by`, from the tables of clips; empty text for none.
+
+    Raises:
+        RunError: a table is damaged, or has no row for a clip.
+    """
+    columns: dict[str, list[str]] = {name: [] for name in recipe.report.by}
+    for one in runs if columns else ():
+        inside = [run_directory.clips_column(name) for name in columns]
+        rows = {_place(row): row for row in files.read_rows(one.clips, *_PLACE, *inside)}
+        for clip in files.read_rows(one.predictions, *_PLACE):
+            if _place(clip) not in rows:
+                raise RunError(f"{one.clips}: damaged: it has no row for {clip['path']}, which was tested")
+            for values, name in zip(columns.values(), inside, strict=True):
+                values.append(rows[_place(clip)][name])
+    return columns
+
+
+def _place(row: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(row[name] for name in _PLACE)
 
 
 def _thresholds(reports: Sequence[dict[str, Any]], clips: Sequence[int]) -> NDArray[np.float64] | None:

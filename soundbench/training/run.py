@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,9 +22,10 @@ from soundbench.model import folder as model_folder
 from soundbench.model.weights import initialize
 from soundbench.recipe import Recipe, Train
 from soundbench.report import lock, run_directory
+from soundbench.report.results.run import Run
 from soundbench.report.run_directory import RunDirectory
 from soundbench.signals import Stop
-from soundbench.training import checkpoints, stages
+from soundbench.training import checkpoints, finishing, stages
 from soundbench.training.environment import (
     accept_recipe,
     agreed_fingerprint,
@@ -37,9 +39,10 @@ from soundbench.training.extraction import features_of
 from soundbench.training.log import Log, Say, resume_line, to_stderr
 from soundbench.training.observers import Observers, make_observers
 from soundbench.training.profiling import StepTimes, advice
+from soundbench.training.rejecting.others import read_negatives
 from soundbench.training.stages import Opened, Prepared
 
-__all__ = ["device_set", "extract", "held", "new_directory", "resume", "run"]
+__all__ = ["device_set", "extract", "held", "leaving_out", "new_directory", "resume", "run"]
 
 
 def run(
@@ -49,8 +52,9 @@ def run(
     cache: Path | str | bool = True,
     profile: bool = False,
     accept_changes: bool = False,
+    leave_out: Sequence[str] = (),
     say: Say = to_stderr,
-) -> RunDirectory:
+) -> Run:
     """Train and test what a recipe describes.
 
     Args:
@@ -59,24 +63,26 @@ def run(
         cache: the folder of decoded sound; True for the user's cache, False for a temporary one.
         profile: whether to profile a few steps; `profile.txt` then shows where their time goes.
         accept_changes: whether the weights that `[init]` names may have changed since soundbench wrote them.
+        leave_out: classes to train without; the report says how well they are recognised as unknown.
         say: receives each line of progress; by default, lines are printed to standard error.
 
     Raises:
         SoundbenchError: a mistake in the recipe, unusable data, or a failure while working.
     """
     began, log = time.monotonic(), Log(say)
-    recipe = recipes.given(recipe)
+    recipe = leaving_out(recipes.given(recipe), leave_out)
     distributed.join(recipe.train.device)
-    prepared = stages.prepare(recipe)
+    prepared = stages.prepare(recipe, cache=cache, say=log)
     initialize(prepared.recipe, prepared.made.network, prepared.table.classes, log, accept_changes)
     with new_directory(out, prepared.recipe.name) as directory:
         distributed.from_main(lambda: _write_recipe(prepared.recipe, directory))
         log.open(directory)
-        return _execute(prepared, directory, None, None, log, cache=cache, profile=profile, began=began)
+        _execute(prepared, directory, None, None, log, cache=cache, profile=profile, began=began)
+    return Run(directory)
 
 
 def resume(
-    directory: Path | str,
+    directory: str | os.PathLike[str],
     *,
     trust_code: bool = False,
     device: str | None = None,
@@ -84,7 +90,7 @@ def resume(
     profile: bool = False,
     accept_changes: bool = False,
     say: Say = to_stderr,
-) -> RunDirectory:
+) -> Run:
     """Continue a run from its last checkpoint, as if nothing had stopped it.
 
     Args:
@@ -100,9 +106,14 @@ def resume(
     Raises:
         RunError: there is no such run directory, another process works in it, its recipe or its data has changed, or
             no checkpoint can be used.
+        CallError: it holds a run for each fold.
     """
     began, log = time.monotonic(), Log(say)
     found = _opened(directory, log)
+    if found.has_folds:
+        raise CallError(
+            f"{found.path}: holds a run for each fold: soundbench run --resume {found.path} goes on with them"
+        )
     before = read_environment(found)
     if before and not accept_changes:
         refuse_changed_recipe(found, before)
@@ -112,7 +123,7 @@ def resume(
         lacking = distributed.from_main(lambda: _lacking(found, accept_changes))
         if lacking == []:
             log(f"{found.path}: this run is finished; nothing to resume")
-            return found
+            return Run(found)
         log.open(found)
         state = distributed.from_main(lambda: _last_state(found, lacking, log))
         if state and not before and not accept_changes:
@@ -120,13 +131,14 @@ def resume(
         if not state and not before:
             log(f"{found.environment}: missing or damaged, so the recipe cannot be checked; made anew")
         before = state["environment"] if state else before
-        prepared = stages.prepare(recipe, _threads_before(before, log))
+        prepared = stages.prepare(recipe, _threads_before(before, log), cache=cache, say=log)
         if state is None:
             initialize(prepared.recipe, prepared.made.network, prepared.table.classes, log, accept_changes)
-        return _execute(prepared, found, state, before, log, device=device, cache=cache, profile=profile, began=began)
+        _execute(prepared, found, state, before, log, device=device, cache=cache, profile=profile, began=began)
+    return Run(found)
 
 
-def _opened(directory: Path | str, log: Log) -> RunDirectory:
+def _opened(directory: str | os.PathLike[str], log: Log) -> RunDirectory:
     """The run directory to resume; if its recipe is lost, it is made anew from a checkpoint."""
     found = RunDirectory(Path(directory))
     files.refuse_links(found.path)
@@ -135,7 +147,7 @@ def _opened(directory: Path | str, log: Log) -> RunDirectory:
         if state:
             files.write_text(found.recipe, state["recipe"])
             log.made_anew([found.recipe.name])
-    return RunDirectory.open(directory)
+    return RunDirectory.open(found.path)
 
 
 def _lacking(directory: RunDirectory, accept_changes: bool) -> list[str] | None:
@@ -209,10 +221,12 @@ def extract(
     """
     distributed.join(recipe.train.device)
     log = Log(say)
-    prepared = stages.prepare(recipe.with_tables(train=attrs.evolve(recipe.train, extracted=True)))
+    found: Path | bool = True if cache is None else cache
+    recipe = recipe.with_tables(train=attrs.evolve(recipe.train, extracted=True))
+    prepared = stages.prepare(recipe, cache=found, say=log)
     recipe, made, table = prepared.recipe, prepared.made, prepared.table
     initialize(recipe, made.network, table.classes, log, accept_changes)
-    with sound_store(table, made.dataset, recipe.audio, True if cache is None else cache, log) as store:
+    with sound_store(table, made.dataset, recipe.audio, found, log) as store:
         agreed_fingerprint(table, prepared.cut.part, store.lengths)
         prepared.plan(store.lengths > 0)
         return features_of(recipe, made.network, prepared.machine, store, log)
@@ -229,22 +243,22 @@ def _execute(
     cache: Path | str | bool,
     profile: bool,
     began: float,
-) -> RunDirectory:
+) -> None:
     """Open the sound, train, score the test set once, and write the report."""
     recipe, times = prepared.recipe, StepTimes(prepared.machine.device)
     stop = Stop(notice=distributed.is_main())
     resumed_by = resume_line(recipe, directory, device, cache)
     with _observers(recipe, directory, log, resumed_by) as attach, stop.handling(), explaining_out_of_memory(recipe):
         with stages.open_sound(prepared, directory, cache, state, before, log) as opened:
+            read_negatives(opened, log)
             notify = attach(opened, state)
             trained = stages.train(opened, state, log, notify=notify, stop=stop, times=times, profile=profile)
-            scored = stages.score_test(trained)
-            report = stages.write_report(scored, began, log)
+            scored = finishing.score_test(finishing.fit(trained, log))
+            report = finishing.write_report(scored, began, log)
             notify("run_finished", report=report)
         if times.steps:
             waiting = times.waiting(prepared.machine.threads)
             log("; ".join([times.line(), *advice(times.shares, recipe.train.num_workers, waiting)]))
-    return directory
 
 
 @contextmanager
@@ -287,6 +301,20 @@ def _run_info(opened: Opened, state: Mapping[str, Any] | None) -> RunInfo:
         steps_per_epoch=opened.plan.order.steps,
         start_step=int(state["step"]) if state else 0,
     )
+
+
+def leaving_out(recipe: Recipe, classes: Sequence[str]) -> Recipe:
+    """The recipe without some classes, instead of those that it leaves out itself.
+
+    Raises:
+        CallError: `classes` is a string.
+    """
+    if isinstance(classes, str):
+        raise CallError(f"leave_out must be a list of classes, such as [{classes!r}]")
+    if not classes:
+        return recipe
+    own = attrs.evolve(recipe.reject.own, leave_out=tuple(classes))
+    return recipe.with_tables(reject=attrs.evolve(recipe.reject, own=own))
 
 
 def _write_recipe(recipe: Recipe, directory: RunDirectory) -> None:

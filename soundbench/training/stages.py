@@ -1,12 +1,10 @@
-"""The stages of a run: `Prepared`, `Opened`, `Trained` and `Scored`, each made from the one before; then the report.
+"""The stages of a run until its network is trained: `Prepared`, `Opened`, `Trained`, each made from the one before.
 
-A step between two stages, such as calibration between training and test, is a function from one to the next in a file
-of its own, called in `run.py`.
+Those that follow are in `finishing.py`. All are called in `run.py`.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -17,6 +15,7 @@ import attrs
 import numpy as np
 from ignite.engine import Engine
 from numpy.typing import NDArray
+from torch import Tensor
 
 from soundbench import distributed, files
 from soundbench import recipe as recipes
@@ -24,41 +23,36 @@ from soundbench.data.audit import doubts, lost, repeated
 from soundbench.data.batches import Grid, training_batches
 from soundbench.data.clips import ClipTable
 from soundbench.data.features import Features
+from soundbench.data.likeness.groups import grouped
 from soundbench.data.shared_store import sound_store
 from soundbench.data.splits import SplitResult, settled, split
 from soundbench.data.store import Store
+from soundbench.errors import RunError
 from soundbench.machine import Machine
-from soundbench.model import assembly
+from soundbench.model import assembly, logits
 from soundbench.model import folder as model_folder
 from soundbench.model.assembly import Assembly
+from soundbench.model.logits import HeldOutLogits
 from soundbench.model.network import Network
 from soundbench.model.plan import Plan, plan
-from soundbench.model.scoring import ClipScores, Scorer, score_clips
-from soundbench.recipe import Recipe
-from soundbench.report import pages, run_directory
+from soundbench.model.scoring import ClipScores, Scorer, WindowLogits, score_clips, window_logits
+from soundbench.recipe import ComponentSpec, Recipe
+from soundbench.report import run_directory
 from soundbench.report.assessment import assess
-from soundbench.report.protocol import protocol, skipped
 from soundbench.report.run_directory import RunDirectory
 from soundbench.report.thresholds import choose_thresholds
 from soundbench.signals import Stop
 from soundbench.training import checkpoints, loop
-from soundbench.training.environment import (
-    for_resuming,
-    record_data,
-    refuse_other_recipes,
-    settle_recipe,
-)
+from soundbench.training.environment import for_resuming, record_data, refuse_other_recipes, settle_recipe
 from soundbench.training.extraction import features_of
-from soundbench.training.log import Log
+from soundbench.training.log import Log, Say, to_stderr
 from soundbench.training.profiling import Profile, StepTimes
 from soundbench.training.step import Rules, make_setup
 
-__all__ = ["Opened", "Prepared", "Scored", "Trained", "open_sound", "prepare", "score_test", "train", "write_report"]
+__all__ = ["Opened", "Prepared", "Trained", "held_out_scores", "open_sound", "prepare", "save_model", "train"]
 
 Rows = NDArray[np.int64]
 Notify = Callable[..., None]
-
-RESAMPLES = 2000
 
 
 # Prepared -------------------------------------------------------------------------------------------------------------
@@ -98,12 +92,16 @@ class Prepared:
         return Scorer(network, self.made.loss, self.machine, self.recipe.audio.level)
 
 
-def prepare(recipe: Recipe, threads: int | None = None) -> Prepared:
+def prepare(
+    recipe: Recipe, threads: int | None = None, *, cache: Path | str | bool = True, say: Say = to_stderr
+) -> Prepared:
     """Create a recipe's components and split its clips; refuse what cannot be trained.
 
     Args:
         recipe: the recipe.
         threads: CPU threads of this process, if a run that goes on has settled them before.
+        cache: the folder of decoded sound; True for the user's cache, False for a temporary one.
+        say: called with progress messages.
 
     Raises:
         SoundbenchError: a mistake in the recipe, or data that cannot be used.
@@ -114,11 +112,36 @@ def prepare(recipe: Recipe, threads: int | None = None) -> Prepared:
     table = ClipTable.of(made.dataset)
     how, folds = settled(table, recipe.split)
     recipe = recipe.with_tables(split=how)
-    cut = split(table, how, recipe.train.seed, recipe.source)
+    cut = split(table, how, recipe.source)
     prepared = Prepared(recipe, machine, made, table, cut, [*filter(None, [folds]), *doubts(table)])
     prepared.plan()
+    if stored := recipe.calibration.own.predictions:
+        logits.refuse_learnt(stored, logits.read(stored, table.classes), table, cut.rows("test"))
+    if scores := held_out_scores(recipe, table.classes):
+        stored = Path(recipe.reject.own.predictions)
+        logits.refuse_learnt(stored, scores, table, cut.rows("test"), "reject.predictions")
     made.prepare(recipe)
+    if how.near_duplicates == "group":
+        table = grouped(table, made.dataset, cache, say)
+        prepared = attrs.evolve(prepared, table=table, cut=split(table, how, recipe.source))
+        prepared.plan()
     return prepared
+
+
+def held_out_scores(recipe: Recipe, classes: Sequence[str]) -> HeldOutLogits | None:
+    """The reject scores that `reject.predictions` names; None if it names none.
+
+    Raises:
+        RunError: they are missing, damaged, of other classes, or of another component than the recipe's.
+    """
+    path, use = recipe.reject.own.predictions, recipe.reject.use
+    if path is None:
+        return None
+    found = logits.read(path, classes)
+    if found.reject is None or found.reject_by != use:
+        given = f"those of {found.reject_by!r}" if found.reject is not None else "none"
+        raise RunError(f"{path}: reject.predictions must hold the reject scores of {use!r}; it holds {given}")
+    return found
 
 
 # Opened ---------------------------------------------------------------------------------------------------------------
@@ -134,6 +157,7 @@ class Opened:
         store: the decoded sound.
         source: what batches are made from: the store, or features made ahead.
         plan: what is trained and tested on, without unreadable clips.
+        cache: the folder of decoded sound; True for the user's cache, False for a temporary one.
     """
 
     prepared: Prepared
@@ -141,6 +165,7 @@ class Opened:
     store: Store
     source: Store | Features
     plan: Plan
+    cache: Path | str | bool
 
     @property
     def parts(self) -> Mapping[str, Rows]:
@@ -157,8 +182,14 @@ class Opened:
         table, grid, train = self.prepared.table, self.prepared.grid, self.prepared.recipe.train
         return score_clips(scorer, self.source, table, self.parts[part], grid, train.batch_size, train.num_workers)
 
+    def windows(self, scorer: Scorer, part: str, embeddings: bool = False) -> WindowLogits:
+        """The logits of the windows of a part's clips, and embeddings if asked for; every process gets all of them."""
+        table, grid, train = self.prepared.table, self.prepared.grid, self.prepared.recipe.train
+        batch, workers = train.batch_size, train.num_workers
+        return window_logits(scorer, self.source, table, self.parts[part], grid, batch, workers, embeddings)
+
     def assess(self, scored: ClipScores, thresholds: Sequence[float], resamples: int) -> dict[str, Any]:
-        """All metrics of scored clips."""
+        """All metrics of scored clips; with resamples, also those for each value of the columns of `report.by`."""
         table, rows = self.prepared.table, scored.index
         return assess(
             scored.scores,
@@ -167,6 +198,7 @@ class Opened:
             table.classes,
             prior=self.prior,
             thresholds=(thresholds or [0.5] * len(table.classes)) if table.multilabel else None,
+            by=table.values_of(self.prepared.recipe.report.by, rows) if resamples else None,
             resamples=resamples,
             seed=self.prepared.recipe.train.seed,
         )
@@ -210,7 +242,7 @@ def open_sound(
         if recipe.train.extracted:
             weights = state["network"] if state else None
             source = features_of(recipe, prepared.made.network, prepared.machine, store, log, weights)
-        yield Opened(prepared, directory, store, source, found)
+        yield Opened(prepared, directory, store, source, found, cache)
 
 
 # Trained --------------------------------------------------------------------------------------------------------------
@@ -280,7 +312,7 @@ def train(
         directory.checkpoints,
         validate=lambda: _validate(opened, setup.evaluated),
         notify=notify,
-        on_better=lambda validation: _save_model(opened, setup.evaluated, validation.thresholds if validation else ()),
+        on_better=lambda validation: save_model(opened, setup.evaluated, validation.thresholds if validation else ()),
         on_epoch=lambda row: distributed.from_main(lambda: files.append_row(directory.history, row)),
         beside=distributed.from_main(lambda: for_resuming(directory)),
         state=state,
@@ -295,7 +327,7 @@ def train(
     if state is not None:
         # After a kill between saving the model and its checkpoint, the model folder holds an epoch that was trained
         # again on resuming, on a GPU not to the same bits. The model of the best checkpoint replaces it.
-        _save_model(opened, setup.evaluated, progress.thresholds)
+        save_model(opened, setup.evaluated, progress.thresholds)
     return Trained(opened, prepared.scorer(setup.evaluated), progress.thresholds, progress.best_epoch)
 
 
@@ -320,73 +352,29 @@ def _validate(opened: Opened, network: Network) -> loop.Validation | None:
     return loop.Validation(-loss, row, thresholds)
 
 
-def _save_model(opened: Opened, network: Network, thresholds: Sequence[float]) -> Mapping[str, str]:
-    """Write the model folder; returns the digest of each file."""
-    prepared, folder = opened.prepared, opened.directory.model
-    table = prepared.table
-    recipe = recipes.relocated(prepared.recipe, "./code")
-    tables = recipes.model_tables(recipe, table.classes, table.multilabel, thresholds)
-    return distributed.from_main(lambda: model_folder.save_model(folder, tables, network))
-
-
-# Scored ---------------------------------------------------------------------------------------------------------------
-
-
-@attrs.frozen(eq=False)
-class Scored:
-    """A run with its test set scored.
-
-    Attributes:
-        trained: the stage before.
-        test: the scores of the test clips.
-    """
-
-    trained: Trained
-    test: ClipScores
-
-
-def score_test(trained: Trained) -> Scored:
-    """Score the test set; this happens once in a run.
-
-    Raises:
-        RunError: scores that are not finite.
-    """
-    scored = trained.opened.score(trained.scorer, "test")
-    scored.refuse_not_finite("test", loop.ADVICE)
-    return Scored(trained, scored)
-
-
-def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
-    """Write the predictions and the report of a run; the content of `report.json`.
+def save_model(
+    opened: Opened,
+    network: Network,
+    thresholds: Sequence[float],
+    calibration: ComponentSpec | None = None,
+    reject: ComponentSpec | None = None,
+    rejects_by: Mapping[str, Tensor] | None = None,
+) -> Mapping[str, str]:
+    """Write the model folder; returns the digest of each file.
 
     Args:
-        scored: the run.
-        began: when it began, by `time.monotonic`.
-        log: the run's log.
+        opened: the run.
+        network: the network.
+        thresholds: one for each class, if clips have several labels.
+        calibration: the calibration, once it is fitted.
+        reject: what rejects sound, once it is fitted.
+        rejects_by: the tensors that this was fitted to.
     """
-    trained, opened = scored.trained, scored.trained.opened
-    prepared, directory = opened.prepared, opened.directory
-    recipe, table, machine = prepared.recipe, prepared.table, prepared.machine
-    as_written = recipes.relocated(recipe, "./model/code")
-    figures = opened.assess(scored.test, trained.thresholds, RESAMPLES)
-    report = {
-        "name": recipe.name,
-        "protocol": protocol(as_written, table, prepared.cut, opened.parts, trained.best_epoch),
-        **figures,
-        "folds": [{"test": recipe.tables()["split"]["test"], "metrics": figures["metrics"]}],
-        "prior": opened.prior.tolist(),
-        "parts": {name: len(rows) for name, rows in opened.parts.items()},
-        "skipped": skipped(table, opened.store),
-        "device": str(machine.device),
-        "precision": machine.precision,
-        "seconds": round(time.monotonic() - began, 1),
-    }
-
-    def write() -> None:
-        run_directory.write_predictions(directory, table, scored.test.index, scored.test.scores)
-        pages.write(directory, report)
-        run_directory.seal_results(directory)
-        log(pages.summary(report))
-
-    distributed.from_main(write)
-    return report
+    prepared, folder = opened.prepared, opened.directory.model
+    table = prepared.table
+    fitted = {"calibration": calibration, "reject": reject}
+    own = prepared.recipe.with_tables(**{name: spec for name, spec in fitted.items() if spec is not None})
+    recipe = recipes.relocated(own, "./code")
+    specs = [None if spec is None else getattr(recipe, name) for name, spec in fitted.items()]
+    tables = recipes.model_tables(recipe, table.classes, table.multilabel, thresholds, *specs)
+    return distributed.from_main(lambda: model_folder.save_model(folder, tables, network, rejects_by))

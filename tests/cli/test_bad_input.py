@@ -26,6 +26,7 @@ pooling = "{TOYS}:ToyPooling"
 loss = "{TOYS}:ToyLoss"
 optimizer = "{TOYS}:toy_optimizer"
 scheduler = "{TOYS}:toy_scheduler"
+calibration = "{TOYS}:ToyCalibration"
 observer = []
 
 [dataset]
@@ -134,7 +135,7 @@ def test_one_class_is_nothing_to_learn(told: Told) -> None:
         ("train.batch_size=0", "--set train.batch_size=0: must be at least 1, is 0"),
         (
             "split.test=10",
-            "--set split.test=10: must be a fraction above 0 and below 1, is 10.0; for fold 10 write [10]",
+            "--set split.test=10: must be a fraction at least 0 and below 1, is 10.0; for fold 10 write [10]",
         ),
         (
             f'backbone={{use="{TOYS}:ToyBackbone",channels=0}}',
@@ -148,7 +149,8 @@ def test_one_class_is_nothing_to_learn(told: Told) -> None:
         (
             "trian.epochs=3",
             '--set trian.epochs=3: trian: unknown table; did you mean "train"? known: dataset, split, audio, '
-            "augmentation, featurizer, backbone, pooling, head, init, loss, optimizer, scheduler, train, observer",
+            "augmentation, featurizer, backbone, pooling, head, init, loss, optimizer, scheduler, train, calibration, "
+            "reject, report, observer",
         ),
         (
             f'backbone="{TOYS}:ToyBackbon"',
@@ -375,7 +377,7 @@ def test_sounds_that_cannot_be_scored_are_reported_and_the_others_scored(
     rows = {row["path"]: row for row in map(json.loads, out.splitlines())}
     assert rows["sounds/dog/0.wav"] == {"path": "sounds/dog/0.wav", "error": BAD_SOUNDS["empty"]}
     assert rows["nope.wav"] == {"path": "nope.wav", "error": "no such file"}
-    columns = ["begin_time", "end_time", "label", "labels", "path", "score", "scores"]
+    columns = ["begin_time", "end_time", "label", "labels", "nearest", "path", "rejected", "score", "scores"]
     assert sorted(rows["sounds/dog/1.wav"]) == columns
     assert text == "2 of 3 files could not be scored\n"
 
@@ -468,7 +470,7 @@ def test_a_model_that_does_not_hold_together(told: Told, bad: Path) -> None:
     code, text = infer(described, "--top", "2")
     assert code == 2
     assert text.splitlines()[-1] == (
-        f'run/model/model.toml: loss.use: "{model.resolve()}/code/toys.py:ToyLoss" is code from the run; '
+        f'run/model/model.toml: calibration.use: "{model.resolve()}/code/toys.py:ToyCalibration" is code from the run; '
         "add --trust-code (trust_code=True) to execute it"
     )
     code, text = infer(described[: len(described) // 2])

@@ -104,7 +104,8 @@ def put(path: Path, what: str) -> None:
 # Nothing is written through a link
 
 WRITTEN = [
-    *("log.txt", "history.csv", "clips.csv", "predictions.csv", "report.md", "report.json", "confusion.csv"),
+    *("log.txt", "history.csv", "clips.csv", "predictions.csv", "report.md", "report.html", "report.json"),
+    "confusion.csv",
     *("environment.json", "profile.txt", "progress.csv", "model/model.toml", "model/weights.safetensors"),
     *(".report.json.tmp", ".history.csv.tmp", ".predictions.csv.tmp", "model/.weights.safetensors.tmp"),
     *("checkpoints/best.pt", "checkpoints/.best.pt.tmp", "figures/confusion.png", "recipe.toml.lock", "fold-01/x"),

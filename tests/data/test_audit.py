@@ -50,7 +50,7 @@ def look(clips: Sequence[Clip], how: Split | None = None, **settings: Any) -> Au
 
 def look_at(dataset: Any, how: Split, **settings: Any) -> Audit:
     table = ClipTable.of(dataset)
-    return audit(table, split(table, how, seed=1), dataset, Audio(**{"window": 1.0, **settings}))
+    return audit(table, split(table, how), dataset, Audio(**{"window": 1.0, **settings}))
 
 
 def found(audited: Audit) -> dict[str, Check]:
@@ -290,6 +290,10 @@ def test_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "duplicate sound                               0",
             "duplicates in different parts                 0",
             "duplicates with different labels              0",
+            "near duplicates                               0",
+            "near duplicates in different groups           0",
+            "near duplicates in different parts            0",
+            "near duplicates with different labels         0",
             "clips listed more than once                   0",
             "clips listed with different labels            0",
             "clips listed again in another part            0",
@@ -303,7 +307,7 @@ def test_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_real_sounds(data: Path) -> None:
-    """Every sound of folds 1 and 2 of UrbanSound8K decodes, and none is there twice."""
+    """Every sound of folds 1 and 2 of UrbanSound8K decodes, and none is there twice with the same samples."""
     clips = [
         Clip(str(path), (Listed.classes[number % 2],), fold=int(path.parent.name[4:]), group=path.name.split("-")[0])
         for number, path in enumerate(sorted((data / "UrbanSound8K/audio").glob("fold[12]/*.wav")))
@@ -312,4 +316,45 @@ def test_real_sounds(data: Path) -> None:
 
     assert not audited.errors
     assert audited.sounds == 1761
-    assert set(found(audited)) == {"shorter than the window, 3 s"}
+    checks = found(audited)
+    assert set(checks) == {"shorter than the window, 3 s", *(name for name in checks if name.startswith("near"))}
+    # Five shots, of each a clip of two recordings: they begin 0.3855 s apart in both, so two devices were running.
+    apart = [example.replace(str(data), "") for example in checks["near duplicates in different groups"].examples]
+    assert len(apart) == checks["near duplicates in different parts"].count == 5
+    assert all("/fold1/197318-6-" in one and "= /UrbanSound8K/audio/fold2/197320-6-" in one for one in apart)
+
+
+def test_near_duplicates_are_told_by_part_group_and_label(tmp_path: Path) -> None:
+    clips = pair(tmp_path)
+    samples, rate = soundfile.read(tmp_path / "dog1.wav")
+    other, _ = soundfile.read(tmp_path / "cat1.wav")
+    soundfile.write(tmp_path / "softer.wav", samples / 2, rate)
+    soundfile.write(tmp_path / "cut.ogg", samples[: rate + 99], rate, format="OGG", subtype="VORBIS")
+    soundfile.write(tmp_path / "grouped.wav", other / 2, rate)
+    clips = [attrs.evolve(clip, group="one") if clip.path.endswith("cat1.wav") else clip for clip in clips]
+    clips += [
+        Clip(f"{tmp_path}/softer.wav", ("dog",), fold=2),
+        Clip(f"{tmp_path}/cut.ogg", ("cat",), fold=1),
+        Clip(f"{tmp_path}/grouped.wav", ("cat",), fold=1, group="one"),
+    ]
+
+    checks = found(look(clips))
+
+    assert "duplicate sound" not in checks
+    assert checks["near duplicates"].count == 4
+    shown = checks["near duplicates in different groups"]
+    assert shown.count == 3
+    assert f"{tmp_path}/dog1.wav = {tmp_path}/softer.wav (copy, 1.00)" in shown.examples
+    assert any(one.startswith(f"{tmp_path}/dog1.wav = {tmp_path}/cut.ogg (cut, 0.9") for one in shown.examples)
+    assert checks["near duplicates in different parts"].count == 2
+    assert checks["near duplicates with different labels"].count == 2
+
+
+def test_sound_with_equal_samples_is_no_near_duplicate_as_well(tmp_path: Path) -> None:
+    clips = pair(tmp_path)
+    samples, rate = soundfile.read(tmp_path / "dog1.wav", dtype="int16")
+    soundfile.write(tmp_path / "copy.flac", samples, rate)
+    checks = found(look([*clips, Clip(f"{tmp_path}/copy.flac", ("dog",), fold=1)]))
+
+    assert checks["duplicate sound"].count == 1
+    assert not [name for name in checks if name.startswith("near")]

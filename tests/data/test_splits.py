@@ -28,7 +28,7 @@ def groups_in(table: ClipTable, result: SplitResult, part: str) -> set[int]:
 @pytest.mark.parametrize("validation", [[2], 0.1, 0.3])
 def test_no_group_crosses(test: list[int] | float, validation: list[int] | float, seed: int) -> None:
     table = table_of(some_clips(seed))
-    result = split(table, Split(test, validation, "purge"), seed)
+    result = split(table, Split(test, validation, "purge", seed=seed))
 
     train, held, tested = (groups_in(table, result, part) for part in ("train", "validation", "test"))
 
@@ -44,7 +44,7 @@ def test_no_group_crosses(test: list[int] | float, validation: list[int] | float
 @pytest.mark.parametrize("seed", range(5))
 def test_a_share_is_of_the_groups_and_leaves_crossing_to_nobody(seed: int) -> None:
     table = table_of(some_clips(seed))
-    result = split(table, Split(0.2, 0.1, "refuse"), seed)
+    result = split(table, Split(0.2, 0.1, "refuse", seed=seed))
 
     count = len(table.groups.names)
 
@@ -56,7 +56,7 @@ def test_a_share_is_of_the_groups_and_leaves_crossing_to_nobody(seed: int) -> No
 @pytest.mark.parametrize("seed", range(5))
 def test_a_share_of_the_groups_is_about_that_share_of_each_class(seed: int) -> None:
     table = table_of(some_clips(seed))
-    result = split(table, Split(0.25, 0.0, "purge"), seed)
+    result = split(table, Split(0.25, 0.0, "purge", seed=seed))
 
     shares = table.targets(result.rows("test")).sum(0) / table.targets(np.arange(len(table))).sum(0)
 
@@ -70,7 +70,7 @@ def test_every_class_of_two_groups_is_on_both_sides_and_one_of_a_single_group_is
         for label, count in (("a", 20), ("b", 2), ("c", 1))
         for number in range(count)
     ]
-    result = split(table_of(clips), Split(0.1, 0.0, "purge"), 1)
+    result = split(table_of(clips), Split(0.1, 0.0, "purge"))
 
     assert result.classes_without_test == ("c",)
     assert result.classes_without_train == ()
@@ -79,7 +79,7 @@ def test_every_class_of_two_groups_is_on_both_sides_and_one_of_a_single_group_is
 
 def test_the_same_seed_gives_the_same_split_and_another_seed_another() -> None:
     table = table_of(some_clips(0))
-    parts = [split(table, Split(0.2, 0.1, "purge"), seed).part for seed in (7, 7, 8)]
+    parts = [split(table, Split(0.2, 0.1, "purge", seed=seed)).part for seed in (7, 7, 8)]
 
     assert np.array_equal(parts[0], parts[1])
     assert not np.array_equal(parts[0], parts[2])
@@ -93,7 +93,7 @@ def test_neither_the_order_of_the_clips_nor_the_folder_they_lie_in_matters() -> 
     tests = []
     for given in (clips, mixed):
         table = table_of(given)
-        rows = split(table, Split(0.2, 0.1, "purge"), 3).rows("test")
+        rows = split(table, Split(0.2, 0.1, "purge", seed=3)).rows("test")
         tests.append({tuple(str(table.paths[row]).replace("\\", "/").split("/")[-2:]) for row in rows})
 
     assert tests[0] == tests[1]
@@ -102,7 +102,7 @@ def test_neither_the_order_of_the_clips_nor_the_folder_they_lie_in_matters() -> 
 def test_a_split_is_the_same_on_every_machine() -> None:
     """The rows written here were drawn on another day; a change of the draws would change everybody's numbers."""
     clips = [Clip(f"{label}/{number}.wav", (label,)) for label in "abc" for number in range(10)]
-    result = split(table_of(clips), Split(0.2, 0.2, "purge"), 1)
+    result = split(table_of(clips), Split(0.2, 0.2, "purge"))
 
     assert result.rows("test").tolist() == [1, 5, 10, 18, 22, 24]
     assert result.rows("validation").tolist() == [2, 7, 11, 12, 21, 27]
@@ -112,7 +112,7 @@ def test_a_split_does_not_depend_on_the_hash_seed_of_the_process() -> None:
     program = (
         "from helpers.clip_tables import some_clips, table_of; from soundbench.recipe import Split\n"
         "from soundbench.data.splits import split\n"
-        "print(split(table_of(some_clips(0)), Split(0.2, 0.1, 'purge'), 1).part.tolist())"
+        "print(split(table_of(some_clips(0)), Split(0.2, 0.1, 'purge')).part.tolist())"
     )
     found = [
         subprocess.run(
@@ -139,14 +139,14 @@ BESIDE = [
 
 
 def test_purge_takes_crossing_groups_out_of_training_and_validation() -> None:
-    result = split(table_of(BESIDE), Split([1], [2], "purge"), 1)
+    result = split(table_of(BESIDE), Split([1], [2], "purge"))
 
     assert [PARTS[code] for code in result.part] == ["test", "purged", "validation", "purged", "train", "purged"]
     assert (result.crossing_groups, result.crossing_clips, result.crossing_names) == (2, 3, ("x", "y"))
 
 
 def test_allow_leaves_and_counts_them() -> None:
-    result = split(table_of(BESIDE), Split([1], [2], "allow"), 1)
+    result = split(table_of(BESIDE), Split([1], [2], "allow"))
 
     assert [PARTS[code] for code in result.part] == ["test", "validation", "validation", "train", "train", "train"]
     assert (result.crossing_groups, result.crossing_clips) == (2, 3)
@@ -156,7 +156,7 @@ def test_refuse_names_the_first_of_them_and_their_number() -> None:
     clips = [Clip(f"{group}{fold}.wav", ("a",), fold=fold, group=f"g{group}") for group in range(7) for fold in (1, 2)]
 
     with pytest.raises(RecipeError) as caught:
-        split(table_of(clips), Split([1], 0.0, "refuse"), 1, source="mine.toml")
+        split(table_of(clips), Split([1], 0.0, "refuse"), source="mine.toml")
 
     assert str(caught.value) == (
         'mine.toml: split.crossing: 7 groups in more than one part: "g0", "g1", "g2", "g3", "g4", ...'
@@ -169,7 +169,7 @@ def test_a_share_of_validation_takes_no_group_that_is_also_in_test(crossing: str
         Clip(f"t{n}.wav", ("a",), fold=1, group=f"g{n}" if crossing != "refuse" else f"t{n}") for n in range(5)
     ]
     table = table_of(clips)
-    result = split(table, Split([1], 0.5, crossing), 1)  # type: ignore[arg-type]
+    result = split(table, Split([1], 0.5, crossing))  # type: ignore[arg-type]
 
     assert not groups_in(table, result, "validation") & groups_in(table, result, "test")
 
@@ -198,7 +198,7 @@ def test_splits_that_cannot_be_are_refused(
     clips: list[Clip], test: list[int | str] | float, validation: list[int | str] | float, message: str
 ) -> None:
     with pytest.raises(RecipeError) as caught:
-        split(table_of(clips), Split(test, validation, "purge"), 1)
+        split(table_of(clips), Split(test, validation, "purge"))
 
     assert str(caught.value) == f"<python>: {message}"
 
@@ -206,9 +206,9 @@ def test_splits_that_cannot_be_are_refused(
 @pytest.mark.parametrize(
     ("test", "validation", "message"),
     [
-        ([], 0.1, "test must name at least one fold, is []"),
-        (0.0, 0.1, "test must be a fraction above 0 and below 1, is 0.0"),
-        (1, 0.1, "test must be a fraction above 0 and below 1, is 1; for fold 1 write [1]"),
+        ([], 0.1, "test must name at least one fold, is []; for no test set write 0"),
+        (-0.1, 0.1, "test must be a fraction at least 0 and below 1, is -0.1"),
+        (1, 0.1, "test must be a fraction at least 0 and below 1, is 1; for fold 1 write [1]"),
         (0.2, -0.5, "validation must be a fraction at least 0 and below 1, is -0.5"),
         ([1, 2], [2], "validation must not use folds of test; both have 2"),
     ],
@@ -228,14 +228,14 @@ def test_a_recipe_may_name_each_rule_for_crossing_groups_and_no_other() -> None:
 
 def test_all_that_is_wrong_is_reported_at_once() -> None:
     with pytest.raises(RecipeError) as caught:
-        split(table_of(FOLDED), Split([3], [4], "purge"), 1)
+        split(table_of(FOLDED), Split([3], [4], "purge"))
 
     assert [problem.key for problem in caught.value.problems] == ["split.test", "split.validation"]
 
 
 def test_a_class_without_test_clip_is_counted_and_no_error() -> None:
     clips = [Clip("1.wav", ("a",), fold=1), Clip("2.wav", ("a",), fold=2), Clip("3.wav", ("b",), fold=2)]
-    result = split(table_of(clips), Split([1], [], "purge"), 1)
+    result = split(table_of(clips), Split([1], [], "purge"))
 
     assert result.classes_without_test == ("b", "c")
     assert result.classes_without_train == ("c",)
@@ -246,7 +246,7 @@ def test_when_the_purge_leaves_nothing_to_train_on_it_says_so() -> None:
     clips = [Clip(f"{n}.wav", ("a",), fold=n % 2, group="one") for n in range(4)]
 
     with pytest.raises(RecipeError) as caught:
-        split(table_of(clips), Split([0], [], "purge"), 1)
+        split(table_of(clips), Split([0], [], "purge"))
 
     assert str(caught.value) == "<python>: split: no clips left for training (2 were purged)"
 
@@ -254,7 +254,7 @@ def test_when_the_purge_leaves_nothing_to_train_on_it_says_so() -> None:
 def test_several_labels_are_stratified_by_the_rarest() -> None:
     clips = [Clip(f"{n}.wav", ("a", "b") if n % 10 == 0 else ("a",)) for n in range(100)]
     table = table_of(clips, multilabel=True)
-    tested = table.targets(split(table, Split(0.2, 0.1, "purge"), 1).rows("test")).sum(0)
+    tested = table.targets(split(table, Split(0.2, 0.1, "purge")).rows("test")).sum(0)
 
     assert tested.tolist() == [20, 2, 0]
 
@@ -282,7 +282,7 @@ def urban(data: Path) -> ClipTable:
 def test_five_recordings_of_urbansound8k_cross_its_folds(urban: ClipTable) -> None:
     crossing: set[str] = set()
     for fold in urban.folds_in_order():
-        result = split(urban, Split([fold], 0.0, "allow"), 1)
+        result = split(urban, Split([fold], 0.0, "allow"))
         both = groups_in(urban, result, "train") & groups_in(urban, result, "test")
         crossing |= {urban.groups.names[code] for code in both}
 
@@ -291,7 +291,7 @@ def test_five_recordings_of_urbansound8k_cross_its_folds(urban: ClipTable) -> No
 
 
 def test_urbansound8k_is_purged_of_what_crosses_fold_1(urban: ClipTable) -> None:
-    result = split(urban, Split([1], 0.1, "purge"), 1)
+    result = split(urban, Split([1], 0.1, "purge"))
 
     assert result.counts()["test"] == 873
     assert result.counts()["purged"] == result.crossing_clips == 31
@@ -301,13 +301,13 @@ def test_urbansound8k_is_purged_of_what_crosses_fold_1(urban: ClipTable) -> None
 
 def test_urbansound8k_refused_for_its_crossing_recordings(urban: ClipTable) -> None:
     with pytest.raises(RecipeError) as caught:
-        split(urban, Split([2], 0.1, "refuse"), 1, source="urban.toml")
+        split(urban, Split([2], 0.1, "refuse"), source="urban.toml")
 
     assert str(caught.value) == 'urban.toml: split.crossing: 1 group in more than one part: "77751"'
 
 
 def test_validation_of_urbansound8k_has_a_tenth_of_every_class(urban: ClipTable) -> None:
-    result = split(urban, Split([10], 0.1, "purge"), 1)
+    result = split(urban, Split([10], 0.1, "purge"))
     rest = np.flatnonzero(result.part != PARTS.index("test"))
     shares = urban.targets(result.rows("validation")).sum(0) / urban.targets(rest).sum(0)
 
@@ -342,11 +342,11 @@ def test_folds_with_the_names_of_parts_are_the_parts(folds: Any, test: Any, vali
     how, said = settled(table, Split())
     assert (how.test, how.validation) == (test, validation)
     assert said.startswith(f'split: by the folds of the data: test on "{test[0]}", validation on ')
-    parts = split(table, Split(), seed=1).part
+    parts = split(table, Split()).part
     assert {table.folds[row] for row in np.flatnonzero(parts == PARTS.index("test"))} == set(test)
     if isinstance(validation, list):
         assert {table.folds[row] for row in np.flatnonzero(parts == PARTS.index("validation"))} == set(validation)
-    assert np.array_equal(split(table, how, seed=1).part, parts)
+    assert np.array_equal(split(table, how).part, parts)
 
 
 @pytest.mark.parametrize("folds", [(1, 2, 3), ("a", "b"), ("train", "val"), ("fold1", "fold2")])

@@ -9,6 +9,7 @@ streams.py             what `soundbench stream` is called with, and what it prin
 clip_tables.py         tables of given or drawn clips
 stores.py              what a store is made of
 observers.py           one observer, attached to a run that is none
+html.py                a page in HTML as a browser reads it
 chords.py              sounds of several labels, their manifest and a recipe
 contract_suite.py      what the contract suite says of a component
 launched.py            what launched processes do

@@ -54,6 +54,9 @@ TOYS = (
     ("loss", "entropy", "helpers.toys:ToyLoss"),
     ("optimizer", "descent", "helpers.toys:toy_optimizer"),
     ("scheduler", "line", "helpers.toys:toy_scheduler"),
+    ("calibration", "divide", "helpers.toys:ToyCalibration"),
+    ("reject", "distance", "helpers.toys:ToyReject"),
+    ("reject", "none", "helpers.toys:ToyReject"),
     ("observer", "listener", "helpers.entry_points:Listener"),
     ("importer", "stranger", "helpers.toys:toy_importer"),
 )
@@ -64,6 +67,8 @@ NAMES: dict[str, Any] = {
     "loss": "entropy",
     "optimizer": "descent",
     "scheduler": "line",
+    "calibration": "divide",
+    "reject": "distance",
     "observer": [],
 }
 

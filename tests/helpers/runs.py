@@ -26,6 +26,8 @@ head = {{ embedding = 8, norm_after = "affine" }}
 loss = "{TOYS}:ToyLoss"
 optimizer = "{TOYS}:toy_optimizer"
 scheduler = "{TOYS}:toy_scheduler"
+calibration = "{TOYS}:ToyCalibration"
+reject = "{TOYS}:ToyReject"
 observer = []
 
 [split]

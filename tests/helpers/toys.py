@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from soundbench import masks
-from soundbench.contracts import Batch, Clip, Imported
+from soundbench.contracts import Batch, Clip, HeldOut, Imported
 from soundbench.errors import SoundError
 
 
@@ -51,6 +51,24 @@ class ToyDataset:
         noise = draws.standard_normal(int(draws.integers(400, 3200))).astype(np.float32)
         smooth = np.convolve(noise, np.ones(8) / 8, mode="same")
         return (0.1 * (smooth if clip.labels[0] == "low" else noise - smooth)).astype(np.float32), 8000
+
+
+class ToyThree(ToyDataset):
+    """The same, and every third clip is of clicks."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return ("low", "high", "clicks")
+
+    def clips(self) -> Iterator[Clip]:
+        for number, clip in enumerate(super().clips()):
+            yield clip if number % 3 < 2 else attrs.evolve(clip, labels=("clicks",))
+
+    def read(self, clip: Clip) -> tuple[np.ndarray, int]:
+        samples, rate = super().read(clip)
+        if clip.labels == ("clicks",):
+            samples = np.where(np.arange(len(samples)) % 400 == 0, 0.5, 0).astype(np.float32)
+        return samples, rate
 
 
 class ToyOneWindow(ToyDataset):
@@ -226,6 +244,40 @@ class ToyDrop(nn.Module):
         band = chance.integers(batch.position, "band", batch.data.shape[1])
         keep = torch.arange(batch.data.shape[1], device=band.device) != band[:, None]
         return attrs.evolve(batch, data=batch.data * keep[:, :, None])
+
+
+class ToyCalibration(nn.Module):
+    """Logits divided by a number, fitted as their mean square, which is easily computed by hand.
+
+    Args:
+        divisor: the number.
+    """
+
+    def __init__(self, classes: int, *, divisor: float | None = None) -> None:
+        super().__init__()
+        self.divisor = divisor
+
+    def fit(self, held_out: HeldOut) -> dict[str, float]:
+        return {} if self.divisor else {"divisor": float(held_out.logits.square().mean())}
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits / (self.divisor or 1.0)
+
+
+class ToyReject(nn.Module):
+    """The largest logit, less that of the mean of the training windows."""
+
+    embeddings: ClassVar[bool] = False
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.register_buffer("usual", torch.zeros(()))
+
+    def fit(self, logits: Tensor, embeddings: Tensor | None, targets: Tensor) -> None:
+        self.usual = logits[targets.sum(1) > 0].amax(1).mean()
+
+    def forward(self, logits: Tensor, embeddings: Tensor | None) -> Tensor:
+        return logits.amax(1) - self.usual
 
 
 def toy_optimizer(groups: Any, *, lr: float = 0.01) -> torch.optim.Optimizer:

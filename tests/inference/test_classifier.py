@@ -17,13 +17,15 @@ import torch
 from helpers import TESTS
 from helpers.networks import toy_network
 from helpers.toys import ToyLoss
+from sklearn.metrics import log_loss, top_k_accuracy_score
 
 from soundbench import audio
 from soundbench.audio import decoding
 from soundbench.data.batches import Grid
 from soundbench.errors import CallError, RunError, SoundError
-from soundbench.inference.classifier import Classifier, load
+from soundbench.inference.classifier import Classifier
 from soundbench.inference.events import EventRules, find_events
+from soundbench.inference.loading import load
 from soundbench.machine import Machine
 from soundbench.model import windows
 from soundbench.model.scoring import Scorer
@@ -51,7 +53,8 @@ def test_every_form_of_one_sound_gives_the_same_prediction(
     assert wanted.label in CLASSES
     assert list(wanted.scores.values()) == sorted(wanted.scores.values(), reverse=True)
     assert sum(wanted.scores.values()) == pytest.approx(1.0, abs=1e-5)
-    told = {"label": wanted.label, "score": wanted.score, "labels": [wanted.label], "scores": dict(wanted.scores)}
+    told = {"label": wanted.label, "nearest": wanted.label, "rejected": False}
+    told |= {"score": wanted.score, "labels": [wanted.label], "scores": dict(wanted.scores)}
     assert wanted.to_dict() == told
     forms = [
         path,
@@ -97,6 +100,21 @@ def test_probabilities_are_arrays_in_the_order_of_the_classes(classifier: Classi
     assert one.probabilities.base is None  # a view would keep its whole batch
     with pytest.raises(SoundError, match=r"nowhere\.wav"):
         classifier.predict_proba([samples, "nowhere.wav"], rate=8000)
+
+
+def test_scikit_learns_metrics_take_the_scores_once_they_are_sorted(
+    classifier: Classifier, samples: np.ndarray
+) -> None:
+    """As docs/infer.md has it; the reference is the definition of the log loss."""
+    scores = classifier.predict_proba([samples[:size] for size in (5000, 3000, 1700)], rate=8000)
+    truth = ["猫", "dog", "🐦"]
+    own = [scores[row, CLASSES.index(name)] for row, name in enumerate(truth)]
+    order = np.argsort(classifier.classes_)
+    assert classifier.classes_.tolist() == list(CLASSES) != sorted(CLASSES)
+    found = log_loss(truth, scores[:, order], labels=classifier.classes_[order])
+    assert found == pytest.approx(-np.mean(np.log(own)), rel=1e-5)
+    best = [CLASSES[row.argmax()] for row in scores]
+    assert top_k_accuracy_score(best, scores[:, order], k=1, labels=classifier.classes_[order]) == 1
 
 
 def test_what_a_notebook_shows_says_what_it_is(classifier: Classifier, samples: np.ndarray) -> None:
@@ -278,7 +296,7 @@ def test_no_more_than_a_minute_goes_through_the_network_at_once(
     classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[int] = []
-    monkeypatch.setattr(Scorer, "scores", lambda self, raw: rows.append(len(raw.index)) or np.zeros((rows[-1], 5)))
+    monkeypatch.setattr(Scorer, "rated", lambda self, raw: rows.append(len(raw.index)) or np.zeros((rows[-1], 5)))
     sound = np.full(8000 * 100, 0.1, np.float32)
     for window, wanted in ((0.2, 32), (7.0, 8), (90.0, 1)):
         rows.clear()

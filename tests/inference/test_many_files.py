@@ -134,7 +134,7 @@ def test_a_folder_holds_what_is_printed_however_often_it_was_stopped(
     rows = [one for one in score_files(classifier, sounds, wanted) if isinstance(one, Row)]
     lines = {str(path): [row for row in rows if row.path == str(path)] for path in sounds}
     text = {path: "".join(form.lines(row, n) for n, row in enumerate(own)) for path, own in lines.items()}
-    scored, calls = Scorer.scores, 0
+    scored, calls = Scorer.rated, 0
 
     def stop_often(self: Classifier, raw: object) -> object:
         nonlocal calls
@@ -143,7 +143,7 @@ def test_a_folder_holds_what_is_printed_however_often_it_was_stopped(
             raise KeyboardInterrupt
         return scored(self, raw)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Scorer, "scores", stop_often)
+    monkeypatch.setattr(Scorer, "rated", stop_often)
     stops = 0
     while True:
         try:

@@ -164,14 +164,14 @@ def test_every_event_is_begun_once_before_it_is_over(classifier: Classifier) -> 
 
 def test_the_gate_leaves_quiet_windows_unscored(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
-    scored = Scorer.scores
+    scored = Scorer.rated
 
     def count(self: Classifier, raw: object) -> np.ndarray:
         found: np.ndarray = scored(self, raw)  # type: ignore[arg-type]
         rows.append(len(found))
         return found
 
-    monkeypatch.setattr(Scorer, "scores", count)
+    monkeypatch.setattr(Scorer, "rated", count)
     loud, quiet = bursts(8000, 1.0), np.full(8000, 1e-3, np.float32)
     stream = Stream(classifier, gate=-50, rules=EventRules(on=0.0))
     found = [*stream.feed(np.concatenate([quiet, loud, quiet])), *stream.finish()]
@@ -217,7 +217,7 @@ def test_figures_of_a_stream(classifier: Classifier, monkeypatch: pytest.MonkeyP
 
 def test_memory_does_not_grow_with_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is computed is left out: it is what is kept that could grow."""
-    monkeypatch.setattr(Scorer, "scores", lambda self, raw: np.full((len(raw.index), 5), 0.2, np.float32))
+    monkeypatch.setattr(Scorer, "rated", lambda self, raw: np.full((len(raw.index), 5), 0.2, np.float32))
     monkeypatch.setattr("soundbench.inference.stream.LATENCIES", 64)
     stream, stretch = Stream(make(Grid(8000, 8000)), 16000, keep=2.0), np.zeros(16000 * 10, np.float32)
     peaks = []

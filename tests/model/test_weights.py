@@ -295,7 +295,7 @@ def test_frozen_parts_do_not_learn_nor_do_their_batch_norms(tmp_path: Path) -> N
     }
     drawn = {name: value.clone() for name, value in assemble(recipe(**tables)).network.state_dict().items()}
     found = run(recipe(**tables), out=tmp_path / "run", cache=False, say=lambda line: None)
-    learnt = safetensors.torch.load_file(found.model / "weights.safetensors")
+    learnt = safetensors.torch.load_file(found.directory.weights)
     for name, value in learnt.items():
         assert torch.equal(value, drawn[name]) == (name.startswith("backbone") or name.startswith("featurizer")), name
 
@@ -307,12 +307,12 @@ def test_a_run_begins_with_the_weights_of_another(tmp_path: Path) -> None:
     said: list[str] = []
     tables |= {"init": {"from": first.path}, "optimizer": {"use": "descent", "lr": 1e-30}}
     second = run(recipe(**tables), out=tmp_path / "two", cache=False, say=said.append)
-    one, two = (safetensors.torch.load_file(found.model / "weights.safetensors") for found in (first, second))
+    one, two = (safetensors.torch.load_file(found.directory.weights) for found in (first, second))
     for name in one:
         if "running" not in name and "num_batches" not in name:
             assert torch.equal(one[name], two[name]), name
     assert any(line.startswith("init: ") and " of " in line for line in said)
-    assert f'from = "{first.path}"' in second.recipe.read_text()
+    assert f'from = "{first.path}"' in second.directory.recipe.read_text()
 
 
 @pytest.mark.parametrize("rules", [{"ema": 0.5}, {"swa": 0.4}])

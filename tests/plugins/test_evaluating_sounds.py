@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from helpers.chords import chord_recipe, make_chords
 
 import soundbench
 from soundbench import files
-from soundbench.report.run_directory import RunDirectory
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +19,7 @@ def chords(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+def run(tmp_path_factory: pytest.TempPathFactory) -> soundbench.Run:
     """A run on a folder of noises and of hums."""
     folder = tmp_path_factory.mktemp("sounds")
     random, time = np.random.default_rng(0), np.arange(4000) / 16000
@@ -42,11 +40,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     return soundbench.run(recipe, out=folder.with_name("run"), cache=folder.with_name("cache"), say=lambda _: None)
 
 
-def scores(of: RunDirectory) -> dict[str, tuple[str, float]]:
-    return {row["path"]: (row["label"], float(row["score:hum"])) for row in files.read_rows(of.predictions)}
+def scores(of: soundbench.Run) -> dict[str, tuple[str, float]]:
+    return {row["path"]: (row["label"], float(row["score:hum"])) for row in files.read_rows(of.directory.predictions)}
 
 
-def test_a_manifest_of_the_test_clips_gives_the_runs_own_scores(run: RunDirectory, tmp_path: Path) -> None:
+def test_a_manifest_of_the_test_clips_gives_the_runs_own_scores(run: soundbench.Run, tmp_path: Path) -> None:
     own = scores(run)
     rows = [f"{path},{label}" for path, (label, _) in reversed(list(own.items()))]
     (tmp_path / "mine.csv").write_text("\n".join(["path,label", *rows]) + "\n")
@@ -55,20 +53,20 @@ def test_a_manifest_of_the_test_clips_gives_the_runs_own_scores(run: RunDirector
     assert again.keys() == own.keys()
     for path, (label, score) in own.items():
         assert again[path] == (label, pytest.approx(score, abs=1e-5))
-    found = json.loads(done.report_json.read_text())
+    found = done.report
     assert found["metrics"]["accuracy"]["value"] == found["own"]["metrics"]["accuracy"]["value"]
     assert found["protocol"]["evaluated"] == "all clips of the dataset"
     assert found["protocol"]["dataset"]["use"] == "manifest"
     assert "split" not in found["protocol"]
 
 
-def test_all_clips_of_a_folder_of_class_folders_are_evaluated(run: RunDirectory, tmp_path: Path) -> None:
+def test_all_clips_of_a_folder_of_class_folders_are_evaluated(run: soundbench.Run, tmp_path: Path) -> None:
     (tmp_path / "more" / "hum").mkdir(parents=True)
     time = np.arange(9000) / 16000
     for number in range(3):
         soundfile.write(tmp_path / "more" / "hum" / f"{number}.wav", 0.1 * np.sin(1900 * (1 + number) * time), 16000)
     done = soundbench.evaluate(run.path, tmp_path / "more", cache=False, say=lambda _: None)
-    found = json.loads(done.report_json.read_text())
+    found = done.report
     assert found["clips"] == 3
     assert found["classes_without_clips"] == ["noise"]
     assert done.path.name.startswith("more-")
@@ -81,11 +79,11 @@ def test_several_labels_a_clip_are_evaluated_with_the_models_thresholds(chords: 
         cache=False,
         say=lambda _: None,
     )
-    own = json.loads(run.report_json.read_text())
+    own = run.report
     done = soundbench.evaluate(run.path, chords / "chords.csv", cache=False, say=lambda _: None)
-    found = json.loads(done.report_json.read_text())
+    found = done.report
     assert found["clips"] == 96
     assert [row["threshold"] for row in found["per_class"]] == [row["threshold"] for row in own["per_class"]]
     assert found["own"]["metrics"] == own["metrics"]
     again = soundbench.evaluate(run.path, cache=False, say=lambda _: None)
-    assert json.loads(again.report_json.read_text())["metrics"] == own["metrics"]
+    assert again.report["metrics"] == own["metrics"]

@@ -49,7 +49,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trained(cache: Path, out: Path, made: soundbench.Recipe, **options: Any) -> RunDirectory:
-    return soundbench.run(made, out=out, cache=cache, say=lambda _: None, **options)
+    return soundbench.run(made, out=out, cache=cache, say=lambda _: None, **options).directory
 
 
 def sounds() -> list[np.ndarray]:

@@ -24,8 +24,8 @@ def chords(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_learns_several_labels_a_clip(chords: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = chord_recipe(chords, observer=["progress"])
-    run = soundbench.run(recipe, out=tmp_path / "run", cache=False, say=lambda line: None)
-    report = json.loads(run.report_json.read_text(encoding="utf-8"))
+    done = soundbench.run(recipe, out=tmp_path / "run", cache=False, say=lambda line: None)
+    run, report = done.directory, done.report
     precision = report["metrics"]["mean_average_precision"]
     assert precision["value"] > 0.9 > report["baseline"]["mean_average_precision"]["value"]
     assert precision["low"] <= precision["value"] <= precision["high"]
@@ -56,7 +56,7 @@ def test_folds_are_pooled_with_each_one_s_thresholds(chords: Path, tmp_path: Pat
         chords, train={"epochs": 2, "batch_size": 16, "device": "cpu", "precision": "fp32", "threads": 1}
     )
     run = run_folds(short, out=tmp_path / "run", cache=False, say=lambda line: None)
-    report = json.loads(run.report_json.read_text(encoding="utf-8"))
+    report = run.report
     assert report["clips"] == 96
     assert len(report["folds"]) == 4
     assert "mean_average_precision" in report["across_folds"]

@@ -159,5 +159,5 @@ def test_a_run_shows_its_curves_confusion_and_spectrograms(tmp_path: Path) -> No
     tags = read(run.path).Tags()["scalars"]
     assert {"loss/epoch", "loss/validation", "validation/accuracy", "test/accuracy"} <= set(tags)
     shown = pictures(run.path)
-    assert shown["test/confusion"].shape[:2] == np.asarray(Image.open(run.confusion_png)).shape[:2]
+    assert shown["test/confusion"].shape[:2] == np.asarray(Image.open(run.directory.confusion_png)).shape[:2]
     assert len(shown) == 1 + min(8, 12)

@@ -63,7 +63,8 @@ def test_the_mistakes_that_the_page_shows_are_told_so() -> None:
     page = PAGE.read_text(encoding="utf-8")
     text, told = re.findall(r"```toml\n([^`]*?)```\n\nis answered by\n\n```\n(.*?)```", page, re.DOTALL)[0]
     names = {"dataset": "noise", "backbone": "conv", "featurizer": "spectra", "loss": "entropy"}
-    names |= {"optimizer": "descent", "scheduler": "line", "observer": []}
+    names |= {"optimizer": "descent", "scheduler": "line", "calibration": "divide"}
+    names |= {"observer": []}
     with pytest.raises(RecipeError) as caught:
         compose({**tomllib.loads(text), **names}, registry=toy_registry())
     shown = str(caught.value).replace("<python>", "mine.toml").splitlines()

@@ -85,6 +85,8 @@ def test_the_wheel_holds_its_licence_its_types_and_its_recipes(dist: Path) -> No
     assert metadata.get_all("License-File") == ["LICENSE"]
     assert names >= {"soundbench/py.typed", "soundbench_plugins/py.typed"}
     assert names >= {f"soundbench/recipes/{name}" for name in RECIPES}
+    templates = (ROOT / "soundbench/report/html/templates").iterdir()
+    assert names >= {f"soundbench/report/html/templates/{path.name}" for path in templates}
     assert {name.split("/")[0] for name in names} == {"soundbench", "soundbench_plugins", "soundbench-0.1.0.dist-info"}
 
 

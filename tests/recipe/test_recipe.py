@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 import pytest
+import tomli
 from helpers import entry_points, toys
 from helpers.entry_points import NAMES, fake, toy_registry
 
@@ -40,6 +41,7 @@ backbone = "conv"
 loss = "entropy"
 optimizer = "descent"
 scheduler = "line"
+calibration = "divide"
 observer = []
 """
 
@@ -80,7 +82,7 @@ def test_every_default_is_written_out(recipes: Recipes) -> None:
     assert recipe.tables() == {
         "name": "r",
         "dataset": {"use": "noise", "clips": 40, "seed": 0},
-        "split": {"test": "auto", "validation": "auto", "crossing": "purge"},
+        "split": {"test": "auto", "validation": "auto", "crossing": "purge", "seed": 1, "near_duplicates": "ignore"},
         "audio": {"rate": 16000, "window": 3.0, "level": "off", "trim": "off", "on_error": "fail"},
         "augmentation": [],
         "featurizer": {"use": "spectra", "floor": 1e-5},
@@ -120,6 +122,9 @@ def test_every_default_is_written_out(recipes: Recipes) -> None:
             "keep": 3,
             "checkpoint_steps": 0,
         },
+        "calibration": {"use": "divide"},
+        "reject": {"use": "distance", "keep": 0.95, "noise": True, "leave_out": [], "silence": True},
+        "report": {"by": [], "sounds": 20},
         "observer": [],
     }
 
@@ -133,7 +138,8 @@ def test_tables_that_are_left_out_have_the_defaults_of_the_core(monkeypatch: pyt
     monkeypatch.setattr("soundbench.recipe.resolving.DEFAULTS", defaults)
     recipe = Recipe(dataset="noise", backbone="conv", loss={"use": "entropy"}, registry=toy_registry())
     assert [part.use for part in recipe.components()] == [
-        "noise", "spectra", "conv", "mean", "entropy", "descent", "line", "listener",
+        "noise", "spectra", "conv", "mean", "entropy", "descent", "line", "divide", "distance",
+        "listener",
     ]  # fmt: skip
     options_alone = Recipe(dataset="noise", backbone="conv", optimizer={"lr": 0.5}, registry=toy_registry())
     assert options_alone.optimizer.table() == {"use": "descent", "lr": 0.5}
@@ -313,9 +319,9 @@ chance = 0.5
         "keep, checkpoint_steps "
         "(in base.toml)",
         'r.toml: trian: unknown table; did you mean "train"? known: dataset, split, audio, augmentation, featurizer, '
-        "backbone, pooling, head, init, loss, optimizer, scheduler, train, observer",
+        "backbone, pooling, head, init, loss, optimizer, scheduler, train, calibration, reject, report, observer",
         'r.toml: pooling.use: there is no pooling "men"; did you mean "mean"? known: mean',
-        "r.toml: split.test: must be a fraction above 0 and below 1, is 10.0; for fold 10 write [10]",
+        "r.toml: split.test: must be a fraction at least 0 and below 1, is 10.0; for fold 10 write [10]",
         "r.toml: audio.rate: must be an integer, is 16000.0",
         "r.toml: augmentation[0].most: must be a number, is true",
         "r.toml: augmentation[1].use: is missing; known: drop, gain",
@@ -360,8 +366,8 @@ def test_missing_tables_are_reported_with_what_could_be_there(recipes: Recipes) 
         ("[audio]\nlevel = 'on'", 'audio.level: must be a number or "off", is "on"'),
         ("[audio]\nhop = 4", "audio.hop: must be at most window (3.0 s), or sound is skipped; is 4.0"),
         ("[head]\ndropout = 1", "head.dropout: must be at least 0 and below 1, is 1.0"),
-        ("[split]\ntest = []", "split.test: must name at least one fold, is []"),
-        ("[split]\ntest = 0.0", "split.test: must be a fraction above 0 and below 1, is 0.0"),
+        ("[split]\ntest = []", "split.test: must name at least one fold, is []; for no test set write 0"),
+        ("[split]\ntest = -0.1", "split.test: must be a fraction at least 0 and below 1, is -0.1"),
         ("[split]\nvalidation = 1.5", "split.validation: must be a fraction at least 0 and below 1, is 1.5"),
         (
             "[split]\ntest = [1, 2]\nvalidation = [2]",
@@ -387,7 +393,8 @@ def test_missing_tables_are_reported_with_what_could_be_there(recipes: Recipes) 
 def test_a_value_of_the_wrong_range_or_type_is_reported(recipes: Recipes, more: str, message: str | None) -> None:
     found = mistakes(lambda: recipes(BASE + more))
     known = "dataset, split, audio, augmentation, featurizer, backbone, pooling, head, init, loss, optimizer, scheduler"
-    assert found == [f"r.toml: {message or f'zebra: unknown table; known: {known}, train, observer'}"]
+    known += ", train, calibration, reject, report, observer"
+    assert found == [f"r.toml: {message or f'zebra: unknown table; known: {known}'}"]
 
 
 @pytest.mark.parametrize(
@@ -679,12 +686,35 @@ def test_a_key_by_its_old_name_gets_one_line_with_the_new_one(key: str, tmp_path
     assert told == [f"{key}: this key is now called {new}"]
 
 
-@pytest.mark.parametrize("version", ["2", "-1", "true", '"1"'])
+@pytest.mark.parametrize("version", ["3", "-1", "true", '"1"'])
 def test_what_a_newer_soundbench_wrote_is_refused(version: str, tmp_path: Path) -> None:
     path = tmp_path / "new.toml"
     path.write_text(f"format = {version}\n")
-    with pytest.raises(RecipeError, match=r"format: is .*, but this soundbench knows formats up to 1"):
+    with pytest.raises(RecipeError, match=r"format: is .*, but this soundbench knows formats up to 2"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "seed"),
+    [
+        ("format = 1\n[train]\nseed = 7\n", 7),
+        ("format = 1\n[train]\nseed = 7\n[split]\ntest = 0.3\n", 7),
+        ("format = 1\n[train]\nepochs = 2\n", 1),  # the default of old
+        ("format = 1\n", 1),
+        ("format = 1\n[train]\nseed = 7\n[split]\nseed = 3\n", 3),
+        ("format = 2\n[train]\nseed = 7\n", 1),
+        ("[train]\nseed = 7\n", 1),
+    ],
+)
+def test_in_format_1_the_seed_of_training_drew_the_split(text: str, seed: int, recipes: Recipes) -> None:
+    form, _, tables = text.partition("\n") if text.startswith("format") else ("", "", text)
+    old = f"{form}{BASE}{tables}"
+    assert recipes(old).split.seed == seed
+    assert recipes(old, "train.seed=5").split.seed == seed
+    above = recipes('extends = "old.toml"\n[train]\nseed = 9\n', old=old)
+    assert (above.split.seed, above.train.seed) == (seed, 9)
+    assert recipes(above.to_toml()).split == above.split
+    assert Recipe(**tomli.loads(old), registry=toy_registry()).split.seed == seed
 
 
 # In Python

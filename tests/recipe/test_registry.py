@@ -165,7 +165,7 @@ def test_entry_points_are_read_once_and_metadata_once_a_distribution(
     monkeypatch.setattr(PathDistribution, "read_text", counted)
     registry = Registry()
     listings = [item for kind in KINDS for item in registry.listings(kind) if item.distribution in ("many", "more")]
-    assert len(listings) == 60
+    assert len(listings) == 72
     assert {item.version for item in listings} == {"1.0"}
     for name in ("many", "more"):
         assert read[f"{name}-1.0.dist-info/METADATA"] == read[f"{name}-1.0.dist-info/entry_points.txt"] == 1

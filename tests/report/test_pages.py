@@ -14,6 +14,7 @@ import pytest
 from soundbench.errors import RunError
 from soundbench.report import figures, pages
 from soundbench.report.assessment import assess, pooled
+from soundbench.report.resampling import few
 from soundbench.report.run_directory import RunDirectory
 
 CLASSES = ["a, b", 'quoted "x" | bar', "two\nlines", "猫 叫", "🎸", "*x* <b> &amp; _y_ `z`", "no clips"]
@@ -78,10 +79,11 @@ def tables(markdown: str) -> list[list[list[str]]]:
 def test_all_files_are_written(run: RunDirectory) -> None:
     pages.write(run, whole())
 
-    assert sorted(path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file())[:5] == [
+    assert sorted(path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file()) == [
         "confusion.csv",
         "figures/confusion.png",
         *(["figures/confusion_labels.txt"] if run.confusion_labels.exists() else []),
+        "report.html",
         "report.json",
         "report.md",
     ]
@@ -171,6 +173,11 @@ def test_the_page_holds_metrics_protocol_classes_and_confusion(run: RunDirectory
 
     assert metrics[0] == ["metric", "value", "95% interval", "baseline"]
     assert [row[0] for row in metrics[2:6]] == ["accuracy", "macro-F1", "balanced accuracy", "top-3"]
+    assert [row[0] for row in metrics[6:]] == [
+        f"{name} (lower is better)" for name in ("log loss", "Brier score", "calibration error")
+    ]
+    loss = content["metrics"]["negative_log_likelihood"]
+    assert metrics[6][1:] == [f"{loss['value']:.3f}", f"{loss['low']:.3f} to {loss['high']:.3f}", "-"]
     assert ["split.test", "10"] in protocol
     assert ["clips", "700 train, 0 validation, 90 test"] in protocol
     assert [row[1] for row in classes[2:]] == shown
@@ -201,8 +208,8 @@ def test_the_page_lists_what_was_skipped_and_cuts_a_long_list(run: RunDirectory)
 
 def test_the_page_says_how_to_get_the_numbers_again(run: RunDirectory) -> None:
     assert (
-        "```sh\nsoundbench run recipe.toml\n```\n\nIntervals: percentile bootstrap over groups, 200 resamples"
-        in page(run, whole())
+        "```sh\nsoundbench run recipe.toml\n```\n\nIntervals: bootstrap over groups, "
+        "logit t for shares and expanded percentiles for other metrics, 200 resamples" in page(run, whole())
     )
 
 
@@ -237,8 +244,52 @@ def test_the_page_on_reports_explains_every_key() -> None:
     text = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
     content = assessed()
 
-    for name in {*content, *content["metrics"], *content["per_class"][0], "parts", "folds", "across_folds", "skipped"}:
+    for name in {*content, *content["metrics"], *content["per_class"][0], *content["interval"]}:
         assert re.search(rf"`{name}\b", text), name
+    for name in ("parts", "folds", "across_folds", "skipped", "by", "parameters", "macs"):
+        assert re.search(rf"`{name}\b", text), name
+
+
+def test_of_few_groups_the_page_says_what_an_interval_cannot_promise(run: RunDirectory) -> None:
+    assert f"\nNote: {few(15)}.\n" in page(run, whole())
+    assert "Note: the intervals" not in page(run, {**whole(), **assessed(groups=30)})
+
+
+# Figures by value
+
+
+def by_site(count: int, **options: int) -> dict[str, Any]:
+    """A report with figures by a column, whose names need escapes."""
+    draws = np.random.default_rng(3)
+    truth, scores = draws.integers(0, 3, 600), draws.random((600, 3))
+    sites = [f"site |{number % count}\n<b>" if number % count else None for number in range(600)]
+    by = {"si|te": sites}
+    return {"name": "toy", **assess(scores, np.eye(3)[truth], np.arange(600) // 5, ["a", "b", "c"], by=by, **options)}
+
+
+def test_figures_by_value_name_the_worst_and_are_cut_where_they_are_many(run: RunDirectory) -> None:
+    content = by_site(30, resamples=100)
+    text = page(run, content)
+    values = content["by"]["si|te"]
+    table = tables(text)[1]
+
+    assert "\n## By si\\|te\n" in text
+    assert table[0] == ["si|te", "clips", "groups", "accuracy", "macro-F1"]
+    shown = [" ".join(one["value"].split()) or "(no value)" for one in values]
+    assert [row[0] for row in table[2:]] == shown[:20]
+    assert "\n10 more values, which are better, are in `report.json`.\n" in text
+    first = values[0]["metrics"]["accuracy"]
+    low, value, high = (f"{100 * first[bound]:.1f}" for bound in ("low", "value", "high"))
+    assert f"accuracy {value}% ({low} to {high}%) on 20 clips from 20 groups. The best of 30 values: " in text
+    assert text.index("Worst: ") < text.index("## Protocol")
+    assert len(json.loads(run.report_json.read_text(encoding="utf-8"))["by"]["si|te"]) == 30
+
+
+def test_one_value_is_not_the_worst_of_any(run: RunDirectory) -> None:
+    text = page(run, by_site(1, resamples=10))
+
+    assert "Worst: " not in text
+    assert "| (no value) | 600 | 120 |" in text
 
 
 # All folds
@@ -314,7 +365,10 @@ def test_the_summary_is_a_few_lines_for_a_console() -> None:
     assert cells[-2] == ["baseline", "always 'no clips': 0.0%, macro-F1 0.0%"]
     assert cells[-1] == ["clips", "700 train, 0 validation, 90 test, 3 purged, 2 unreadable"]
     assert len({len(line) - len(text) for line, (_, text) in zip(lines, cells, strict=True)}) == 1
-    assert len(lines) == len(content["metrics"]) + 2
+    assert [cell[0] for cell in cells[:4]] == ["accuracy", "macro-F1", "balanced accuracy", "top-3"]
+    assert cells[4][0] == "lower is better"  # one line for what is no share of clips
+    assert re.fullmatch(r"log loss \d\.\d{3}, Brier score \d\.\d{3}, calibration error \d\.\d{3}", cells[4][1])
+    assert len(lines) == 7
 
 
 def test_the_summary_says_that_scores_are_no_numbers() -> None:
@@ -334,4 +388,4 @@ def test_the_summary_of_all_folds_says_their_mean() -> None:
 def test_the_summary_keeps_a_label_on_its_line() -> None:
     content = {**assessed(), "baseline": {**assessed()["baseline"], "class": "two\nlines"}}
 
-    assert len(pages.summary(content).splitlines()) == len(content["metrics"]) + 1
+    assert len(pages.summary(content).splitlines()) == 6

@@ -81,8 +81,10 @@ def test_every_name_is_where_the_design_has_it(run: RunDirectory) -> None:
         "code": "model/code",
         "assets": "model/assets",
         "predictions": "predictions.csv",
+        "logits": "logits.safetensors",
         "report_json": "report.json",
         "report_md": "report.md",
+        "report_html": "report.html",
         "confusion_csv": "confusion.csv",
         "figures": "figures",
         "confusion_png": "figures/confusion.png",
@@ -97,7 +99,7 @@ def test_the_page_on_run_directories_names_every_file_and_column() -> None:
 
     for name in {part for place in places for part in place.split("/")}:
         assert re.search(rf"[`/]{re.escape(name)}[`/]", page), name
-    for name in (*run_directory._CLIP_COLUMNS, *run_directory._PREDICTION_COLUMNS, "score:<class>"):
+    for name in (*run_directory._CLIP_COLUMNS, *run_directory._PREDICTION_COLUMNS, "rejected", "score:<class>"):
         assert f"`{name}`" in page, name
 
 
@@ -379,10 +381,28 @@ def test_the_columns_of_predictions_are_those_that_the_page_names(run: RunDirect
     )
 
     (row,) = files.read_rows(run.predictions)
-    assert list(row) == ["path", "start", "stop", "fold", "group", "label", "predicted", "score"] + [
+    assert list(row) == ["path", "start", "stop", "fold", "group", "label", "predicted", "score", "rejected"] + [
         f"score:{name}" for name in CLASSES
     ]
-    assert list(row.values()) == ["a.wav", "1.5", "", "", "a.wav", "🎸", "a, b", "0.1"] + ["0.1"] * 6
+    assert list(row.values()) == ["a.wav", "1.5", "", "", "a.wav", "🎸", "a, b", "0.1", "false"] + ["0.1"] * 6
+
+
+def test_which_clips_are_rejected_comes_back_and_older_files_have_none(run: RunDirectory) -> None:
+    clips, own = [Clip("a.wav", ("🎸",)), Clip("b.wav", ("🎸",))], scores(2)
+    run_directory.write_predictions(run, table(clips), np.arange(2), own, np.array([True, False]))
+    read = run_directory.read_predictions(run)
+    assert read.rejected.tolist() == [True, False]
+    assert read.predicted == [CLASSES[best] for best in own.argmax(1)]
+    columns, rows = files.read_table(run.predictions)
+    place = columns.index("rejected")
+    files.write_rows(
+        run.predictions,
+        [*columns[:place], *columns[place + 1 :]],
+        [[*row[:place], *row[place + 1 :]] for row in list(rows)],
+    )
+    older = run_directory.read_predictions(run)
+    assert older.rejected.tolist() == [False, False]
+    assert np.array_equal(older.scores, read.scores)
 
 
 def test_scores_of_either_precision_and_any_size_come_back(run: RunDirectory) -> None:
@@ -420,6 +440,7 @@ def test_no_predictions_are_a_table_all_the_same(run: RunDirectory) -> None:
         (lambda text: text.replace("path,start", "start,path"), "damaged: its first row"),
         (lambda text: text.replace("a.wav,0.0", "a.wav,x"), "damaged: row 2: could not convert string to float: 'x'"),
         (lambda text: text.replace(",🎸,", ",dog,", 1), "damaged: row 2: 'dog' is not among its classes"),
+        (lambda text: text.replace("false", "no"), "damaged: row 2: rejected must be true or false, is 'no'"),
     ],
 )  # fmt: skip
 def test_damaged_predictions_are_told(run: RunDirectory, change, message: str) -> None:

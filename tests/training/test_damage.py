@@ -325,6 +325,7 @@ RESULTS = [
     ("predictions.csv", _flipped),
     ("report.json", _half),
     ("report.md", _gone),
+    ("report.html", _gone),
     ("figures/confusion.png", _gone),
     ("confusion.csv", _flipped),
     ("digests.json", _half),

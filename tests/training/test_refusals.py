@@ -108,6 +108,7 @@ pooling = "{TOYS}:ToyPooling"
 loss = "{TOYS}:ToyLoss"
 optimizer = "{TOYS}:toy_optimizer"
 scheduler = "{TOYS}:toy_scheduler"
+calibration = "{TOYS}:ToyCalibration"
 observer = []
 head = {{embedding = 8, norm_after = "affine"}}
 dataset = "./data.py:Made"

@@ -62,11 +62,16 @@ def test_running_the_resolved_recipe_again_is_running_the_same(recipe: Path, tmp
 
 def test_all_folds_are_pooled_and_a_cut_off_fold_resumes(recipe: Path, tmp_path: Path) -> None:
     resolved = soundbench.read_recipe(recipe, ["train.epochs=1"])
-    run = soundbench.run_folds(resolved, out=tmp_path / "folds").path
+    returned = soundbench.run_folds(resolved, out=tmp_path / "folds")
+    run = returned.path
     report = json.loads((run / "report.json").read_text())
     assert report["clips"] == 64
     assert [fold["test"] for fold in report["folds"]] == [[1], [2], [3], [4]]
     each = [json.loads((run / f"fold-{number:02d}" / "report.json").read_text()) for number in range(1, 5)]
+    assert returned.report == report
+    assert [fold.report for fold in returned.folds] == each
+    with pytest.raises(CallError, match="holds a run for each fold: soundbench run --resume"):
+        soundbench.resume(returned, trust_code=True)
     right = sum(one["metrics"]["accuracy"]["value"] * one["clips"] for one in each)
     assert report["metrics"]["accuracy"]["value"] == pytest.approx(right / 64)
     before = [weights(run / f"fold-{number:02d}") for number in range(1, 5)]
@@ -218,7 +223,7 @@ def test_composed_from_python_alone(tmp_path: Path) -> None:
     found = soundbench.describe(recipe)
     assert found["parameters"] == (3 * 32 * 24 + 24) + 48 + (24 * 8 + 8) + (8 * 2 + 2)
     run = soundbench.run(recipe, out=tmp_path / "run")
-    report = json.loads(run.report_json.read_text())
+    report = run.report
     assert report["protocol"]["notes"] == ["no validation set: the last epoch was tested"]
     assert report["protocol"]["best_epoch"] == 2
     network = soundbench.load(run.path, trust_code=True).network
@@ -230,6 +235,22 @@ def test_composed_from_python_alone(tmp_path: Path) -> None:
         torch.nn.Sequential(torch.nn.Linear(24, 8), torch.nn.Linear(8, 2)),
     )
     assert by_hand(torch.zeros(1, 1600), torch.tensor([1600])).shape == (1, 2)
+
+
+def test_what_the_calls_return_gives_the_results_of_the_files(recipe: Path, tmp_path: Path) -> None:
+    """One object for run, resume and evaluate, which is a path as well."""
+    said: list[str] = []
+    run = soundbench.run(soundbench.read_recipe(recipe, ["train.epochs=2"]), out=tmp_path / "run", say=said.append)
+    assert run == soundbench.Run(tmp_path / "run")
+    assert run.report == json.loads((tmp_path / "run" / "report.json").read_text())
+    assert np.asarray(run.history["epoch"]).tolist() == [1, 2]
+    assert (np.asarray(run.clips["part"]) == "test").sum() == len(run.predictions) == 16
+    assert soundbench.resume(run, trust_code=True, say=said.append) == run
+    assert soundbench.load(run, trust_code=True).classes == run.classes == ("low", "high")
+    again = soundbench.evaluate(run, trust_code=True, say=said.append)
+    assert again.metrics == run.metrics
+    assert again == soundbench.Run(again.path)
+    np.testing.assert_array_equal(np.asarray(again.confusion), np.asarray(run.confusion))
 
 
 def test_a_finished_run_is_not_trained_again(recipe: Path, tmp_path: Path) -> None:

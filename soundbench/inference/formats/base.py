@@ -21,14 +21,16 @@ class Row:
 
     Attributes:
         path: the sound.
-        label: the best class, or the event's.
-        score: its score.
+        label: the best class, or the event's; `unknown` where the sound is of none of the classes.
+        score: the score of the best class, or the event's.
         labels: the classes to show, with their scores, highest first; possibly none.
         scores: the score of each class to report; None for events.
         start: seconds from the beginning of the sound; None for a whole sound.
         end: the same, of its end.
         begin_time: when it began, by the clock of the recorder, with its zone if that is known; None if unknown.
         end_time: when it ended.
+        nearest: the best class, also where the sound is of none of the classes; None for events.
+        rejected: whether the sound is of none of the classes.
     """
 
     path: str
@@ -40,6 +42,8 @@ class Row:
     end: float | None = None
     begin_time: datetime | None = None
     end_time: datetime | None = None
+    nearest: str | None = None
+    rejected: bool = False
 
 
 @attrs.frozen
@@ -51,6 +55,7 @@ class Format(ABC):
         classes: the classes with a column of scores, in this order; none for no such columns.
         rate: the model's sample rate in Hz; its input holds no frequency above half of it.
         times: whether rows have the date and time of their begin and end; only in formats with a place for them.
+        rejects: whether the model can say that sound is of none of its classes.
         name: its name in `FORMATS`.
         suffix: of its files.
         timed: whether rows need a start and an end.
@@ -66,6 +71,7 @@ class Format(ABC):
     classes: Sequence[str] = ()
     rate: int = 0
     times: bool = False
+    rejects: bool = False
 
     name: ClassVar[str]
     suffix: ClassVar[str] = ".txt"

@@ -26,7 +26,8 @@ class Csv(Format):
         """The names of the columns."""
         span = [] if self.per == "clip" else ["start", "end"]
         span += ["begin_time", "end_time"] if self.times else []
-        more = [] if self.per == "event" else ["labels", *self.classes]
+        near = ["nearest", "rejected"] if self.rejects else []
+        more = [] if self.per == "event" else [*near, "labels", *self.classes]
         return _joined(["path", *span, "label", "score", *more])
 
     def lines(self, row: Row, number: int) -> str:
@@ -35,6 +36,7 @@ class Csv(Format):
         span += [iso(row.begin_time), iso(row.end_time)] if self.times else []
         cells = [row.path, *span, row.label, _short(row.score)]
         if row.scores is not None:
+            cells += [row.nearest or "", str(row.rejected).lower()] if self.rejects else []
             cells += [
                 "|".join(re.sub(r"([\\|])", r"\\\1", label) for label in row.labels),
                 *(_short(row.scores[label]) for label in self.classes),

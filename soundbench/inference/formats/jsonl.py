@@ -29,6 +29,7 @@ class JsonLines(Format):
             values |= {"begin_time": iso(row.begin_time) or None, "end_time": iso(row.end_time) or None}
         values |= {"label": row.label, "score": row.score}
         if row.scores is not None:
+            values |= {"nearest": row.nearest, "rejected": row.rejected} if self.rejects else {}
             values |= {"labels": list(row.labels), "scores": dict(row.scores)}
         return _line(values)
 

@@ -19,7 +19,9 @@ class Table(Format):
     def lines(self, row: Row, number: int) -> str:
         """The path, the start and end if there are any, and each label to show with its score."""
         span = [] if row.start is None else [f"{row.start:.2f}", f"{row.end:.2f}"]
-        labels = (f"{printable(label)} {score:.4f}" for label, score in row.labels.items())
+        labels = [f"{printable(label)} {score:.4f}" for label, score in row.labels.items()]
+        if row.rejected:
+            labels = [f"{row.label} (nearest: {printable(row.nearest or '')} {row.score:.4f})"]
         return "\t".join([printable(row.path), *span, *labels]) + "\n"
 
     def error(self, path: str, reason: str) -> str:

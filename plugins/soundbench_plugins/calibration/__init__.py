@@ -1,0 +1,1 @@
+"""Built-in components of the kind `calibration`, one file each."""

@@ -1,0 +1,124 @@
+"""The distance of the embedding to the nearest class of training.
+
+Lee, Lee, Lee and Shin, "A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks",
+NeurIPS 2018, section 2.1: minus the squared Mahalanobis distance to the nearest class mean, with one covariance for all
+classes. Ren, Fort, Liu, Roy, Padhy and Lakshminarayanan, "A Simple Fix to Mahalanobis Distance for Improving Near-OOD
+Detection", 2021 (arXiv 2106.09022), section 3: plus the squared distance to the mean of all training windows, by the
+covariance of all, so that only what tells the classes apart counts (`relative`). Covariances are shrunk towards a
+multiple of the identity, since an embedding often has more dimensions than there are clips (Ledoit and Wolf, "A
+Well-conditioned Estimator for Large-dimensional Covariance Matrices", 2004, equation 1, with a given intensity).
+
+Noise is no paper's. What is nearer to a window of noise than to any class loses three times the difference of the
+squared distances; and what is as near to one as windows of noise are to each other gets a far lower score, since they
+lie close together, in places where a class may be near (`benchmarks/results/rejecting.md`).
+
+Shapes: logits `(B, K)` and embeddings `(B, D)` to `(B,)`. Computed in float64.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Distance"]
+
+# A variance that is not zero, where all training windows of a class are alike.
+_LEAST = 1e-12
+# What is lost by being nearer to noise, as a factor of the difference.
+_PULL = 3.0
+# How much lower the score among noise is, in ranges of the scores of training windows.
+_LOWER = 3.0
+
+
+class Distance(nn.Module):
+    """Minus the distance of the embedding to the nearest class mean (Lee et al., 2018; Ren et al., 2021).
+
+    Args:
+        metric: `relative`, the squared Mahalanobis distance less that to the mean of all classes; `mahalanobis`, that
+            distance alone; or `cosine`, of embeddings less their mean.
+        shrinkage: share of a multiple of the identity in the covariances, above 0 and at most 1.
+    """
+
+    embeddings: ClassVar[bool] = True
+
+    means: Tensor
+    centre: Tensor
+    within: Tensor
+    overall: Tensor
+    noises: Tensor
+    radius: Tensor
+    lower: Tensor
+
+    def __init__(
+        self,
+        classes: int,
+        *,
+        metric: Literal["relative", "mahalanobis", "cosine"] = "relative",
+        shrinkage: float = 0.7,
+    ) -> None:
+        super().__init__()
+        if not 0.0 < shrinkage <= 1.0:
+            raise ValueError(f"shrinkage must be above 0 and at most 1, is {shrinkage}")
+        self.metric, self.shrinkage = metric, shrinkage
+        for name in ("means", "centre", "within", "overall", "noises", "radius", "lower"):
+            self.register_buffer(name, torch.zeros(0, dtype=torch.float64))
+
+    def fit(self, logits: Tensor, embeddings: Tensor, targets: Tensor) -> None:
+        """Compute the class means, the covariances, and where noise lies, from windows `(V, D)`."""
+        vectors, of_class = embeddings.double(), targets.sum(1) > 0
+        known, labels = vectors[of_class], targets[of_class].double()
+        labels = labels[:, labels.sum(0) > 0]
+        means = (labels.T @ known) / labels.sum(0)[:, None]
+        self.centre = known.mean(0)
+        around = known - labels / labels.sum(1, keepdim=True) @ means
+        self.within, self.overall = (_whitening(rows, self.shrinkage) for rows in (around, known - self.centre))
+        self.means = self._placed(means)
+        self.noises = self._placed(vectors[~of_class])
+        if len(self.noises) < 2:
+            self.noises = self.noises[:0]
+            self.radius = self.lower = known.new_zeros(())
+            return
+        apart = _squares(self.noises, self.noises).fill_diagonal_(torch.inf)
+        self.radius = apart.amin(1).amax()
+        scores = self._scores(known)[0]
+        self.lower = _LOWER * (scores.amax() - scores.amin())
+
+    def forward(self, logits: Tensor, embeddings: Tensor) -> Tensor:
+        """Embeddings `(B, D)` to reject scores `(B,)`."""
+        vectors = embeddings.double()
+        scores, own = self._scores(vectors)
+        if not len(self.noises):
+            return scores
+        near = _squares(self._placed(vectors), self.noises).amin(1)
+        among = (near <= self.radius) & (near < own)
+        return scores - _PULL * (own - near).clamp(min=0.0) - self.lower * among
+
+    def _scores(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """The scores of vectors as if there were no noise, and their squared distances to the nearest class mean."""
+        own = _squares(self._placed(vectors), self.means).amin(1)
+        if self.metric != "relative":
+            return -own, own
+        return ((vectors - self.centre) @ self.overall).square().sum(1) - own, own
+
+    def _placed(self, vectors: Tensor) -> Tensor:
+        """The vectors where their distances are those of the metric."""
+        if self.metric == "cosine":
+            return nn.functional.normalize(vectors - self.centre)
+        return (vectors - self.centre) @ self.within
+
+
+def _squares(vectors: Tensor, others: Tensor) -> Tensor:
+    """The squared distance of each vector to each other one, `(V, M)`."""
+    return torch.cdist(vectors, others, compute_mode="donot_use_mm_for_euclid_dist").square()
+
+
+def _whitening(rows: Tensor, shrinkage: float) -> Tensor:
+    """The symmetric root of the inverse of the shrunk covariance of rows `(V, D)` around zero, `(D, D)`."""
+    covariance, size = rows.T @ rows / len(rows), rows.shape[1]
+    level = (covariance.trace() / size).clamp(min=_LEAST)
+    shrunk = (1.0 - shrinkage) * covariance + shrinkage * level * torch.eye(size, dtype=torch.float64)
+    values, axes = torch.linalg.eigh(shrunk)
+    root: Tensor = axes * values.rsqrt() @ axes.T
+    return root

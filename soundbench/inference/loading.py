@@ -1,0 +1,70 @@
+"""Load a classifier from a run directory or a model folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from soundbench import distributed
+from soundbench import recipe as recipes
+from soundbench.data.batches import Grid
+from soundbench.errors import CallError
+from soundbench.inference.classifier import Classifier
+from soundbench.machine import settle
+from soundbench.model import assembly
+from soundbench.model import folder as model_folder
+from soundbench.model.rejecting.rejector import Rejector
+from soundbench.model.scoring import Scorer
+
+__all__ = ["load"]
+
+
+def load(
+    path: str | os.PathLike[str], *, device: str = "auto", trust_code: bool = False, accept_changes: bool = False
+) -> Classifier:
+    """Load the classifier of a run directory, or of a copy of its `model/` folder.
+
+    The model's files are checked against `digests.json`. Process-wide settings (threads, signals, the allocator, random
+    states) are left unchanged.
+
+    Args:
+        path: the run directory or the model folder.
+        device: the device to compute on: `auto`, `cpu`, `cuda` or `cuda:N`.
+        trust_code: whether Python code stored with the model (`use = "./mine.py:Net"`) may be executed.
+        accept_changes: whether the model's files may have changed since soundbench wrote them; `digests.json` is then
+            replaced where the folder can be written to.
+
+    Raises:
+        CallError: the folder does not exist, or holds one run per fold.
+        RunError: the folder holds no model, one that has changed, or one that cannot be used.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise CallError(f"{folder}: no such run directory or model folder")
+    if not (folder / "model.toml").exists() and (folder / "model").is_dir():
+        folder = folder / "model"
+    folds = [] if (folder / "model.toml").exists() else sorted(folder.glob("fold-*/model"))
+    if folds:
+        raise CallError(f"{folder}: holds one run per fold; give one of them, such as {folds[0].parent}")
+    stored, source = model_folder.open_model(folder, accept_changes), str(folder / "model.toml")
+    model = recipes.read_model(stored.tables, base=folder, trust_code=trust_code, source=source)
+    with torch.random.fork_rng(devices=[]):  # weights are drawn before they are loaded
+        network, loss = assembly.make_network(model, source, folder / "assets")
+    stored.fill(network, len(model.classes))
+    fits = getattr(network.backbone, "channels_last", True)
+    machine = settle(device, precision="fp32", local_rank=distributed.local_rank(), fits=fits)
+    machine.place(network).eval()
+    grid = Grid(model.audio.window_samples, model.audio.hop_samples, model.audio.trim)
+    spec = model.calibration
+    calibration = None if spec is None else assembly.make_calibration(spec, len(model.classes), source)
+    rejector = None
+    if model.reject is not None:
+        module: Any = assembly.make_reject(model.reject, len(model.classes), source)
+        model_folder.load_reject(folder, module)
+        rejector = Rejector.of(module, model.reject.own, machine.device)
+    scorer = Scorer(network, loss, machine, model.audio.level, calibration, rejector)
+    thresholds = (model.thresholds or [0.5] * len(model.classes)) if model.multilabel else None
+    return Classifier(scorer, model.classes, model.audio.rate, grid, thresholds)

@@ -1,0 +1,120 @@
+"""Decides whether sound is of none of the classes, from the evidence of its windows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from soundbench.errors import RunError
+from soundbench.recipe.tables import Reject
+
+__all__ = ["EVIDENCE", "Rejector", "computed", "fill", "state_of"]
+
+EVIDENCE = 2
+"""How many numbers the evidence of a window has: its reject score, and 1, or 0 where all of its samples are zero."""
+
+
+@attrs.frozen(eq=False)
+class Rejector:
+    """What rejects sound.
+
+    Attributes:
+        module: the component that gives the reject scores of windows.
+        clip: sound whose mean score over its windows is lower is rejected; None where no threshold was fitted.
+        window: the same for a single window.
+        silence: whether digital silence is rejected.
+    """
+
+    module: nn.Module
+    clip: float | None = None
+    window: float | None = None
+    silence: bool = True
+
+    @classmethod
+    def of(cls, module: Any, own: Reject, device: torch.device) -> Rejector:
+        """A component on a device, with the thresholds of the table `[reject]`."""
+        module.to(device).eval()
+        return cls(module, own.clip_threshold, own.window_threshold, own.silence)
+
+    @property
+    def embeddings(self) -> bool:
+        """Whether the component needs embeddings."""
+        return bool(getattr(self.module, "embeddings", False))
+
+    def scores(self, logits: Tensor, embeddings: Tensor | None) -> Tensor:
+        """The reject scores `(B,)` of logits `(B, K)` and embeddings `(B, D)`."""
+        found: Tensor = self.module(logits, embeddings)
+        return found
+
+    def rejects(self, evidence: NDArray[np.floating[Any]], per: Literal["clip", "window"]) -> bool:
+        """Whether sound is of none of the classes.
+
+        Args:
+            evidence: `(2,)`, of a window, or the mean over the windows of a clip.
+            per: which of the two.
+        """
+        return bool(self.rejected(evidence[None, 0], evidence[None, 1] == 0, per)[0])
+
+    def rejected(
+        self, scores: NDArray[np.floating[Any]], silent: NDArray[np.bool_], per: Literal["clip", "window"]
+    ) -> NDArray[np.bool_]:
+        """Whether each of N clips or windows is of none of the classes, `(N,)`; a score of NaN is below any threshold.
+
+        Args:
+            scores: their reject scores, `(N,)`.
+            silent: whether all samples of each are zero, `(N,)`.
+            per: which of the two.
+        """
+        threshold = self.clip if per == "clip" else self.window
+        low = np.zeros(len(scores), np.bool_)
+        if threshold is not None:
+            # Computed in float32 and kept in decimal digits: what lies on the threshold is not below it.
+            low = ~(np.asarray(scores, np.float64) >= threshold - 1e-5 * max(abs(threshold), 1.0))
+        return low | (silent & self.silence)
+
+
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    """What a component has been fitted to: its tensors, by their names."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Give a component what it was fitted to. Tensors may have another shape than in one that is not fitted.
+
+    Raises:
+        RunError: the names of the tensors are not those of the component, or a value is not finite.
+    """
+    wanted = set(module.state_dict())
+    if others := sorted(wanted ^ set(state)):
+        raise RunError(f"{source}: damaged: its tensors do not fit the component: {', '.join(others[:5])}")
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not math.isfinite(float(tensor.double().abs().sum())):
+            raise RunError(f"{source}: damaged: {name} has values that are not finite")
+        place, _, own = name.rpartition(".")
+        owner = module.get_submodule(place)
+        if isinstance(getattr(owner, own), nn.Parameter):
+            getattr(owner, own).data = tensor
+        else:
+            owner.register_buffer(own, tensor)
+    module.requires_grad_(False)
+
+
+def computed(
+    rejector: Rejector, logits: NDArray[np.float32], embeddings: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    """The reject scores `(V,)` of arrays of logits `(V, K)` and embeddings `(V, D)`."""
+    device = next(rejector.module.buffers(), torch.empty(0)).device
+    vectors = None
+    if embeddings is not None and rejector.embeddings:
+        vectors = torch.from_numpy(embeddings).to(device)
+    with torch.inference_mode():
+        scores = rejector.scores(torch.from_numpy(logits).to(device), vectors)
+        found: NDArray[np.float32] = scores.float().cpu().numpy()
+    return found

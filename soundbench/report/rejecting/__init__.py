@@ -1,0 +1,1 @@
+"""What a report says of sound of none of the classes."""

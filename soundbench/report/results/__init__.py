@@ -1,0 +1,1 @@
+"""The results of a run as Python objects: `Run`, its tables, its pictures."""

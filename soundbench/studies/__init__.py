@@ -1,0 +1,1 @@
+"""Several runs together: compared, and made by sweeps over recipes. No torch."""

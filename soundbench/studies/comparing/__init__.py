@@ -1,0 +1,1 @@
+"""Runs on the same test clips, side by side. No torch."""

@@ -1,0 +1,158 @@
+"""Sound of none of the classes, scored: noise, the recipe's `reject.negatives`, and classes left out of training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from soundbench import recipe as recipes
+from soundbench.contracts import Clip
+from soundbench.data.clips import ClipTable, normal
+from soundbench.data.shared_store import sound_store
+from soundbench.data.sound_files import find_sounds
+from soundbench.data.store import Store
+from soundbench.errors import MissingDataError
+from soundbench.model import assembly
+from soundbench.model.rejecting.left_out import Relabelled
+from soundbench.model.rejecting.noise import Colour, NoiseStore
+from soundbench.model.scoring import Scorer, WindowLogits, window_logits
+from soundbench.training.log import Log
+from soundbench.training.stages import Opened
+
+__all__ = ["FITTING", "NOISE_SECONDS", "REPORT", "Other", "left_out", "negatives", "noise", "read_negatives"]
+
+NOISE_SECONDS = 600
+"""How much noise of each colour the report is on."""
+
+FITTING, REPORT = 1, 2
+"""What noise is for; each has its own."""
+
+# Windows of noise of each colour that are fitted on.
+_FITTED_ON = 60
+
+
+@attrs.frozen(eq=False)
+class Other:
+    """Sound of none of the classes.
+
+    Attributes:
+        windows: what the network gives for its windows.
+        seconds: how long it is.
+    """
+
+    windows: WindowLogits
+    seconds: float
+
+    def part(self, first: int) -> Other:
+        """Every second clip, from the first (0) or the second (1) on; all of it if there is only one clip."""
+        clip, count = self.windows.clip, len(self.windows.rows)
+        if count < 2:
+            return self
+        own = clip % 2 == first
+        vectors = self.windows.embeddings
+        found = WindowLogits(
+            self.windows.index[own],
+            self.windows.logits[own],
+            None if vectors is None else vectors[own],
+            self.windows.silent[own],
+        )
+        return Other(found, self.seconds * own.mean())
+
+
+def noise(opened: Opened, scorer: Scorer, colour: Colour, purpose: int, embeddings: bool) -> Other:
+    """Noise, each window a clip of its own: ten minutes for the report, sixty windows to fit on."""
+    window, rate = opened.prepared.grid.window, opened.prepared.recipe.audio.rate
+    count = _FITTED_ON if purpose == FITTING else -(-NOISE_SECONDS * rate // window)
+    table = opened.prepared.table
+    clips = [Clip(f"{colour} noise {number}", (table.classes[0],)) for number in range(count)]
+    rows = ClipTable.of(Relabelled(_Unread(), clips, table.classes))
+    found = _windows(opened, scorer, NoiseStore(colour, count, window, purpose), rows, embeddings)
+    return Other(found, count * window / rate)
+
+
+class _Unread:
+    """Says that clips are not of files."""
+
+    fingerprint = ""
+
+    def read(self, clip: Clip) -> Any:
+        raise NotImplementedError
+
+
+def negatives(opened: Opened, scorer: Scorer, embeddings: bool, log: Log) -> Other | None:
+    """The sound that `reject.negatives` names, scored; None if it names none.
+
+    Raises:
+        DataError: as of `read_negatives`.
+    """
+    found = _negative_clips(opened)
+    return None if found is None else _of_clips(opened, scorer, *found, embeddings, log)
+
+
+def read_negatives(opened: Opened, log: Log) -> None:
+    """Decode the sound that `reject.negatives` names, so that mistakes show before training.
+
+    Raises:
+        DataError: it does not exist, holds no sound, or cannot be read.
+    """
+    found = _negative_clips(opened)
+    if found is not None:
+        with _store(opened, *found, log):
+            pass
+
+
+def _negative_clips(opened: Opened) -> tuple[Any, list[Clip]] | None:
+    """The dataset of `reject.negatives`, None for files of a folder, and its clips."""
+    path = opened.prepared.recipe.reject.own.negatives
+    if path is None:
+        return None
+    if not path.exists():
+        raise MissingDataError(f"reject.negatives: {path}: no such folder or manifest")
+    if path.is_dir():
+        return None, [Clip(str(sound), ("",)) for sound in find_sounds([str(path)])]
+    whole = assembly.make_dataset(opened.prepared.recipe.with_dataset(recipes.dataset_spec(path)))
+    return whole, list(whole.clips())
+
+
+def left_out(opened: Opened, scorer: Scorer, name: str, embeddings: bool, log: Log) -> Other:
+    """The clips of a class that was left out of training."""
+    whole: Any = opened.prepared.made.dataset
+    whole = whole.whole
+    clips = [clip for clip in whole.clips() if normal(clip.labels[0]) == name]
+    if not clips:
+        raise MissingDataError(f"--leave-out: the class {name!r} has no clips")
+    return _of_clips(opened, scorer, whole, clips, embeddings, log)
+
+
+def _of_clips(opened: Opened, scorer: Scorer, whole: Any, clips: Sequence[Clip], embeddings: bool, log: Log) -> Other:
+    with _store(opened, whole, clips, log) as (store, table):
+        rows: NDArray[np.int64] = np.flatnonzero(store.lengths > 0)
+        found = _windows(opened, scorer, store, table, embeddings, rows)
+        return Other(found, float(store.lengths[rows].sum()) / opened.prepared.recipe.audio.rate)
+
+
+@contextmanager
+def _store(opened: Opened, whole: Any, clips: Sequence[Clip], log: Log) -> Iterator[tuple[Store, ClipTable]]:
+    """The decoded sound of clips of no class, and their table."""
+    dataset = Relabelled(whole, clips, opened.prepared.table.classes)
+    table = ClipTable.of(dataset)
+    with sound_store(table, dataset, opened.prepared.recipe.audio, opened.cache, log) as store:
+        yield store, table
+
+
+def _windows(
+    opened: Opened,
+    scorer: Scorer,
+    store: Any,
+    table: ClipTable,
+    embeddings: bool,
+    rows: NDArray[np.int64] | None = None,
+) -> WindowLogits:
+    train = opened.prepared.recipe.train
+    rows = np.arange(len(table)) if rows is None else rows
+    return window_logits(scorer, store, table, rows, opened.prepared.grid, train.batch_size, 0, embeddings)

@@ -1,0 +1,85 @@
+"""No page says where on a machine anything is, nor whose machine it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from soundbench.report.html.places import Places
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    home = tmp_path / "people" / "annalena"
+    (home / "work").mkdir(parents=True)
+    (home / "data" / "audio").mkdir(parents=True)
+    (home / "list.csv").write_text("")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(home / "work")
+    return home
+
+
+def places(*given: Path) -> Places:
+    return Places.of({"protocol": {"dataset": {f"root{number}": str(path) for number, path in enumerate(given)}}})
+
+
+def test_a_path_is_relative_to_the_data_or_the_working_directory(home: Path) -> None:
+    found = places(home / "data")
+    assert found.name(str(home / "data" / "audio" / "x.wav")) == "audio/x.wav"
+    assert found.name(str(home / "data")) == "data"
+    assert found.name(str(home / "work" / "runs" / "one")) == "runs/one"
+    assert found.name("audio/猫.wav") == "audio/猫.wav"
+    assert places(home / "list.csv").name(str(home / "data" / "x.wav")) == "data/x.wav"
+
+
+def test_a_path_elsewhere_is_its_last_part(home: Path) -> None:
+    assert places().name("/mnt/disk/x.wav") == "x.wav"
+    assert places().name(str(home)) == "~"
+    assert places().name(str(home / "other" / "x.wav")) == "x.wav"
+
+
+@pytest.mark.parametrize("below", ["..", "../.."])
+def test_data_above_the_home_folder_do_not_give_the_users_name_away(home: Path, below: str) -> None:
+    root = (home / below).resolve()
+    assert places(root).name(str(home / "data" / "x.wav")) in ("x.wav", "data/x.wav")
+
+
+def test_working_above_the_home_folder_does_neither(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    assert places().name(str(home / "data" / "x.wav")) == "x.wav"
+
+
+def test_paths_in_running_text_are_replaced_and_what_only_looks_like_one_stays(home: Path) -> None:
+    found = places(home / "data")
+    assert found.text(f"{home}/data/audio/x.wav: corrupt, see '/var/lib/y'") == "audio/x.wav: corrupt, see 'y'"
+    for text in ("AC/DC", "1/2", "a / b", "22.05 kHz/s", "either/or"):
+        assert found.text(text) == text
+
+
+def test_a_command_names_its_files_as_seen_from_here(home: Path) -> None:
+    command = f"soundbench evaluate {home}/work/runs/one --dataset '{home}/data/my list.csv' --checkpoint last"
+    assert places().command(command) == "soundbench evaluate runs/one --dataset 'my list.csv' --checkpoint last"
+
+
+def test_a_report_keeps_its_classes_and_notes(home: Path) -> None:
+    report = {
+        "classes": ["/m/09x0r", "b"],
+        "protocol": {
+            "dataset": {"use": f"{home}/code.py:Mine", "root": str(home / "data"), "folds": [1], "rate": 8000},
+            "model": str(home / "work" / "run"),
+            "notes": ["classes without a training clip: /m/09x0r"],
+        },
+        "calibration": {"use": f"{home}/code.py:Mine", "before": {"brier_score": 0.1}},
+        "skipped": {"count": 1, "clips": [{"path": f"{home}/data/x.wav", "reason": f"see {home}/data/x.wav"}]},
+    }
+    shown = Places.of(report).report(report)
+    assert shown["classes"] == report["classes"]
+    assert shown["protocol"] == {
+        "dataset": {"use": "code.py:Mine", "root": "data", "folds": [1], "rate": 8000},
+        "model": "run",
+        "notes": report["protocol"]["notes"],
+    }
+    assert shown["calibration"] == {"use": "code.py:Mine", "before": {"brier_score": 0.1}}
+    assert shown["skipped"]["clips"] == [{"path": "x.wav", "reason": "see x.wav"}]
+    assert report["protocol"]["dataset"]["root"] == str(home / "data")  # type: ignore[index]
