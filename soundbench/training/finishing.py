@@ -113,7 +113,7 @@ def _validation(opened: Opened, scorer: Scorer) -> WindowLogits | None:
     """What the network gives for the windows of the validation set, if there is one."""
     if not len(opened.parts["validation"]):
         return None
-    windows = opened.windows(scorer, "validation", _with_embeddings(opened))
+    windows = opened.windows(scorer, opened.parts["validation"], _with_embeddings(opened))
     windows.refuse_not_finite("validation", loop.ADVICE)
     return windows
 
@@ -200,7 +200,7 @@ def score_test(fitted: Fitted) -> Scored:
         RunError: scores that are not finite.
     """
     opened = fitted.trained.opened
-    windows = opened.windows(fitted.scorer, "test", _with_embeddings(opened))
+    windows = opened.windows(fitted.scorer, opened.parts["test"], _with_embeddings(opened))
     windows.refuse_not_finite("test", loop.ADVICE)
     if not len(windows.index):
         return Scored(fitted, windows, None)

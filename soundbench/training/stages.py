@@ -182,11 +182,11 @@ class Opened:
         table, grid, train = self.prepared.table, self.prepared.grid, self.prepared.recipe.train
         return score_clips(scorer, self.source, table, self.parts[part], grid, train.batch_size, train.num_workers)
 
-    def windows(self, scorer: Scorer, part: str, embeddings: bool = False) -> WindowLogits:
-        """The logits of the windows of a part's clips, and embeddings if asked for; every process gets all of them."""
+    def windows(self, scorer: Scorer, rows: Rows, embeddings: bool = False) -> WindowLogits:
+        """The logits of the windows of clips, and embeddings if asked for; every process gets all of them."""
         table, grid, train = self.prepared.table, self.prepared.grid, self.prepared.recipe.train
         batch, workers = train.batch_size, train.num_workers
-        return window_logits(scorer, self.source, table, self.parts[part], grid, batch, workers, embeddings)
+        return window_logits(scorer, self.source, table, rows, grid, batch, workers, embeddings)
 
     def assess(self, scored: ClipScores, thresholds: Sequence[float], resamples: int) -> dict[str, Any]:
         """All metrics of scored clips; with resamples, also those for each value of the columns of `report.by`."""

@@ -14,6 +14,7 @@ import attrs
 import numpy as np
 import pytest
 import soundfile
+from helpers.clip_tables import table_of
 from helpers.runs import RECIPE, command, done, toy_run
 from helpers.toys import ToyDataset
 
@@ -24,6 +25,7 @@ from soundbench.files import read_json
 from soundbench.model import logits
 from soundbench.recipe import toml
 from soundbench.report.run_directory import RunDirectory, read_predictions
+from soundbench.training.rejecting import fitting
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -326,3 +328,18 @@ def test_thresholds_are_fitted_on_the_scores_of_all_folds(recipe: Path, tmp_path
     means = np.bincount(held_out.clip, weights=held_out.reject) / np.bincount(held_out.clip)
     assert np.mean(means >= fitted["clip_threshold"]) == pytest.approx(0.95, abs=1 / len(means))
     assert np.mean(held_out.reject >= fitted["window_threshold"]) == pytest.approx(0.95, abs=2 / len(held_out.reject))
+
+
+def test_what_is_learnt_of_training_sound_is_learnt_from_some_clips_of_each_class(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = table_of([Clip(f"{number}.wav", ("b" if number % 50 == 0 else "a",)) for number in range(1000)], ("a", "b"))
+    everything = np.arange(1000)
+    assert fitting._few_of_each(table, everything).tolist() == everything.tolist()
+    monkeypatch.setattr(fitting, "MOST_CLIPS", 100)
+    few = fitting._few_of_each(table, everything)
+    counts = np.bincount(table.label_codes[few], minlength=2)
+    assert counts[1] == 20  # all there are
+    assert 45 <= counts[0] <= 50
+    assert (np.diff(few) > 0).all()
+    assert np.diff(few).max() <= 30  # from all over the table

@@ -31,6 +31,9 @@ __all__ = ["Rejection", "RejectScores", "fit", "fit_module", "fit_thresholds", "
 # A threshold that is fitted on fewer validation clips or groups says more of them than of the network.
 LEAST_CLIPS, LEAST_GROUPS = 50, 5
 
+# How many training clips what knows the sound of training is fitted on, and how many of each class at least.
+MOST_CLIPS, LEAST_OF_CLASS = 5000, 20
+
 Floats = NDArray[np.floating[Any]]
 
 
@@ -106,7 +109,7 @@ def fit(opened: Opened, scorer: Scorer, validation: WindowLogits | None, log: Lo
     if own.noise and (fits or not (reason or given)):
         noises = [noise(opened, scorer, colour, FITTING, rejector.embeddings).windows for colour in COLOURS]
     if fits:
-        train = opened.windows(scorer, "train", rejector.embeddings)
+        train = opened.windows(scorer, _few_of_each(table, opened.parts["train"]), rejector.embeddings)
         fit_module(module, train, table.targets(train.index), noises)
     other = negatives(opened, scorer, rejector.embeddings, log)
     if not (reason or given):
@@ -117,9 +120,19 @@ def fit(opened: Opened, scorer: Scorer, validation: WindowLogits | None, log: Lo
     own = attrs.evolve(own, clip_threshold=rejector.clip, window_threshold=rejector.window, silence=silence)
     said = f"no threshold: {reason}"
     if not reason:
-        said = f"thresholds {rejector.clip:.6g} (clips), {rejector.window:.6g} (windows)"
+        thresholds = ("none" if one is None else f"{one:.6g}" for one in (rejector.clip, rejector.window))
+        said = f"thresholds {' (clips), '.join(thresholds)} (windows)"
     log(f"reject: {recipes.relocated(prepared.recipe, './model/code').reject.use}, {said}")
     return Rejection(rejector, attrs.evolve(spec, own=own), reason, other)
+
+
+def _few_of_each(table: ClipTable, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """At most about `MOST_CLIPS` of the rows, as many of each class: neither time nor memory grows with the data."""
+    if table.multilabel:
+        return rows[:: -(-len(rows) // MOST_CLIPS)]
+    most, labels = max(MOST_CLIPS // len(table.classes), LEAST_OF_CLASS), table.label_codes[rows]
+    of_class = (rows[labels == code] for code in np.unique(labels))
+    return np.sort(np.concatenate([own[:: -(-len(own) // most)] for own in of_class]))
 
 
 def _reason(validation: WindowLogits | None, held_out: HeldOutLogits | None, table: ClipTable) -> str:
