@@ -1,4 +1,4 @@
-"""The summary of a sweep on disk and on a console: `summary.csv`, `summary.json`, `summary.md`, a figure."""
+"""The summary of a sweep: `summary.csv`, `summary.json`, `summary.md`, `report.html`, a figure, and for a console."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from soundbench.data import digests
 from soundbench.errors import RunError, SoundbenchError
 from soundbench.messages import printable, show
 from soundbench.report.figures import drawing
+from soundbench.report.html import page as html
 from soundbench.report.metrics import metric_of
 from soundbench.studies.cells import Cell, label
 from soundbench.studies.folder import SweepFolder
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["as_text", "summarize", "write"]
 
-FIGURE = "figures/summary.png"
+FIGURE, HTML = "figures/summary.png", "report.html"
 _DRAWN = 60  # rows of the figure
 _WIDTH = 60  # characters of a line of its labels
 _LINES = 3
@@ -49,7 +50,7 @@ def summarize(folder: SweepFolder, cells: Sequence[Cell], standing: Standing) ->
     of = digests.of_bytes(repr((cells, standing, [_sealed(folder, cell) for cell in cells])).encode("utf-8", "replace"))
     try:
         found = files.read_json(folder.path / "summary.json", "of")
-        if found["of"] == of and all((folder.path / name).exists() for name in ("summary.csv", "summary.md")):
+        if found["of"] == of and all((folder.path / name).exists() for name in ("summary.csv", "summary.md", HTML)):
             return as_text(found)
     except RunError:  # missing or damaged: made anew
         pass
@@ -78,6 +79,7 @@ def write(folder: Path, summary: Mapping[str, Any]) -> None:
     files.write_rows(folder / "summary.csv", head, rows)
     note = _draw(folder, summary)
     files.write_text(folder / "summary.md", "\n".join(_page(folder.resolve().name, summary, note)) + "\n")
+    files.write_text(folder / HTML, _html(folder, summary))
     files.write_json(folder / "summary.json", summary)
 
 
@@ -165,6 +167,29 @@ def _page(name: str, summary: Mapping[str, Any], note: str) -> Iterator[str]:
         yield from (
             f"- {_cell(label(one['values'], one['fold'], one['seed']))}: {_cell(one['failure'])}" for one in failed
         )
+
+
+def _html(folder: Path, summary: Mapping[str, Any]) -> str:
+    """`report.html`: the table, the figure, what failed."""
+    head, rows = _rows(summary)
+    finished = sum(row["finished"] for row in summary["rows"])
+    sections = [
+        html.Section(
+            "Results", html.table(head, rows, caption="Best first", sortable=True) + html.paragraph(_EXPLAINED)
+        )
+    ]
+    if (folder / FIGURE).exists():
+        address = html.data_address("image/png", (folder / FIGURE).read_bytes())
+        drawing = html.Markup('<img src="{}" alt="The rows of the table, as points with their intervals">').format(
+            address
+        )
+        caption = "The mean and its interval for each combination; dots are single runs."
+        sections.append(html.Section("Figure", html.figure(drawing, caption)))
+    failed = [one for one in summary["cells"] if one["failure"]]
+    said = [f"{label(one['values'], one['fold'], one['seed'])}: {one['failure']}" for one in failed]
+    sections.append(html.Section("Failed", html.items(said) if said else html.Markup("")))
+    lead = f"{finished} of {len(summary['cells'])} runs are finished."
+    return html.page(folder.resolve().name, sections, lead=lead)
 
 
 _EXPLAINED = (

@@ -153,6 +153,7 @@ def test_unfinished_and_failed_cells_are_counted_and_named(tmp_path: Path) -> No
     assert "0 of 2" in text
     page = (tmp_path / "summary.md").read_text()
     assert "- lr = 0.2, seed 2: the \\<disk\\> \\| is full" in page
+    assert "<li>lr = 0.2, seed 2: the &lt;disk&gt; | is full</li>" in (tmp_path / "report.html").read_text()
     table = list(csv.DictReader((tmp_path / "summary.csv").open()))
     assert [(row["lr"], row["finished"], row["accuracy_mean"]) for row in table] == [
         ("0.1", "1", "0.5"),
@@ -167,6 +168,9 @@ def test_names_of_any_kind_stay_in_their_cell(tmp_path: Path) -> None:
     right = {cell.name: [True, False, True] for cell in cells}
     found = results(tmp_path, cells, right, ["a", "b", "c"])
     assert len(found["rows"]) == len(names)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("<script>") == page.count("</script>") == 1  # which sorts the table
+    assert all(name in page for name in ("&lt;script&gt;", "雨|风", "مطر", "$x_1^2$"))
     page = (tmp_path / "summary.md").read_text()
     assert "<script>" not in page
     rows = [line for line in page.splitlines() if line.startswith("|")]
