@@ -268,15 +268,16 @@ def test_what_only_some_reports_have_is_shown_where_it_is(tmp_path: Path) -> Non
     assert not {"Reliability", "Figures by value", "None of these"} & plain
     report["calibration"] = {"use": "temperature", "temperature": 1.5, "before": after, "after": after}
     report["by"] = {"site": [{"value": "<i>", "clips": 12, "groups": 4, "metrics": report["metrics"]}]}
-    report["reject"] = {"use": "energy", "kept": 0.95, "sounds": [{"sound": "silence", "unknown": 1.0}]}
+    kept = {"value": 0.95, "low": 0.9, "high": 0.98}
+    report["reject"] = {"use": "energy", "kept": kept, "accuracy_of_kept": kept, "silence": {"unknown": 1.0}}
     root = drawn(run, report, dataset)
     reliability = root.section("Reliability")
     assert len(list(reliability.each("circle"))) == 4
     assert ["expected calibration error", "0.05", "0.05"] in next(reliability.each("table")).rows()
     assert next(root.section("Figures by value").each("table")).rows()[1][:3] == ["<i>", "12", "4"]
     rejected = [row for one in root.section("None of these").each("table") for row in one.rows()]
-    assert ["kept", "0.95"] in rejected
-    assert ["silence", "1"] in rejected
+    assert ["test clips kept", "95.0% (90.0 to 98.0%)"] in rejected
+    assert ["silence: unknown", "100.0%"] in rejected
 
 
 def test_all_folds_are_one_page(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from soundbench.contracts import Clip
+from soundbench.report.html import numbers
 from soundbench.report.html.mistakes import Mistake, worst, worst_of_several_labels
 from soundbench.report.html.page import Markup, data_address, one_line, paragraph, table
 from soundbench.report.html.places import Places
@@ -46,7 +47,7 @@ def mistakes(
     body = paragraph(_explained(report, len(ranked)))
     notes = []
     if count := sum(one is not None for one in players):
-        notes.append(f"This page holds the sound of {count} clips.")
+        notes.append(f"This page holds the sound of {numbers.counted(count, 'clip')}.")
     if silent:
         body += paragraph(f"Without sound: {silent}.")
     shown = [
@@ -64,9 +65,10 @@ def _ranked(found: Predictions, report: Mapping[str, Any]) -> list[Mistake]:
 
 
 def _explained(report: Mapping[str, Any], count: int) -> str:
-    what = "clips with a class that they do not have" if report.get("multilabel") else "clips given a wrong class"
+    what = "predicted to have a class that they do not have" if report.get("multilabel") else "given a wrong class"
     return (
-        f"The {count} {what} with the highest score of that class. Of a long clip, the loudest {LONGEST:g} s are shown."
+        f"The {numbers.counted(count, 'clip')} {what} with the highest score of that class. "
+        f"Of a long clip, the loudest {LONGEST:g} s are shown."
     )
 
 

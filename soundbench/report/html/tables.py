@@ -155,7 +155,7 @@ def reliability(report: Mapping[str, Any]) -> Markup:
     found = report.get("calibration")
     if not isinstance(found, Mapping):
         return Markup("")
-    parts = {name: found[name] for name in ("after", "before") if isinstance(found.get(name), Mapping)}
+    parts = {name: found[name] for name in ("before", "after") if isinstance(found.get(name), Mapping)}
     body = Markup("")
     bins = {name: one["reliability"] for name, one in parts.items() if one.get("reliability")}
     if bins:
