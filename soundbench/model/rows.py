@@ -50,7 +50,13 @@ def _compute(compute: Callable[[Tensor, Tensor], Tensor], data: Tensor, lengths:
 
 @cache
 def _pool(count: int, threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, "rows", torch.set_num_threads, (threads,))
+    return ThreadPoolExecutor(count, "rows", _begin, (threads,))
+
+
+def _begin(threads: int) -> None:
+    """Let a thread use so many threads inside an operation; it keeps the number that is set when it first asks."""
+    torch.set_num_threads(threads)
+    torch.get_num_threads()
 
 
 if hasattr(os, "register_at_fork"):  # a forked process has none of the pool's threads

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -306,6 +307,7 @@ def test_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.slow
 def test_real_sounds(data: Path) -> None:
     """Every sound of folds 1 and 2 of UrbanSound8K decodes, and none is there twice with the same samples."""
     clips = [
@@ -319,9 +321,9 @@ def test_real_sounds(data: Path) -> None:
     checks = found(audited)
     assert set(checks) == {"shorter than the window, 3 s", *(name for name in checks if name.startswith("near"))}
     # Five shots, of each a clip of two recordings: they begin 0.3855 s apart in both, so two devices were running.
-    apart = [example.replace(str(data), "") for example in checks["near duplicates in different groups"].examples]
+    apart = checks["near duplicates in different groups"].examples
     assert len(apart) == checks["near duplicates in different parts"].count == 5
-    assert all("/fold1/197318-6-" in one and "= /UrbanSound8K/audio/fold2/197320-6-" in one for one in apart)
+    assert all(re.search(r"/fold1/197318-6-\S+ = \S+/fold2/197320-6-", example) for example in apart)
 
 
 def test_near_duplicates_are_told_by_part_group_and_label(tmp_path: Path) -> None:

@@ -52,6 +52,22 @@ def test_each_thread_computes_rows_of_its_own(count: int, rows: list[int]) -> No
     assert noted.inside == {1}
 
 
+def test_a_thread_keeps_its_number_though_its_first_rows_need_no_other_thread() -> None:
+    code = """
+import torch
+from soundbench.model.rows import by_rows
+seen = set()
+def compute(data, lengths):
+    seen.add(torch.get_num_threads())
+    return data
+torch.set_num_threads(2)
+by_rows(lambda data, lengths: data, torch.zeros(12, 1), torch.ones(12))
+by_rows(compute, torch.zeros(12, 1), torch.ones(12))
+print(seen)
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "{1}\n"
+
+
 def test_threads_work_at_the_same_time() -> None:
     both = threading.Barrier(2)
 

@@ -240,6 +240,7 @@ def test_several_labels_have_false_positives_and_no_matrix(tmp_path: Path) -> No
     assert "average precision" in next(root.section("Classes").each("table")).rows()[0]
 
 
+@pytest.mark.slow
 def test_five_hundred_classes_stay_legible(tmp_path: Path) -> None:
     names = tuple(f"类 {number}" for number in range(500))
     run, report, dataset = made(tmp_path / "run", classes=names, count=3000, sounds=0)

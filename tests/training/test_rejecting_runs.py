@@ -246,6 +246,7 @@ def test_a_share_out_of_range_is_a_mistake_of_the_recipe(keep: str, recipe: Path
 # Classes left out
 
 
+@pytest.mark.slow
 def test_a_class_left_out_is_not_trained_on_and_is_reported(recipe: Path, tmp_path: Path) -> None:
     text = recipe.read_text(encoding="utf-8").replace("ToyDataset", "ToyThree")
     (tmp_path / "three.toml").write_text(text, encoding="utf-8")
