@@ -50,7 +50,9 @@ WINDOWS = 273
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "toy.toml"
-    path.write_text(AHEAD)
+    noise = f'reject = "{TOYS}:ToyReject"'
+    assert noise in AHEAD
+    path.write_text(AHEAD.replace(noise, f'reject = {{ use = "{TOYS}:ToyReject", noise = false }}'))  # no more windows
     return path
 
 
@@ -331,9 +333,9 @@ def test_a_run_with_them_is_the_run_without(recipe: Path, tmp_path: Path) -> Non
 
 
 def test_the_featurizer_hears_each_window_once_in_a_run(recipe: Path, tmp_path: Path, count: Path) -> None:
-    toy_run(recipe, tmp_path / "run", "reject.noise=false")
+    toy_run(recipe, tmp_path / "run")
     assert counted(count) == WINDOWS
-    toy_run(recipe, tmp_path / "again", "train.seed=3", "split.test=[2]", "reject.noise=false")
+    toy_run(recipe, tmp_path / "again", "train.seed=3", "split.test=[2]")
     assert counted(count) == WINDOWS
 
 
