@@ -172,11 +172,8 @@ def assemble(recipe: Recipe, assumed: int | None = None) -> Assembly:
 
 def make_loss(spec: ComponentSpec, classes: int, source: str) -> Loss:
     """Create a loss alone, for its scores; arguments and errors as of `make_calibration`."""
-    problems: list[Problem] = []
-    made: Loss = make_component(problems, "loss", spec, classes)
-    if problems:
-        raise RecipeError(source, problems)
-    return made
+    loss: Loss = _alone(spec, classes, source)
+    return loss
 
 
 def make_calibration(spec: ComponentSpec, classes: int, source: str) -> Calibration:
@@ -190,17 +187,20 @@ def make_calibration(spec: ComponentSpec, classes: int, source: str) -> Calibrat
     Raises:
         RecipeError: an option is out of range.
     """
-    problems: list[Problem] = []
-    made: Calibration = make_component(problems, "calibration", spec, classes)
-    if problems:
-        raise RecipeError(source, problems)
-    return made
+    calibration: Calibration = _alone(spec, classes, source)
+    return calibration
 
 
 def make_reject(spec: ComponentSpec, classes: int, source: str) -> Reject:
     """Create what gives reject scores, not fitted yet; arguments and errors as of `make_calibration`."""
+    reject: Reject = _alone(spec, classes, source)
+    return reject
+
+
+def _alone(spec: ComponentSpec, classes: int, source: str) -> Any:
+    """A component that needs no other."""
     problems: list[Problem] = []
-    made: Reject = make_component(problems, "reject", spec, classes)
+    made = make_component(problems, spec.kind, spec, classes)
     if problems:
         raise RecipeError(source, problems)
     return made
