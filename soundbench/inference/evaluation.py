@@ -30,7 +30,7 @@ from soundbench.model import assembly
 from soundbench.model import folder as model_folder
 from soundbench.model.network import cost
 from soundbench.model.plan import refuse_unknown_columns
-from soundbench.model.scoring import ClipScores, Scorer, WindowLogits, clip_means, window_logits
+from soundbench.model.scoring import Scorer, WindowLogits, clip_means, window_logits
 from soundbench.recipe import ComponentSpec, Recipe
 from soundbench.report import lock, pages, run_directory
 from soundbench.report.assessment import assess
@@ -49,6 +49,7 @@ EVALUATIONS = "evaluations"
 """The folder of a run directory that evaluations are written to."""
 
 Rows = NDArray[np.int64]
+Scores = NDArray[np.float32]
 
 # What the protocol says was evaluated where no split chose the clips.
 ALL_CLIPS = "all clips of the dataset"
@@ -130,26 +131,17 @@ def evaluate(
             _refuse_changed(directory, environment, fingerprint(sound.table, sound.part, store.lengths))
         windows = _windows(classifier, sound, store, recipe.train.batch_size, log)
         scorer = classifier.scorer
-        scored = ClipScores(windows.rows, clip_means(windows, scorer.loss, scorer.calibration))
+        scores = clip_means(windows, scorer.loss, scorer.calibration)
         found = {
             "name": f"{recipe.name}, evaluated on {sound.name}",
             "protocol": _protocol(directory, recipe, sound, checkpoint, notes),
-            **_figures(directory, recipe, sound, scored, classifier.thresholds),
-            **_calibration(directory, windows, scorer, sound.table),
-            **closed_set(scorer, windows, sound.table, scored.scores),
+            **_results(directory, recipe, sound, classifier, windows, scores),
             "skipped": skipped(sound.table, store),
-            "device": str(scorer.machine.device),
-            "precision": "fp32",
-            "sounds": recipe.report.sounds,
-            **cost(classifier.network, classifier.grid.window),
             "seconds": round(time.monotonic() - began, 1),
             "command": _command(directory, dataset, checkpoint, trust_code),
         }
-        if directory.report_json.exists():
-            own = files.read_json(directory.report_json, "metrics", "clips", "groups")
-            found |= {"own": {name: own[name] for name in ("metrics", "clips", "groups")}} if own["metrics"] else {}
         rejected = rejected_clips(scorer.rejector, windows)
-        run_directory.write_predictions(folder, sound.table, scored.index, scored.scores, rejected)
+        run_directory.write_predictions(folder, sound.table, windows.rows, scores, rejected)
         if problem := pages.write(folder, found, sound.dataset):
             log(problem)
     log(pages.summary(found))
@@ -167,8 +159,8 @@ def _windows(classifier: Classifier, sound: _TestSet, store: Store, batch: int, 
         raise DataError("no clip is left to evaluate: none can be read")
     for line in repeated(sound.table, store.sounds):
         say(line)
-    scorer = classifier.scorer
-    return window_logits(scorer, store, sound.table, rows, classifier.grid, batch, embeddings=scorer.embeds)
+    embeddings = classifier.scorer.embeds
+    return window_logits(classifier.scorer, store, sound.table, rows, classifier.grid, batch, embeddings=embeddings)
 
 
 # The model ------------------------------------------------------------------------------------------------------------
@@ -193,7 +185,8 @@ def _recipe(run: RunDirectory, dataset: str | Path | Recipe | None, classifier: 
     tables = model_folder.read_model_tables(run.path)
     model = recipes.read_model(tables, base=run.path, trust_code=trust_code, source=source)
     same = {name: getattr(model, name) for name in ("audio", "featurizer", "backbone", "pooling", "head", "loss")}
-    spec = _given(dataset).dataset if _is_recipe(dataset) else _dataset_spec(Path(str(dataset)), classifier)
+    named = _given(dataset)
+    spec = named.dataset if named else _dataset_spec(Path(str(dataset)), classifier)
     return Recipe(name=run.path.resolve().name, source=source, dataset=spec, **same)
 
 
@@ -238,36 +231,30 @@ def _other(
     given: str | Path | Recipe, own: Recipe, classifier: Classifier, cache: Path | str | bool, say: Say
 ) -> _TestSet:
     """The test set of a recipe, or all clips of a manifest or folder, with the model's classes."""
-    if _is_recipe(given):
-        recipe = _given(given)
-        name, evaluated = recipe.name, "the test set of the recipe's split"
-        dataset = assembly.make_dataset(recipe)
-        table = ClipTable.of(dataset)
+    named, path = _given(given), Path(str(given))
+    recipe = named or own.with_dataset(_dataset_spec(path, classifier)).with_tables(source=str(path))
+    dataset = assembly.make_dataset(recipe)
+    table = ClipTable.of(dataset)
+    name, evaluated, rows = path.stem, ALL_CLIPS, np.arange(len(table))
+    if named:
         refuse_unknown_columns(recipe, table)
         how, folds = settled(table, recipe.split)
         recipe = recipe.with_tables(split=how)
         if how.near_duplicates == "group":
             table = grouped(table, dataset, cache, say)
+        name, evaluated = recipe.name, "the test set of the recipe's split"
         rows = split(table, how, recipe.source).rows("test")
         if folds:
             say(folds)
-    else:
-        path = Path(str(given))
-        recipe = own.with_dataset(_dataset_spec(path, classifier)).with_tables(source=str(path))
-        name, evaluated = path.stem, ALL_CLIPS
-        dataset = assembly.make_dataset(recipe)
-        table = ClipTable.of(dataset)
-        rows = np.arange(len(table))
     chosen = ClipTable.of(Chosen(classifier, table, rows))
     return _TestSet(name, evaluated, recipe, dataset, chosen, np.arange(len(chosen)))
 
 
-def _is_recipe(given: str | Path | Recipe) -> bool:
-    return isinstance(given, Recipe) or Path(given).suffix == ".toml"
-
-
-def _given(given: str | Path | Recipe) -> Recipe:
-    return given if isinstance(given, Recipe) else recipes.read(given)
+def _given(given: str | Path | Recipe) -> Recipe | None:
+    """The recipe that is given; None for a manifest or a folder."""
+    if isinstance(given, Recipe):
+        return given
+    return recipes.read(given) if Path(given).suffix == ".toml" else None
 
 
 def _dataset_spec(path: Path, classifier: Classifier) -> ComponentSpec:
@@ -304,14 +291,33 @@ def _refuse_changed(run: RunDirectory, environment: Mapping[str, Any], data: str
 # The report -----------------------------------------------------------------------------------------------------------
 
 
+def _results(
+    run: RunDirectory, recipe: Recipe, sound: _TestSet, classifier: Classifier, windows: WindowLogits, scores: Scores
+) -> dict[str, Any]:
+    """What `report.json` says of the scores and of the model that gave them."""
+    scorer = classifier.scorer
+    found = {
+        **_figures(run, recipe, sound, windows.rows, scores, classifier.thresholds),
+        **_calibration(run, windows, scorer, sound.table),
+        **closed_set(scorer, windows, sound.table, scores),
+        "device": str(scorer.machine.device),
+        "precision": "fp32",
+        "sounds": recipe.report.sounds,
+        **cost(classifier.network, classifier.grid.window),
+    }
+    keys = ("metrics", "clips", "groups")
+    own = files.read_json(run.report_json, *keys) if run.report_json.exists() else {}
+    return found | ({"own": {key: own[key] for key in keys}} if own.get("metrics") else {})
+
+
 def _figures(
-    run: RunDirectory, recipe: Recipe, sound: _TestSet, scored: ClipScores, thresholds: Sequence[float] | None
+    run: RunDirectory, recipe: Recipe, sound: _TestSet, rows: Rows, scores: Scores, thresholds: Sequence[float] | None
 ) -> dict[str, Any]:
     """The results for the scored clips; with one label per clip, also the class counts behind the baseline."""
-    table, rows = sound.table, scored.index
+    table = sound.table
     prior = _prior(run, table) if thresholds is None else None
     figures = assess(
-        scored.scores,
+        scores,
         table.targets(rows),
         table.group_codes[rows],
         table.classes,
@@ -325,9 +331,9 @@ def _figures(
 
 def _calibration(run: RunDirectory, windows: WindowLogits, scorer: Scorer, table: ClipTable) -> dict[str, Any]:
     """How well the scores are calibrated, before and after; nothing for a model that has no calibration."""
-    tables = model_folder.read_model_tables(run.model if run.model.exists() else run.path)
     if scorer.calibration is None:
         return {}
+    tables = model_folder.read_model_tables(run.model if run.model.exists() else run.path)
     return {"calibration": {"use": tables["calibration"]["use"], **calibration_quality(windows, scorer, table)}}
 
 
@@ -374,9 +380,8 @@ def _learnt(run: RunDirectory) -> list[dict[str, str]]:
     """The clips that a run was trained and validated on; none for a model folder alone."""
     if not run.clips.exists():
         return []
-    return [
-        row for row in files.read_rows(run.clips, "part", "path", "labels") if row["part"] in ("train", "validation")
-    ]
+    rows = files.read_rows(run.clips, "part", "path", "labels")
+    return [row for row in rows if row["part"] in ("train", "validation")]
 
 
 def _named_alike(dataset: Dataset, recipe: Recipe) -> bool:

@@ -52,11 +52,12 @@ def plan(
         readable: which clips can be read, `(N,)`; None before any sound is read, as if all can.
 
     Raises:
-        RecipeError: the loss or the batch size does not suit the data, class weights name no class, or `report.by` no
-            column.
+        RecipeError: the loss or the batch size does not suit the data, class weights name no class, `report.by` no
+            column, or a class is left out where there is no test set to compare it with.
         DataError: no clip is left in a part, or only one class to train on.
     """
     _refuse_single_label_loss(recipe, made, table)
+    _refuse_left_out_without_test(recipe)
     refuse_unknown_columns(recipe, table)
     rows = {name: cut.rows(name) for name in ("train", "validation", "test")}
     parts = rows if readable is None else {name: own[readable[own]] for name, own in rows.items()}
@@ -81,6 +82,12 @@ def _refuse_single_label_loss(recipe: Recipe, made: Assembly, table: ClipTable) 
             f'use loss = "{MULTILABEL_LOSS}", which scores each class independently'
         )
         raise RecipeError(recipe.source, [Problem("loss", text)])
+
+
+def _refuse_left_out_without_test(recipe: Recipe) -> None:
+    if recipe.reject.own.leave_out and recipe.split.test == 0:
+        text = "clips of a class that is left out are compared with those of the test set, but split.test is 0"
+        raise RecipeError(recipe.source, [Problem("reject.leave_out", text)])
 
 
 def refuse_unknown_columns(recipe: Recipe, table: ClipTable) -> None:

@@ -37,6 +37,7 @@ __all__ = [
     "WindowMean",
     "clip_means",
     "make_evaluator",
+    "refuse_not_finite",
     "score_batches",
     "score_clips",
     "silent",
@@ -83,20 +84,6 @@ class ClipScores:
     index: NDArray[np.int64]
     scores: Values
     losses: Values = attrs.field(factory=lambda: np.empty(0, np.float32))
-
-    def refuse_not_finite(self, part: str, advice: str) -> None:
-        """Refuse to go on with scores that are NaN or infinite.
-
-        Args:
-            part: the part of the data, for the message.
-            advice: what to try.
-
-        Raises:
-            RunError: a clip has such a score.
-        """
-        wrong = np.count_nonzero(~np.isfinite(self.scores).all(axis=1))
-        if wrong:
-            raise RunError(f"{wrong} of {len(self.index)} {part} clips have scores that are not finite; {advice}")
 
 
 @attrs.frozen
@@ -298,19 +285,22 @@ class WindowLogits:
         """The clip of each window, as its place in `rows`, `(V,)`."""
         return np.unique(self.index, return_inverse=True)[1].reshape(-1)
 
-    def refuse_not_finite(self, part: str, advice: str) -> None:
-        """Refuse to go on with logits that are NaN or infinite.
 
-        Args:
-            part: the part of the data, for the message.
-            advice: what to try.
+def refuse_not_finite(index: NDArray[np.int64], values: Values, part: str, advice: str) -> None:
+    """Refuse to go on with logits or scores that are NaN or infinite.
 
-        Raises:
-            RunError: a clip has such a logit.
-        """
-        wrong = len(np.unique(self.index[~np.isfinite(self.logits).all(axis=1)]))
-        if wrong:
-            raise RunError(f"{wrong} of {len(self.rows)} {part} clips have scores that are not finite; {advice}")
+    Args:
+        index: the clip of each row of `values`, `(V,)`.
+        values: the logits or scores, `(V, K)`.
+        part: the part of the data, for the message.
+        advice: what to try.
+
+    Raises:
+        RunError: a clip has such a value.
+    """
+    wrong = len(np.unique(index[~np.isfinite(values).all(axis=1)]))
+    if wrong:
+        raise RunError(f"{wrong} of {len(np.unique(index))} {part} clips have scores that are not finite; {advice}")
 
 
 def window_logits(

@@ -17,7 +17,7 @@ from soundbench.report.one_label import OneLabel
 from soundbench.report.resampling import LEVEL, Once
 from soundbench.report.several_labels import SeveralLabels
 
-__all__ = ["lines", "quality"]
+__all__ = ["lines", "quality", "rows", "sentence"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -92,22 +92,34 @@ def _reliability(pairs: Pairs) -> list[dict[str, Any]]:
     return rows
 
 
+def sentence(found: Mapping[str, Any]) -> str:
+    """By what `report["calibration"]` says that scores are calibrated, and on what it was fitted; or why it was not."""
+    on = f" on {found['clips']} clips of {found['groups']} groups" if "clips" in found else ""
+    on += f" ({found['source']})" if "source" in found else ""
+    if "reason" in found:
+        return f"The scores are not calibrated: {found['use']} was not fitted{on}: {found['reason']}."
+    return f"The scores are calibrated by {found['use']}" + (f", fitted{on}." if on else ".")
+
+
+def rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """The figures of `report["calibration"]` before and after, each with its title; none without a test set."""
+    if "before" not in found:
+        return
+    both = found["before"], found["after"]
+    for metric in (NEGATIVE_LOG_LIKELIHOOD, BRIER_SCORE, EXPECTED_CALIBRATION_ERROR):
+        before, after = (f"{one[metric.name]:.3f}" for one in both)
+        yield metric.title, before, after
+    floors = (one["noise_floor"] for one in both)
+    before, after = (f"{floor['mean']:.3f}, in {LEVEL:.0%} of cases up to {floor['high']:.3f}" for floor in floors)
+    yield f"{EXPECTED_CALIBRATION_ERROR.title} of a perfectly calibrated model", before, after
+
+
 def lines(report: Mapping[str, Any]) -> Iterator[str]:
     """The section of `report.md`, line by line; none for a model without a calibration."""
     found = report.get("calibration")
     if not found:
         return
-    yield from ("", "## Calibration", "")
-    on = f" on {found['clips']} clips of {found['groups']} groups" if "clips" in found else ""
-    source = f" ({markdown(found['source'])})" if "source" in found else ""
-    if "reason" in found:
-        yield f"`{found['use']}` was not fitted{on}{source}: {found['reason']}."
-    else:
-        yield f"Scores are those of `{found['use']}`" + (f", fitted{on}{source}." if on or source else ".")
-    yield from ("", "| | before | after |", "| --- | --- | --- |")
-    both = found["before"], found["after"]
-    for metric in (NEGATIVE_LOG_LIKELIHOOD, BRIER_SCORE, EXPECTED_CALIBRATION_ERROR):
-        yield f"| {metric.title} | " + " | ".join(f"{one[metric.name]:.3f}" for one in both) + " |"
-    floors = (one["noise_floor"] for one in both)
-    shown = (f"{floor['mean']:.3f}, in {LEVEL:.0%} of cases up to {floor['high']:.3f}" for floor in floors)
-    yield f"| {EXPECTED_CALIBRATION_ERROR.title} of a perfectly calibrated model | " + " | ".join(shown) + " |"
+    yield from ("", "## Calibration", "", markdown(sentence(found)))
+    if figures := list(rows(found)):
+        yield from ("", "| | before | after |", "| --- | --- | --- |")
+        yield from (f"| {' | '.join(row)} |" for row in figures)

@@ -1,6 +1,6 @@
 """The report on disk: `report.md` and `report.html` for people, `report.json` for programs, the confusion matrix.
 
-`docs/report.md` explains the  `report.json` is written last: if it exists, the rest is complete.
+`docs/report.md` explains the keys. `report.json` is written last: if it exists, the rest is complete.
 """
 
 from __future__ import annotations
@@ -175,13 +175,13 @@ def _page(run: RunDirectory, report: Mapping[str, Any], picture: Sequence[str]) 
         yield from _beside(report)
         yield from _folds(report)
         yield from _by_value(report)
-        yield from calibration.lines(report)
-        yield from rejection_lines(report)
-        yield from _protocol(report)
-        yield from _classes(report)
     else:
         yield from ("", f"{NO_TEST[0].upper()}{NO_TEST[1:]}.")
-        yield from _protocol(report)
+    yield from calibration.lines(report)
+    yield from rejection_lines(report)
+    yield from _protocol(report)
+    if report["metrics"]:
+        yield from _classes(report)
     yield from _confusion(report, picture)
     yield from _skipped(report)
     yield from _again(run, report)

@@ -12,13 +12,12 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from soundbench.report.metrics import metric_of
 from soundbench.report.metrics.metric import Metric, spread_of
 from soundbench.report.one_label import OneLabel
 from soundbench.report.resampling import LEVEL, Once, SameDraws, interval
 from soundbench.report.several_labels import SeveralLabels
 
-__all__ = ["METHOD", "Gap", "Measured", "difference", "gap", "measured"]
+__all__ = ["METHOD", "Gap", "Measured", "gap", "measured"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -98,46 +97,3 @@ def _p(bounds: Callable[[float], tuple[float, float]]) -> float:
 
 def _includes_0(bounds: tuple[float, float]) -> bool:
     return bounds[0] <= 0 <= bounds[1]
-
-
-def difference(
-    name: str,
-    a: npt.ArrayLike,
-    b: npt.ArrayLike,
-    targets: npt.ArrayLike,
-    groups: npt.ArrayLike,
-    classes: Sequence[str],
-    *,
-    multilabel: bool,
-    thresholds: tuple[npt.ArrayLike, npt.ArrayLike] = (0.5, 0.5),
-    resamples: int = 2000,
-    seed: int = 0,
-) -> dict[str, float | None]:
-    """How much higher a metric of model `a` is than that of model `b` on the same clips.
-
-    Args:
-        name: the metric, a key of a report's `metrics`.
-        a: `(N, K)`, the scores of one model.
-        b: `(N, K)`, those of the other.
-        targets: `(N, K)`, greater than zero for the labels of a clip.
-        groups: `(N,)`, equal for clips of the same group.
-        classes: the K class names.
-        multilabel: whether a clip can have several labels.
-        thresholds: of several labels, those of `a` and of `b`: `(K,)`, `(N, K)`, or one for all.
-        resamples: how many resamples the interval is computed from.
-        seed: of the resamples.
-
-    Returns:
-        `value`, and the bounds `low` and `high` of its interval; None for these if there is only one group.
-    """
-    metric, carried = metric_of(name), np.asarray(targets) > 0
-    if np.shape(a) != carried.shape or np.shape(b) != carried.shape or carried.shape[1] != len(classes):
-        raise ValueError(f"scores {np.shape(a)} and {np.shape(b)}, targets {carried.shape}, {len(classes)} classes")
-    group = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
-    draws = SameDraws(group, resamples, seed)
-    found = []
-    for scores, own in zip((np.asarray(a), np.asarray(b)), thresholds, strict=True):
-        model = SeveralLabels(scores, carried, own) if multilabel else OneLabel(scores, carried, None)
-        found += measured(model, [metric], draws)
-    apart = gap(found[0], found[1], draws.units)
-    return {"value": apart.value, "low": apart.low, "high": apart.high}

@@ -19,7 +19,7 @@ from soundbench.model import assembly, logits
 from soundbench.model.logits import HeldOutLogits
 from soundbench.model.network import cost
 from soundbench.model.rejecting.rejector import state_of
-from soundbench.model.scoring import ClipScores, Scorer, WindowLogits, clip_means
+from soundbench.model.scoring import ClipScores, Scorer, WindowLogits, clip_means, refuse_not_finite
 from soundbench.recipe import ComponentSpec
 from soundbench.report import calibration, pages, run_directory
 from soundbench.report.protocol import protocol, skipped
@@ -114,7 +114,7 @@ def _validation(opened: Opened, scorer: Scorer) -> WindowLogits | None:
     if not len(opened.parts["validation"]):
         return None
     windows = opened.windows(scorer, opened.parts["validation"], _with_embeddings(opened))
-    windows.refuse_not_finite("validation", loop.ADVICE)
+    refuse_not_finite(windows.index, windows.logits, "validation", loop.ADVICE)
     return windows
 
 
@@ -201,7 +201,7 @@ def score_test(fitted: Fitted) -> Scored:
     """
     opened = fitted.trained.opened
     windows = opened.windows(fitted.scorer, opened.parts["test"], _with_embeddings(opened))
-    windows.refuse_not_finite("test", loop.ADVICE)
+    refuse_not_finite(windows.index, windows.logits, "test", loop.ADVICE)
     if not len(windows.index):
         return Scored(fitted, windows, None)
     means = clip_means(windows, fitted.scorer.loss, fitted.scorer.calibration)
@@ -252,16 +252,15 @@ def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
 
 
 def _figures(scored: Scored, log: Log) -> dict[str, Any]:
-    """The metrics of the test set, those of its calibration, and what is rejected."""
-    fitted, opened = scored.fitted, scored.fitted.trained.opened
-    if scored.test is None:
-        return {"metrics": {}, "clips": 0, "groups": 0}
-    table = opened.prepared.table
-    figures = opened.assess(scored.test, fitted.thresholds, RESAMPLES)
-    quality = calibration_quality(scored.windows, fitted.scorer, table)
-    others = rejecting_figures(
-        opened, fitted.scorer, fitted.rejection, scored.windows, scored.test.scores, RESAMPLES, log
-    )
+    """The metrics of the test set, if there is one, those of its calibration, and what is rejected."""
+    fitted, opened, test = scored.fitted, scored.fitted.trained.opened, scored.test
+    figures: dict[str, Any] = {"metrics": {}, "clips": 0, "groups": 0}
+    quality: dict[str, Any] = {}
+    if test is not None:
+        figures = opened.assess(test, fitted.thresholds, RESAMPLES)
+        quality = calibration_quality(scored.windows, fitted.scorer, opened.prepared.table)
+    scores = None if test is None else test.scores
+    others = rejecting_figures(opened, fitted.scorer, fitted.rejection, scored.windows, scores, RESAMPLES, log)
     return figures | {"calibration": {**fitted.calibration, **quality}} | others
 
 

@@ -35,7 +35,7 @@ from soundbench.model.assembly import Assembly
 from soundbench.model.logits import HeldOutLogits
 from soundbench.model.network import Network
 from soundbench.model.plan import Plan, plan
-from soundbench.model.scoring import ClipScores, Scorer, WindowLogits, score_clips, window_logits
+from soundbench.model.scoring import ClipScores, Scorer, WindowLogits, refuse_not_finite, score_clips, window_logits
 from soundbench.recipe import ComponentSpec, Recipe
 from soundbench.report import run_directory
 from soundbench.report.assessment import assess
@@ -341,7 +341,7 @@ def _validate(opened: Opened, network: Network) -> loop.Validation | None:
         return None
     table = opened.prepared.table
     scored = opened.score(opened.prepared.scorer(network), "validation")
-    scored.refuse_not_finite("validation", loop.ADVICE)
+    refuse_not_finite(scored.index, scored.scores, "validation", loop.ADVICE)
     thresholds: Sequence[float] = ()
     if table.multilabel:
         thresholds = choose_thresholds(scored.scores, table.targets(scored.index)).tolist()

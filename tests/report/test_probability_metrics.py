@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.clock import within
 from helpers.scored import found, names, scored, several, values
 from sklearn.metrics import brier_score_loss, log_loss
 
@@ -157,14 +157,10 @@ def test_they_are_numbers_of_which_less_is_better() -> None:
         assert [metric.name for metric in table if metric.lower_is_better] == list(NAMES)
 
 
-def test_a_report_of_888_clips_takes_a_fraction_of_a_second() -> None:
+def test_a_report_of_888_clips_takes_little_time() -> None:
     scores, target, groups = scored(888, 10, 134)
-    best = math.inf
-    for _ in range(3):
-        began = time.process_time()
+    with within():
         assess(scores, target, groups, names(10), by={"site": [str(row % 25) for row in range(888)]})
-        best = min(best, time.process_time() - began)
-    assert best < 2.0
 
 
 def test_every_figure_is_a_number_for_programs() -> None:

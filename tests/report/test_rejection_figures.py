@@ -47,7 +47,7 @@ def test_the_section_names_classes_without_breaking_the_table() -> None:
     text = "\n".join(lines(report))
     assert "| silence: unknown | 100.0% |" in text
     assert "| false alarms per hour of it | 360.0 |" in text
-    assert "| a\\|\\<b> | 3 | 0.900 | 50.0% | 60.0% |" in text
+    assert "| a\\|\\<b\\> | 3 | 0.900 | 50.0% | 60.0% |" in text
     assert list(lines({})) == []
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import time
 import tracemalloc
 
 import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
+from helpers.clock import within
 from helpers.scored import found, names, scored
 
 from soundbench.report import metrics, resampling
@@ -254,17 +254,13 @@ def test_a_macro_average_in_a_resample_is_over_the_classes_that_it_holds() -> No
     assert macro == {"value": 1.0, "low": 1.0, "high": 1.0}
 
 
-def test_fifty_classes_two_thousand_groups_in_a_second_and_bounded_memory() -> None:
+def test_fifty_classes_two_thousand_groups_in_bounded_time_and_memory() -> None:
     scores, target, groups = scored(8732, 50, 2000)
     tracemalloc.start()
     assess(scores, target, groups, names(50))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    best = math.inf
-    for _ in range(3):
-        began = time.process_time()  # what other programs use of the cores does not count
+    with within():
         assess(scores, target, groups, names(50))
-        best = min(best, time.process_time() - began)
 
-    assert best < 1.0
     assert peak < 100e6

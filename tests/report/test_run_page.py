@@ -263,22 +263,29 @@ def test_what_only_some_reports_have_is_shown_where_it_is(tmp_path: Path) -> Non
         {"low": 0.0, "high": 0.5, "score": 0.3, "share": 0.25, "clips": 60},
         {"low": 0.5, "high": 1.0, "score": 0.8, "share": 0.75, "clips": 60},
     ]
-    after = {"expected_calibration_error": 0.05, "noise_floor": 0.04, "reliability": bins}
+    names = ("negative_log_likelihood", "brier_score", "expected_calibration_error")
+    after = dict.fromkeys(names, 0.05) | {"noise_floor": {"mean": 0.04, "high": 0.06}, "reliability": bins}
+    fitted = {"source": "validation set", "clips": 60, "groups": 20}
     run, report, dataset = made(tmp_path / "run")
     plain = {one.text for one in drawn(run, report, dataset).each("h2")}
     assert not {"Reliability", "Figures by value", "None of these"} & plain
-    report["calibration"] = {"use": "temperature", "temperature": 1.5, "before": after, "after": after}
+    report["calibration"] = {"use": "temperature", **fitted, "before": after, "after": after}
     report["by"] = {"site": [{"value": "<i>", "clips": 12, "groups": 4, "metrics": report["metrics"]}]}
     kept = {"value": 0.95, "low": 0.9, "high": 0.98}
     report["reject"] = {"use": "energy", "kept": kept, "accuracy_of_kept": kept, "silence": {"unknown": 1.0}}
+    left_out = {"class": "<b>", "clips": 3, "auroc": 0.9, "false_positive_rate_at_95": 0.5, "unknown": 0.6}
+    report["left_out"] = [left_out]
     root = drawn(run, report, dataset)
     reliability = root.section("Reliability")
     assert len(list(reliability.each("circle"))) == 4
-    assert ["expected calibration error", "0.05", "0.05"] in next(reliability.each("table")).rows()
+    assert ["calibration error", "0.050", "0.050"] in next(reliability.each("table")).rows()
+    said = "The scores are calibrated by temperature, fitted on 60 clips of 20 groups (validation set)."
+    assert said in [one.text for one in reliability.each("p")]
     assert next(root.section("Figures by value").each("table")).rows()[1][:3] == ["<i>", "12", "4"]
     rejected = [row for one in root.section("None of these").each("table") for row in one.rows()]
     assert ["test clips kept", "95.0% (90.0 to 98.0%)"] in rejected
     assert ["silence: unknown", "100.0%"] in rejected
+    assert ["<b>", "3", "0.900", "50.0%", "60.0%"] in rejected
 
 
 def test_all_folds_are_one_page(tmp_path: Path) -> None:

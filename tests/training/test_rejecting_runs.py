@@ -185,7 +185,42 @@ def test_few_validation_clips_fit_no_threshold_and_the_report_says_so(tmp_path: 
     assert "white_noise" not in found
     assert "clip_threshold" not in tables(run)["reject"]
     assert soundbench.load(run, trust_code=True).predict(silence(), 8000).label == "unknown"
-    assert "only digital silence is `unknown`" in (run / "report.md").read_text(encoding="utf-8")
+    assert "Only digital silence is called unknown" in (run / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_class_of_silence_that_is_called_unknown_is_a_class_like_any_other(recipe: Path, tmp_path: Path) -> None:
+    text = recipe.read_text(encoding="utf-8").replace("ToyDataset", "ToyQuiet")
+    (tmp_path / "quiet.toml").write_text(text, encoding="utf-8")
+    run = toy_run(tmp_path / "quiet.toml", tmp_path / "run")
+    assert tables(run)["reject"]["silence"] is False
+    found = soundbench.load(run, trust_code=True).predict(silence(), 8000)
+    assert (found.label, found.rejected, found.labels) == ("unknown", False, ("unknown",))
+    assert found.scores["unknown"] > 0.5
+    report = read_json(run / "report.json")
+    assert report["reject"]["silence"]["unknown"] == 0.0
+    assert report["metrics"]["accuracy"]["value"] > 0.9
+
+
+def test_without_a_test_set_the_report_still_says_what_noise_gives(recipe: Path, tmp_path: Path) -> None:
+    run = toy_run(recipe, tmp_path / "run", "split.test=0", "train.epochs=1")
+    report = read_json(run / "report.json")
+    assert report["metrics"] == {}
+    assert report["reject"]["silence"]["unknown"] == 1.0
+    assert report["reject"]["white_noise"]["clips"] == 3000
+    assert "kept" not in report["reject"]
+    assert report["calibration"]["clips"] == 80
+    for page in ("report.md", "report.html"):
+        text = (run / page).read_text(encoding="utf-8")
+        assert "white noise: unknown" in text
+        assert "fitted on 80 clips of 40 groups (validation set)" in text
+
+
+def test_a_class_is_left_out_only_where_test_clips_can_be_compared_with_it(recipe: Path, tmp_path: Path) -> None:
+    text = recipe.read_text(encoding="utf-8").replace("ToyDataset", "ToyThree")
+    (tmp_path / "three.toml").write_text(text, encoding="utf-8")
+    given = soundbench.read_recipe(tmp_path / "three.toml", ["split.test=0"])
+    with pytest.raises(RecipeError, match=r"reject\.leave_out: .* but split\.test is 0"):
+        soundbench.run(given, out=tmp_path / "run", leave_out=["clicks"])
 
 
 def test_without_a_validation_set_no_threshold_is_fitted(recipe: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from soundbench.report import calibration
 from soundbench.report.html import charts, numbers
 from soundbench.report.html.page import Markup, figure, items, paragraph, table
 from soundbench.report.metrics import metric_of
@@ -156,20 +157,16 @@ def reliability(report: Mapping[str, Any]) -> Markup:
     if not isinstance(found, Mapping):
         return Markup("")
     parts = {name: found[name] for name in ("before", "after") if isinstance(found.get(name), Mapping)}
-    body = Markup("")
+    body = paragraph(calibration.sentence(found))
     bins = {name: one["reliability"] for name, one in parts.items() if one.get("reliability")}
     if bins:
         title = "Reliability: the share of clips that are right, by the mean score of a bin"
         caption = "On the dashed diagonal, a score is the share of clips that are right: a probability."
         body += figure(charts.reliability(bins, title=title), caption)
-    scalars = {name: {key: value for key, value in one.items() if key != "reliability"} for name, one in parts.items()}
-    rest = {key: value for key, value in found.items() if key not in parts}
-    if parts:
-        keys = list(dict.fromkeys(key for one in scalars.values() for key, _ in numbers.flat(one)))
-        columns = {name: dict(numbers.flat(one)) for name, one in scalars.items()}
-        rows = [[_words(key), *(_short(one.get(key)) for one in columns.values())] for key in keys]
-        body += table(["figure", *columns], rows, caption="Calibration of the scores")
-    return body + (_pairs(rest, "Calibration") if rest else Markup(""))
+    rows = [list(row) for row in calibration.rows(found)]
+    if rows:
+        body += table(["figure (lower is better)", "before", "after"], rows, caption="Calibration of the scores")
+    return body
 
 
 def by_value(report: Mapping[str, Any]) -> Markup:
@@ -196,36 +193,14 @@ def by_value(report: Mapping[str, Any]) -> Markup:
 
 def reject(report: Mapping[str, Any]) -> Markup:
     """How sound of none of the classes is recognised."""
-    found = report.get("reject")
-    if not isinstance(found, Mapping) or "kept" not in found:
-        return Markup("")
-    return table(["", "value"], [list(row) for row in rejecting.rows(found)], caption="Sound of none of the classes")
-
-
-def _pairs(found: Mapping[str, Any], caption: str) -> Markup:
-    """The keys of a table and their values; a list of tables becomes one of its own."""
-    plain = {key: value for key, value in found.items() if not _is_rows(value)}
-    body = table(
-        ["key", "value"], [[_words(key), _short(value)] for key, value in numbers.flat(plain)], caption=caption
-    )
-    for key, rows in found.items():
-        if _is_rows(rows):
-            head = list(dict.fromkeys(name for row in rows for name in row))
-            cells = [[_short(row.get(name)) for name in head] for row in rows]
-            body += table([_words(name) for name in head], cells, caption=f"{caption}: {_words(key)}")
+    found, body = report.get("reject"), Markup("")
+    if isinstance(found, Mapping):
+        rows = [list(row) for row in rejecting.rows(found)]
+        body += paragraph(rejecting.sentence(found))
+        body += table(["", "value"], rows, caption="Sound of none of the classes")
+    if classes := rejecting.left_out(report):
+        body += table(list(rejecting.LEFT_OUT), classes, caption="Classes left out of training")
     return body
-
-
-def _is_rows(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(row, Mapping) for row in value)
-
-
-def _words(key: str) -> str:
-    return key.replace("_", " ").replace(".", ", ")
-
-
-def _short(value: Any) -> Any:
-    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 def protocol(report: Mapping[str, Any]) -> Markup:

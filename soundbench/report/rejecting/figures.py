@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
 
+from soundbench.messages import markdown
 from soundbench.report.resampling import LeftOut, Once, Resamples, Weights, interval
 
-__all__ = ["kept_figures", "lines", "pooled_rejection", "rows"]
+__all__ = ["LEFT_OUT", "kept_figures", "left_out", "lines", "pooled_rejection", "rows", "sentence"]
 
 Floats = NDArray[np.float64]
 
@@ -89,24 +90,35 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
+LEFT_OUT = ("class", "clips", "AUROC", "false positives at 95% kept", "unknown")
+"""The columns of `left_out`."""
+
+
 def lines(report: Mapping[str, Any]) -> Iterator[str]:
     """The section of `report.md`, line by line; none for a model that rejects nothing."""
-    found = report.get("reject")
-    if found:
-        yield from ("", "## None of these", "")
-        by = f", by the reject score `{found['use']}`" if "use" in found else ""
-        yield f"Sound of none of the classes is called `unknown`{by}."
-        if "reason" in found:
-            yield f"No threshold was fitted ({found['reason']}): only digital silence is `unknown`."
+    if found := report.get("reject"):
+        yield from ("", "## None of these", "", markdown(sentence(found)))
         yield from ("", "| | value |", "| --- | --- |")
         yield from (f"| {title} | {value} |" for title, value in rows(found))
-    yield from _left_out(report.get("left_out") or [])
+    if classes := left_out(report):
+        yield from ("", "## Classes left out of training", "")
+        yield "The reject scores of test clips against those of clips of a class that training had none of."
+        yield from ("", f"| {' | '.join(LEFT_OUT)} |", "| --- " * len(LEFT_OUT) + "|")
+        yield from (f"| {' | '.join(map(markdown, row))} |" for row in classes)
+
+
+def sentence(found: Mapping[str, Any]) -> str:
+    """By what `report["reject"]` says that sound is rejected."""
+    if "reason" in found:
+        return f"Only digital silence is called unknown: no threshold was fitted ({found['reason']})."
+    return "Sound of none of the classes is called unknown" + (f", by {found['use']}." if "use" in found else ".")
 
 
 def rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The figures of `report["reject"]`, each with its title."""
-    yield "test clips kept", _interval(found["kept"])
-    yield "accuracy of the kept ones", _interval(found["accuracy_of_kept"])
+    if "kept" in found:
+        yield "test clips kept", _interval(found["kept"])
+        yield "accuracy of the kept ones", _interval(found["accuracy_of_kept"])
     for name, title in (("silence", "silence"), ("white_noise", "white noise"), ("pink_noise", "pink noise")):
         if found.get(name):
             yield f"{title}: unknown", _percent(found[name]["unknown"])
@@ -115,16 +127,18 @@ def rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "false alarms per hour of it", f"{other['false_alarms_per_hour']:.1f}"
 
 
-def _left_out(classes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """How well classes that were left out of training are recognised as none of the others."""
-    if classes:
-        yield from ("", "## Classes left out of training", "")
-        yield "The reject scores of test clips against those of clips of a class that training had none of."
-        yield from ("", "| class | clips | AUROC | false positives at 95% kept | `unknown` |", "| --- " * 5 + "|")
-    for row in classes:
-        name = row["class"].replace("|", "\\|").replace("<", "\\<")
-        values = [str(row["clips"]), f"{row['auroc']:.3f}", _percent(row["false_positive_rate_at_95"])]
-        yield f"| {' | '.join([name, *values, _percent(row['unknown'])])} |"
+def left_out(report: Mapping[str, Any]) -> list[list[str]]:
+    """How well classes that were left out of training are recognised as none of the others, by `LEFT_OUT`."""
+    return [
+        [
+            row["class"],
+            str(row["clips"]),
+            f"{row['auroc']:.3f}",
+            _percent(row["false_positive_rate_at_95"]),
+            _percent(row["unknown"]),
+        ]
+        for row in report.get("left_out") or []
+    ]
 
 
 def _percent(share: float | None) -> str:

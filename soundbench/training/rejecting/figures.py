@@ -53,7 +53,7 @@ def figures(
     scorer: Scorer,
     rejection: Rejection,
     test: WindowLogits,
-    scores: NDArray[np.float32],
+    scores: NDArray[np.float32] | None,
     resamples: int,
     log: Log,
 ) -> dict[str, Any]:
@@ -64,15 +64,17 @@ def figures(
         scorer: the network of the best epoch.
         rejection: what rejects sound.
         test: the windows of the test clips, with embeddings if the component needs them.
-        scores: the scores of the test clips, `(N, K)`.
+        scores: the scores of the test clips, `(N, K)`; None without any.
         resamples: for intervals.
         log: the run's log.
     """
-    table, rejector, own = opened.prepared.table, rejection.rejector, rejection.spec.own
-    known = scored(rejector, test)
+    rejector, own = rejection.rejector, rejection.spec.own
     as_written = recipes.relocated(opened.prepared.recipe, "./model/code").reject
     found: dict[str, Any] = {"use": as_written.use, "keep": own.keep}
     found |= {"reason": rejection.reason} if rejection.reason else {}
+    if scores is None:
+        return {"reject": found | _of_others(opened, scorer, rejection)}
+    table = opened.prepared.table
     found |= kept_figures(
         scores,
         table.targets(test.rows),
@@ -81,6 +83,15 @@ def figures(
         resamples=resamples,
         seed=opened.prepared.recipe.train.seed,
     )
+    found |= _of_others(opened, scorer, rejection)
+    parts = {name: left_out(opened, scorer, name, rejector.embeddings, log) for name in own.leave_out}
+    rows = [_left_out(rejector, name, scored(rejector, test), other) for name, other in parts.items()]
+    return {"reject": found} | ({"left_out": rows} if rows else {})
+
+
+def _of_others(opened: Opened, scorer: Scorer, rejection: Rejection) -> dict[str, Any]:
+    """The shares of silence, noise and the recipe's own other sound that are rejected."""
+    rejector, found = rejection.rejector, {}
     window = opened.prepared.grid.window / opened.prepared.recipe.audio.rate
     silence = rejector.rejected(np.array([np.inf]), np.array([True]), "window")
     found["silence"] = {"unknown": float(silence.mean()), "clips": 1, "seconds": window}
@@ -92,9 +103,7 @@ def figures(
         other = rejection.negatives.part(1)
         kept = int((~_windows(rejector, scored(rejector, other.windows))).sum())
         found["negatives"] = _of_other(rejector, other) | {"false_alarms_per_hour": 3600 * kept / other.seconds}
-    parts = {name: left_out(opened, scorer, name, rejector.embeddings, log) for name in own.leave_out}
-    rows = [_left_out(rejector, name, known, other) for name, other in parts.items()]
-    return {"reject": found} | ({"left_out": rows} if rows else {})
+    return found
 
 
 def _windows(rejector: Rejector, found: RejectScores) -> NDArray[np.bool_]:

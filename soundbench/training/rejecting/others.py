@@ -70,18 +70,9 @@ def noise(opened: Opened, scorer: Scorer, colour: Colour, purpose: int, embeddin
     count = _FITTED_ON if purpose == FITTING else -(-NOISE_SECONDS * rate // window)
     table = opened.prepared.table
     clips = [Clip(f"{colour} noise {number}", (table.classes[0],)) for number in range(count)]
-    rows = ClipTable.of(Relabelled(_Unread(), clips, table.classes))
+    rows = ClipTable.of(Relabelled(None, clips, table.classes))
     found = _windows(opened, scorer, NoiseStore(colour, count, window, purpose), rows, embeddings)
     return Other(found, count * window / rate)
-
-
-class _Unread:
-    """Says that clips are not of files."""
-
-    fingerprint = ""
-
-    def read(self, clip: Clip) -> Any:
-        raise NotImplementedError
 
 
 def negatives(opened: Opened, scorer: Scorer, embeddings: bool, log: Log) -> Other | None:
