@@ -85,7 +85,8 @@ def figures(
     )
     found |= _of_others(opened, scorer, rejection)
     parts = {name: left_out(opened, scorer, name, rejector.embeddings, log) for name in own.leave_out}
-    rows = [_left_out(rejector, name, scored(rejector, test), other) for name, other in parts.items()]
+    known = scored(rejector, test)
+    rows = [_left_out(rejector, name, known, other) for name, other in parts.items()]
     return {"reject": found} | ({"left_out": rows} if rows else {})
 
 

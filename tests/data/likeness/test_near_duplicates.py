@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -252,9 +251,8 @@ def test_a_long_sound_has_the_peaks_of_its_stretches() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("SOUNDBENCH_DATA" not in os.environ, reason="needs the sound that SOUNDBENCH_DATA names")
-def test_real_clips_are_alike_only_within_one_recording() -> None:
-    paths = sorted(Path(os.environ["SOUNDBENCH_DATA"]).glob("UrbanSound8K/audio/fold1/*.wav"))[:300]
+def test_real_clips_are_alike_only_within_one_recording(data: Path) -> None:
+    paths = sorted(data.glob("UrbanSound8K/audio/fold1/*.wav"))[:300]
     assert paths
     sounds = [soundfile.read(path, dtype="float32", always_2d=True) for path in paths]
     recordings = [path.name.split("-")[0] for path in paths]
