@@ -17,7 +17,10 @@ from soundbench.report.one_label import OneLabel
 from soundbench.report.resampling import LEVEL, Once
 from soundbench.report.several_labels import SeveralLabels
 
-__all__ = ["lines", "quality", "rows", "sentence"]
+__all__ = ["OTHER_FOLDS", "lines", "quality", "rows", "sentence"]
+
+OTHER_FOLDS = "the test clips of the other folds"
+"""What each fold is calibrated on in a report of folds, where some have too few validation clips of their own."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -94,11 +97,14 @@ def _reliability(pairs: Pairs) -> list[dict[str, Any]]:
 
 def sentence(found: Mapping[str, Any]) -> str:
     """By what `report["calibration"]` says that scores are calibrated, and on what it was fitted; or why it was not."""
-    on = f" on {found['clips']} clips of {found['groups']} groups" if "clips" in found else ""
-    on += f" ({found['source']})" if "source" in found else ""
+    source = found.get("source")
+    on = f" on {source}" if source else ""
+    if "clips" in found:
+        on = f" on {found['clips']} clips of {found['groups']} groups" + (f" ({source})" if source else "")
     if "reason" in found:
         return f"The scores are not calibrated: {found['use']} was not fitted{on}: {found['reason']}."
-    return f"The scores are calibrated by {found['use']}" + (f", fitted{on}." if on else ".")
+    said = f"The scores are calibrated by {found['use']}" + (f", fitted{on}." if on else ".")
+    return f"{said} Other figures of this report are of each fold's own scores." if source == OTHER_FOLDS else said
 
 
 def rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -266,7 +266,7 @@ def _calibration(
     elif attrs.fields(recipe.calibration.component.options):
         pairs = [(one, [other for other in held_out if other is not one]) for one in held_out]
         scores = np.concatenate([_fitted_on(recipe, loss, one, others, multilabel) for one, others in pairs])
-        found |= {"source": "the test clips of the other folds"}
+        found |= {"source": calibration.OTHER_FOLDS}
     for name, values in (("before", before), ("after", scores)):
         found[name] = calibration.quality(values, targets, multilabel=multilabel)
     return found

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.scored import scored
 
-from soundbench.report.rejecting.figures import kept_figures, lines, pooled_rejection
+from soundbench.report.rejecting.figures import kept_figures, lines, pooled_rejection, sentence
 
 
 def test_the_share_kept_and_the_accuracy_of_the_kept_ones() -> None:
@@ -58,3 +58,11 @@ def test_folds_are_pooled_by_clips_and_noise_by_networks() -> None:
     assert found["white_noise"] == {"unknown": 0.75}
     assert found["kept"] == {"value": 0.9}
     assert "pink_noise" not in found
+    assert "reason" not in found
+
+
+def test_folds_without_a_threshold_are_counted() -> None:
+    one = {"use": "energy", "keep": 0.95, "reason": "fewer than 50 clips or 5 groups"}
+    found = pooled_rejection([one, one, {"use": "energy", "keep": 0.95}], {})
+    assert found["reason"] == "in 2 of 3 folds: fewer than 50 clips or 5 groups"
+    assert f"({found['reason']})" in sentence(found)

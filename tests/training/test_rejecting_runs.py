@@ -185,7 +185,7 @@ def test_few_validation_clips_fit_no_threshold_and_the_report_says_so(tmp_path: 
     assert "white_noise" not in found
     assert "clip_threshold" not in tables(run)["reject"]
     assert soundbench.load(run, trust_code=True).predict(silence(), 8000).label == "unknown"
-    assert "Only digital silence is called unknown" in (run / "report.md").read_text(encoding="utf-8")
+    assert "only digital silence is called unknown then" in (run / "report.md").read_text(encoding="utf-8")
 
 
 def test_a_class_of_silence_that_is_called_unknown_is_a_class_like_any_other(recipe: Path, tmp_path: Path) -> None:

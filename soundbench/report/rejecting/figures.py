@@ -78,6 +78,9 @@ def pooled_rejection(reports: Sequence[Mapping[str, Any]], kept: Mapping[str, An
         kept: the result of `kept_figures` for the clips of all folds.
     """
     found: dict[str, Any] = {"use": reports[0]["use"], "keep": reports[0]["keep"], **kept}
+    reasons = [one["reason"] for one in reports if "reason" in one]
+    if reasons:
+        found["reason"] = f"in {len(reasons)} of {len(reports)} folds: {', '.join(dict.fromkeys(reasons))}"
     for name in ("silence", "white_noise", "pink_noise", "negatives"):
         parts = [one[name] for one in reports if one.get(name)]
         if len(parts) == len(reports):
@@ -110,7 +113,7 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
 def sentence(found: Mapping[str, Any]) -> str:
     """By what `report["reject"]` says that sound is rejected."""
     if "reason" in found:
-        return f"Only digital silence is called unknown: no threshold was fitted ({found['reason']})."
+        return f"No threshold was fitted ({found['reason']}); only digital silence is called unknown then."
     return "Sound of none of the classes is called unknown" + (f", by {found['use']}." if "use" in found else ".")
 
 
