@@ -9,8 +9,10 @@ Shapes: `(B, F, T)` to `(B, C, ceil(T / 32))`, any F and T; C is 1280 at width 1
 
 Squeeze-excitation weights only channels, as in the published networks, by means over true frames.
 
-Departs from the paper: the layer before the classifier, 1280 wide with hard swish, is applied to the mean over bands of
-each frame, not once to the mean over bands and time. Its outputs are then frames for any pooling.
+Departs from the paper in two ways. The layer before the classifier, 1280 wide with hard swish, is applied to the mean
+over bands of each frame, not once to the mean over bands and time: its outputs are then frames for any pooling. And
+batch norm follows the statistics of training with a momentum of 0.1, not 0.01: a training of a few hundred steps ends
+before the slower one has followed through all layers, and the network then predicts one class.
 """
 
 from __future__ import annotations
@@ -106,7 +108,7 @@ class ConvNorm(nn.Sequential):
     ) -> None:
         super().__init__(
             nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2, groups=groups, bias=False),
-            nn.BatchNorm2d(out, eps=0.001, momentum=0.01),
+            nn.BatchNorm2d(out, eps=0.001),
             activation,
         )
 
