@@ -204,10 +204,10 @@ def summary(folder: SweepFolder, cells: Sequence[Cell], standing: Standing) -> d
 
     Returns:
         `metric` (the name of the one that orders the rows; None without a finished cell), `keys` (those that are
-        swept), `rows` (best first; each with `values`, `cells`, `finished`, `seeds`, `folds`, `clips`, `groups`,
-        `metrics` with `mean` and `deviation`, `low` and `high` of the first one, `variance` with `folds` and `seeds`),
-        `cells` (each with `name`, `values`, `fold`, `seed`, `state`, its first metric as `value`, and `failure`), and
-        `interval` (how it was computed).
+        swept), `datasets` (the names of those that finished cells were tested on), `rows` (best first; each with
+        `values`, `cells`, `finished`, `seeds`, `folds`, `clips`, `groups`, `metrics` with `mean` and `deviation`, `low`
+        and `high` of the first one, `variance` with `folds` and `seeds`), `cells` (each with `name`, `values`, `fold`,
+        `seed`, `state`, its first metric as `value`, and `failure`), and `interval` (how it was computed).
     """
     results = {}
     for cell in cells:
@@ -224,10 +224,15 @@ def summary(folder: SweepFolder, cells: Sequence[Cell], standing: Standing) -> d
     return {
         "metric": metric,
         "keys": list(cells[0].values) if cells else [],
+        "datasets": sorted({name for one in results.values() if (name := _dataset(one.report))}),
         "rows": rows,
         "cells": [_of_cell(cell, standing, results.get(cell.name), metric) for cell in cells],
         "interval": {"method": METHOD, "resamples": RESAMPLES, "seed": SEED},
     }
+
+
+def _dataset(report: Mapping[str, Any]) -> str:
+    return str(report.get("protocol", {}).get("dataset", {}).get("use", ""))
 
 
 def _mean(row: Mapping[str, Any], metric: str | None) -> float:

@@ -16,6 +16,7 @@ from soundbench.errors import RunError, SoundbenchError
 from soundbench.messages import printable, show
 from soundbench.report.figures import drawing
 from soundbench.report.html import page as html
+from soundbench.report.html.numbers import counted
 from soundbench.report.metrics import metric_of
 from soundbench.studies.cells import Cell, label
 from soundbench.studies.folder import SweepFolder
@@ -172,7 +173,6 @@ def _page(name: str, summary: Mapping[str, Any], note: str) -> Iterator[str]:
 def _html(folder: Path, summary: Mapping[str, Any]) -> str:
     """`report.html`: the table, the figure, what failed."""
     head, rows = _rows(summary)
-    finished = sum(row["finished"] for row in summary["rows"])
     sections = [
         html.Section(
             "Results", html.table(head, rows, caption="Best first", sortable=True) + html.paragraph(_EXPLAINED)
@@ -188,8 +188,20 @@ def _html(folder: Path, summary: Mapping[str, Any]) -> str:
     failed = [one for one in summary["cells"] if one["failure"]]
     said = [f"{label(one['values'], one['fold'], one['seed'])}: {one['failure']}" for one in failed]
     sections.append(html.Section("Failed", html.items(said) if said else html.Markup("")))
-    lead = f"{finished} of {len(summary['cells'])} runs are finished."
-    return html.page(folder.resolve().name, sections, lead=lead)
+    return html.page(folder.resolve().name, sections, lead=_sentence(summary))
+
+
+def _sentence(summary: Mapping[str, Any]) -> str:
+    """What was run on what, and how much of it is finished."""
+    rows, keys = summary["rows"], summary["keys"]
+    runs = f"{sum(row['finished'] for row in rows)} of {counted(len(summary['cells']), 'run')}"
+    swept = f"{counted(len(rows), 'combination')} of {', '.join(keys)}" if keys else "one recipe"
+    tested = [row for row in rows if row["metrics"]]
+    if not tested:
+        return f"A sweep over {swept}; {runs} finished."
+    clips, groups = counted(tested[0]["clips"], "clip"), counted(tested[0]["groups"], "group")
+    of = f" of {', '.join(summary['datasets'])}" if summary["datasets"] else ""
+    return f"A sweep over {swept}; {runs} finished, tested on {clips} from {groups}{of}."
 
 
 _EXPLAINED = (

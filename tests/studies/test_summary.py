@@ -154,6 +154,8 @@ def test_unfinished_and_failed_cells_are_counted_and_named(tmp_path: Path) -> No
     page = (tmp_path / "summary.md").read_text()
     assert "- lr = 0.2, seed 2: the \\<disk\\> \\| is full" in page
     assert "<li>lr = 0.2, seed 2: the &lt;disk&gt; | is full</li>" in (tmp_path / "report.html").read_text()
+    said = "A sweep over 2 combinations of lr; 1 of 4 runs finished, tested on 2 clips from 2 groups."
+    assert said in (tmp_path / "report.html").read_text()
     table = list(csv.DictReader((tmp_path / "summary.csv").open()))
     assert [(row["lr"], row["finished"], row["accuracy_mean"]) for row in table] == [
         ("0.1", "1", "0.5"),
