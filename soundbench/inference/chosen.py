@@ -23,7 +23,7 @@ class Chosen:
     """
 
     def __init__(self, classifier: Classifier, table: ClipTable, rows: NDArray[np.int64]) -> None:
-        self.classes, self.multilabel = classifier.classes, classifier.thresholds is not None
+        self.classes, self.multilabel = classifier.classes, classifier.multilabel
         self.table, self.rows = table, rows
         if table.multilabel and not self.multilabel:
             raise CallError("the dataset is multi-label, but the model predicts a single class per sound")

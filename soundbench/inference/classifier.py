@@ -46,20 +46,29 @@ class Classifier:
         classes: the names of the classes, in the order of the logits.
         rate: the model's sample rate in Hz.
         grid: how a sound is cut into windows.
-        thresholds: the score at which each class is predicted, for a multi-label model; None for a single-label model.
+        thresholds: the score from which each class is predicted. A multi-label model has them; a single-label model
+            predicts the best class if it reaches its own, where 0 is none; None for none at all.
+        multilabel: whether a sound may have several labels; None for whether there are thresholds.
     """
 
     def __init__(
-        self, scorer: Scorer, classes: Sequence[str], rate: int, grid: Grid, thresholds: Sequence[float] | None = None
+        self,
+        scorer: Scorer,
+        classes: Sequence[str],
+        rate: int,
+        grid: Grid,
+        thresholds: Sequence[float] | None = None,
+        multilabel: bool | None = None,
     ) -> None:
         self.scorer, self.classes, self.rate, self.grid = scorer, tuple(classes), rate, grid
         self.thresholds = thresholds
+        self.multilabel = thresholds is not None if multilabel is None else multilabel
         scorer.network.eval()
 
     def __repr__(self) -> str:
         network = self.network
         parameters = sum(weight.numel() for weight in network.parameters())
-        kind = "single-label" if self.thresholds is None else "multi-label"
+        kind = "multi-label" if self.multilabel else "single-label"
         return (
             f"Classifier({type(network.featurizer).__name__}, {type(network.backbone).__name__}, "
             f"{parameters:,} parameters, {self.scorer.machine.device}: {len(self.classes)} classes, {kind}, "
@@ -234,8 +243,9 @@ class Classifier:
         return sorted(found + finder.finish(), key=lambda event: event.start)
 
     def event_rules(self, **options: Any) -> EventRules:
-        """Event rules with the model's thresholds as `on`, or 0.5 for a single-label model; `options` override them."""
-        return EventRules(**({} if self.thresholds is None else {"on": self.thresholds}) | options)
+        """Event rules with the model's thresholds as `on`, or 0.5 where it has none; `options` override them."""
+        own = self.thresholds if self.multilabel else [value or 0.5 for value in self.thresholds or ()]
+        return EventRules(**({"on": own} if own else {}) | options)
 
     def stream(
         self,
@@ -378,7 +388,9 @@ class Classifier:
         scores, rejected = values[: len(self.classes)], self._rejects(values, per)
         ranked = np.argsort(-scores, kind="stable")
         named = {self.classes[code]: float(scores[code]) for code in ranked}
-        passed = ranked[:1] if self.thresholds is None else ranked[scores[ranked] >= np.array(self.thresholds)[ranked]]
+        passed = ranked if self.multilabel else ranked[:1]
+        if self.thresholds is not None:
+            passed = passed[scores[passed] >= np.array(self.thresholds)[passed]]
         labels = () if rejected else tuple(self.classes[code] for code in passed)
         nearest = self.classes[ranked[0]]
         own = np.array(scores, np.float32)  # a copy: `scores` may be a row of a batch, which would be kept with it

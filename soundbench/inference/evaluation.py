@@ -203,7 +203,7 @@ def _fill(classifier: Classifier, run: RunDirectory, checkpoint: str | Path, say
         text = " ".join(str(error).split())
         raise RunError(f"{checkpoint}: the checkpoint does not fit the run's model: {text}") from None
     chosen = [f"the checkpoint after step {state['step']}, not the one that validation selected"]
-    if classifier.thresholds is not None:
+    if classifier.multilabel:
         chosen.append("the thresholds are those of the best epoch")
     if classifier.scorer.rejector is not None and classifier.scorer.rejector.clip is not None:
         chosen.append("what rejects sound was fitted to the best epoch")
@@ -261,7 +261,7 @@ def _dataset_spec(path: Path, classifier: Classifier) -> ComponentSpec:
     """The dataset of a manifest or a folder."""
     if not path.exists():
         raise CallError(f"{path}: there is no such recipe, manifest or folder")
-    return recipes.dataset_spec(path, classifier.thresholds is not None)
+    return recipes.dataset_spec(path, classifier.multilabel)
 
 
 def _environment(run: RunDirectory, accept_changes: bool, say: Say) -> Mapping[str, Any]:
@@ -297,7 +297,7 @@ def _results(
     """What `report.json` says of the scores and of the model that gave them."""
     scorer = classifier.scorer
     found = {
-        **_figures(run, recipe, sound, windows.rows, scores, classifier.thresholds),
+        **_figures(run, recipe, sound, windows.rows, scores, classifier.thresholds if classifier.multilabel else None),
         **_calibration(run, windows, scorer, sound.table),
         **closed_set(scorer, windows, sound.table, scores),
         "device": str(scorer.machine.device),

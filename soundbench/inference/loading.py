@@ -19,7 +19,7 @@ from soundbench.model import folder as model_folder
 from soundbench.model.rejecting.rejector import Rejector
 from soundbench.model.scoring import Scorer
 
-__all__ = ["load"]
+__all__ = ["find_model", "load"]
 
 
 def load(
@@ -41,14 +41,7 @@ def load(
         CallError: the folder does not exist, or holds one run per fold.
         RunError: the folder holds no model, one that has changed, or one that cannot be used.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise CallError(f"{folder}: no such run directory or model folder")
-    if not (folder / "model.toml").exists() and (folder / "model").is_dir():
-        folder = folder / "model"
-    folds = [] if (folder / "model.toml").exists() else sorted(folder.glob("fold-*/model"))
-    if folds:
-        raise CallError(f"{folder}: holds one run per fold; give one of them, such as {folds[0].parent}")
+    folder = find_model(path)
     stored, source = model_folder.open_model(folder, accept_changes), str(folder / "model.toml")
     model = recipes.read_model(stored.tables, base=folder, trust_code=trust_code, source=source)
     with torch.random.fork_rng(devices=[]):  # weights are drawn before they are loaded
@@ -66,5 +59,22 @@ def load(
         model_folder.load_reject(folder, module)
         rejector = Rejector.of(module, model.reject.own, machine.device)
     scorer = Scorer(network, loss, machine, model.audio.level, calibration, rejector)
-    thresholds = (model.thresholds or [0.5] * len(model.classes)) if model.multilabel else None
-    return Classifier(scorer, model.classes, model.audio.rate, grid, thresholds)
+    thresholds = model.thresholds or ([0.5] * len(model.classes) if model.multilabel else None)
+    return Classifier(scorer, model.classes, model.audio.rate, grid, thresholds, model.multilabel)
+
+
+def find_model(path: str | os.PathLike[str]) -> Path:
+    """The model folder of a run directory, or the path itself if it is one, or may be.
+
+    Raises:
+        CallError: the folder does not exist, or holds one run per fold.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise CallError(f"{folder}: no such run directory or model folder")
+    if not (folder / "model.toml").exists() and (folder / "model").is_dir():
+        folder = folder / "model"
+    folds = [] if (folder / "model.toml").exists() else sorted(folder.glob("fold-*/model"))
+    if folds:
+        raise CallError(f"{folder}: holds one run per fold; give one of them, such as {folds[0].parent}")
+    return folder

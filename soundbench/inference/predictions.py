@@ -41,7 +41,8 @@ class Prediction:
         score: the highest score of a class, in [0, 1].
         scores: every class and its score, highest first, over the classes alone.
         labels: the predicted classes, highest score first: for a multi-label model those that reach their threshold,
-            possibly none; otherwise only `label`; none where the sound is rejected.
+            possibly none; otherwise only `label`, unless it has a threshold and does not reach it; none where the sound
+            is rejected.
         probabilities: the score of each class, in the order of the classifier's `classes`, `(K,)` float32; calibrated
             where the model is.
         nearest: the class with the highest score, whether the sound is rejected or not.

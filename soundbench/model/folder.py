@@ -6,8 +6,9 @@ checked whenever the model is loaded: one that is not as it was written is refus
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -37,6 +38,8 @@ __all__ = [
     "open_model",
     "read_model_tables",
     "save_model",
+    "save_thresholds",
+    "scores_digest",
 ]
 
 _TABLES, _WEIGHTS, _DIGESTS = "model.toml", "weights.safetensors", "digests.json"
@@ -72,6 +75,32 @@ def save_model(
     files.write_bytes(folder / _TABLES, text)
     digests.write_table(folder / _DIGESTS, {name: [digest] for name, digest in now.items()})
     return now
+
+
+def save_thresholds(folder: Path, thresholds: Sequence[float]) -> None:
+    """Replace the thresholds in `model.toml` and its digest; all else stays as it is.
+
+    Raises:
+        RunError: there is no model, or it cannot be written.
+    """
+    tables = read_model_tables(folder) | {"thresholds": [float(value) for value in thresholds]}
+    text = tomli_w.dumps(tables).encode("utf-8", "backslashreplace")
+    before, now = _before(folder), digests.of_bytes(text)
+    digests.write_table(folder / _DIGESTS, {**before, _TABLES: [*before.get(_TABLES, ()), now]})
+    files.write_bytes(folder / _TABLES, text)
+    digests.write_table(folder / _DIGESTS, {**before, _TABLES: [now]})
+
+
+def scores_digest(folder: Path) -> str:
+    """A digest of what scores depend on: the weights, and `model.toml` without its thresholds.
+
+    Raises:
+        RunError: there is no model, or it cannot be read.
+    """
+    tables = {name: value for name, value in read_model_tables(folder).items() if name != "thresholds"}
+    with files.explain_os_errors(folder / _WEIGHTS):
+        weights = digests.of_file(folder / _WEIGHTS)
+    return digests.of_bytes(json.dumps([tables, weights], sort_keys=True, default=str).encode())
 
 
 def _before(folder: Path) -> digests.Table:
