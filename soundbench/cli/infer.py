@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     "--per",
     type=click.Choice(["clip", "window", "event"]),
     help="Report one row per clip (the mean of its windows), window or event. Default: clip; event for audacity and "
-    "raven labels.",
+    "raven labels, and for --summary.",
 )
 @click.option(
     "--format",
@@ -50,7 +50,14 @@ if TYPE_CHECKING:
     "for events).",
 )
 @click.option(
-    "--scores", is_flag=True, help="In CSV, add one column per class with its score. JSON lines always have all scores."
+    "--scores",
+    is_flag=True,
+    help="In CSV and Parquet, add one column per class with its score. JSON lines always have all scores.",
+)
+@click.option(
+    "--summary",
+    is_flag=True,
+    help="Report one row per file and class: how many events or windows, their seconds, the best score, the first.",
 )
 @options.window
 @options.hop
@@ -88,19 +95,25 @@ def command(
     standard input. Sounds may have any length.
     """
     from soundbench import distributed
+    from soundbench.inference.loading import find_model
     from soundbench.inference.many_files import model_digest, score_into
+    from soundbench.model.folder import scores_digest
 
     try:
         classifier, files = sounds.opened(run, paths, device, trust_code, accept_changes)
         wanted, form, times = _asked(classifier, **asked)
         if out:
             _refuse(plot is not None, "--plot cannot be used with --out")
-            errors = score_into(out, classifier, files, wanted, form, model_digest(run), sounds.started, times)
+            named = out.suffix == form.suffix and not out.exists()
+            _refuse(named, f"--out is a folder, which gets results{form.suffix}: leave out {form.suffix}")
+            model, scores = model_digest(run), scores_digest(find_model(run))
+            errors = score_into(out, classifier, files, wanted, form, model, sounds.started, times, scores)
         else:
             _refuse(distributed.world() > 1, "several processes need --out DIR for their results")
             _refuse(plot is not None and len(files) > 1, f"--plot draws a single sound, not {len(files)}")
             many = not form.one_file and len(files) > 1
             _refuse(many, f"{form.name} labels are one file per sound; for {len(files)} sounds use --out DIR")
+            _refuse(not form.text, f"{form.name} is no text to print: use --out DIR")
             errors = _print(classifier, files, wanted, form, plot, times)
         sounds.report(times)
         sounds.finish(errors, len(files), out)
@@ -126,6 +139,7 @@ def _asked(
     top: int | None,
     threshold: float | None,
     scores: bool,
+    summary: bool,
     window: float | None,
     hop: float | None,
     batch: int | None,
@@ -137,23 +151,24 @@ def _asked(
     from soundbench.inference.many_files import Wanted
 
     chosen = find("jsonl" if as_json else name)
-    per = per or ("event" if chosen.timed else "clip")
+    per = per or ("event" if chosen.timed or summary else "clip")
     if threshold is not None:
         rules["on"] = threshold
     _refuse(not chosen.dated and bool(time_from or time_pattern), f"{chosen.name} has no place for date and time")
     times = sounds.start_times(time_from if chosen.dated else "none", time_pattern)
     rejects = classifier.scorer.rejector is not None
-    form = chosen(per, classifier.classes if scores else (), classifier.rate, times.source != "none", rejects)
+    columns = classifier.classes if scores else ()
+    form = chosen(per, columns, classifier.rate, times.source != "none", rejects, summary)
     _refuse(scores and top is not None, "--scores reports every class; leave out --top")
-    return Wanted(per, window, hop, threshold, top, classifier.event_rules(**rules), batch), form, times
+    _refuse(scores and summary, "--summary has no column per class; leave out --scores")
+    return Wanted(per, window, hop, threshold, top, classifier.event_rules(**rules), batch, summary), form, times
 
 
 def _print(
     classifier: Classifier, files: list[Path], wanted: Wanted, form: Format, plot: Path | None, times: StartTimes
 ) -> dict[str, str]:
     """Print each row or label file, and draw the plot; returns the sounds without rows, each with the reason."""
-    from soundbench.inference.formats.base import Row
-    from soundbench.inference.many_files import score_files
+    from soundbench.inference.many_files import Done, score_files
     from soundbench.inference.timeline import plot_sound
 
     errors: dict[str, str] = {}
@@ -165,7 +180,7 @@ def _print(
         output.rows(form.header())
     for one in score_files(classifier, files, wanted, progress, windows, times):
         progress.clear()
-        if isinstance(one, Row):
+        if not isinstance(one, Done):
             held.append(form.lines(one, number))
             number += held[-1].count("\n")
             if form.one_file:

@@ -34,6 +34,8 @@ _KINDS: dict[str, Any] = {"path": str, "begin": int, "end": int, "error": str | 
 def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write the settings into a new folder, or check that they are those that the folder was begun with.
 
+    `scores` is not compared: whatever changes it changes `model` too.
+
     Raises:
         CallError: the folder was begun with other settings, or holds something else.
     """
@@ -41,7 +43,7 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     asked = json.loads(json.dumps(settings))
     if (folder / SETTINGS).exists():
         before = files.read_json(folder / SETTINGS, "work", "model")
-        differ = [key for key in asked | before if asked.get(key) != before.get(key)]
+        differ = [key for key in asked | before if key != "scores" and asked.get(key) != before.get(key)]
         if differ:
             changed = ", ".join(f"{key} {before.get(key)!r}, now {asked.get(key)!r}" for key in differ)
             raise CallError(f"{folder}: was begun with {changed}; use another --out, or the same settings")

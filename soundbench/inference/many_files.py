@@ -23,7 +23,8 @@ from soundbench.errors import SoundError
 from soundbench.inference import journal
 from soundbench.inference.classifier import Classifier
 from soundbench.inference.events import EventFinder, EventRules
-from soundbench.inference.formats.base import Format, Row, moment
+from soundbench.inference.formats.base import Count, Format, Row, encoded, moment
+from soundbench.inference.formats.summary import Counts
 from soundbench.inference.journal import Journal
 from soundbench.inference.predictions import EndOfSound, ScoredWindow
 from soundbench.inference.progress import Progress
@@ -47,6 +48,7 @@ class Wanted:
         top: the number of classes to report, with their scores; None for those that pass, and the scores of all.
         rules: how scores become events.
         batch: number of windows scored together; None for those of one minute of sound, at most 32.
+        summary: whether a sound gets a count for each class that is found in it, instead of its rows.
     """
 
     per: str = "clip"
@@ -56,6 +58,7 @@ class Wanted:
     top: int | None = None
     rules: EventRules = attrs.field(factory=EventRules)
     batch: int | None = None
+    summary: bool = False
 
 
 @attrs.frozen
@@ -80,8 +83,8 @@ def score_files(
     progress: Progress | None = None,
     windows: list[ScoredWindow] | None = None,
     times: StartTimes | None = None,
-) -> Iterator[Row | Done]:
-    """Score files: the rows of each sound, in order, followed by its `Done`.
+) -> Iterator[Row | Count | Done]:
+    """Score files: the rows of each sound, in order, or its counts; followed by its `Done`.
 
     Args:
         classifier: scores the windows.
@@ -91,6 +94,27 @@ def score_files(
         windows: every scored window is appended to it.
         times: finds when each recording began; None for rows without date and time.
     """
+    counts = Counts()
+    for one in _rows(classifier, paths, wanted, progress, windows, times):
+        if not wanted.summary:
+            yield one
+        elif isinstance(one, Row):
+            counts.add(one)
+        else:
+            found = counts.take(str(one.path))
+            yield from () if one.error else found
+            yield one
+
+
+def _rows(
+    classifier: Classifier,
+    paths: Sequence[Path],
+    wanted: Wanted,
+    progress: Progress | None,
+    windows: list[ScoredWindow] | None,
+    times: StartTimes | None,
+) -> Iterator[Row | Done]:
+    """The rows of each sound, followed by its `Done`; the arguments are those of `score_files`."""
     finder = EventFinder(classifier.classes, wanted.rules)
     found: list[Row] = []
     mean = WindowMean()
@@ -202,6 +226,7 @@ def score_into(
     model: str,
     progress: Callable[[list[Path]], Progress],
     times: StartTimes | None = None,
+    scores: str = "",
 ) -> dict[str, str]:
     """Score the files that a folder has no rows of yet, and write the results of all.
 
@@ -214,20 +239,21 @@ def score_into(
         model: the digest of the model; see `model_digest`.
         progress: makes the progress line for the remaining files.
         times: finds when each recording began; None for rows without date and time.
+        scores: the digest of what the model's scores depend on; see `model.folder.scores_digest`.
 
     Returns:
         The paths that could not be scored, each with the reason.
     """
     times = times or StartTimes("none")
-    settings = {"work": "infer", "model": model, "format": form.name, "columns": len(form.classes)}
+    settings = {"work": "infer", "model": model, "scores": scores, "format": form.name, "columns": len(form.classes)}
     settings |= {"time_from": times.source, "time_pattern": times.pattern}
 
     def work(out: Journal, left: list[Path]) -> None:
         number = 0
         for one in score_files(classifier, left, wanted, progress(left), times=times):
-            if isinstance(one, Row):
+            if not isinstance(one, Done):
                 lines = form.lines(one, number)
-                out.write(_encoded(lines))
+                out.write(encoded(lines))
                 number += lines.count("\n")
             else:
                 out.done(str(one.path), one.error)
@@ -236,18 +262,13 @@ def score_into(
     def merge(records: list[journal.Record]) -> None:
         for record in records if form.file_per_sound else ():
             text = form.document(journal.rows(folder, record).decode())
-            files.write_bytes(_labels(folder, record["path"], form.suffix), _encoded(text))
-        if not form.one_file:
-            return
-        number = 0
-        with files.atomic(folder / f"results{form.suffix}") as beside, open(beside, "wb") as file:
-            file.write(_encoded(form.header()))
-            for record in records:
-                lines = journal.rows(folder, record).decode()
-                file.write(_encoded(form.joined(lines, number)))
-                number += lines.count("\n")
+            files.write_bytes(_labels(folder, record["path"], form.suffix), encoded(text))
+        if form.one_file:
+            with files.atomic(folder / f"results{form.suffix}") as beside:
+                form.pack(beside, (journal.rows(folder, record).decode() for record in records))
 
-    return _into(folder, paths, settings | attrs.asdict(attrs.evolve(wanted, batch=None)), work, merge)
+    rows = attrs.asdict(attrs.evolve(wanted, batch=None), filter=lambda key, value: key.name != "summary" or value)
+    return _into(folder, paths, settings | rows, work, merge)
 
 
 def embed_into(
@@ -338,10 +359,6 @@ def _labels(folder: Path, path: str, suffix: str) -> Path:
     """The label file of a sound: its path below `labels/` is the sound's path, with `..` written as `__`."""
     parts = ["__" if part == ".." else part for part in Path(path).parts if part != Path(path).anchor]
     return (folder / "labels").joinpath(*parts[:-1], parts[-1] + suffix)
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", errors="backslashreplace")
 
 
 def model_digest(run: str | Path) -> str:

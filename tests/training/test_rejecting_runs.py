@@ -138,7 +138,7 @@ def test_infer_says_unknown_with_the_nearest_class_in_every_format(run: Path, tm
     (row,) = csv.DictReader(
         io.StringIO(done(command("infer", run, "--trust-code", tmp_path / "silence.wav", "--format", "csv")))
     )
-    assert (row["label"], row["rejected"], row["labels"]) == ("unknown", "true", "")
+    assert (row["label"], row["rejected"], row["labels"]) == ("unknown", "TRUE", "")
     assert row["nearest"] in ("low", "high")
     (one,) = done(command("infer", run, "--trust-code", tmp_path / "silence.wav", "--json")).splitlines()
     found = json.loads(one)

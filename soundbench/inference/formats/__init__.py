@@ -15,6 +15,7 @@ FORMATS = {
     "table": "soundbench.inference.formats.table:Table",
     "csv": "soundbench.inference.formats.csv:Csv",
     "jsonl": "soundbench.inference.formats.jsonl:JsonLines",
+    "parquet": "soundbench.inference.formats.parquet:Parquet",
     "audacity": "soundbench.inference.formats.audacity:Audacity",
     "raven": "soundbench.inference.formats.raven:Raven",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from soundbench.inference.formats.base import Format, Row, one_line
+from soundbench.inference.formats.base import Count, Format, Row, one_line
 
 __all__ = ["Audacity"]
 
@@ -15,9 +15,11 @@ class Audacity(Format):
 
     name = "audacity"
     timed = True
+    counts = False
     file_per_sound = True
     one_file = False
 
-    def lines(self, row: Row, number: int) -> str:
+    def lines(self, row: Row | Count, number: int) -> str:
         """A line for each label to show."""
+        assert isinstance(row, Row)
         return "".join(f"{row.start:.6f}\t{row.end:.6f}\t{one_line(label)}\n" for label in row.labels)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import ClassVar
 
 import attrs
@@ -12,7 +13,11 @@ import attrs
 from soundbench.errors import CallError
 from soundbench.messages import printable
 
-__all__ = ["Format", "Row", "iso", "moment", "one_line"]
+__all__ = ["COUNTED", "Count", "Format", "Row", "encoded", "iso", "moment", "one_line"]
+
+
+COUNTED = ("path", "label", "count", "seconds", "best_score", "first_start")
+"""The columns of counts."""
 
 
 @attrs.frozen
@@ -47,6 +52,29 @@ class Row:
 
 
 @attrs.frozen
+class Count:
+    """How often a class was found in a sound; without a class, nothing was found in it.
+
+    Attributes:
+        path: the sound.
+        label: the class; None if there is none.
+        count: how many windows or events have this label.
+        seconds: how much of the sound they cover; what two windows share counts once.
+        best_score: the highest of their scores; None if there are none.
+        first_start: when the first begins, in seconds from the beginning of the sound; None if there is none.
+        first_begin_time: when it began by the clock of the recorder; None if unknown.
+    """
+
+    path: str
+    label: str | None = None
+    count: int = 0
+    seconds: float = 0.0
+    best_score: float | None = None
+    first_start: float | None = None
+    first_begin_time: datetime | None = None
+
+
+@attrs.frozen
 class Format(ABC):
     """How rows are written; a format is a subclass.
 
@@ -56,15 +84,19 @@ class Format(ABC):
         rate: the model's sample rate in Hz; its input holds no frequency above half of it.
         times: whether rows have the date and time of their begin and end; only in formats with a place for them.
         rejects: whether the model can say that sound is of none of its classes.
+        summary: whether rows are counts of windows or events.
         name: its name in `FORMATS`.
         suffix: of its files.
         timed: whether rows need a start and an end.
         file_per_sound: whether each sound has a file of its own, made by `document`.
         one_file: whether there is a file with the rows of all sounds.
         dated: whether the format has a place for the date and time of a row's begin and end.
+        counts: whether the format has a place for counts.
+        text: whether its files are text, which can be printed.
 
     Raises:
-        CallError: rows of whole clips, which have no start and no end, where they need them.
+        CallError: rows of whole clips, which have no start and no end, where they need them; counts of whole clips, or
+            where there is no place for counts.
     """
 
     per: str
@@ -72,6 +104,7 @@ class Format(ABC):
     rate: int = 0
     times: bool = False
     rejects: bool = False
+    summary: bool = False
 
     name: ClassVar[str]
     suffix: ClassVar[str] = ".txt"
@@ -79,17 +112,39 @@ class Format(ABC):
     file_per_sound: ClassVar[bool] = False
     one_file: ClassVar[bool] = True
     dated: ClassVar[bool] = False
+    counts: ClassVar[bool] = True
+    text: ClassVar[bool] = True
 
     def __attrs_post_init__(self) -> None:
         if self.timed and self.per == "clip":
             raise CallError(f"{self.name} labels have a start and an end: use --per event or --per window")
+        if self.summary and not self.counts:
+            raise CallError(f"{self.name} labels are of a time: use --summary with another format")
+        if self.summary and self.per == "clip":
+            raise CallError("--summary counts events or windows: use --per event or --per window")
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of a table, without those of the classes' scores."""
+        if self.summary:
+            return [*COUNTED, *(["first_begin_time"] if self.times else [])]
+        span = [] if self.per == "clip" else ["start", "end"]
+        span += ["begin_time", "end_time"] if self.times else []
+        near = ["nearest", "rejected"] if self.rejects else []
+        return ["path", *span, "label", "score", *([] if self.per == "event" else [*near, "labels"])]
+
+    @property
+    def score_columns(self) -> dict[str, str]:
+        """The column of each class's score; one that is named as another column is `score:` and its name."""
+        own = () if self.summary or self.per == "event" else self.classes
+        return {label: f"score:{label}" if label in self.columns else label for label in own}
 
     def header(self) -> str:
         """What a file begins with."""
         return ""
 
     @abstractmethod
-    def lines(self, row: Row, number: int) -> str:
+    def lines(self, row: Row | Count, number: int) -> str:
         """The lines of a row, which follows `number` others in its file, the header not counted."""
 
     def document(self, lines: str) -> str:
@@ -100,9 +155,23 @@ class Format(ABC):
         """The `lines` of a sound, counted in a file of its own, as they are after `number` lines of other sounds."""
         return lines
 
+    def pack(self, path: Path, sounds: Iterable[str]) -> None:
+        """Write the file of all sounds, from the lines of each, counted in a file of its own."""
+        number = 0
+        with open(path, "wb") as file:
+            file.write(encoded(self.header()))
+            for lines in sounds:
+                file.write(encoded(self.joined(lines, number)))
+                number += lines.count("\n")
+
     def error(self, path: str, reason: str) -> str:
         """The line of a sound that could not be scored; empty if the format has no place for it."""
         return ""
+
+
+def encoded(text: str) -> bytes:
+    r"""The text in UTF-8; what is not, in names of files, is written as `\udcXX`."""
+    return text.encode("utf-8", errors="backslashreplace")
 
 
 def one_line(label: str) -> str:

@@ -1,4 +1,9 @@
-"""CSV with a header, one line per row (RFC 4180, but lines end in LF); on request one column of scores per class."""
+"""CSV with a header, one line per row (RFC 4180, but lines end in LF); on request one column of scores per class.
+
+Every row has as many cells as the header, in UTF-8, and what is unknown is an empty cell: R's `read.csv` makes NA of it
+in columns of numbers, and with `na.strings = ""` in those of text, where a class may be called NA. `rejected` is TRUE
+or FALSE, which R and pandas both read as such.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +14,9 @@ from collections.abc import Sequence
 
 import attrs
 
-from soundbench.inference.formats.base import Format, Row, iso
+from soundbench.inference.formats.base import Count, Format, Row, iso
 
-__all__ = ["Csv"]
+__all__ = ["Csv", "split_labels"]
 
 
 @attrs.frozen
@@ -24,31 +29,38 @@ class Csv(Format):
 
     def header(self) -> str:
         """The names of the columns."""
-        span = [] if self.per == "clip" else ["start", "end"]
-        span += ["begin_time", "end_time"] if self.times else []
-        near = ["nearest", "rejected"] if self.rejects else []
-        more = [] if self.per == "event" else [*near, "labels", *self.classes]
-        return _joined(["path", *span, "label", "score", *more])
+        return _joined([*self.columns, *self.score_columns.values()])
 
-    def lines(self, row: Row, number: int) -> str:
+    def lines(self, row: Row | Count, number: int) -> str:
         """The cells of a row."""
+        if isinstance(row, Count):
+            cells = [row.path, row.label or "", str(row.count)]
+            cells += [_short(value) for value in (row.seconds, row.best_score, row.first_start)]
+            return _joined([*cells, *([iso(row.first_begin_time)] if self.times else [])])
         span = [] if row.start is None else [_short(row.start), _short(row.end or 0.0)]
         span += [iso(row.begin_time), iso(row.end_time)] if self.times else []
         cells = [row.path, *span, row.label, _short(row.score)]
         if row.scores is not None:
-            cells += [row.nearest or "", str(row.rejected).lower()] if self.rejects else []
+            cells += [row.nearest or "", str(row.rejected).upper()] if self.rejects else []
             cells += [
                 "|".join(re.sub(r"([\\|])", r"\\\1", label) for label in row.labels),
-                *(_short(row.scores[label]) for label in self.classes),
+                *(_short(row.scores[label]) for label in self.score_columns),
             ]
         return _joined(cells)
 
 
+def split_labels(cell: str) -> list[str]:
+    """The labels that share a cell."""
+    found = re.findall(r"((?:[^\\|]|\\.)+)", cell, flags=re.DOTALL)
+    return [re.sub(r"\\(.)", r"\1", label, flags=re.DOTALL) for label in found]
+
+
 def _joined(cells: Sequence[str]) -> str:
+    r"""One row. The csv module quotes only the line breaks of its line terminator, so that is `\r\n` at first."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return text.getvalue()[:-2] + "\n"
 
 
-def _short(value: float) -> str:
-    return f"{value:.6f}".rstrip("0").rstrip(".")
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}".rstrip("0").rstrip(".")

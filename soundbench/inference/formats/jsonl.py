@@ -6,7 +6,7 @@ import json
 
 import attrs
 
-from soundbench.inference.formats.base import Format, Row, iso
+from soundbench.inference.formats.base import COUNTED, Count, Format, Row, iso
 from soundbench.messages import escaped
 
 __all__ = ["JsonLines"]
@@ -20,8 +20,11 @@ class JsonLines(Format):
     suffix = ".jsonl"
     dated = True
 
-    def lines(self, row: Row, number: int) -> str:
+    def lines(self, row: Row | Count, number: int) -> str:
         """The row as an object."""
+        if isinstance(row, Count):
+            counted = {name: getattr(row, name) for name in COUNTED}
+            return _line(counted | ({"first_begin_time": iso(row.first_begin_time) or None} if self.times else {}))
         values: dict[str, object] = {"path": row.path}
         if row.start is not None:
             values |= {"start": row.start, "end": row.end}

@@ -11,7 +11,7 @@ import re
 
 import attrs
 
-from soundbench.inference.formats.base import Format, Row, iso, one_line
+from soundbench.inference.formats.base import Count, Format, Row, iso, one_line
 from soundbench.messages import printable
 
 __all__ = ["Raven"]
@@ -39,6 +39,7 @@ class Raven(Format):
 
     name = "raven"
     timed = True
+    counts = False
     file_per_sound = True
     dated = True
 
@@ -46,8 +47,9 @@ class Raven(Format):
         """The names of the columns."""
         return "\t".join(COLUMNS + (TIMES if self.times else ())) + "\n"
 
-    def lines(self, row: Row, number: int) -> str:
+    def lines(self, row: Row | Count, number: int) -> str:
         """A selection for each label to show."""
+        assert isinstance(row, Row)
         place = f"Spectrogram 1\t1\t{row.start:.6f}\t{row.end:.6f}\t0.0\t{self.rate / 2:.1f}"
         path = os.path.abspath(row.path)
         file = [printable(os.path.basename(path)), printable(path), f"{row.start:.6f}"]

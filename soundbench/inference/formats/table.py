@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from soundbench.inference.formats.base import Format, Row
+from soundbench.inference.formats.base import Count, Format, Row
 from soundbench.messages import printable
 
 __all__ = ["Table"]
@@ -16,8 +16,10 @@ class Table(Format):
 
     name = "table"
 
-    def lines(self, row: Row, number: int) -> str:
+    def lines(self, row: Row | Count, number: int) -> str:
         """The path, the start and end if there are any, and each label to show with its score."""
+        if isinstance(row, Count):
+            return f"{printable(row.path)}\t{_counted(row, self.per)}\n"
         span = [] if row.start is None else [f"{row.start:.2f}", f"{row.end:.2f}"]
         labels = [f"{printable(label)} {score:.4f}" for label, score in row.labels.items()]
         if row.rejected:
@@ -27,3 +29,11 @@ class Table(Format):
     def error(self, path: str, reason: str) -> str:
         """The path and the reason, as a line of the table."""
         return f"{printable(path)}\terror: {printable(reason)}\n"
+
+
+def _counted(row: Count, per: str) -> str:
+    """What was found, how often, when first and how surely."""
+    if row.label is None:
+        return f"no {per}"
+    some = f"{row.count} {per}{'s' * (row.count != 1)}, {row.seconds:.2f} s"
+    return f"{printable(row.label)}\t{some}, best {row.best_score:.4f}, first at {row.first_start:.2f} s"
