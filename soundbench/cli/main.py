@@ -29,6 +29,8 @@ COMMANDS = {
     "report": ("soundbench.cli.report:command", "Make the pages of a run's report anew."),
     "compare": ("soundbench.cli.compare:command", "Compare runs: metrics, and whether they differ by chance."),
     "infer": ("soundbench.cli.infer:command", "Classify sound files with a trained model."),
+    "segments": ("soundbench.cli.segments:command", "Cut clips to listen to from the results of infer."),
+    "thresholds": ("soundbench.cli.thresholds:command", "Find thresholds for a wanted precision from marks."),
     "embed": ("soundbench.cli.embed:command", "Write embeddings of sound files from a trained model."),
     "stream": ("soundbench.cli.stream:command", "Classify sound from a microphone, file or pipe as it arrives."),
     "record": ("soundbench.cli.record:command", "Record from a microphone to WAV files."),
