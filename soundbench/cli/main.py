@@ -33,6 +33,7 @@ COMMANDS = {
     "thresholds": ("soundbench.cli.thresholds:command", "Find thresholds for a wanted precision from marks."),
     "embed": ("soundbench.cli.embed:command", "Write embeddings of sound files from a trained model."),
     "stream": ("soundbench.cli.stream:command", "Classify sound from a microphone, file or pipe as it arrives."),
+    "serve": ("soundbench.cli.serve:command", "Answer requests over HTTP with a trained model."),
     "record": ("soundbench.cli.record:command", "Record from a microphone to WAV files."),
     "extract": ("soundbench.cli.extract:command", "Compute a recipe's features before training."),
     "describe": ("soundbench.cli.describe:command", "Show a recipe with its defaults, and its network."),

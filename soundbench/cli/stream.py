@@ -170,11 +170,10 @@ class _Printer:
 
     def item(self, item: Item) -> None:
         from soundbench.inference.events import Event
-        from soundbench.inference.stream import EventBegun, StreamedWindow
+        from soundbench.inference.stream import StreamedWindow, named
 
         if self._json:
-            kind = {StreamedWindow: "window", EventBegun: "begin", Event: "event"}[type(item)]
-            shown = item.event if isinstance(item, EventBegun) else item
+            kind, shown = named(item)
             self._line({"type": kind, **self._times(shown.start, shown.end), **shown.to_dict()})
         elif isinstance(item, Event):
             self._meter.clear()

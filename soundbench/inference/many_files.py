@@ -30,7 +30,7 @@ from soundbench.inference.predictions import EndOfSound, ScoredWindow
 from soundbench.inference.progress import Progress
 from soundbench.model.scoring import WindowMean
 
-__all__ = ["Done", "Wanted", "embed_into", "score_into", "score_files", "model_digest", "sizes"]
+__all__ = ["Done", "Wanted", "embed_into", "model_digest", "row_of", "score_files", "score_into", "sizes"]
 
 # Files of at least so many bytes show progress while they are scored.
 LARGE = 1 << 24
@@ -130,13 +130,13 @@ def _rows(
             if wanted.per == "clip":
                 mean.add(one.values)
             elif wanted.per == "window":
-                yield _dated(_row(classifier, path, one.values, wanted, (one.start, one.end)), began)
+                yield _dated(row_of(classifier, path, one.values, wanted, (one.start, one.end)), began)
             else:
                 events = finder.feed(classifier.event_scores(one.values)[None], [one.start], [one.end])
                 found += [_dated(_event(path, **event.to_dict()), began) for event in events]
             continue
         if not one.error and wanted.per == "clip":
-            yield _dated(_row(classifier, path, mean.take(), wanted, (None, None)), began, one.seconds)
+            yield _dated(row_of(classifier, path, mean.take(), wanted, (None, None)), began, one.seconds)
         elif not one.error and wanted.per == "event":
             found += [_dated(_event(path, **event.to_dict()), began) for event in finder.finish()]
             yield from sorted(found, key=lambda row: row.start or 0.0)
@@ -146,13 +146,14 @@ def _rows(
         mean.clear()
 
 
-def _row(
+def row_of(
     classifier: Classifier,
     path: str,
     values: NDArray[np.float32],
     wanted: Wanted,
     span: tuple[float, float] | tuple[None, None],
 ) -> Row:
+    """The row of a window, from its scores and evidence `(K + 2,)`; of a whole sound where the span is unknown."""
     found = classifier.prediction(values, "clip" if span[0] is None else "window")
     shown = list(found.labels)
     if wanted.threshold is not None and not found.rejected:

@@ -29,7 +29,7 @@ from soundbench.model import windows
 from soundbench.model.scoring import Scorer
 from soundbench.model.windows import Window
 
-__all__ = ["EventBegun", "Figures", "Scoring", "Stream", "StreamedWindow", "stream_file", "stream"]
+__all__ = ["EventBegun", "Figures", "Scoring", "Stream", "StreamedWindow", "named", "stream_file", "stream"]
 
 Samples = NDArray[np.float32]
 
@@ -96,6 +96,13 @@ class EventBegun:
 
 
 Item = StreamedWindow | EventBegun | Event
+
+
+def named(item: Item) -> tuple[str, StreamedWindow | Event]:
+    """What JSON calls an item, `window`, `begin` or `event`, and the window or event that it describes."""
+    if isinstance(item, EventBegun):
+        return "begin", item.event
+    return ("window" if isinstance(item, StreamedWindow) else "event"), item
 
 
 @attrs.frozen

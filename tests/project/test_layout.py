@@ -80,7 +80,7 @@ def test_no_file_imports_in_a_circle() -> None:
     TopologicalSorter(graph()).prepare()  # raises where there is one, and names it
 
 
-def test_there_are_at_most_nine_floors() -> None:
+def test_there_are_at_most_ten_floors() -> None:
     """A room stands above all that it imports; a file of the ground is a room of its own."""
     floors: dict[str, int] = {}
     places = {name: name if room(name) == "ground" else room(name) for name in FILES}
@@ -89,11 +89,11 @@ def test_there_are_at_most_nine_floors() -> None:
         below[places[name]] |= {places[other] for other in found} - {places[name]}
     for place in TopologicalSorter(below).static_order():
         floors[place] = 1 + max((floors[other] for other in below[place]), default=0)
-    assert max(floors.values()) <= 9, floors
+    assert max(floors.values()) <= 10, floors
 
 
 @pytest.mark.parametrize(
-    "folder", ["", "recipe", "audio", "data", "model", "report", "training", "studies", "inference"]
+    "folder", ["", "recipe", "audio", "data", "model", "report", "training", "studies", "inference", "serving"]
 )
 def test_a_room_has_a_dozen_files_at_most(folder: str) -> None:
     assert len([path for path in (CORE / folder).glob("*.py") if path.stem not in ("__init__", "__main__")]) <= 12

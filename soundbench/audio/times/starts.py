@@ -98,14 +98,15 @@ class StartTimes:
             )
         self._own = None if self.pattern is None else _Pattern.of(self.pattern)
 
-    def of(self, path: Path) -> datetime | None:
-        """When the recording of a file began; None if unknown."""
+    def of(self, path: Path, name: str = "") -> datetime | None:
+        """When the recording of a file began; None if unknown. `name` is its own, where it lies under another one."""
+        name = name or path.name
         if self.source == "none":
             return None
         header = None if self.source == "name" else header_time(path)
         if self.source == "header":
             return header
-        named = self._own.time(path.name) if self._own else name_time(path.name)
+        named = self._own.time(name) if self._own else name_time(name)
         self.tried, self.found = self.tried + 1, self.found + (header is not None or named is not None)
         if header is None or named is None:
             return header or named

@@ -1,0 +1,139 @@
+"""`soundbench serve`: answer requests over HTTP with a trained model."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import click
+
+from soundbench.cli import options, output
+from soundbench.messages import printable
+
+# The environment variable with the token that clients must send.
+TOKEN = "SOUNDBENCH_TOKEN"
+_LOOPBACK = ("127.", "::1")
+# Files that may be open: each connection is one, and each sound that arrives.
+_FILES = 4096
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    metavar="ADDRESS",
+    help="Address to listen on; 0.0.0.0 for all of this machine. Default: 127.0.0.1, which only this machine reaches.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    metavar="N",
+    help="Port to listen on; 0 for any that is free. Default: 8000.",
+)
+@click.option(
+    "--max-mb",
+    type=click.FloatRange(0, 100_000, min_open=True),
+    default=100.0,
+    metavar="MB",
+    help="Refuse requests with more than so many million bytes. Default: 100.",
+)
+@click.option(
+    "--max-seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=3600.0,
+    metavar="SECONDS",
+    help="Refuse longer sound. Default: 3600.",
+)
+@click.option(
+    "--queue",
+    type=click.IntRange(64, 100_000),
+    default=128,
+    metavar="N",
+    help="Refuse requests when so many are waiting, at least 64. Default: 128.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, 86400, min_open=True),
+    default=60.0,
+    metavar="SECONDS",
+    help="Time for a request to arrive, and again for its answer. Default: 60.",
+)
+@options.device()
+@options.trust_code
+@options.accept_changes
+def command(
+    model: str,
+    host: str,
+    port: int,
+    max_mb: float,
+    max_seconds: float,
+    queue: int,
+    timeout: float,
+    device: str,
+    trust_code: bool,
+    accept_changes: bool,
+) -> None:
+    """Answer requests over HTTP with a trained MODEL: a run directory or its model/ folder.
+
+    POST a sound file to /predict or /events, open / in a browser. If the environment has SOUNDBENCH_TOKEN, clients must
+    send it as a bearer token. SIGTERM and Ctrl-C let what is running finish.
+    """
+    from soundbench.errors import CallError, NotInstalled
+
+    try:
+        from soundbench.serving.refusals import Limits
+        from soundbench.serving.server import bind, serve
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("soundbench"):
+            raise
+        sentence = f'serve needs {error.name}, which is not installed: pip install "soundbench[serve]"'
+        raise NotInstalled(sentence) from None
+    token = os.environ.get(TOKEN)
+    if token is not None and not (token.isascii() and token.isprintable() and token.strip() == token != ""):
+        raise CallError(f"{TOKEN} must be of printable ASCII characters, and not empty; unset it to need no token")
+    with bind(host, port) as listener:
+        from soundbench.cli.process import own_process
+        from soundbench.inference.loading import load
+        from soundbench.inference.many_files import model_digest
+
+        own_process(device)
+        _allow_files()
+        classifier = load(model, device=device, trust_code=trust_code, accept_changes=accept_changes)
+        card = {"model": printable(_name(model)), "digest": model_digest(model), "soundbench": _version()}
+        address, own_port = listener.getsockname()[:2]
+
+        def started() -> None:
+            shown = f"[{address}]" if ":" in address else address
+            output.result(f"http://{shown}:{own_port}/")
+            if token is None and not address.startswith(_LOOPBACK):
+                output.say(f"anybody who reaches {shown} can use this server; set {TOKEN} to need a token")
+
+        serve(classifier, card, listener, Limits(round(max_mb * 1e6), max_seconds, queue, timeout), token, started)
+
+
+def _name(model: str) -> str:
+    """The name of a run, of which the folder `model/` may be given."""
+    folder = Path(model).resolve()
+    return folder.parent.name if folder.name == "model" else folder.name
+
+
+def _version() -> str:
+    try:
+        return version("soundbench")
+    except PackageNotFoundError:  # run from a checkout
+        return "unknown"
+
+
+def _allow_files() -> None:
+    """Allow more open files than a shell does, as far as this user may."""
+    try:
+        import resource
+    except ImportError:  # no POSIX
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
