@@ -17,7 +17,7 @@ from soundbench.errors import CallError, SoundError
 from soundbench.inference.classifier import Classifier
 from soundbench.inference.formats.base import Row
 from soundbench.inference.formats.jsonl import JsonLines
-from soundbench.inference.many_files import Wanted, row_of, score_files
+from soundbench.inference.many_files import Done, Wanted, row_of, score_files
 from soundbench.inference.predictions import ScoredWindow
 from soundbench.messages import escaped
 from soundbench.serving.asking import RULES
@@ -114,16 +114,18 @@ class Answers:
             watch = _Watch(job, self._limits, grid, self._classifier.rate, windows is not None)
             mine = self._shared.classifier(watch)
             with self._shared.working():
-                *rows, done = score_files(mine, [path], wanted, windows=windows, times=_Named(name=name))
+                found = list(score_files(mine, [path], wanted, windows=windows, times=_Named(name=name)))
         except CallError as error:
             raise Refused(400, str(error)) from None
         except Refused as error:
             error.path = name if error.status == 413 else None
             raise
+        done = found[-1]
+        assert isinstance(done, Done)
         if done.error:
             raise Refused(422, done.error, name)
         self._count(done.seconds)
-        return [attrs.evolve(row, path=name) for row in rows if isinstance(row, Row)], done.seconds
+        return [attrs.evolve(row, path=name) for row in found if isinstance(row, Row)], done.seconds
 
     def _refuse_long(self, path: Path, name: str) -> None:
         """Refuse a sound that states to be too long; others are refused once they have shown that they are."""

@@ -49,7 +49,7 @@ class Application:
         self.streams = Streams(classifier, self._shared, limits)
         self._openapi = openapi.describe(card.get("soundbench", ""), limits, token is not None)
         answers = Answers(classifier, self._shared, limits, self._figures.sound)
-        routes = [
+        routes: list[Route | WebSocketRoute] = [
             Route("/predict", self._sound(answers.predict, asking.PREDICT), methods=["POST"]),
             Route("/events", self._sound(answers.events, asking.EVENTS), methods=["POST"]),
             WebSocketRoute("/stream", self.streams.serve),

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from soundbench.messages import out_of_memory
 from soundbench.serving.refusals import BUSY, Gone, Limits, Refused
@@ -82,7 +82,8 @@ class Jobs:
         future = self._pool.submit(self._do, job, work)
         wrapped, left = asyncio.wrap_future(future), asyncio.ensure_future(gone())
         try:
-            await asyncio.wait({wrapped, left}, timeout=self._limits.timeout, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {wrapped, left}
+            await asyncio.wait(either, timeout=self._limits.timeout, return_when=asyncio.FIRST_COMPLETED)
             if not wrapped.done():
                 raise Gone if left.done() else job.late()
             return wrapped.result()

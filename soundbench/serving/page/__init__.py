@@ -29,6 +29,7 @@ def headers() -> dict[str, str]:
         "style-src": _digests("style"),
         "connect-src": "'self'",
         "img-src": "data:",
+        "media-src": "blob:",
         "base-uri": "'none'",
         "form-action": "'none'",
         "frame-ancestors": "'none'",
