@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -81,23 +83,18 @@ def command(
     POST a sound file to /predict or /events, open / in a browser. If the environment has SOUNDBENCH_TOKEN, clients must
     send it as a bearer token. SIGTERM and Ctrl-C let what is running finish.
     """
-    from soundbench.errors import CallError, NotInstalled
+    from soundbench.errors import CallError
 
-    try:
-        from soundbench.serving.refusals import Limits
-        from soundbench.serving.server import bind, serve
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("soundbench"):
-            raise
-        sentence = f'serve needs {error.name}, which is not installed: pip install "soundbench[serve]"'
-        raise NotInstalled(sentence) from None
+    _require()
     token = os.environ.get(TOKEN)
     if token is not None and not (token.isascii() and token.isprintable() and token.strip() == token != ""):
         raise CallError(f"{TOKEN} must be of printable ASCII characters, and not empty; unset it to need no token")
-    with bind(host, port) as listener:
+    with _bound(host, port) as listener:  # before torch is imported and the model loaded, which take seconds
         from soundbench.cli.process import own_process
         from soundbench.inference.loading import load
         from soundbench.inference.many_files import model_digest
+        from soundbench.serving.refusals import Limits
+        from soundbench.serving.server import serve
 
         own_process(device)
         _allow_files()
@@ -112,6 +109,48 @@ def command(
                 output.say(f"anybody who reaches {shown} can use this server; set {TOKEN} to need a token")
 
         serve(classifier, card, listener, Limits(round(max_mb * 1e6), max_seconds, queue, timeout), token, started)
+
+
+def _require() -> None:
+    """Import the libraries of the extra.
+
+    Raises:
+        NotInstalled: one is missing.
+    """
+    from soundbench.errors import NotInstalled
+
+    try:
+        for name in ("prometheus_client", "python_multipart", "starlette", "uvicorn", "websockets"):
+            import_module(name)
+    except ModuleNotFoundError as error:
+        sentence = f'serve needs {error.name}, which is not installed: pip install "soundbench[serve]"'
+        raise NotInstalled(sentence) from None
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket at an address, which does not listen yet.
+
+    Raises:
+        CallError: there is no such address, or it cannot be had.
+    """
+    from soundbench.errors import CallError
+
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        made = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError) as error:
+        raise CallError(f"--host {printable(host)}: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+    except OSError as error:
+        made.close()
+        hint = "; choose another port, or 0 for any that is free" if port else ""
+        place = f"--host {printable(host)} --port {port}"
+        raise CallError(f"{place}: {(error.strerror or str(error)).lower()}{hint}") from None
+    made.set_inheritable(False)
+    return made
 
 
 def _name(model: str) -> str:

@@ -30,7 +30,7 @@ from soundbench.inference.predictions import EndOfSound, ScoredWindow
 from soundbench.inference.progress import Progress
 from soundbench.model.scoring import WindowMean
 
-__all__ = ["Done", "Wanted", "embed_into", "model_digest", "row_of", "score_files", "score_into", "sizes"]
+__all__ = ["Done", "Wanted", "dated", "embed_into", "model_digest", "row_of", "score_files", "score_into", "sizes"]
 
 # Files of at least so many bytes show progress while they are scored.
 LARGE = 1 << 24
@@ -130,15 +130,15 @@ def _rows(
             if wanted.per == "clip":
                 mean.add(one.values)
             elif wanted.per == "window":
-                yield _dated(row_of(classifier, path, one.values, wanted, (one.start, one.end)), began)
+                yield dated(row_of(classifier, path, one.values, wanted, (one.start, one.end)), began)
             else:
                 events = finder.feed(classifier.event_scores(one.values)[None], [one.start], [one.end])
-                found += [_dated(_event(path, **event.to_dict()), began) for event in events]
+                found += [dated(_event(path, **event.to_dict()), began) for event in events]
             continue
         if not one.error and wanted.per == "clip":
-            yield _dated(row_of(classifier, path, mean.take(), wanted, (None, None)), began, one.seconds)
+            yield dated(row_of(classifier, path, mean.take(), wanted, (None, None)), began, one.seconds)
         elif not one.error and wanted.per == "event":
-            found += [_dated(_event(path, **event.to_dict()), began) for event in finder.finish()]
+            found += [dated(_event(path, **event.to_dict()), began) for event in finder.finish()]
             yield from sorted(found, key=lambda row: row.start or 0.0)
         yield Done(paths[one.sound], one.seconds, one.error.reason if one.error else None)
         finder = EventFinder(classifier.classes, wanted.rules)
@@ -170,7 +170,7 @@ def _event(path: str, label: str, score: float, start: float, end: float) -> Row
     return Row(path, label, score, {label: score}, None, start, end)
 
 
-def _dated(row: Row, began: datetime | None, seconds: float = 0.0) -> Row:
+def dated(row: Row, began: datetime | None, seconds: float = 0.0) -> Row:
     """The row with its date and time, of a recording that `began` then; a whole sound lasts so many `seconds`."""
     start, end = (0.0, seconds) if row.start is None or row.end is None else (row.start, row.end)
     return attrs.evolve(row, begin_time=moment(began, start), end_time=moment(began, end))

@@ -17,7 +17,7 @@ from soundbench.errors import CallError, SoundError
 from soundbench.inference.classifier import Classifier
 from soundbench.inference.formats.base import Row
 from soundbench.inference.formats.jsonl import JsonLines
-from soundbench.inference.many_files import Done, Wanted, row_of, score_files
+from soundbench.inference.many_files import Done, Wanted, dated, row_of, score_files
 from soundbench.inference.predictions import ScoredWindow
 from soundbench.messages import escaped
 from soundbench.serving.asking import RULES
@@ -36,9 +36,11 @@ class _Named(StartTimes):
     """When a sound began that lies in a file of another name."""
 
     name: str = ""
+    began: datetime | None = None
 
     def of(self, path: Path, name: str = "") -> datetime | None:
-        return super().of(path, name or PurePath(self.name).name)
+        self.began = super().of(path, name or PurePath(self.name).name)
+        return self.began
 
 
 class _Watch:
@@ -88,33 +90,36 @@ class Answers:
             Refused: the sound cannot be read or is too long, or a parameter does not fit.
         """
         wanted = Wanted("clip", asked.get("window"), asked.get("hop"), asked.get("threshold"), asked.get("top"))
-        rows, _ = self._rows(job, path, name, wanted)
+        rows, _ = self._rows(job, path, _Named(name=name), wanted)
         return self._lines("clip", rows)
 
     def events(self, job: Job, path: Path, name: str, asked: Mapping[str, Any]) -> str:
         """The events of a sound, and its windows if they are asked for, as JSON; arguments as for `predict`."""
         windows: list[ScoredWindow] | None = [] if asked.get("windows") else None
         wanted = Wanted("event", asked.get("window"), asked.get("hop"), rules=event_rules(self._classifier, asked))
-        rows, seconds = self._rows(job, path, name, wanted, windows)
+        times = _Named(name=name)
+        rows, seconds = self._rows(job, path, times, wanted, windows)
         parts = {"events": self._lines("event", rows)}
         if windows is not None:
             plain = attrs.evolve(wanted, per="window")
-            scored = [row_of(self._classifier, name, one.values, plain, (one.start, one.end)) for one in windows]
-            parts["windows"] = self._lines("window", scored)
+            spans = ((one.values, (one.start, one.end)) for one in windows)
+            scored = (row_of(self._classifier, name, values, plain, span) for values, span in spans)
+            parts["windows"] = self._lines("window", [dated(row, times.began) for row in scored])
         head = json.dumps({"path": name, "seconds": seconds}, ensure_ascii=False)[:-1]
         return escaped(head) + "".join(f', "{part}": [{lines}]' for part, lines in parts.items()) + "}"
 
     def _rows(
-        self, job: Job, path: Path, name: str, wanted: Wanted, windows: list[ScoredWindow] | None = None
+        self, job: Job, path: Path, times: _Named, wanted: Wanted, windows: list[ScoredWindow] | None = None
     ) -> tuple[list[Row], float]:
         """The rows of a sound, and its length in seconds."""
+        name = times.name
         self._refuse_long(path, name)
         try:
             grid = self._classifier.grid_of(wanted.window, wanted.hop)
             watch = _Watch(job, self._limits, grid, self._classifier.rate, windows is not None)
             mine = self._shared.classifier(watch)
             with self._shared.working():
-                found = list(score_files(mine, [path], wanted, windows=windows, times=_Named(name=name)))
+                found = list(score_files(mine, [path], wanted, windows=windows, times=times))
         except CallError as error:
             raise Refused(400, str(error)) from None
         except Refused as error:

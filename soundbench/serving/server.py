@@ -15,48 +15,18 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from soundbench.errors import CallError
 from soundbench.inference.classifier import Classifier
-from soundbench.messages import printable
 from soundbench.serving.app import Application
 from soundbench.serving.refusals import Limits
 from soundbench.serving.streaming import MESSAGE, Streams
 from soundbench.signals import stoppable
 
-__all__ = ["bind", "serve"]
+__all__ = ["serve"]
 
 # Open connections; those beyond are answered with 503 at once.
 CONNECTIONS = 1000
 # Connections that wait to be accepted.
 BACKLOG = 1024
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A socket at an address, which does not listen yet.
-
-    Args:
-        host: a name or address of this machine.
-        port: 0 for any that is free.
-
-    Raises:
-        CallError: there is no such address, or it cannot be had.
-    """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        made = socket.socket(family, kind, protocol)
-    except (OSError, UnicodeError) as error:
-        raise CallError(f"--host {printable(host)}: {getattr(error, 'strerror', None) or error}") from None
-    try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(address)
-    except OSError as error:
-        made.close()
-        hint = "; choose another port, or 0 for any that is free" if port else ""
-        place = f"--host {printable(host)} --port {port}"
-        raise CallError(f"{place}: {(error.strerror or str(error)).lower()}{hint}") from None
-    made.set_inheritable(False)
-    return made
 
 
 def serve(
@@ -72,12 +42,13 @@ def serve(
     Args:
         classifier: the model.
         card: what there is to know of it.
-        listener: as `bind` makes it.
+        listener: a socket at the address to listen on.
         limits: what is taken on.
         token: what clients must send; None lets anybody in.
         started: called when the server can be reached.
     """
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # of requests that are no HTTP; failures are ours
+    for name in ("uvicorn.error", "python_multipart"):  # they log what clients do wrong; failures are logged by us
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="soundbench-serve-") as folder, stoppable():
         app = Application(classifier, card, Path(folder), limits, token)
         config = uvicorn.Config(
