@@ -63,8 +63,8 @@ class Server:
         return next((float(row.removeprefix(line)) for row in rows if row.startswith(f"{line} ")), 0.0)
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
-        """End it by a signal; returns its exit code and what it printed to standard error."""
-        if self.process.poll() is None:
+        """End it by a signal, or wait for its end with 0; returns its exit code and its standard error."""
+        if self.process.poll() is None and number:
             self.process.send_signal(number)
         errors = self.process.communicate(timeout=60)[1]
         return self.process.returncode, errors

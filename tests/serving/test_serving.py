@@ -386,7 +386,7 @@ def test_a_token_is_needed_where_the_environment_has_one(run: Path) -> None:
 @pytest.mark.slow
 def test_requests_beyond_the_queue_are_refused_and_those_in_it_answered(run: Path) -> None:
     sound = wav(noise(0.2))
-    with serving(run, "--queue", 64, SOUNDBENCH_TOY_DELAY="3") as server:
+    with serving(run, "--queue", 64, SOUNDBENCH_TOY_DELAY="2") as server:
         found = at_once(130, lambda _number: server.ask("POST", "/predict", sound))
         statuses = [status for status, _ in found]
         assert set(statuses) == {200, 503}
@@ -425,6 +425,6 @@ def test_sigterm_lets_requests_and_streams_finish(run: Path) -> None:
     assert lines.count("window") == 3
     assert lines[-1] == "summary"
     assert link.close_code == 1001
-    assert server.end() == (0, "")
+    assert server.end(0) == (0, "")
     with pytest.raises(OSError, match="refused"):
         socket.create_connection((server.host, server.port))
