@@ -20,7 +20,7 @@ PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 
 class Page:
     def __init__(self, link: ClientConnection) -> None:
-        self._link, self._count = link, 0
+        self._link, self._count, self._loaded = link, 0, False
         self.complaints: list[str] = []
         for domain in ("Page", "Runtime", "DOM", "Log"):
             self.call(f"{domain}.enable")
@@ -28,16 +28,23 @@ class Page:
     def call(self, method: str, **given: Any) -> dict[str, Any]:
         self._count += 1
         self._link.send(json.dumps({"id": self._count, "method": method, "params": given}))
-        while True:
-            answer = json.loads(self._link.recv(timeout=60))
-            if answer.get("id") == self._count:
-                assert "error" not in answer, answer
-                return answer["result"]
-            if answer.get("method") in {"Runtime.exceptionThrown", "Log.entryAdded"}:
-                self.complaints.append(json.dumps(answer["params"]))
+        while (answer := self._next()).get("id") != self._count:
+            pass
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def _next(self) -> dict[str, Any]:
+        message: dict[str, Any] = json.loads(self._link.recv(timeout=60))
+        if message.get("method") in {"Runtime.exceptionThrown", "Log.entryAdded"}:
+            self.complaints.append(json.dumps(message["params"]))
+        self._loaded |= message.get("method") == "Page.loadEventFired"
+        return message
 
     def open(self, address: str) -> None:
+        self._loaded = False
         self.call("Page.navigate", url=address)
+        while not self._loaded:
+            self._next()
 
     def run(self, script: str) -> Any:
         how = {"awaitPromise": True, "returnByValue": True, "userGesture": True}
