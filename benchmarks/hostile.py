@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import itertools
 import json
@@ -48,17 +49,13 @@ def exchange(port: int, parts: Iterable[bytes]) -> str:
 
 
 def answered(link: socket.socket) -> str:
-    found = b""
+    answer = http.client.HTTPResponse(link)
     try:
-        while data := link.recv(1 << 16):
-            found += data
-            head, end, body = found.partition(b"\r\n\r\n")
-            if end and (length := head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]).isdigit():
-                if len(body) >= int(length):
-                    break
-    except ConnectionResetError:
-        pass
-    return found.split(b" ")[1].decode() if found.startswith(b"HTTP/1.1 ") else "closed without a word"
+        answer.begin()
+        answer.read()
+    except (http.client.HTTPException, ConnectionError):
+        return "closed without a word"
+    return str(answer.status)
 
 
 def raw(*parts: Iterable[bytes]) -> Kind:

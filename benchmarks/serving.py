@@ -11,7 +11,7 @@ own sample rate. The server is `soundbench serve MODEL` in a process of its own;
   turns.
 - `--requests` requests of 32 clients with the first 0.3 s of the clips, `/predict` and `/events` in turns; the memory
   of the server after each tenth.
-- `--hostile` hostile requests, eight at a time, to a server that waits 5 s at most; another client sends clips all the
+- `--hostile` hostile requests, eight at a time, to a server that waits 10 s at most; another client sends clips all the
   while.
 
 The tables that it prints are those of `benchmarks/results/serving.md`.
@@ -188,20 +188,22 @@ def hostile(server: Server, good: bytes, count: int) -> Iterator[tuple[str, str]
     thread = threading.Thread(target=clips)
     thread.start()
     memory = [server.memory()]
+    names, answers = list(islice(cycle(KINDS), count)), []
     try:
-        names = list(islice(cycle(KINDS), count))
         with ThreadPoolExecutor(8) as pool:
-            answers = list(pool.map(lambda name: KINDS[name](server.port, good), names))
+            for answer in pool.map(lambda name: KINDS[name](server.port, good), names):
+                answers.append(answer)
+                if len(answers) % (count // 5) == 0:
+                    memory.append(server.memory())
     finally:
         done.set()
         thread.join()
-    memory.append(server.memory())
     for name in KINDS:
         found = Counter(answer for other, answer in zip(names, answers, strict=True) if other == name)
         yield name, ", ".join(f"{answer} ({times})" for answer, times in found.most_common())
     shown = ", ".join(f"{status}: {times:,}" for status, times in others.items())
     yield "**another client meanwhile**", f"{shown}; p50 {percentile(waits, 0.5):.2f} s, at most {max(waits):.2f} s"
-    yield "memory of the server before and after", f"{memory[0]:.0f} and {memory[1]:.0f} MB"
+    yield "memory of the server before, and after each fifth, MB", ", ".join(f"{one:.0f}" for one in memory)
     if server.process.poll() is not None:
         raise SystemExit("the server has ended")
 
@@ -231,7 +233,7 @@ def main() -> None:
             show(("3-second clips", ""), alone(server, classifier, paths[:64]))
             show(("3-second clips", ""), together(server, classifier, paths, asked.rounds))
             show(("load", ""), lasting(server, short, asked.requests))
-        with serving(asked.model, "--timeout", 5) as server:
+        with serving(asked.model, "--timeout", 10) as server:
             show(("request", "answer, and how often"), hostile(server, paths[0].read_bytes(), asked.hostile))
 
 

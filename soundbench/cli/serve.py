@@ -156,7 +156,7 @@ def _bound(host: str, port: int) -> socket.socket:
 def _name(model: str) -> str:
     """The name of a run, of which the folder `model/` may be given."""
     folder = Path(model).resolve()
-    return folder.parent.name if folder.name == "model" else folder.name
+    return (folder.parent.name if folder.name == "model" else "") or folder.name
 
 
 def _version() -> str:

@@ -56,7 +56,6 @@ def serve(
             http=_protocol(limits.timeout),
             ws="websockets-sansio",
             ws_max_size=MESSAGE,
-            ws_max_queue=4,
             ws_per_message_deflate=False,
             lifespan="off",
             log_config=None,

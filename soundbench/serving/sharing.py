@@ -1,6 +1,7 @@
 """Batches that several requests share: their windows are scored together, by one thread, in the order they came in.
 
-A window waits for others at most 10 ms, and only while another request is at work that may bring some.
+A window waits for others at most 10 ms, and only while another request is at work that may bring some. Short sound and
+long sound begin batches in turns, so that a clip does not wait for all the long recordings that came before it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from soundbench.data.batches import RawBatch, pack
 from soundbench.inference.classifier import BATCH, MINUTE, Classifier
+from soundbench.serving.refusals import Gone
 
 __all__ = ["SharedBatches"]
 
@@ -29,6 +31,8 @@ Values = NDArray[np.float32]
 WAIT = 0.01
 # Windows are scored together if the longest is at most so many times as long as the shortest: all are padded to it.
 ALIKE = 2
+# Windows of one request are short sound up to so many seconds together.
+SHORT = 10
 
 
 @attrs.define(eq=False)
@@ -47,6 +51,10 @@ class _Asked:
     def width(self) -> int:
         return int(self.raw.samples.shape[1])
 
+    @property
+    def size(self) -> int:
+        return self.rows * self.width
+
 
 class SharedBatches:
     """Scores windows of several threads together.
@@ -62,7 +70,7 @@ class SharedBatches:
         self._changed = threading.Condition()
         self._queue: deque[_Asked] = deque()
         self._working = 0
-        self._closed = False
+        self._long = self._closed = False
         self._thread = threading.Thread(target=self._run, name="scoring", daemon=True)
         self._thread.start()
 
@@ -93,9 +101,15 @@ class SharedBatches:
         self._thread.join()
 
     def rated(self, raw: RawBatch) -> Values:
-        """As `Scorer.rated`, in a batch with the windows of others."""
+        """As `Scorer.rated`, in a batch with the windows of others.
+
+        Raises:
+            Gone: all is closed.
+        """
         asked = _Asked(raw, time.monotonic() + WAIT)
         with self._changed:
+            if self._closed:
+                raise Gone
             self._queue.append(asked)
             self._changed.notify_all()
         return asked.scores.result()
@@ -130,6 +144,7 @@ class SharedBatches:
             while (left := until - time.monotonic()) > 0 and self._more_may_come():
                 self._changed.wait(left)
             found = self._fitting()
+            self._long = self._is_long(found[0])
             self._queue = deque(one for one in self._queue if one not in found)
             return found
 
@@ -142,15 +157,16 @@ class SharedBatches:
         rows, width = sum(one.rows for one in found) + 1, max(one.width for one in found)
         return rows <= BATCH and rows * width <= self._most
 
+    def _is_long(self, one: _Asked) -> bool:
+        return one.size > SHORT * self._classifier.rate
+
     def _fitting(self) -> list[_Asked]:
-        """The first windows that wait, and those that can be scored with them."""
-        found: list[_Asked] = []
-        rows = least = most = 0
+        """The windows whose turn it is, and those that can be scored with them."""
+        first = next((one for one in self._queue if self._is_long(one) != self._long), self._queue[0])
+        found, rows, least, most = [first], first.rows, first.width, first.width
         for one in self._queue:
-            low, high = min(least or one.width, one.width), max(most, one.width)
-            total = rows + one.rows
-            fits = total <= BATCH and total * high <= self._most and high <= ALIKE * low
-            if not found or fits:
+            total, low, high = rows + one.rows, min(least, one.width), max(most, one.width)
+            if one is not first and total <= BATCH and total * high <= self._most and high <= ALIKE * low:
                 found.append(one)
                 rows, least, most = total, low, high
         return found

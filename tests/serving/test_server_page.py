@@ -1,4 +1,4 @@
-"""The page in a real browser: the events of files and of a microphone, tables, labels that are no HTML, the keyboard."""
+"""The page in a real browser: the events of files and of a microphone, tables, odd labels, the keyboard."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,12 @@ from helpers.runs import RECIPE, command, toy_run
 from helpers.served import Server, at_once, form_of, noise, serving, wav
 
 from soundbench.cli.main import invoke
+from soundbench.data.batches import RawBatch, pack
 from soundbench.inference.classifier import Classifier
 from soundbench.inference.loading import load
 from soundbench.inference.stream import named
+from soundbench.serving.refusals import Gone
+from soundbench.serving.sharing import SharedBatches
 
 for name in ("starlette", "uvicorn", "python_multipart", "prometheus_client"):
     pytest.importorskip(name)
@@ -220,6 +224,31 @@ def test_many_clients_share_batches_and_each_gets_its_own_answer(server: Server)
     windows, batches = (server.figure(line) - was for line, was in zip(lines, before, strict=True))
     assert batches < 24 * 3
     assert windows > 24 * 3
+
+
+def test_a_clip_does_not_wait_for_all_long_recordings_that_came_before_it() -> None:
+    begun, order = threading.Semaphore(0), []
+
+    class Scorer:
+        def rated(self, raw: RawBatch) -> np.ndarray:
+            begun.acquire()
+            order.append(raw.samples.shape[1])
+            return np.zeros((len(raw.samples), 3), np.float32)
+
+    shared = SharedBatches(SimpleNamespace(scorer=Scorer(), rate=100))  # type: ignore[arg-type]
+    widths = [6000] * 5 + [300, 6000]
+
+    def ask(number: int) -> np.ndarray:
+        time.sleep(number / 20)  # one after the other
+        with shared.working():
+            return shared.rated(pack([np.zeros(widths[number], np.int16)], [1.0], [0], 1))
+
+    threading.Timer(1, begun.release, (len(widths),)).start()
+    assert [found.shape for found in at_once(len(widths), ask)] == [(1, 3)] * len(widths)
+    assert order.index(300) <= 1
+    shared.close()
+    with pytest.raises(Gone):
+        ask(0)
 
 
 def test_a_stream_says_what_the_classifier_says_of_the_same_sound(server: Server, classifier: Classifier) -> None:
