@@ -11,7 +11,7 @@ own sample rate. The server is `soundbench serve MODEL` in a process of its own;
   turns.
 - `--requests` requests of 32 clients with the first 0.3 s of the clips, `/predict` and `/events` in turns; the memory
   of the server after each tenth.
-- `--hostile` hostile requests, eight at a time, to a server that waits 10 s at most; another client sends clips all the
+- `--hostile` hostile requests, eight at a time, to a server that waits 20 s at most; another client sends clips all the
   while.
 
 The tables that it prints are those of `benchmarks/results/serving.md`.
@@ -233,7 +233,7 @@ def main() -> None:
             show(("3-second clips", ""), alone(server, classifier, paths[:64]))
             show(("3-second clips", ""), together(server, classifier, paths, asked.rounds))
             show(("load", ""), lasting(server, short, asked.requests))
-        with serving(asked.model, "--timeout", 10) as server:
+        with serving(asked.model, "--timeout", 20) as server:
             show(("request", "answer, and how often"), hostile(server, paths[0].read_bytes(), asked.hostile))
 
 

@@ -13,8 +13,8 @@ from soundbench.serving.refusals import Refused
 
 __all__ = ["EVENTS", "PREDICT", "STREAM", "Parameter", "read"]
 
-# The longest window and the shortest hop, in seconds, that anybody may ask for: others share the memory.
-WINDOW, HOP = 60.0, 0.01
+# The longest window and the shortest hop, in seconds, that anybody may ask for: others wait, and share the memory.
+WINDOW, HOP = 30.0, 0.01
 
 
 @attrs.frozen

@@ -154,7 +154,7 @@ REFUSED = [
     ("POST", "/predict", *form_of(), 400, "the form has no file"),
     ("POST", "/predict", *form_of(("a", b"1"), ("b", b"2")), 400, "Too many files"),
     ("POST", "/predict?windw=1", b"x", {}, 400, 'did you mean "window"?'),
-    ("POST", "/predict?window=nan", b"x", {}, 400, "window must be a number, at least 0 and at most 60"),
+    ("POST", "/predict?window=nan", b"x", {}, 400, "window must be a number, at least 0 and at most 30"),
     ("POST", "/predict?window=1e-9", wav(noise(1)), {}, 400, "window must be from"),
     ("POST", "/predict?window=1&window=2", b"x", {}, 400, "window is given twice"),
     ("POST", "/predict?top=1.5", b"x", {}, 400, "top must be an integer"),
