@@ -91,8 +91,10 @@ class Guard:
             raise Refused(403, f"pages of {printable(origin[:200])} may not use this server")
         if self._token is None or scope["path"] in OPEN:
             return
-        if not any(hmac.compare_digest(given, self._token.encode()) for given in _tokens(headers, scope)):
-            sentence = "a token is needed: Authorization: Bearer TOKEN, with that of SOUNDBENCH_TOKEN on the server"
+        tokens = list(_tokens(headers, scope))
+        if not any(hmac.compare_digest(given, self._token.encode()) for given in tokens):
+            wrong = "the token is wrong" if tokens else "a token is needed"
+            sentence = f"{wrong}: Authorization: Bearer TOKEN, with that of SOUNDBENCH_TOKEN on the server"
             raise Refused(401, sentence, www_authenticate="Bearer")
 
     async def _say(self, scope: Scope, send: Send, error: Refused, status: int) -> None:
