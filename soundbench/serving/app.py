@@ -90,7 +90,7 @@ class Application:
                 "rate": model.rate,
                 "window": grid.window / model.rate,
                 "hop": grid.hop / model.rate,
-                "several_labels": thresholds is not None,
+                "several_labels": model.multilabel,
                 "thresholds": thresholds,
                 "rejects": model.scorer.rejector is not None,
                 "card": {**self._card, "network": repr(model)},

@@ -58,7 +58,7 @@ _SCHEMAS = {
             "thresholds": {
                 "type": ["object", "null"],
                 "additionalProperties": _NUMBER,
-                "description": "Of each class; null where a sound has one class.",
+                "description": "Of each class; null where the model has none.",
             },
             "rejects": {"type": "boolean", "description": "Whether it says that sound is of none of its classes."},
             "card": _object({"model": _TEXT, "network": _TEXT, "digest": _TEXT, "soundbench": _TEXT}),
