@@ -31,7 +31,8 @@ import pluggy
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
@@ -45,6 +46,7 @@ __all__ = [
     "Calibration",
     "Clip",
     "Dataset",
+    "Exporter",
     "Featurizer",
     "HeldOut",
     "Hooks",
@@ -55,8 +57,10 @@ __all__ = [
     "MakeOptimizer",
     "MakeScheduler",
     "Pooling",
+    "Program",
     "Reject",
     "RunInfo",
+    "Runner",
     "hookimpl",
 ]
 
@@ -100,6 +104,7 @@ KINDS: dict[str, Kind] = {
         Kind("reject", ("classes",)),
         Kind("observer", ("run",), many=True),
         Kind("importer", ("path",)),
+        Kind("exporter", ("program",)),
     )
 }
 
@@ -203,6 +208,9 @@ class Featurizer(Protocol):
     frames after its length are zero. A row of one sample or more gives at least one frame. Normalisation, if any, is an
     option of the featurizer and ignores padding. A featurizer that cannot guarantee this sets `ragged = False` and
     receives rows of equal length only.
+
+    `soundbench export` traces it with `torch.export`, as every part of a network. One that cannot be exported can give
+    the reason as a text in `unexportable`.
 
     Optional: `shortest`, the number of samples up to which it pads shorter rows internally (1 if not set).
     `assets(folder)` writes further files that the model needs; then the class method `from_assets(folder, rate,
@@ -406,6 +414,70 @@ class Importer(Protocol):
 
     def __call__(self, path: Path, **options: Any) -> Imported:
         """Return the model."""
+        ...
+
+
+@attrs.frozen(eq=False)
+class Program:
+    """What an exporter writes: a module, and what is to be kept with it.
+
+    Attributes:
+        module: in evaluation mode, on the CPU; it takes the inputs by position, and returns a tuple of tensors.
+        inputs: an example of each input by its name, in order.
+        dynamic: the dimensions of each input that may have any size, each with its name: `{"waveform": {0: "batch", 1:
+            "samples"}}`. Dimensions of one name have one size.
+        outputs: the name of each tensor of the result.
+        metadata: a JSON object, which the file must hold; docs/design.md describes that of a model.
+    """
+
+    module: nn.Module
+    inputs: Mapping[str, Tensor]
+    dynamic: Mapping[str, Mapping[int, str]]
+    outputs: tuple[str, ...]
+    metadata: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+class Runner(Protocol):
+    """What reads an exported file and computes with it.
+
+    Attributes:
+        metadata: the JSON object that the file holds.
+    """
+
+    metadata: Mapping[str, Any]
+
+    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """The outputs by their names, of inputs by their names."""
+        ...
+
+
+class Exporter(Protocol):
+    """A class `(program, *, ...)` that writes a program for a runtime.
+
+    The file computes what the module computes, for any size of the dynamic dimensions from 1, and holds the metadata.
+    Whatever stops the export is raised as it is; soundbench finds the component that is to blame, and names it. The
+    module is not changed.
+
+    One whose runtime can compute in integers of 8 bits also has a method `int8(examples) -> bytes`. Each example is a
+    mapping of inputs by their names, such as one window of sound; the ranges of all values are taken from them.
+    A static method `with_metadata(data, metadata) -> bytes` returns such a file with other metadata, since thresholds
+    are fitted again to what it computes.
+    """
+
+    suffix: ClassVar[str]
+    """How the names of its files end, such as `".onnx"`."""
+
+    def export(self) -> bytes:
+        """Return the content of the file."""
+        ...
+
+    @staticmethod
+    def read(data: bytes) -> Runner:
+        """Return what computes with the content of such a file.
+
+        Raises:
+            soundbench.errors.RunError: it is not of such a file, or damaged.
+        """
         ...
 
 

@@ -37,6 +37,7 @@ COMMANDS = {
     "record": ("soundbench.cli.record:command", "Record from a microphone to WAV files."),
     "extract": ("soundbench.cli.extract:command", "Compute a recipe's features before training."),
     "describe": ("soundbench.cli.describe:command", "Show a recipe with its defaults, and its network."),
+    "export": ("soundbench.cli.export:command", "Write a model as one file for another runtime."),
     "import": ("soundbench.cli.import_model:command", "Convert a model of another program to a model folder."),
     "data": ("soundbench.cli.data:command", "Check a recipe's sound files, or list those of a folder."),
     "list-plugins": ("soundbench.cli.list_plugins:command", "List the components that a recipe can name."),

@@ -22,6 +22,7 @@ from soundbench.testing.calibrations import CHECKS as CALIBRATION
 from soundbench.testing.cases import Case, without_logs_of_torch
 from soundbench.testing.datasets import CHECKS as DATASET
 from soundbench.testing.declared import CHECKS as DECLARED
+from soundbench.testing.exporters import CHECKS as EXPORTER
 from soundbench.testing.featurizers import CHECKS as FEATURIZER
 from soundbench.testing.importers import CHECKS as IMPORTER
 from soundbench.testing.losses import CHECKS as LOSS
@@ -47,6 +48,7 @@ CHECKS: dict[str, Checks] = {
     "reject": REJECT,
     "observer": OBSERVER,
     "importer": IMPORTER,
+    "exporter": EXPORTER,
 }
 
 

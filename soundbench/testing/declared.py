@@ -11,6 +11,7 @@ from torch import nn
 from soundbench.contracts import RunInfo
 from soundbench.recipe.source_code import argument_docs
 from soundbench.testing.cases import RATE, Case
+from soundbench.testing.exporters import example_program
 from soundbench.testing.results import Broken, Checks, NotApplicable
 
 __all__ = ["CHECKS", "run_info", "supplied"]
@@ -23,6 +24,8 @@ def supplied(case: Case) -> tuple[Any, ...]:
         return (run_info(case),)
     if kind == "importer":
         return (case.missing_path,)
+    if kind == "exporter":
+        return (example_program(),)
     groups = [{"params": [nn.Parameter(torch.ones(2, 2))]}]
     values: dict[str, tuple[Any, ...]] = {
         "dataset": (),

@@ -114,7 +114,7 @@ def test_a_component_of_a_file_is_shown(call: Call, tmp_path: Path) -> None:
 
 def test_a_kind_that_is_none_is_reported_with_the_nearest_and_all(call: Call) -> None:
     kinds = "dataset, augmentation, featurizer, backbone, pooling, loss, optimizer, scheduler"
-    kinds += ", calibration, reject, observer, importer"
+    kinds += ", calibration, reject, observer, importer, exporter"
     assert call("backbon") == (2, "", f'there is no kind "backbon"; did you mean "backbone"? known: {kinds}\n')
     assert call("backbon", "conv")[0] == 2
 

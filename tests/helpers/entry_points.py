@@ -59,6 +59,7 @@ TOYS = (
     ("reject", "none", "helpers.toys:ToyReject"),
     ("observer", "listener", "helpers.entry_points:Listener"),
     ("importer", "stranger", "helpers.toys:toy_importer"),
+    ("exporter", "program", "helpers.toys:ToyExporter"),
 )
 
 # What a recipe names where the core's own defaults would name built-ins.

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from soundbench import masks
 from soundbench_plugins.layers.mel import MOST_BANDS, upper_edge
-from soundbench_plugins.layers.spectra import Normalize, in_parts, normalized, samples
+from soundbench_plugins.layers.spectra import Normalize, in_parts, normalized, power_spectrum, samples
 
 __all__ = ["Fbank"]
 
@@ -99,8 +99,7 @@ class Fbank(nn.Module):
         padded = F.pad(waveform, (1, self.fft - self.frame))
         emphasized = padded[:, 1:] - self.preemphasis * padded[:, :-1]
         means = (1.0 - self.preemphasis) * waveform.unfold(1, self.frame, self.hop).mean(-1, keepdim=True)
-        spectrum = torch.fft.rfft((emphasized.unfold(1, self.fft, self.hop) - means).mul_(window))
-        power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+        power = power_spectrum((emphasized.unfold(1, self.fft, self.hop) - means).mul_(window))
         logs = (power @ banks).transpose(1, 2).contiguous().clamp_(min=torch.finfo(torch.float32).eps).log_()
         return normalized(logs, lengths, self.normalize), lengths
 

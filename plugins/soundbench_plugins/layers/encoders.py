@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import transformers
@@ -44,6 +44,8 @@ class Encoder(nn.Module):
         frozen: whether the encoder's weights are fixed.
         types: the allowed values of `model_type` in its configuration; empty for any.
     """
+
+    unexportable: ClassVar[str] = "encoders of transformers are not exported; use it where PyTorch is installed"
 
     def __init__(
         self,

@@ -11,13 +11,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from soundbench import masks
 
-__all__ = ["FLOOR", "Log", "Normalize", "Spectra", "check", "in_parts", "logarithm", "normalized", "samples"]
+__all__ = [
+    "FLOOR",
+    "Log",
+    "Normalize",
+    "Spectra",
+    "check",
+    "in_parts",
+    "logarithm",
+    "normalized",
+    "power_spectrum",
+    "samples",
+]
 
 Log = Literal["natural", "decibel", "none"]
 Normalize = Literal["mean", "mean-std", "none"]
@@ -68,12 +81,33 @@ class Spectra(nn.Module):
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Waveforms `(B, S)` to spectra `(B, T, N)` and their lengths in frames; frames beyond are arbitrary."""
         padded = reflected(waveform, lengths, self.n_fft // 2)
-        spectrum = torch.fft.rfft(padded.unfold(1, self.n_fft, self.hop) * self.window.to(waveform.dtype))
-        energies = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+        energies = power_spectrum(padded.unfold(1, self.n_fft, self.hop) * self.window.to(waveform.dtype))
         if self.power != 2.0:
             # The gradient of a root is infinite at zero, the value of digital silence.
             energies = energies.clamp(min=torch.finfo(torch.float32).tiny).pow(self.power / 2)
         return energies, 1 + lengths // self.hop
+
+
+def power_spectrum(frames: Tensor) -> Tensor:
+    """The squared magnitudes `(..., N // 2 + 1)` of the Fourier transforms of frames `(..., N)`.
+
+    While a model is exported they are two matrix products, since several runtimes cannot compute a Fourier transform.
+    """
+    if torch.compiler.is_exporting():
+        wide = frames.dtype == torch.float64
+        waves = (torch.from_numpy(part if wide else part.astype(np.float32)) for part in _waves(frames.shape[-1]))
+        cosine, sine = (part.to(frames) for part in waves)
+        return (frames @ cosine).square() + (frames @ sine).square()
+    spectrum = torch.fft.rfft(frames)
+    power: Tensor = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+    return power
+
+
+def _waves(size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Cosine and sine of the bins of a Fourier transform of `size` samples, each `(size, size // 2 + 1)`."""
+    # Whole turns are taken off in integers, so that no angle is large.
+    turns = np.outer(np.arange(size), np.arange(size // 2 + 1)) % size / size
+    return np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)
 
 
 def reflected(waveform: Tensor, lengths: Tensor, width: int) -> Tensor:

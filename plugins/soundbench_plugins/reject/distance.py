@@ -111,6 +111,8 @@ class Distance(nn.Module):
 
 def _squares(vectors: Tensor, others: Tensor) -> Tensor:
     """The squared distance of each vector to each other one, `(V, M)`."""
+    if torch.compiler.is_exporting():  # few runtimes have an operation for it
+        return (vectors.unsqueeze(1) - others).square().sum(2)
     return torch.cdist(vectors, others, compute_mode="donot_use_mm_for_euclid_dist").square()
 
 

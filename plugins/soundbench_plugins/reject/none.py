@@ -22,4 +22,4 @@ class NoReject(nn.Module):
 
     def forward(self, logits: Tensor, embeddings: Tensor | None = None) -> Tensor:
         """Logits `(B, K)` to zeros `(B,)`."""
-        return logits.new_zeros(len(logits))
+        return logits.new_zeros(logits.shape[0])

@@ -21,10 +21,22 @@ from soundbench.model import assembly
 from soundbench.model.rejecting.left_out import Relabelled
 from soundbench.model.rejecting.noise import Colour, NoiseStore
 from soundbench.model.scoring import Scorer, WindowLogits, window_logits
+from soundbench.recipe import Recipe
 from soundbench.training.log import Log
 from soundbench.training.stages import Opened
 
-__all__ = ["FITTING", "NOISE_SECONDS", "REPORT", "Other", "left_out", "negatives", "noise", "read_negatives"]
+__all__ = [
+    "FITTED_ON",
+    "FITTING",
+    "NOISE_SECONDS",
+    "REPORT",
+    "Other",
+    "left_out",
+    "negative_clips",
+    "negatives",
+    "noise",
+    "read_negatives",
+]
 
 NOISE_SECONDS = 600
 """How much noise of each colour the report is on."""
@@ -32,8 +44,8 @@ NOISE_SECONDS = 600
 FITTING, REPORT = 1, 2
 """What noise is for; each has its own."""
 
-# Windows of noise of each colour that are fitted on.
-_FITTED_ON = 60
+FITTED_ON = 60
+"""Windows of noise of each colour that are fitted on."""
 
 
 @attrs.frozen(eq=False)
@@ -67,7 +79,7 @@ class Other:
 def noise(opened: Opened, scorer: Scorer, colour: Colour, purpose: int, embeddings: bool) -> Other:
     """Noise, each window a clip of its own: ten minutes for the report, sixty windows to fit on."""
     window, rate = opened.prepared.grid.window, opened.prepared.recipe.audio.rate
-    count = _FITTED_ON if purpose == FITTING else -(-NOISE_SECONDS * rate // window)
+    count = FITTED_ON if purpose == FITTING else -(-NOISE_SECONDS * rate // window)
     table = opened.prepared.table
     clips = [Clip(f"{colour} noise {number}", (table.classes[0],)) for number in range(count)]
     rows = ClipTable.of(Relabelled(None, clips, table.classes))
@@ -81,7 +93,7 @@ def negatives(opened: Opened, scorer: Scorer, embeddings: bool, log: Log) -> Oth
     Raises:
         DataError: as of `read_negatives`.
     """
-    found = _negative_clips(opened)
+    found = negative_clips(opened.prepared.recipe)
     return None if found is None else _of_clips(opened, scorer, *found, embeddings, log)
 
 
@@ -91,22 +103,26 @@ def read_negatives(opened: Opened, log: Log) -> None:
     Raises:
         DataError: it does not exist, holds no sound, or cannot be read.
     """
-    found = _negative_clips(opened)
+    found = negative_clips(opened.prepared.recipe)
     if found is not None:
         with _store(opened, *found, log):
             pass
 
 
-def _negative_clips(opened: Opened) -> tuple[Any, list[Clip]] | None:
-    """The dataset of `reject.negatives`, None for files of a folder, and its clips."""
-    path = opened.prepared.recipe.reject.own.negatives
+def negative_clips(recipe: Recipe) -> tuple[Any, list[Clip]] | None:
+    """The dataset of `reject.negatives`, None for files of a folder, and its clips; None if it names none.
+
+    Raises:
+        DataError: it does not exist, or holds no sound.
+    """
+    path = recipe.reject.own.negatives
     if path is None:
         return None
     if not path.exists():
         raise MissingDataError(f"reject.negatives: {path}: no such folder or manifest")
     if path.is_dir():
         return None, [Clip(str(sound), ("",)) for sound in find_sounds([str(path)])]
-    whole = assembly.make_dataset(opened.prepared.recipe.with_dataset(recipes.dataset_spec(path)))
+    whole = assembly.make_dataset(recipe.with_dataset(recipes.dataset_spec(path)))
     return whole, list(whole.clips())
 
 
