@@ -28,6 +28,7 @@ from soundbench.model.rejecting.rejector import fill
 from soundbench.recipe import toml
 
 __all__ = [
+    "MARKED",
     "StoredModel",
     "accept",
     "check",
@@ -41,6 +42,9 @@ __all__ = [
     "save_thresholds",
     "scores_digest",
 ]
+
+MARKED = "thresholds.csv"
+"""How the thresholds of the classes came about, where they are from a person's marks."""
 
 _TABLES, _WEIGHTS, _DIGESTS = "model.toml", "weights.safetensors", "digests.json"
 _REJECT = "reject.safetensors"  # what a component that rejects sound was fitted to, if it is fitted to anything

@@ -39,7 +39,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_to_the_scores_of_the_model_itself_they_are_those_of_training(run: Path) -> None:
     classifier = soundbench.load(run, trust_code=True)
     runner = ToyQuantizer.read(ToyQuantizer(program_of(classifier, {})).export())
-    again, said = fit_again(classifier, runner, RunClips.open(run, True))
+    again, said = fit_again(classifier, runner, RunClips.open(run, True), marked=False)
     own, table = again.scorer.rejector, toml.parse((run / "model" / "model.toml").read_bytes())["reject"]
     assert own is not None
     assert own.clip == pytest.approx(table["clip_threshold"], abs=1e-4)
@@ -80,25 +80,36 @@ def test_thresholds_of_the_recipe_stay(run: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(text)
     classifier = soundbench.load(run, trust_code=True)
     runner = ToyQuantizer.read(ToyQuantizer(program_of(classifier, {})).export())
-    again, said = fit_again(classifier, runner, RunClips.open(tmp_path, True))
+    again, said = fit_again(classifier, runner, RunClips.open(tmp_path, True), marked=False)
     assert again is classifier
-    assert said == "the model's: the recipe gives them"
+    assert said == "the model's: the recipe or marks give them"
 
 
 def test_with_several_labels_each_class_has_the_best_f1_of_validation(run: Path) -> None:
     single = soundbench.load(run, trust_code=True)
     classifier = Classifier(single.scorer, single.classes, single.rate, single.grid, [0.5, 0.5])
     runner = ToyQuantizer.read(ToyQuantizer(program_of(classifier, {})).export())
-    again, _ = fit_again(classifier, runner, RunClips.open(run, True))
+    again, _ = fit_again(classifier, runner, RunClips.open(run, True), marked=False)
     with (run / "clips.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["part"] == "validation"]
     dataset = ToyDataset(clips=400)
     scores = classifier.predict_proba([dataset.read(Clip(row["path"], (row["labels"],)))[0] for row in rows], 8000)
+    assert again.multilabel
     assert again.thresholds is not None
     for column, (name, threshold) in enumerate(zip(classifier.classes, again.thresholds, strict=True)):
         true = np.array([row["labels"] == name for row in rows])
         best = max(_f1(scores[:, column] >= one - 1e-6, true) for one in scores[:, column])
         assert _f1(scores[:, column] >= threshold, true) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("multilabel", [True, False])
+def test_thresholds_of_marks_stay(run: Path, multilabel: bool) -> None:
+    single = soundbench.load(run, trust_code=True)
+    classifier = Classifier(single.scorer, single.classes, single.rate, single.grid, [0.4, 0.0], multilabel)
+    runner = ToyQuantizer.read(ToyQuantizer(program_of(classifier, {})).export())
+    again, said = fit_again(classifier, runner, RunClips.open(run, True), marked=True)
+    assert (again.thresholds, again.multilabel) == ([0.4, 0.0], multilabel)
+    assert said.startswith("fitted again on ")  # those of what rejects sound
 
 
 def _f1(found: np.ndarray, true: np.ndarray) -> float:

@@ -28,7 +28,7 @@ from soundbench.inference.export.metadata import card_of, metadata_of
 from soundbench.inference.export.program import program_of
 from soundbench.inference.export.sounds import RunClips, Sample
 from soundbench.inference.export.thresholds import fit_again, has_thresholds
-from soundbench.inference.loading import load
+from soundbench.inference.loading import find_model, load
 from soundbench.messages import out_of_memory
 from soundbench.model import folder as model_folder
 from soundbench.model.network import cost
@@ -160,7 +160,7 @@ def _options(component: Component, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _opened(given: Path, trust_code: bool, accept_changes: bool) -> _Model:
     classifier = load(given, device="cpu", trust_code=trust_code, accept_changes=accept_changes)
-    folder = given if (given / "model.toml").exists() else given / "model"
+    folder = find_model(given)
     return _Model(given, classifier, folder, model_folder.read_model_tables(folder))
 
 
@@ -228,7 +228,8 @@ def _fitted_again(model: _Model, runner: Runner, trust_code: bool) -> tuple[Clas
     if not model.is_run:
         return model.classifier, "the model's: a model folder has no validation clips to fit them again on"
     try:
-        return fit_again(model.classifier, runner, RunClips.open(model.given, trust_code))
+        marked = (model.folder / model_folder.MARKED).exists()
+        return fit_again(model.classifier, runner, RunClips.open(model.given, trust_code), marked)
     except SoundbenchError as error:
         return model.classifier, f"the model's: {' '.join(str(error).split())}"
 

@@ -41,7 +41,7 @@ def metadata_of(
         "format": FORMAT,
         "made_by": f"soundbench {version('soundbench')}",
         "classes": list(classifier.classes),
-        "multilabel": classifier.thresholds is not None,
+        "multilabel": classifier.multilabel,
         "thresholds": None if classifier.thresholds is None else [float(one) for one in classifier.thresholds],
         "rate": classifier.rate,
         "window": grid.window,

@@ -27,20 +27,21 @@ __all__ = ["fit_again", "has_thresholds"]
 
 
 def has_thresholds(classifier: Classifier) -> bool:
-    """Whether a model has thresholds that depend on scores."""
+    """Whether a model has thresholds that training fits to scores."""
     rejector = classifier.scorer.rejector
-    return classifier.thresholds is not None or (rejector is not None and rejector.clip is not None)
+    return classifier.multilabel or (rejector is not None and rejector.clip is not None)
 
 
-def fit_again(classifier: Classifier, runner: Runner, clips: RunClips) -> tuple[Classifier, str]:
+def fit_again(classifier: Classifier, runner: Runner, clips: RunClips, marked: bool) -> tuple[Classifier, str]:
     """The model with thresholds that fit what an export gives for the validation clips; and what they are.
 
-    Thresholds that the recipe gives stay as they are, and so do all if there are no validation clips.
+    Thresholds that the recipe or marks give stay as they are, and so do all if there are no validation clips.
 
     Args:
         classifier: the model.
         runner: computes with the export.
         clips: those of the model's run.
+        marked: whether the classes' thresholds are from a person's marks.
 
     Raises:
         SoundbenchError: sound cannot be read.
@@ -50,7 +51,8 @@ def fit_again(classifier: Classifier, runner: Runner, clips: RunClips) -> tuple[
         return classifier, "the model's: the run has no validation clips"
     scores, evidence = _scored(classifier, runner, [one.samples for one in samples])
     thresholds, rejector = classifier.thresholds, classifier.scorer.rejector
-    if thresholds is not None:
+    fits = classifier.multilabel and not marked
+    if fits:
         rows = np.array([one.row for one in samples])
         thresholds = choose_thresholds(scores, clips.table.targets(rows)).tolist()
     given = own.clip_threshold is not None or own.window_threshold is not None or own.predictions is not None
@@ -59,10 +61,10 @@ def fit_again(classifier: Classifier, runner: Runner, clips: RunClips) -> tuple[
         negatives = _negatives(clips.recipe, classifier)
         others += [_scored(classifier, runner, negatives)[1]] if negatives else []
         rejector = fit_thresholds(rejector, evidence, others, own.keep)
-    elif thresholds is None:
-        return classifier, "the model's: the recipe gives them"
+    elif not fits:
+        return classifier, "the model's: the recipe or marks give them"
     scorer = attrs.evolve(classifier.scorer, rejector=rejector)
-    again = Classifier(scorer, classifier.classes, classifier.rate, classifier.grid, thresholds)
+    again = Classifier(scorer, classifier.classes, classifier.rate, classifier.grid, thresholds, classifier.multilabel)
     return again, f"fitted again on {len(samples)} validation clips"
 
 

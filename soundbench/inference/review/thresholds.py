@@ -86,7 +86,7 @@ def write_thresholds(folder: Path, found: Mapping[str, Threshold], precision: fl
         (label, *_cells(one), f"{precision:g}", per, one.right, one.wrong, one.sounds) for label, one in found.items()
     ]
     model_folder.save_thresholds(folder, now)
-    files.write_rows(folder / "thresholds.csv", COLUMNS, rows)
+    files.write_rows(folder / model_folder.MARKED, COLUMNS, rows)
 
 
 def as_text(found: Mapping[str, Threshold], precision: float) -> str:
