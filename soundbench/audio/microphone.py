@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -17,12 +19,15 @@ from numpy.typing import NDArray
 from soundbench.audio.capture import LONGEST_WAIT, Block, BlockQueue
 from soundbench.errors import CallError, DeviceError
 
-__all__ = ["Microphone", "list_devices"]
+__all__ = ["Microphone", "Pauses", "list_devices"]
 
 # Seconds without a sample after which a device counts as disconnected.
 SILENT = 3.0
 # Seconds between two tries to reopen it: doubled each time, up to the longest.
 FIRST_LOOK, LONGEST_LOOK = 0.5, 30.0
+# Seconds without a block that are a pause; those after it in which sound that waited meanwhile arrives; and those by
+# which blocks may be early or late: what is still missing then, if it is more, was lost.
+PAUSE, SETTLED, JITTER = 0.25, 0.5, 0.05
 
 
 def _portaudio() -> ModuleType:
@@ -40,6 +45,19 @@ def _portaudio() -> ModuleType:
         raise DeviceError(reason) from None
     module: ModuleType = sounddevice
     return module
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep PortAudio and ALSA from writing to standard error about a device that is not there."""
+    with open(os.devnull, "wb") as nowhere:
+        kept = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def list_devices() -> list[dict[str, Any]]:
@@ -66,6 +84,63 @@ class _Opened:
     stream: Any
     rate: int
     channels: int
+
+
+class Pauses:
+    """Counts what was lost in pauses that the device itself says nothing of.
+
+    After a pause, either the sound that has waited meanwhile arrives at once (this process was stopped), or the sound
+    goes on as it is now (the device was suspended). Blocks are held after a pause until it is clear which.
+
+    Args:
+        rate: sample rate in Hz.
+        give: takes the blocks.
+    """
+
+    def __init__(self, rate: int, give: Callable[[Block], None]) -> None:
+        self._rate, self._give = rate, give
+        self._last: float | None = None  # the time of the last block
+        self._reopened = False
+        self._held: list[Block] = []
+        self._missing = 0.0  # seconds of sound since the pause began
+        self._before, self._due = 0.0, 0.0  # as many were missing at the last look; the time of the next one
+
+    def add(self, block: Block) -> None:
+        """Give the block, or hold it."""
+        missing = 0.0
+        if self._last is not None:
+            missing = block.at - self._last - (len(block.samples) + block.lost) / self._rate
+        self._last = block.at
+        if self._held:
+            self._held.append(block)
+            self._missing += missing
+            self._look(block.at)
+        elif self._reopened or missing > PAUSE:
+            self._held, self._missing = [block], missing
+            self._before, self._due = missing, block.at + SETTLED
+            if self._reopened:  # by a device without a past
+                self._reopened = False
+                self.end()
+        else:
+            self._give(block)
+
+    def reopen(self) -> None:
+        """The next block is the first one of a device that has been opened again."""
+        self._reopened = True
+
+    def end(self) -> None:
+        """Give the blocks that are held; what is missing now is lost."""
+        lost = round(self._missing * self._rate) if self._missing > JITTER else 0
+        for block in self._held:
+            self._give(block._replace(lost=block.lost + lost))
+            lost = 0
+        self._held = []
+
+    def _look(self, now: float) -> None:
+        if self._missing <= JITTER or (now >= self._due and self._missing > self._before - JITTER):
+            self.end()
+        elif now >= self._due:  # sound that waited still arrives
+            self._before, self._due = self._missing, now + SETTLED
 
 
 class Microphone:
@@ -95,10 +170,12 @@ class Microphone:
         self._wanted: int | str | None = int(device) if device and device.isdecimal() else device
         self.channels, self._say = channels, say
         self._name = ""
-        self._opened = self._open(rate)
+        with _quiet():
+            self._opened = self._open(rate)
         self.rate = self._opened.rate
         self._queue = BlockQueue(LONGEST_WAIT * self.rate)
-        self._last = time.perf_counter()  # the time of its last sample
+        self._pauses = Pauses(self.rate, lambda block: self._queue.offer(*block))
+        self._in_vain = 0.0  # seconds that `take` has waited in vain since the last sample
         self._due: float | None = None  # on the device's clock, the time of its next sample
         self._gone: tuple[float, float] | None = None  # the time of the next try, and the wait before
         self._start()
@@ -107,10 +184,13 @@ class Microphone:
         """Wait up to `seconds` for a block, and return all that are available; never None."""
         if self._gone:
             self._look(seconds)
-        found = self._queue.take(seconds) if not self._gone else []
-        if found:
-            self._last = found[-1].at
-        elif not self._gone and not self._alive():
+        if self._gone:
+            return []
+        began = time.perf_counter()
+        found = self._queue.take(seconds)
+        # Where this process was stopped meanwhile, it has not waited longer.
+        self._in_vain = 0.0 if found else self._in_vain + min(time.perf_counter() - began, seconds)
+        if not found and not (self._opened.stream.active and self._in_vain < SILENT):
             self._release()
             self._say("the device is disconnected; waiting for it")
             self._gone = time.perf_counter() + FIRST_LOOK, FIRST_LOOK
@@ -167,15 +247,13 @@ class Microphone:
             self._opened.stream.close()
             raise DeviceError(f"the device cannot be started: {error}") from None
 
-    def _alive(self) -> bool:
-        return self._opened.stream.active and time.perf_counter() - self._last < SILENT
-
     def _release(self) -> None:
         try:
             self._opened.stream.abort()
             self._opened.stream.close()
         except self._portaudio.PortAudioError:
             pass  # it is disconnected
+        self._pauses.end()
 
     def _look(self, seconds: float) -> None:
         """Wait for the next try, up to `seconds`, and open the device again if it is connected."""
@@ -185,24 +263,27 @@ class Microphone:
         now = time.perf_counter()
         if now < due:
             return
-        # PortAudio lists the devices only when it is initialised.
-        self._portaudio._terminate()
-        self._portaudio._initialize()
         try:
-            opened = self._open(self.rate)
-            if opened.rate != self.rate:
-                opened.stream.close()
-                raise DeviceError(f"its sample rate is now {opened.rate} Hz instead of {self.rate} Hz")
-            self._opened, self._due = opened, None
-            self._start()
+            with _quiet():
+                self._reopen()
         except (DeviceError, CallError):
             waited = min(2 * waited, LONGEST_LOOK)
             self._gone = now + waited, waited
             return
         self._gone = None
-        self._queue.offer(np.empty((0, self.channels), np.float32), now, round((now - self._last) * self.rate))
-        self._last = now
         self._say("the device is connected again")
+
+    def _reopen(self) -> None:
+        # PortAudio lists the devices only when it is initialised.
+        self._portaudio._terminate()
+        self._portaudio._initialize()
+        opened = self._open(self.rate)
+        if opened.rate != self.rate:
+            opened.stream.close()
+            raise DeviceError(f"its sample rate is now {opened.rate} Hz instead of {self.rate} Hz")
+        self._opened, self._due, self._in_vain = opened, None, 0.0
+        self._pauses.reopen()
+        self._start()
 
     def _callback(self, samples: NDArray[np.float32], count: int, clock: Any, status: Any) -> None:
         """Called by PortAudio, in its own thread, with samples `(S, C)` that it overwrites afterwards."""
@@ -212,4 +293,4 @@ class Microphone:
             lost = max(round((begun - self._due) * self.rate), 1) if self._due and begun else count
         self._due = begun + count / self.rate
         mixed = samples.mean(axis=1, keepdims=True) if samples.shape[1] != self.channels else samples.copy()
-        self._queue.offer(mixed, time.perf_counter(), lost)
+        self._pauses.add(Block(mixed, time.perf_counter(), lost))

@@ -12,7 +12,7 @@ from helpers.fake_sounddevice import FakeAudio
 
 from soundbench.audio import microphone
 from soundbench.audio.capture import Block
-from soundbench.audio.microphone import Microphone, list_devices
+from soundbench.audio.microphone import Microphone, Pauses, list_devices
 from soundbench.errors import CallError, DeviceError
 
 Make = Callable[..., FakeAudio]
@@ -138,6 +138,71 @@ def test_another_device_under_its_number_is_not_taken_for_it(make: Make, monkeyp
     audio.names = ["Fake Mic"]
     take(mic, 80)
     mic.close()
+
+
+def paused(waited: float, loaded: float = 0.0) -> list[Block]:
+    """Blocks of 10 ms for a second, none for a second, then sound that has `waited` seconds, then a second's blocks.
+
+    The sound that has waited arrives within `loaded` seconds.
+    """
+    given: list[Block] = []
+    pauses = Pauses(8000, given.append)
+    times = [0.01 * number for number in range(100)]
+    count = round(100 * waited)
+    times += [1.99 + loaded * (number + 1) / count for number in range(count)]
+    times += [1.99 + loaded + 0.01 * (number + 1) for number in range(200)]
+    for number, at in enumerate(times):
+        pauses.add(Block(np.full((80, 1), number, np.float32), at))
+    assert [int(block.samples[0, 0]) for block in given] == list(range(len(times)))
+    return given
+
+
+@pytest.mark.parametrize(("waited", "lost"), [(0.0, 1.0), (0.4, 0.6), (1.0, None)])
+def test_what_a_device_did_not_hear_in_a_pause_is_counted_after_it(waited: float, lost: float | None) -> None:
+    counted = {number: block.lost for number, block in enumerate(paused(waited)) if block.lost}
+    assert counted == ({100: pytest.approx(lost * 8000, abs=1)} if lost else {})
+
+
+def test_sound_that_waited_and_arrives_slowly_is_not_lost() -> None:
+    assert not any(block.lost for block in paused(2.5, loaded=1.51))
+
+
+def test_a_device_that_ends_after_a_pause_has_lost_what_is_missing() -> None:
+    given: list[Block] = []
+    pauses = Pauses(8000, given.append)
+    for at in (0.0, 0.01, 1.01, 1.02):
+        pauses.add(Block(np.zeros((80, 1), np.float32), at))
+    assert len(given) == 2
+    pauses.end()
+    assert [block.lost for block in given] == [0, 0, pytest.approx(0.99 * 8000, abs=1), 0]
+    pauses.reopen()
+    pauses.add(Block(np.zeros((80, 1), np.float32), 3.02))
+    assert given[-1].lost == pytest.approx(1.99 * 8000, abs=1)
+
+
+def test_a_process_that_was_stopped_does_not_take_its_device_for_disconnected(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make()
+    said = list[str]()
+    mic = Microphone(None, 8000, say=said.append)
+    take(mic, 80)
+    monkeypatch.setattr(microphone, "SILENT", 0.2)
+    monkeypatch.setattr(mic, "_queue", Asleep())
+    mic.take(0.05)
+    assert not said
+    mic.close()
+
+
+class Asleep:
+    """A queue in which the process is stopped while it waits for a block."""
+
+    def take(self, seconds: float) -> list[Block]:
+        time.sleep(seconds + 0.4)
+        return []
+
+    def offer(self, samples: np.ndarray, at: float, lost: int = 0) -> None:
+        pass
 
 
 def test_devices_are_listed(make: Make) -> None:
