@@ -25,9 +25,9 @@ __all__ = ["Microphone", "Pauses", "list_devices"]
 SILENT = 3.0
 # Seconds between two tries to reopen it: doubled each time, up to the longest.
 FIRST_LOOK, LONGEST_LOOK = 0.5, 30.0
-# Seconds without a block that are a pause; those after it in which sound that waited meanwhile arrives; and those by
-# which blocks may be early or late: what is still missing then, if it is more, was lost.
-PAUSE, SETTLED, JITTER = 0.25, 0.5, 0.05
+# Seconds without a block that are a pause. After it, what is still missing was lost if it has stayed the same for so
+# long, but for the jitter of blocks, and at the latest after so long.
+PAUSE, SETTLED, JITTER, LATEST = 0.25, 0.5, 0.05, 2.0
 
 
 def _portaudio() -> ModuleType:
@@ -103,7 +103,8 @@ class Pauses:
         self._reopened = False
         self._held: list[Block] = []
         self._missing = 0.0  # seconds of sound since the pause began
-        self._before, self._due = 0.0, 0.0  # as many were missing at the last look; the time of the next one
+        self._before = 0.0  # as many were missing when that last changed
+        self._settled = self._latest = 0.0  # the times at which it is clear
 
     def add(self, block: Block) -> None:
         """Give the block, or hold it."""
@@ -117,7 +118,8 @@ class Pauses:
             self._look(block.at)
         elif self._reopened or missing > PAUSE:
             self._held, self._missing = [block], missing
-            self._before, self._due = missing, block.at + SETTLED
+            self._before = missing
+            self._settled, self._latest = block.at + SETTLED, block.at + LATEST
             if self._reopened:  # by a device without a past
                 self._reopened = False
                 self.end()
@@ -137,10 +139,12 @@ class Pauses:
         self._held = []
 
     def _look(self, now: float) -> None:
-        if self._missing <= JITTER or (now >= self._due and self._missing > self._before - JITTER):
+        if self._missing <= JITTER or now >= self._latest:
             self.end()
-        elif now >= self._due:  # sound that waited still arrives
-            self._before, self._due = self._missing, now + SETTLED
+        elif abs(self._missing - self._before) > JITTER:  # sound that waited still arrives, or there was another pause
+            self._before, self._settled = self._missing, now + SETTLED
+        elif now >= self._settled:
+            self.end()
 
 
 class Microphone:

@@ -167,6 +167,15 @@ def test_sound_that_waited_and_arrives_slowly_is_not_lost() -> None:
     assert not any(block.lost for block in paused(2.5, loaded=1.51))
 
 
+def test_a_second_pause_before_the_sound_that_waited_arrives_loses_nothing() -> None:
+    given: list[Block] = []
+    pauses = Pauses(8000, given.append)
+    for at in [0.0, 0.01, 1.01, 1.02, *([1.9] * 200), 1.91]:
+        pauses.add(Block(np.zeros((80, 1), np.float32), at))
+    assert len(given) == 205
+    assert not any(block.lost for block in given)
+
+
 def test_a_device_that_ends_after_a_pause_has_lost_what_is_missing() -> None:
     given: list[Block] = []
     pauses = Pauses(8000, given.append)
