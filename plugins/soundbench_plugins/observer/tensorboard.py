@@ -1,38 +1,23 @@
 """Curves and images for TensorBoard, in `tensorboard/` of the run directory: `tensorboard --logdir runs`.
 
-During training: loss, learning rate and clips per second, and after each epoch the other columns of its history.
-At the end: test metrics, the confusion matrix, and spectrograms of test clips with their labels and predictions,
-beginning with wrong predictions of the highest score. A resumed run continues at its checkpoint: later values are
-purged. A clip that is not a file (of a dataset that computes its sound) has no spectrogram.
+A resumed run continues at its checkpoint: later values are purged.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import matplotlib
-import matplotlib.image
-import numpy as np
-from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
-from soundbench import audio, files, limits
+from soundbench import files
 from soundbench.contracts import RunInfo, hookimpl
-from soundbench.errors import SoundError
+from soundbench_plugins.layers.curves import Curves, Picture
 
 __all__ = ["TensorBoard"]
 
-# Columns of an epoch's history that identify the epoch, or that are logged at each step.
-_LEFT_OUT = ("epoch", "step", "rate", "clips_per_second")
-_TAGS = {"train_loss": "loss/epoch", "validation_loss": "loss/validation"}
-_FRAME = 512  # samples of a spectrogram's frame
-_LONGEST = 10.0  # seconds that a spectrogram shows
-_RANGE = 80.0  # decibels below the maximum that are black
 
-
-class TensorBoard:
+class TensorBoard(Curves):
     """Losses, metrics, learning rate, speed, confusion matrix and spectrograms for TensorBoard.
 
     Args:
@@ -41,46 +26,21 @@ class TensorBoard:
     """
 
     def __init__(self, run: RunInfo, *, spectrograms: int = 12) -> None:
-        if spectrograms < 0:
-            raise ValueError(f"spectrograms must be at least 0, is {spectrograms}")
-        self.run, self.spectrograms = run, spectrograms
+        super().__init__(run, spectrograms)
         self._writer: Any = None
-        self._step = run.start_step
 
     @hookimpl
     def run_started(self) -> None:
         """Open the folder; purge values after the checkpoint that the run continues from."""
         folder = self.run.directory / "tensorboard"
         files.refuse_links(self.run.directory)
-        beyond = self._step + 1 if folder.exists() else None
+        beyond = self.run.start_step + 1 if folder.exists() else None
         self._writer = SummaryWriter(str(folder), purge_step=beyond, flush_secs=10)
 
     @hookimpl
-    def progressed(self, epoch: int, step: int, loss: float, rate: float, clips_per_second: float) -> None:
-        """Log loss, learning rate and speed."""
-        self._log("loss/step", loss, step)
-        self._log("learning rate", rate, step)
-        self._log("clips per second", clips_per_second, step)
-
-    @hookimpl
-    def epoch_completed(self, epoch: int, row: Mapping[str, float]) -> None:
-        """Log the results of an epoch."""
-        step = int(row["step"])
-        for name, value in row.items():
-            if name not in _LEFT_OUT:
-                self._log(_tag(name), value, step)
-        self._writer.flush()
-
-    @hookimpl
     def run_finished(self, report: Mapping[str, Any]) -> None:
-        """Log test metrics, the confusion matrix and spectrograms."""
-        for name, figure in report["metrics"].items():
-            self._log(f"test/{name}", figure["value"], self._step)
-        picture = self.run.directory / "figures" / "confusion.png"
-        if picture.exists():
-            self._log_image("test/confusion", matplotlib.image.imread(picture)[..., :3])
-        for tag, spectrogram in self._spectrograms():
-            self._log_image(tag, spectrogram)
+        """Log the results, and close the file."""
+        self._log_results(report)
         self._writer.close()
 
     @hookimpl
@@ -89,56 +49,11 @@ class TensorBoard:
         if self._writer is not None:
             self._writer.close()
 
-    def _log(self, tag: str, value: float, step: int) -> None:
-        self._step = max(self._step, step)
+    def _write(self, tag: str, value: float, step: int) -> None:
         self._writer.add_scalar(tag, value, step)
 
-    def _log_image(self, tag: str, picture: NDArray[np.floating[Any]]) -> None:
-        self._writer.add_image(tag, picture, self._step, dataformats="HWC")
+    def _write_picture(self, tag: str, picture: Picture, step: int) -> None:
+        self._writer.add_image(tag, picture, step, dataformats="HWC")
 
-    def _spectrograms(self) -> Iterator[tuple[str, NDArray[np.floating[Any]]]]:
-        """Spectrograms of test clips, each with its label, prediction and score."""
-        drawn = 0
-        for row in sorted(self._predictions(), key=_worst_first):
-            if drawn == self.spectrograms:
-                return
-            picture = self._spectrogram(row)
-            if picture is not None:
-                drawn += 1
-                title = f"{row['label']} predicted as {row['predicted']} {float(row['score']):.2f}"
-                yield f"test clips/{drawn:02d} {title}", picture
-
-    def _predictions(self) -> list[dict[str, str]]:
-        path = self.run.directory / "predictions.csv"
-        if not self.spectrograms or not path.exists():
-            return []
-        with files.open_text(path, limits.TABLE, newline="") as file:
-            return list(csv.DictReader(file))
-
-    def _spectrogram(self, row: Mapping[str, str]) -> NDArray[np.floating[Any]] | None:
-        """Decibels over time and frequency as colours, low frequencies at the bottom; None if it is not a file."""
-        start = float(row["start"])
-        stop = min(float(row["stop"] or "inf"), start + _LONGEST)
-        try:
-            samples = audio.load(row["path"], self.run.recipe["audio"]["rate"], start, stop)
-        except SoundError:
-            return None
-        padded = np.pad(samples, (0, max(0, _FRAME - len(samples))))
-        frames = np.lib.stride_tricks.sliding_window_view(padded, _FRAME)[:: _FRAME // 4] * np.hanning(_FRAME)
-        power = np.abs(np.fft.rfft(frames)).T[::-1] ** 2
-        decibels = 10 * np.log10(np.maximum(power, 1e-12))
-        shades = np.clip(1 + (decibels - decibels.max()) / _RANGE, 0, 1)
-        coloured: NDArray[np.floating[Any]] = matplotlib.colormaps["magma"](shades)[..., :3]
-        return coloured
-
-
-def _tag(column: str) -> str:
-    """The tag of a column of the history; tags with the same first part are grouped."""
-    of_validation = column.removeprefix("validation_")
-    other = f"epoch/{column}" if of_validation == column else f"validation/{of_validation}"
-    return _TAGS.get(column, other)
-
-
-def _worst_first(row: Mapping[str, str]) -> tuple[bool, float]:
-    """Wrong predictions before right ones, each with the highest scores first."""
-    return row["predicted"] in row["label"].split("|"), -float(row["score"])
+    def _flush(self) -> None:
+        self._writer.flush()
