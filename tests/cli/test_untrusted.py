@@ -110,7 +110,8 @@ WRITTEN = [
     *(".report.json.tmp", ".history.csv.tmp", ".predictions.csv.tmp", "model/.weights.safetensors.tmp"),
     *("checkpoints/best.pt", "checkpoints/.best.pt.tmp", "figures/confusion.png", "recipe.toml.lock", "fold-01/x"),
 ]
-FOLDERS = ["figures", "evaluations", "checkpoints", "model", "model/code", "model/assets", "tensorboard", "fold-01"]
+FOLDERS = ["figures", "evaluations", "checkpoints", "model", "model/code", "model/assets", "fold-01"]
+FOLDERS += ["tensorboard", "mlflow"]
 
 
 @pytest.mark.parametrize(
