@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KINDS",
+    "Annotation",
     "Augmentation",
     "Backbone",
     "Batch",
@@ -58,6 +59,7 @@ __all__ = [
     "MakeScheduler",
     "Pooling",
     "Program",
+    "Recording",
     "Reject",
     "RunInfo",
     "Runner",
@@ -134,6 +136,36 @@ class Clip:
 
 
 @attrs.frozen
+class Annotation:
+    """A stretch of a recording in which a class sounds.
+
+    Attributes:
+        label: the class.
+        start: seconds from the start of the recording.
+        stop: seconds from the start of the recording.
+    """
+
+    label: str
+    start: float
+    stop: float
+
+
+@attrs.frozen
+class Recording:
+    """A sound file whose events are all annotated.
+
+    Attributes:
+        path: the sound file.
+        annotations: by their start; possibly none.
+        group: see `Clip`.
+    """
+
+    path: str
+    annotations: tuple[Annotation, ...]
+    group: str | None = None
+
+
+@attrs.frozen
 class Batch:
     """Rows that the network processes together.
 
@@ -162,6 +194,11 @@ class Dataset(Protocol):
     [-1, 1], rate in Hz, and a property `fingerprint: str` that changes whenever the result of `read` would change.
     `multilabel` is True if a clip can have any number of labels.
 
+    A dataset that cuts its clips from annotated recordings also has a method `recordings() -> Iterable[Recording]`, by
+    which `soundbench evaluate --events` scores events, and an attribute `negatives`: the class of clips that hold no
+    annotation, or None. It needs the length of the recordings: it sets `reads_headers = True`, and gets them by
+    `soundbench.audio.info`. Clips that end before a file does must not depend on whether the header can be read.
+
     `classes` and `clips()` raise `soundbench.errors.MissingDataError` with the path of a missing file or table, and
     `DataError` with the row of an invalid entry. The constructor does not read data: `soundbench describe` works
     without it.
@@ -175,7 +212,7 @@ class Dataset(Protocol):
         ...
 
     def clips(self) -> Iterable[Clip]:
-        """Yield every clip, in the same order on every machine, without reading sound."""
+        """Yield every clip, in the same order on every machine, without reading sound (see `reads_headers`)."""
         ...
 
 

@@ -20,16 +20,15 @@ from soundbench.data.audit import repeated
 from soundbench.data.clips import ClipTable, fingerprint
 from soundbench.data.likeness.groups import grouped
 from soundbench.data.shared_store import sound_store
-from soundbench.data.splits import settled, split
+from soundbench.data.splits import split
 from soundbench.data.store import Store
 from soundbench.errors import CallError, DataError, RunError, RunPlaceError
-from soundbench.inference.chosen import Chosen
+from soundbench.inference.chosen import Chosen, recipe_of, test_set
 from soundbench.inference.classifier import Classifier
 from soundbench.inference.loading import load
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
 from soundbench.model.network import cost
-from soundbench.model.plan import refuse_unknown_columns
 from soundbench.model.scoring import Scorer, WindowLogits, clip_means, window_logits
 from soundbench.recipe import ComponentSpec, Recipe
 from soundbench.report import lock, pages, run_directory
@@ -43,7 +42,7 @@ from soundbench.training.finishing import calibration_quality
 from soundbench.training.log import Log, Say, to_stderr
 from soundbench.training.rejecting.figures import closed_set, rejected_clips
 
-__all__ = ["evaluate"]
+__all__ = ["EVALUATIONS", "evaluate", "fill", "learnt", "opened"]
 
 EVALUATIONS = "evaluations"
 """The folder of a run directory that evaluations are written to."""
@@ -112,11 +111,11 @@ def evaluate(
         SoundbenchError: a run, checkpoint or sound cannot be used.
     """
     began, log = time.monotonic(), Log(say)
-    directory = _opened(Path(run), dataset is not None, out is not None)
+    directory = opened(Path(run), dataset is not None, out is not None)
     classifier = load(directory.path, device=device, trust_code=trust_code, accept_changes=accept_changes)
     environment = _environment(directory, accept_changes, log)
     recipe = _recipe(directory, dataset, classifier, trust_code)
-    notes = _fill(classifier, directory, checkpoint, log)
+    notes = fill(classifier, directory, checkpoint, log)
     context = (recipe, classifier, cache, log)
     sound = _own(*context) if dataset is None else _other(dataset, *context)
     if (directory.path / EVALUATIONS).is_symlink():
@@ -166,7 +165,7 @@ def _windows(classifier: Classifier, sound: _TestSet, store: Store, batch: int, 
 # The model ------------------------------------------------------------------------------------------------------------
 
 
-def _opened(path: Path, dataset: bool, out: bool) -> RunDirectory:
+def opened(path: Path, dataset: bool, out: bool) -> RunDirectory:
     """The run directory; of a model folder alone, one that has nothing but its path."""
     if not (path / "model.toml").exists():
         return RunDirectory.open(path)
@@ -185,12 +184,12 @@ def _recipe(run: RunDirectory, dataset: str | Path | Recipe | None, classifier: 
     tables = model_folder.read_model_tables(run.path)
     model = recipes.read_model(tables, base=run.path, trust_code=trust_code, source=source)
     same = {name: getattr(model, name) for name in ("audio", "featurizer", "backbone", "pooling", "head", "loss")}
-    named = _given(dataset)
+    named = recipe_of(dataset)
     spec = named.dataset if named else _dataset_spec(Path(str(dataset)), classifier)
     return Recipe(name=run.path.resolve().name, source=source, dataset=spec, **same)
 
 
-def _fill(classifier: Classifier, run: RunDirectory, checkpoint: str | Path, say: Say) -> list[str]:
+def fill(classifier: Classifier, run: RunDirectory, checkpoint: str | Path, say: Say) -> list[str]:
     """Load a checkpoint's weights into the network, which already has the best ones; returns notes for the protocol."""
     if checkpoint == "best":
         return []
@@ -231,30 +230,16 @@ def _other(
     given: str | Path | Recipe, own: Recipe, classifier: Classifier, cache: Path | str | bool, say: Say
 ) -> _TestSet:
     """The test set of a recipe, or all clips of a manifest or folder, with the model's classes."""
-    named, path = _given(given), Path(str(given))
+    named, path = recipe_of(given), Path(str(given))
     recipe = named or own.with_dataset(_dataset_spec(path, classifier)).with_tables(source=str(path))
     dataset = assembly.make_dataset(recipe)
     table = ClipTable.of(dataset)
     name, evaluated, rows = path.stem, ALL_CLIPS, np.arange(len(table))
     if named:
-        refuse_unknown_columns(recipe, table)
-        how, folds = settled(table, recipe.split)
-        recipe = recipe.with_tables(split=how)
-        if how.near_duplicates == "group":
-            table = grouped(table, dataset, cache, say)
         name, evaluated = recipe.name, "the test set of the recipe's split"
-        rows = split(table, how, recipe.source).rows("test")
-        if folds:
-            say(folds)
+        recipe, table, rows = test_set(recipe, table, dataset, cache, say)
     chosen = ClipTable.of(Chosen(classifier, table, rows))
     return _TestSet(name, evaluated, recipe, dataset, chosen, np.arange(len(chosen)))
-
-
-def _given(given: str | Path | Recipe) -> Recipe | None:
-    """The recipe that is given; None for a manifest or a folder."""
-    if isinstance(given, Recipe):
-        return given
-    return recipes.read(given) if Path(given).suffix == ".toml" else None
 
 
 def _dataset_spec(path: Path, classifier: Classifier) -> ComponentSpec:
@@ -342,7 +327,7 @@ def _prior(run: RunDirectory, table: ClipTable) -> list[int] | None:
 
     None for a model folder alone: its baseline is the commonest class of the evaluated clips, the best constant guess.
     """
-    trained = [row["labels"] for row in _learnt(run) if row["part"] == "train"]
+    trained = [row["labels"] for row in learnt(run) if row["part"] == "train"]
     return [trained.count(name) for name in table.classes] if trained else None
 
 
@@ -353,8 +338,8 @@ def _protocol(
     own = sound.part is not None
     if not own:
         notes = ["this protocol differs from the run's own: the results are for other sound", *notes]
-        learnt = {row["path"] for row in _learnt(run)}
-        known = sum(path in learnt for path in sound.table.paths)
+        own_paths = {row["path"] for row in learnt(run)}
+        known = sum(path in own_paths for path in sound.table.paths)
         if not run.clips.exists():
             notes.append("it is not known what the model was trained on")
         elif known and _named_alike(sound.dataset, recipe):
@@ -376,7 +361,7 @@ def _protocol(
     }
 
 
-def _learnt(run: RunDirectory) -> list[dict[str, str]]:
+def learnt(run: RunDirectory) -> list[dict[str, str]]:
     """The clips that a run was trained and validated on; none for a model folder alone."""
     if not run.clips.exists():
         return []

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from soundbench.recipe.composing import (
         Model,
         Recipe,
+        annotations_spec,
         compose,
         dataset_of,
         dataset_spec,
@@ -38,6 +39,7 @@ __all__ = [
     "Report",
     "Split",
     "Train",
+    "annotations_spec",
     "compose",
     "dataset_of",
     "dataset_spec",
@@ -55,6 +57,7 @@ _FILES = {
     "composing": (
         "Model",
         "Recipe",
+        "annotations_spec",
         "compose",
         "dataset_of",
         "dataset_spec",

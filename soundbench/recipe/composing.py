@@ -19,6 +19,7 @@ from soundbench.recipe.registry import Registry
 from soundbench.recipe.resolving import ComponentSpec, Resolver
 from soundbench.recipe.structuring import plain, structure
 from soundbench.recipe.tables import (
+    ANNOTATIONS_DATASET,
     FOLDER_DATASET,
     FORMAT,
     MANIFEST_DATASET,
@@ -34,6 +35,7 @@ from soundbench.recipe.tables import (
 __all__ = [
     "Model",
     "Recipe",
+    "annotations_spec",
     "compose",
     "dataset_of",
     "dataset_spec",
@@ -226,6 +228,18 @@ def dataset_spec(path: Path, multilabel: bool = False, registry: Registry | None
     listed = {"use": MANIFEST_DATASET, "path": str(path), "multilabel": multilabel}
     table = {"use": FOLDER_DATASET, "root": str(path)} if path.is_dir() else listed
     return dataset_of(table, str(path), registry=registry)
+
+
+def annotations_spec(tables: Path, sounds: Path | None = None, registry: Registry | None = None) -> ComponentSpec:
+    """The dataset for annotated recordings without a recipe.
+
+    Args:
+        tables: a table of annotations, or a folder of them.
+        sounds: the folder of the recordings; None for that of the tables.
+        registry: where components are found; None for the installed ones.
+    """
+    table = {"use": ANNOTATIONS_DATASET, "tables": str(tables), **({"sounds": str(sounds)} if sounds else {})}
+    return dataset_of(table, str(tables), registry=registry)
 
 
 def dataset_of(

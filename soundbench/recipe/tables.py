@@ -16,6 +16,7 @@ from soundbench.errors import CallError
 from soundbench.messages import show, unknown_key
 
 __all__ = [
+    "ANNOTATIONS_DATASET",
     "CORE",
     "DEFAULTS",
     "FOLDER_DATASET",
@@ -59,8 +60,8 @@ MULTILABEL_DEFAULTS: dict[str, Any] = {"calibration": {"use": "platt"}, "reject"
 # The loss that a message suggests if the dataset is multi-label and the loss of the recipe is not.
 MULTILABEL_LOSS = "bce"
 
-# The datasets for sound files without a recipe: a folder with one folder per class, and a table of files.
-FOLDER_DATASET, MANIFEST_DATASET = "folder", "manifest"
+# The datasets without a recipe: a folder with one folder per class, a table of files, tables of annotated recordings.
+FOLDER_DATASET, MANIFEST_DATASET, ANNOTATIONS_DATASET = "folder", "manifest", "annotations"
 
 # The format version of `recipe.toml` and `model.toml` in run directories; the earliest files have none. In format 1,
 # `train.seed` also drew the split; `reading.py` gives such a recipe the `split.seed` that it had.

@@ -21,21 +21,18 @@ import json
 import math
 import os
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from soundbench.contracts import Clip
 from soundbench.errors import DataError
-from soundbench_plugins.layers.manifest_rows import COLUMNS, BadRow, Fields, is_half, rows_of, short
-from soundbench_plugins.layers.text_tables import opened
+from soundbench_plugins.layers.label_list import classes_of, normal_label
+from soundbench_plugins.layers.manifest_rows import COLUMNS, BadRow, Faults, Fields, is_half, rows_of, short
 
 __all__ = ["Manifest"]
 
-_BYTES = re.compile("[\ud800-\udfff]")  # the decoding of bytes that are not UTF-8
 _JOINED = re.compile(r"\s*[,|/&+\t]\s*")  # what may stand between labels by mistake
-_MOST = 10  # bad rows that a message shows
 _OWN = frozenset((*COLUMNS, "number"))
 
 
@@ -82,7 +79,7 @@ class Manifest:
     def classes(self) -> tuple[str, ...]:
         """The classes, in the order of the label list, or sorted if there is none."""
         if self._classes is None:
-            self._classes = _names(self.labels) if self.labels else self._found()
+            self._classes = classes_of(self.labels) if self.labels else self._found()
         return self._classes
 
     def clips(self) -> Iterator[Clip]:
@@ -109,10 +106,10 @@ class Manifest:
         """The file, line, fields and clip of every good row of all files; labels must be in `classes`, if given."""
         known = None if classes is None else {name: code for code, name in enumerate(classes)}
         for file, fold in zip(self.paths, ("train", "test"), strict=False):
-            faults, base, grouped = _Faults(file), None, False
+            faults, base, grouped = Faults(file), None, False
             for line, row in rows_of(file, numbers=self.labels is not None):
                 try:
-                    clip = self._clip(row, known, faults.count < _MOST)
+                    clip = self._clip(row, known, faults.shown)
                 except BadRow as error:
                     faults.add(line, error)
                     continue
@@ -171,23 +168,6 @@ def _placed(base: str, path: str) -> str:
     return next((one for one in (plain, *others) if os.path.lexists(one)), plain)
 
 
-class _Faults:
-    """The bad rows of a file, the first few with their errors."""
-
-    def __init__(self, file: Path) -> None:
-        self.file, self.count, self.lines = file, 0, list[str]()
-
-    def add(self, line: int, error: BadRow) -> None:
-        self.count += 1
-        if len(self.lines) < _MOST:
-            self.lines.append(f"{self.file}, line {line}: {error}")
-
-    def check(self) -> None:
-        rest = self.count - len(self.lines)
-        if self.lines:
-            raise DataError("\n".join(self.lines + [f"{self.file}: {rest} more bad rows"] * (rest > 0)))
-
-
 # Values of a row ------------------------------------------------------------------------------------------------------
 
 
@@ -212,21 +192,7 @@ def _labels(row: Fields, known: Mapping[str, int]) -> tuple[str, ...]:
         value = value.split(";")
     if not isinstance(value, list) or not all(isinstance(label, str) for label in value):
         raise BadRow(f"{given[0]} must be text, is {row[given[0]]!r}")
-    return tuple(dict.fromkeys(map(_label, value)))
-
-
-def _label(text: str) -> str:
-    """A label in its normal form."""
-    label = text.strip()
-    if not label:
-        raise BadRow("an empty label")
-    if "\0" in label:
-        raise BadRow("a label with a NUL character")
-    if label.isascii():
-        return label
-    if _BYTES.search(label):
-        raise BadRow("a label that is not UTF-8; save the manifest as UTF-8")
-    return unicodedata.normalize("NFC", label)
+    return tuple(dict.fromkeys(map(normal_label, value)))
 
 
 def _is_list(value: Any) -> bool:
@@ -279,26 +245,3 @@ def _text(value: Any) -> str:
     if "\0" in text or is_half(text):
         raise BadRow(f"{text[:40]!r} is no text")
     return text.strip()
-
-
-# The label list -------------------------------------------------------------------------------------------------------
-
-
-def _names(file: Path) -> tuple[str, ...]:
-    """The classes of a label list, one per line, in their normal form."""
-    names = dict[str, int]()
-    blank = 0
-    with opened(file, "a label list") as text:
-        for line, given in enumerate(text, start=1):
-            name = unicodedata.normalize("NFC", given.strip())
-            if not name:
-                blank = blank or line
-                continue
-            if blank or _BYTES.search(name):
-                raise DataError(f"{file}, line {blank or line}: {'an empty class name' if blank else 'not UTF-8'}")
-            if name in names:
-                raise DataError(f"{file}, line {line}: class {short(name)!r} appears twice")
-            names[name] = line
-    if not names:
-        raise DataError(f"{file}: no class names in it")
-    return tuple(names)

@@ -7,17 +7,33 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from soundbench.errors import DataError
 from soundbench_plugins.layers.text_tables import cells_of, header_of, opened
 
-__all__ = ["COLUMNS", "BadRow", "Fields", "Row", "is_half", "rows_of", "short"]
+__all__ = [
+    "COLUMNS",
+    "RAVEN_LABELS",
+    "BadRow",
+    "Faults",
+    "Fields",
+    "Row",
+    "is_half",
+    "is_raven",
+    "misspelt",
+    "named_cells",
+    "raven_selections",
+    "rows_of",
+    "seconds_or_none",
+    "short",
+]
 
 COLUMNS = ("path", "label", "labels", "start", "stop", "fold", "group")
 HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+MOST = 10  # bad rows that a message shows
 NAMELESS = re.compile(r"|Unnamed: \d+")  # a column of row numbers, as pandas writes it
 
 BEGIN, END, OFFSET = "begin time (s)", "end time (s)", "file offset (s)"
@@ -29,6 +45,30 @@ class BadRow(Exception):
 
     def __str__(self) -> str:
         return short(super().__str__())
+
+
+class Faults:
+    """The bad rows of a file, the first few with their errors."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.count, self.lines = file, 0, list[str]()
+
+    @property
+    def shown(self) -> bool:
+        """Whether another bad row is shown with its error."""
+        return len(self.lines) < MOST
+
+    def add(self, line: int, error: BadRow) -> None:
+        """Count a bad row."""
+        if self.shown:
+            self.lines.append(f"{self.file}, line {line}: {error}")
+        self.count += 1
+
+    def check(self) -> None:
+        """Raise a `DataError` if there are bad rows."""
+        rest = self.count - len(self.lines)
+        if self.lines:
+            raise DataError("\n".join(self.lines + [f"{self.file}: {rest} more bad rows"] * (rest > 0)))
 
 
 Fields = dict[str, Any]
@@ -53,7 +93,7 @@ def rows_of(file: Path, numbers: bool) -> Iterator[Row]:
         number, line, header, separator = header_of(file, lines, _is_header)
         if separator:
             rows = _table_rows(f"{file}, line {number}", header, cells_of(file, lines, line, number, separator))
-            yield from _raven_rows(file, header, rows) if _is_raven(header) else rows
+            yield from _raven_rows(file, header, rows) if is_raven(header) else rows
             return
     if number and file.suffix.lower() in (".csv", ".tsv"):
         has = f"must have the columns path and label (or labels), has {short(', '.join(header))}"
@@ -68,20 +108,26 @@ def rows_of(file: Path, numbers: bool) -> Iterator[Row]:
 
 def _is_header(cells: Sequence[str]) -> bool:
     names = {cell.casefold() for cell in cells}
-    return ("path" in names and bool({"label", "labels"} & names)) or _is_raven(cells)
+    return ("path" in names and bool({"label", "labels"} & names)) or is_raven(cells)
 
 
-def _is_raven(cells: Sequence[str]) -> bool:
+def is_raven(cells: Sequence[str]) -> bool:
+    """Whether these are the columns of a selection table."""
     return {BEGIN, END} <= {cell.casefold() for cell in cells}
 
 
 def _table_rows(place: str, header: Sequence[str], rows: Iterator[tuple[int, list[str]]]) -> Iterator[Row]:
-    raven = _is_raven(header)
+    raven = is_raven(header)
     names = [_column(name) for name in header]
     for name in names:
-        reason = "" if raven else _misspelt(name, names)
+        reason = "" if raven else misspelt(name, names)
         if reason or (name and names.count(name) > 1):
             raise DataError(f"{place}: column {short(name)!r} {reason or 'appears twice'}")
+    yield from named_cells(names, rows)
+
+
+def named_cells(names: Sequence[str], rows: Iterator[tuple[int, list[str]]]) -> Iterator[Row]:
+    """The cells of each row by the names of their columns; a column of row numbers may have none."""
     for line, cells in rows:
         if len(cells) != len(names):
             hint = "; quote a text that holds the separator" if len(cells) > len(names) else ""
@@ -101,13 +147,13 @@ def _column(name: str) -> str:
     return lower if lower in COLUMNS else "" if NAMELESS.fullmatch(name) else name
 
 
-def _misspelt(name: str, names: Sequence[str]) -> str:
-    """The message for a column or key that looks like one of a manifest's, which is not among `names`."""
-    if not name or name in COLUMNS:
-        return ""
+def misspelt(name: str, names: Sequence[str], known: Sequence[str] = COLUMNS) -> str:
+    """The message for a column or key that looks like one of those `known`, which is not among `names`."""
     lower = name.casefold()
-    near = [one for one in COLUMNS if sorted(one) == sorted(lower)] or difflib.get_close_matches(
-        lower, COLUMNS, n=1, cutoff=0.85
+    if not name or lower in known:
+        return ""
+    near = [one for one in known if sorted(one) == sorted(lower)] or difflib.get_close_matches(
+        lower, known, n=1, cutoff=0.85
     )
     return f"is unknown; did you mean {near[0]!r}?" if near and near[0] not in names else ""
 
@@ -124,6 +170,30 @@ def _raven_rows(file: Path, header: Sequence[str], rows: Iterator[Row]) -> Itera
     if len(labels) != 1:
         found = f"has {', '.join(labels)}; rename all but one" if labels else "such as Annotation or Species"
         raise DataError(f"{file}: a selection table needs one column with the label: {found}")
+
+    def place(row: Fields) -> str:
+        paths = [str(row[name]) for name in path if row[name]]
+        return next((one for one in paths if os.path.lexists(file.parent / one)), (paths or [""])[-1])
+
+    used = {*path, *labels, names[BEGIN], names[END], names.get("view")}
+    for line, row in raven_selections(names, rows, place):
+        if not isinstance(row, BadRow):
+            rest = {name: cell for name, cell in row.items() if name not in used}
+            row = {**rest, "path": row["path"], "label": row[labels[0]], "start": row["start"], "stop": row["stop"]}
+        yield line, row
+
+
+def raven_selections(names: Mapping[str, str], rows: Iterator[Row], place: Callable[[Fields], str]) -> Iterator[Row]:
+    """The rows of a selection table with `path`, `start` and `stop`: one for each selection.
+
+    Raven writes one for each view of a selection. In a table of several files, `Begin Time (s)` counts from the first
+    one, and `File Offset (s)` from the start of its own.
+
+    Args:
+        names: the columns, by their names in lower case.
+        rows: all rows.
+        place: the path of the sound that a row names.
+    """
     view = last = None
     for line, row in rows:
         if isinstance(row, BadRow):
@@ -132,28 +202,24 @@ def _raven_rows(file: Path, header: Sequence[str], rows: Iterator[Row]) -> Itera
         view = view or row.get(names.get("view", ""))
         if row.get(names.get("view", "")) != view:
             continue
-        begin, end = (_seconds_or_none(row[names[name]]) for name in (BEGIN, END))
-        paths = [row[name] for name in path if row[name]]
-        place = next((one for one in paths if os.path.lexists(file.parent / one)), (paths or [""])[-1])
+        begin, end = (seconds_or_none(row[names[name]]) for name in (BEGIN, END))
+        path = place(row)
         if begin is None or end is None:
-            yield (
-                line,
-                BadRow(f"Begin Time and End Time must be seconds, are {row[names[BEGIN]]!r}, {row[names[END]]!r}"),
-            )
+            given = f"{row[names[BEGIN]]!r}, {row[names[END]]!r}"
+            yield line, BadRow(f"Begin Time and End Time must be seconds, are {given}")
             continue
         if OFFSET in names:
-            offset = _seconds_or_none(row[names[OFFSET]])
+            offset = seconds_or_none(row[names[OFFSET]])
             begin, end = (offset, offset + end - begin) if offset is not None else (begin, end)
-        elif last and last[0] != place and begin >= last[1]:
+        elif last and last[0] != path and begin >= last[1]:
             yield line, BadRow("Begin Time may count from the first of several files; add the column File Offset (s)")
             continue
-        last = (place, begin)
-        used = {*path, *labels, names[BEGIN], names[END], names.get("view")}
-        rest = {name: cell for name, cell in row.items() if name not in used}
-        yield line, {"path": place, "label": row[labels[0]], "start": begin, "stop": end, **rest}
+        last = (path, begin)
+        yield line, {**row, "path": path, "start": begin, "stop": end}
 
 
-def _seconds_or_none(cell: str) -> float | None:
+def seconds_or_none(cell: str) -> float | None:
+    """Seconds from 0 up; None for what is none."""
     try:
         return value if 0 <= (value := float(cell)) < math.inf else None
     except ValueError:
@@ -175,8 +241,8 @@ def _jsonl_rows(file: Path) -> Iterator[Row]:
                 yield line, BadRow("not a JSON object")
                 continue
             fields = {_column(name): value for name, value in fields.items()}
-            wrong = next((name for name in fields if _misspelt(name, list(fields))), None)
-            yield line, BadRow(f"key {wrong!r} {_misspelt(wrong, list(fields))}") if wrong else fields
+            wrong = next((name for name in fields if misspelt(name, list(fields))), None)
+            yield line, BadRow(f"key {wrong!r} {misspelt(wrong, list(fields))}") if wrong else fields
 
 
 def _list_rows(file: Path) -> Iterator[Row]:

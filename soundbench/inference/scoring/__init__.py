@@ -1,0 +1,1 @@
+"""Events that a model finds, scored against those that are annotated."""

@@ -1,0 +1,270 @@
+"""Evaluation of a trained model on annotated recordings: the events that it finds in them, scored."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from soundbench import files
+from soundbench import recipe as recipes
+from soundbench.contracts import Recording
+from soundbench.data.clips import ClipTable, normal
+from soundbench.data.store import refuse_unreadable
+from soundbench.errors import CallError, DataError, RunPlaceError
+from soundbench.inference.chosen import recipe_of, test_set
+from soundbench.inference.classifier import Classifier
+from soundbench.inference.evaluation import EVALUATIONS, fill, learnt, opened
+from soundbench.inference.events import Event
+from soundbench.inference.loading import load
+from soundbench.inference.many_files import Done, Wanted, score_files
+from soundbench.inference.progress import Progress
+from soundbench.inference.scoring import page
+from soundbench.inference.scoring.figures import Criteria, Scored, assess_events, matched
+from soundbench.messages import nearest
+from soundbench.model import assembly
+from soundbench.recipe import Recipe, annotations_spec
+from soundbench.report import lock
+from soundbench.report.results.run import Run
+from soundbench.report.run_directory import RunDirectory
+from soundbench.training.log import Log, Say, to_stderr
+
+__all__ = ["EVENTS", "evaluate_events"]
+
+EVENTS = "events.csv"
+"""The file of an evaluation with every annotation and every event, and whether it has a partner."""
+
+COLUMNS = ("path", "kind", "label", "start", "end", "score", "onset", "overlap")
+
+
+@attrs.frozen
+class _Annotated:
+    """The recordings to evaluate on.
+
+    Attributes:
+        name: the name of the evaluation.
+        evaluated: which recordings these are, for the protocol.
+        dataset: the table of the dataset.
+        recordings: with their annotations.
+        negatives: the class of the dataset that is no event, if any.
+        on_error: whether a recording that cannot be read is an error.
+    """
+
+    name: str
+    evaluated: str
+    dataset: dict[str, Any]
+    recordings: Sequence[Recording]
+    negatives: str | None
+    on_error: str
+
+
+def evaluate_events(
+    run: str | os.PathLike[str],
+    tables: str | Path | Recipe,
+    *,
+    sounds: str | Path | None = None,
+    wanted: Callable[[Classifier], Wanted] | None = None,
+    how: Criteria | None = None,
+    ignore: Collection[str] = (),
+    checkpoint: str | Path = "best",
+    out: Path | str | None = None,
+    device: str = "auto",
+    trust_code: bool = False,
+    accept_changes: bool = False,
+    cache: Path | str | bool = True,
+    progress: Callable[[list[Path]], Progress] | None = None,
+    say: Say = to_stderr,
+) -> Run:
+    """Find events in annotated recordings, and score them against the annotations.
+
+    Args:
+        run: the run directory; or only a model folder, which needs `out`.
+        tables: a table of annotations, or a folder of them; or a recipe whose dataset has annotated recordings, of
+            which those of its test set are scored.
+        sounds: the folder of the recordings; None for that of the tables.
+        wanted: the windows, and how scores become events; None for the model's, and its own rules.
+        how: when an event is right; None for the defaults.
+        ignore: labels that are no events, besides the `negatives` of the dataset and of the run's own.
+        checkpoint: `best`, `last`, or a file of the run's `checkpoints/`.
+        out: the folder of the report; None for a new one in the run's `evaluations/`.
+        device: the device to compute on: `auto`, `cpu`, `cuda` or `cuda:N`.
+        trust_code: whether Python code stored with the run (`use = "./mine.py:Net"`) may be executed.
+        accept_changes: whether the run's recipe and model may have changed since soundbench wrote them.
+        cache: the folder of what near duplicates are found by, where the recipe's split needs them.
+        progress: makes the progress line for the recordings.
+        say: called with each line of the log; prints to standard error by default.
+
+    Returns:
+        The evaluation: its folder has `report.md`, `report.json` and `events.csv` in it.
+
+    Raises:
+        CallError: labels that are not among the model's classes, or a recipe without annotated recordings.
+        SoundbenchError: a run, checkpoint, table or recording cannot be used.
+    """
+    began, log, how = time.monotonic(), Log(say), how or Criteria()
+    directory = opened(Path(run), True, out is not None)
+    classifier = load(directory.path, device=device, trust_code=trust_code, accept_changes=accept_changes)
+    notes = fill(classifier, directory, checkpoint, log)
+    rules = wanted(classifier) if wanted else Wanted("event", rules=classifier.event_rules())
+    sound = _annotated(tables, sounds, cache, log)
+    no_event = {normal(name) for name in (*ignore, sound.negatives, _negatives(directory, trust_code)) if name}
+    classes = [name for name in classifier.classes if name not in no_event]
+    _refuse_unknown(sound.recordings, classifier.classes, no_event, ignore)
+    if (directory.path / EVALUATIONS).is_symlink():
+        raise RunPlaceError(f"{directory.path / EVALUATIONS}: {files.LINK}")
+    folder = RunDirectory.create(out) if out else RunDirectory.new(directory.path / EVALUATIONS, sound.name)
+    log.directory = folder
+    log(f"evaluation: {folder.path}")
+    with lock.held(folder.path):
+        scored, errors = _scored(classifier, sound, rules, set(classes), progress)
+        for path, reason in errors.items():
+            log(f"{path}: {reason}; it is not scored")
+        command = ["soundbench", "evaluate", str(run), "--events", str(getattr(tables, "source", tables))]
+        found = {
+            "name": f"{directory.path.resolve().name}, events in {sound.name}",
+            "protocol": _protocol(directory, sound, rules, how, checkpoint, no_event, notes),
+            **assess_events(scored, classes, how),
+            "device": str(classifier.scorer.machine.device),
+            "seconds": round(time.monotonic() - began, 1),
+            "command": shlex.join(command),
+        }
+        files.write_rows(folder.path / EVENTS, COLUMNS, _rows(scored, classes, how))
+        files.write_text(folder.report_md, page.as_markdown(found))
+        files.write_json(folder.report_json, found)
+    log(page.as_text(found))
+    return Run(folder)
+
+
+# The recordings -------------------------------------------------------------------------------------------------------
+
+
+def _annotated(given: str | Path | Recipe, sounds: str | Path | None, cache: Path | str | bool, say: Say) -> _Annotated:
+    """The recordings of the test set of a recipe, or all of tables."""
+    recipe = recipe_of(given)
+    if recipe is None:
+        spec = annotations_spec(Path(str(given)), Path(sounds) if sounds else None)
+        dataset: Any = assembly.make_component([], "dataset", spec)
+        found, name, evaluated, on_error = list(dataset.recordings()), Path(str(given)).stem, "all recordings", "fail"
+    else:
+        if sounds:
+            raise CallError("--sounds is for tables of annotations; a recipe names the folder of its recordings")
+        dataset, spec = assembly.make_dataset(recipe), recipe.dataset
+        if not hasattr(dataset, "recordings"):
+            raise CallError(f"{recipe.source}: its dataset has no annotated recordings, as `annotations` has")
+        recipe, table, rows = test_set(recipe, ClipTable.of(dataset), dataset, cache, say)
+        tested = {table.paths[row] for row in rows.tolist()}
+        found = [one for one in dataset.recordings() if one.path in tested]
+        name, evaluated, on_error = recipe.name, "the test set of the recipe's split", recipe.audio.on_error
+    if not found:
+        raise DataError(f"{given}: no annotated recording to evaluate on")
+    return _Annotated(name, evaluated, spec.table(), found, getattr(dataset, "negatives", None), on_error)
+
+
+def _negatives(run: RunDirectory, trust_code: bool) -> str | None:
+    """The class of the run's own dataset that is no event; None if there is none, or for a model folder alone."""
+    if not run.recipe.exists():
+        return None
+    recipe = recipes.read(run.recipe, trust_code=trust_code)
+    found: str | None = getattr(assembly.make_dataset(recipe), "negatives", None)
+    return found
+
+
+def _refuse_unknown(
+    recordings: Sequence[Recording], classes: Sequence[str], no_event: Collection[str], ignore: Collection[str]
+) -> None:
+    """Raise an error for labels that the model does not have."""
+    counts = Counter(normal(mark.label) for one in recordings for mark in one.annotations)
+    unknown = [name for name in sorted(counts) if name not in classes and name not in no_event]
+    if unknown:
+        listed = ", ".join(f"{name!r} ({counts[name]})" for name in unknown)
+        hint = nearest(unknown[0], classes) or ";"
+        raise CallError(
+            f"labels that are not among the model's classes, with their number of annotations: {listed}{hint} "
+            f"its classes: {', '.join(classes)}; leave labels out with --ignore"
+        )
+    for name in ignore:
+        if normal(name) not in classes and normal(name) not in counts:
+            raise CallError(f"--ignore: neither the model nor the tables have {name!r}{nearest(name, classes)}")
+
+
+# Scoring --------------------------------------------------------------------------------------------------------------
+
+
+def _scored(
+    classifier: Classifier,
+    sound: _Annotated,
+    wanted: Wanted,
+    classes: Collection[str],
+    progress: Callable[[list[Path]], Progress] | None,
+) -> tuple[list[Scored], dict[str, str]]:
+    """The recordings with the events that are found in them, and those that cannot be read, each with the reason."""
+    paths = [Path(one.path) for one in sound.recordings]
+    left, events, scored, errors = iter(sound.recordings), list[Event](), list[Scored](), dict[str, str]()
+    for one in score_files(classifier, paths, wanted, progress(paths) if progress else None):
+        if not isinstance(one, Done):
+            if one.label in classes:
+                events.append(Event(one.label, one.start or 0.0, one.end or 0.0, one.score))
+            continue
+        recording = next(left)
+        if one.error:
+            errors[recording.path] = one.error
+            refuse_unreadable(list(errors.items()), len(paths), sound.on_error)
+        else:
+            marks = [attrs.evolve(mark, label=normal(mark.label)) for mark in recording.annotations]
+            kept = [mark for mark in marks if mark.label in classes]
+            scored.append(Scored(recording.path, recording.group or recording.path, one.seconds, kept, events))
+        events = []
+    return scored, errors
+
+
+def _rows(scored: Sequence[Scored], classes: Sequence[str], how: Criteria) -> Iterator[Sequence[object]]:
+    """Every annotation and every event, with whether it has a partner by onset and by overlap."""
+    for one in scored:
+        rows: list[tuple[object, ...]] = []
+        for label in classes:
+            annotated, found = one.spans(label)
+            pairs = matched(annotated, found, how)
+            for number, (start, end) in enumerate(annotated.tolist()):
+                has = [str(bool(columns[number] >= 0)).lower() for columns in pairs]
+                rows.append((one.path, "annotation", label, start, end, None, *has))
+            scores = [event.score for event in one.events if event.label == label]
+            for number, (start, end) in enumerate(found.tolist()):
+                has = [str(bool((columns == number).any())).lower() for columns in pairs]
+                rows.append((one.path, "event", label, start, end, round(scores[number], 6), *has))
+        yield from sorted(rows, key=lambda row: (row[3], row[4], row[1]))
+
+
+def _protocol(
+    run: RunDirectory,
+    sound: _Annotated,
+    wanted: Wanted,
+    how: Criteria,
+    checkpoint: str | Path,
+    no_event: Collection[str],
+    notes: list[str],
+) -> dict[str, Any]:
+    """What the figures are of: they are comparable only within the same protocol."""
+    known = {os.path.realpath(row["path"]) for row in learnt(run)}
+    if not run.clips.exists():
+        notes = [*notes, "it is not known what the model was trained on"]
+    elif count := sum(os.path.realpath(one.path) in known for one in sound.recordings):
+        notes = [*notes, f"{count} of the recordings are those that the run was trained or validated on"]
+    return {
+        "model": str(run.path),
+        "checkpoint": str(checkpoint),
+        "evaluated": sound.evaluated,
+        "dataset": sound.dataset,
+        "collar": how.collar,
+        "overlap": how.overlap,
+        "window": wanted.window,
+        "hop": wanted.hop,
+        "rules": attrs.asdict(wanted.rules),
+        "no events": sorted(no_event),
+        "notes": notes,
+    }
