@@ -85,7 +85,7 @@ def assess_events(
         seed: of the resamples.
 
     Returns:
-        `metrics`: `onset_precision` and the like, each with `value`, `low` and `high`; None where there is nothing to
+        `metrics`: `onset_f1` and the like, each with `value`, `low` and `high`; None where there is nothing to
         divide by, or a single group. `baseline`: the same values if the class that is annotated longest sounded all the
         time. `per_class`, `annotations`, `events`, `recordings`, `groups`, `hours`, and `interval`.
     """
@@ -144,9 +144,9 @@ def _figures(counts: Floats, seconds: Floats) -> dict[str, Floats]:
     with np.errstate(invalid="ignore", divide="ignore"):
         for place, name in enumerate(CRITERIA):
             right, annotated, events = np.moveaxis(counts[..., place, :], -1, 0)
+            found[f"{name}_f1"] = 2 * right / (annotated + events)
             found[f"{name}_precision"] = right / events
             found[f"{name}_recall"] = right / annotated
-            found[f"{name}_f1"] = 2 * right / (annotated + events)
             if name != "time":
                 found[f"{name}_false_alarms_per_hour"] = (events - right) * HOUR / seconds
     return found

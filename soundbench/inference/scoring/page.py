@@ -7,9 +7,12 @@ from typing import Any
 
 from soundbench.inference.scoring.figures import CRITERIA
 from soundbench.messages import markdown as cell
-from soundbench.report.html.numbers import counted, percent
+from soundbench.report.html.numbers import counted, flat, percent
+from soundbench.report.html.places import Places
 
 __all__ = ["as_markdown", "as_text"]
+
+SHARES = ("f1", "precision", "recall")
 
 
 def as_text(report: Mapping[str, Any]) -> str:
@@ -39,69 +42,69 @@ def as_text(report: Mapping[str, Any]) -> str:
 
 
 def as_markdown(report: Mapping[str, Any]) -> str:
-    """The report as a page."""
-    return "\n".join(_lines(report)) + "\n"
+    """The report as a page, which says of places what other pages say."""
+    shown = Places.of(report).report(report)
+    return "\n".join([*_figures(shown), *_classes(shown), *_protocol(shown)]) + "\n"
 
 
-def _lines(report: Mapping[str, Any]) -> Iterator[str]:
-    metrics, baseline, protocol = report["metrics"], report["baseline"], report["protocol"]
-    yield f"# {cell(report['name'])}"
-    yield ""
+def _figures(report: Mapping[str, Any]) -> Iterator[str]:
+    metrics, baseline, how = report["metrics"], report["baseline"], report["protocol"]
+    yield from (f"# {cell(report['name'])}", "")
     yield (
         f"{counted(report['annotations'], 'annotation')} and {counted(report['events'], 'event')} found in "
-        f"{counted(report['recordings'], 'recording')} of {report['hours']:.3g} hours, "
+        f"{counted(report['recordings'], 'recording')} of {report['hours']:.3g} hours, in "
         f"{counted(report['groups'], 'group')}."
     )
-    for note in protocol["notes"]:
-        yield f"Note: {cell(note)}."
-    yield ""
+    yield from (f"\nNote: {cell(note)}." for note in how["notes"])
     always = cell(f"F1, always {baseline['class']}")
-    yield f"| an event is right | precision | recall | F1 | false alarms an hour | {always} |"
-    yield "|---|---|---|---|---|---|"
-    for name, meaning in _meanings(protocol).items():
-        values = [_with_interval(metrics[f"{name}_{figure}"]) for figure in ("precision", "recall", "f1")]
+    yield from (
+        "",
+        f"| an event is right | F1 | precision | recall | false alarms an hour | {always} |",
+        "|---" * 6 + "|",
+    )
+    meanings = (
+        f"by onset: it begins within {how['collar']:g} s of the annotation",
+        f"by overlap: it shares {how['overlap']:.0%} of the time that either has",
+        "by time: each moment by itself",
+    )
+    for name, meaning in zip(CRITERIA, meanings, strict=True):
+        values = [_with_interval(metrics[f"{name}_{figure}"]) for figure in SHARES]
         alarms = metrics.get(f"{name}_false_alarms_per_hour")
         values.append("" if alarms is None else _with_interval(alarms, share=False))
         yield f"| {meaning} | {' | '.join(values)} | {percent(baseline[f'{name}_f1'])} |"
-    yield ""
-    yield f"Intervals: {report['interval']['level']:.0%}, {report['interval']['method']}."
+    yield f"\nIntervals: {report['interval']['level']:.0%}, {report['interval']['method']}."
     if note := report["interval"].get("note"):
-        yield f"Note: {note}."
-    yield ""
-    yield (
-        "| class | annotations | events | "
-        + " | ".join(
-            f"{name} precision | recall | F1{'' if name == 'time' else ' | false alarms an hour'}" for name in CRITERIA
-        )
-        + " |"
-    )
-    yield "|---" * 14 + "|"
+        yield f"\nNote: {note}."
+
+
+def _classes(report: Mapping[str, Any]) -> Iterator[str]:
+    yield from ("", "## Classes", "")
+    heads = [f"{name}: {figure}" for name in CRITERIA for figure in _of(name)]
+    yield f"| class | annotations | events | {' | '.join(heads)} |"
+    yield "|---" * (3 + len(heads)) + "|"
     for row in report["per_class"]:
-        values = []
-        for name in CRITERIA:
-            values += [percent(row[f"{name}_{figure}"]) for figure in ("precision", "recall", "f1")]
-            values += [] if name == "time" else [_number(row[f"{name}_false_alarms_per_hour"])]
+        values = [
+            percent(row[f"{name}_{figure}"]) if figure in SHARES else _number(row[f"{name}_false_alarms_per_hour"])
+            for name in CRITERIA
+            for figure in _of(name)
+        ]
         yield f"| {cell(row['class'])} | {row['annotations']} | {row['events']} | {' | '.join(values)} |"
-    yield ""
-    yield "| protocol | |"
-    yield "|---|---|"
-    for key, value in protocol.items():
-        if key != "notes":
-            yield f"| {cell(key)} | {cell(str(value))} |"
-    yield ""
-    yield f"`{report['command']}`"
 
 
-def _meanings(protocol: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        "onset": f"onset: begins within {protocol['collar']:g} s of the annotation",
-        "overlap": f"overlap: shares at least {protocol['overlap']:.0%} of the time that either has",
-        "time": "time: each second by itself",
-    }
+def _of(name: str) -> tuple[str, ...]:
+    return SHARES if name == "time" else (*SHARES, "false alarms an hour")
+
+
+def _protocol(report: Mapping[str, Any]) -> Iterator[str]:
+    yield from ("", "## Protocol", "", "| | |", "|---|---|")
+    for key, value in (*flat(report["protocol"]), ("device", report["device"]), ("seconds", report["seconds"])):
+        if key != "notes" and value is not None:
+            yield f"| {cell(key)} | {cell(', '.join(map(str, value)) if isinstance(value, list) else str(value))} |"
+    yield from ("", "```", report["command"], "```")
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+    return "-" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _with_interval(figure: Mapping[str, float | None], share: bool = True) -> str:

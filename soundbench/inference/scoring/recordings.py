@@ -125,14 +125,13 @@ def evaluate_events(
         scored, errors = _scored(classifier, sound, rules, set(classes), progress)
         for path, reason in errors.items():
             log(f"{path}: {reason}; it is not scored")
-        command = ["soundbench", "evaluate", str(run), "--events", str(getattr(tables, "source", tables))]
         found = {
             "name": f"{directory.path.resolve().name}, events in {sound.name}",
-            "protocol": _protocol(directory, sound, rules, how, checkpoint, no_event, notes),
+            "protocol": _protocol(directory, sound, classifier, rules, how, checkpoint, no_event, notes),
             **assess_events(scored, classes, how),
             "device": str(classifier.scorer.machine.device),
             "seconds": round(time.monotonic() - began, 1),
-            "command": shlex.join(command),
+            "command": _command(run, tables, sounds, checkpoint, rules, how, ignore, classifier),
         }
         files.write_rows(folder.path / EVENTS, COLUMNS, _rows(scored, classes, how))
         files.write_text(folder.report_md, page.as_markdown(found))
@@ -150,7 +149,12 @@ def _annotated(given: str | Path | Recipe, sounds: str | Path | None, cache: Pat
     if recipe is None:
         spec = annotations_spec(Path(str(given)), Path(sounds) if sounds else None)
         dataset: Any = assembly.make_component([], "dataset", spec)
-        found, name, evaluated, on_error = list(dataset.recordings()), Path(str(given)).stem, "all recordings", "fail"
+        found, name, evaluated, on_error = (
+            list(dataset.recordings()),
+            Path(str(given)).stem,
+            "all recordings of the tables",
+            "fail",
+        )
     else:
         if sounds:
             raise CallError("--sounds is for tables of annotations; a recipe names the folder of its recordings")
@@ -243,6 +247,7 @@ def _rows(scored: Sequence[Scored], classes: Sequence[str], how: Criteria) -> It
 def _protocol(
     run: RunDirectory,
     sound: _Annotated,
+    classifier: Classifier,
     wanted: Wanted,
     how: Criteria,
     checkpoint: str | Path,
@@ -255,6 +260,9 @@ def _protocol(
         notes = [*notes, "it is not known what the model was trained on"]
     elif count := sum(os.path.realpath(one.path) in known for one in sound.recordings):
         notes = [*notes, f"{count} of the recordings are those that the run was trained or validated on"]
+    grid, rules = classifier.grid_of(wanted.window, wanted.hop), attrs.asdict(wanted.rules)
+    on = rules.pop("on")
+    each = dict(zip(classifier.classes, on, strict=True)) if isinstance(on, tuple) else on
     return {
         "model": str(run.path),
         "checkpoint": str(checkpoint),
@@ -262,9 +270,42 @@ def _protocol(
         "dataset": sound.dataset,
         "collar": how.collar,
         "overlap": how.overlap,
-        "window": wanted.window,
-        "hop": wanted.hop,
-        "rules": attrs.asdict(wanted.rules),
-        "no events": sorted(no_event),
+        "window": grid.window / classifier.rate,
+        "hop": grid.hop / classifier.rate,
+        "threshold": {name: round(value, 4) for name, value in each.items()} if isinstance(each, dict) else each,
+        **rules,
+        "no_events": sorted(no_event),
         "notes": notes,
     }
+
+
+def _command(
+    run: str | os.PathLike[str],
+    tables: str | Path | Recipe,
+    sounds: str | Path | None,
+    checkpoint: str | Path,
+    wanted: Wanted,
+    how: Criteria,
+    ignore: Collection[str],
+    classifier: Classifier,
+) -> str:
+    """The command that repeats the evaluation."""
+    source = tables.source if isinstance(tables, Recipe) else str(tables)
+    words = ["soundbench", "evaluate", os.fspath(run), "--events", source]
+    usual, rules = classifier.event_rules(), wanted.rules
+    options: dict[str, tuple[Any, Any]] = {
+        "sounds": (sounds, None),
+        "window": (wanted.window, None),
+        "hop": (wanted.hop, None),
+        "threshold": (rules.on, usual.on),
+        **{name: (getattr(rules, name), getattr(usual, name)) for name in ("off", "smooth", "shortest", "gap")},
+        "refractory": (rules.refractory, usual.refractory),
+        "collar": (how.collar, Criteria().collar),
+        "overlap": (how.overlap, Criteria().overlap),
+        "checkpoint": (str(checkpoint), "best"),
+    }
+    for name, (value, default) in options.items():
+        words += [f"--{name}", str(value)] if value != default else []
+    for name in ignore:
+        words += ["--ignore", name]
+    return shlex.join(words)

@@ -40,7 +40,10 @@ def renew(
         if not accept_changes:
             for one in (run, *run_page.folds_of(run)):
                 _refuse_changed(one)
-        report = files.read_json(run.report_json, "metrics", "clips", "groups")
+        report = files.read_json(run.report_json, "metrics", "groups")
+        if "annotations" in report:
+            raise RunError(f"{run.path}: is an evaluation of events, whose page is report.md; evaluate --events again")
+        files.read_json(run.report_json, "clips")
         try:
             drawn = run_page.draw(run, report, _dataset(run, report, trust_code))
             written = pages.write_pages(run, report, drawn)
