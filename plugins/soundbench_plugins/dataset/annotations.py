@@ -159,20 +159,21 @@ class _Reader:
         self.known = classes_of(labels) if labels else None
         self.found: dict[str, _Annotated] = {}  # by their real paths
         self.places: dict[str, str] = {}  # where each label is first
+        self.missing: list[str] = []  # what is said of recordings that are not there
         self._below: dict[str, list[str]] | None = None
 
     def read(self) -> list[_Annotated]:
         """All recordings, each with its annotations by their begin."""
         if not self.folder.is_dir():
             raise MissingDataError(f"{self.folder}: no such folder; dataset.sounds must be that of the recordings")
-        missing: list[str] = []
         for table in self._tables():
-            self._read(table, missing)
-        if missing:
-            more = f", and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
+            self._read(table)
+        if self.missing:
+            lines = [f"{one} in {self.folder}" for one in self.missing[:LISTED]]
+            if len(self.missing) > LISTED:
+                lines.append(f"{len(self.missing) - LISTED} more recordings are missing")
             raise MissingDataError(
-                f"{missing[0]}: no such recording in {self.folder}; missing: {', '.join(missing[:LISTED])}{more}; "
-                "dataset.sounds must be the folder of the recordings"
+                "\n".join([*lines, "give the folder of the recordings: dataset.sounds, or --sounds"])
             )
         if not self.found:
             raise DataError(f"{self.tables}: no recordings in it; each table must be named after one, or name it")
@@ -189,7 +190,7 @@ class _Reader:
             raise MissingDataError(f"{self.tables}: no table of annotations in it; known: {', '.join(SUFFIXES)}")
         return found
 
-    def _read(self, table: Path, missing: list[str]) -> None:
+    def _read(self, table: Path) -> None:
         faults, rows, named = Faults(table), 0, dict[tuple[str, ...], str | None]()
         for line, mark in marks_of(table, self.label):
             rows += 1
@@ -199,7 +200,9 @@ class _Reader:
             if mark.paths not in named:
                 named[mark.paths] = self._sound(table, mark.paths)
                 if named[mark.paths] is None:
-                    missing.append(mark.paths[-1] if mark.paths else f"that of {table}")
+                    self.missing.append(
+                        f"{table}, line {line}: no recording {mark.paths[-1]}" if mark.paths else _own(table)
+                    )
             if (path := named[mark.paths]) is None:
                 continue
             try:
@@ -210,7 +213,7 @@ class _Reader:
         if not rows:
             path = self._sound(table, ())
             if path is None:
-                missing.append(f"that of {table}")
+                self.missing.append(_own(table))
             else:
                 self._recording(table, path, Marked((), None))
 
@@ -238,7 +241,9 @@ class _Reader:
         name, lasts = os.path.basename(one.path), one.seconds
         if lasts is not None and (mark.start >= lasts or mark.stop > lasts + SLACK):
             what = f"begins at {mark.start:g} s" if mark.start >= lasts else f"ends at {mark.stop:g} s"
-            raise BadRow(f"{what}, but {name} ends at {lasts:g} s; are the times of another recording?")
+            raise BadRow(
+                f"{what}, but {name} ends at {lasts:g} s; are the times of another recording, or is this one cut off?"
+            )
         self.places.setdefault(mark.label, place)
         one.marks.append(Annotation(mark.label, mark.start, mark.stop if lasts is None else min(mark.stop, lasts)))
 
@@ -300,6 +305,10 @@ def _below(folder: Path) -> Iterator[Path]:
     for path in entries:
         if not path.name.startswith("."):
             yield from _below(path) if path.is_dir() and not path.is_symlink() else [path]
+
+
+def _own(table: Path) -> str:
+    return f"{table}: no recording that it could be named after"
 
 
 def _shared(one: str, other: str) -> int:

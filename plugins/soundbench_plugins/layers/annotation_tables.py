@@ -38,7 +38,10 @@ PATHS = ("path", "begin path", "begin file", "file", "filename", "file name")
 BEGINS = ("begin", "start", "onset", "begin (s)", "start (s)")
 ENDS = ("end", "stop", "offset", "end (s)", "stop (s)")
 LABELS = (*RAVEN_LABELS, "event_label")
-OWN = ("path", "begin", "start", "onset", "end", "stop", "offset", "label", "fold", "group")
+OWN = (
+    *("path", "begin", "start", "onset", "end", "stop", "offset", "label", "fold", "group"),
+    *("begin time (s)", "end time (s)"),
+)
 KNOWN = frozenset((*PATHS, *BEGINS, *ENDS, *LABELS, "begin time (s)", "end time (s)", "selection"))
 KINDS = (
     "a selection table of Raven (Begin Time (s), End Time (s)), a label file of Audacity (begin, tab, end, tab, label) "

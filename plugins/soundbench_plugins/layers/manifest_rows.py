@@ -210,7 +210,7 @@ def raven_selections(names: Mapping[str, str], rows: Iterator[Row], place: Calla
             continue
         if OFFSET in names:
             offset = seconds_or_none(row[names[OFFSET]])
-            begin, end = (offset, offset + end - begin) if offset is not None else (begin, end)
+            begin, end = (offset, end + (offset - begin)) if offset is not None else (begin, end)
         elif last and last[0] != path and begin >= last[1]:
             yield line, BadRow("Begin Time may count from the first of several files; add the column File Offset (s)")
             continue

@@ -22,7 +22,7 @@ def as_text(report: Mapping[str, Any]) -> str:
         (
             "events",
             f"{counted(report['annotations'], 'annotation')}, {counted(report['events'], 'event')} found, in "
-            f"{counted(report['recordings'], 'recording')} of {report['hours']:.2g} h",
+            f"{counted(report['recordings'], 'recording')} of {_lasting(report['hours'])}",
         )
     ]
     for name in CRITERIA:
@@ -52,7 +52,7 @@ def _figures(report: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"# {cell(report['name'])}", "")
     yield (
         f"{counted(report['annotations'], 'annotation')} and {counted(report['events'], 'event')} found in "
-        f"{counted(report['recordings'], 'recording')} of {report['hours']:.3g} hours, in "
+        f"{counted(report['recordings'], 'recording')} of {_lasting(report['hours'])}, in "
         f"{counted(report['groups'], 'group')}."
     )
     yield from (f"\nNote: {cell(note)}." for note in how["notes"])
@@ -79,7 +79,7 @@ def _figures(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _classes(report: Mapping[str, Any]) -> Iterator[str]:
     yield from ("", "## Classes", "")
-    heads = [f"{name}: {figure}" for name in CRITERIA for figure in _of(name)]
+    heads = [f"{name}: {figure.replace('f1', 'F1')}" for name in CRITERIA for figure in _of(name)]
     yield f"| class | annotations | events | {' | '.join(heads)} |"
     yield "|---" * (3 + len(heads)) + "|"
     for row in report["per_class"]:
@@ -101,6 +101,10 @@ def _protocol(report: Mapping[str, Any]) -> Iterator[str]:
         if key != "notes" and value is not None:
             yield f"| {cell(key)} | {cell(', '.join(map(str, value)) if isinstance(value, list) else str(value))} |"
     yield from ("", "```", report["command"], "```")
+
+
+def _lasting(hours: float) -> str:
+    return f"{hours:,.1f} hours" if hours >= 2 else f"{60 * hours:.3g} minutes"
 
 
 def _number(value: float | None) -> str:

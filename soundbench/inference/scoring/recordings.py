@@ -261,8 +261,9 @@ def _protocol(
     elif count := sum(os.path.realpath(one.path) in known for one in sound.recordings):
         notes = [*notes, f"{count} of the recordings are those that the run was trained or validated on"]
     grid, rules = classifier.grid_of(wanted.window, wanted.hop), attrs.asdict(wanted.rules)
-    on = rules.pop("on")
-    each = dict(zip(classifier.classes, on, strict=True)) if isinstance(on, tuple) else on
+    on: Any = rules.pop("on")
+    if isinstance(on, tuple):
+        on = {name: value for name, value in zip(classifier.classes, on, strict=True) if name not in no_event}
     return {
         "model": str(run.path),
         "checkpoint": str(checkpoint),
@@ -272,7 +273,7 @@ def _protocol(
         "overlap": how.overlap,
         "window": grid.window / classifier.rate,
         "hop": grid.hop / classifier.rate,
-        "threshold": {name: round(value, 4) for name, value in each.items()} if isinstance(each, dict) else each,
+        "threshold": on,
         **rules,
         "no_events": sorted(no_event),
         "notes": notes,
