@@ -39,7 +39,10 @@ def mine(*lines: str, dataset: str = 'use = "tones"') -> None:
 
 def test_a_missing_table_names_what_there_is(call: Call) -> None:
     Path("mine.toml").write_text('backbone = "campplus"\n')
-    known = "3dspeaker-dialects, esc50, folder, manifest, speech-commands, tones, urbansound8k, voxceleb-cnceleb"
+    known = (
+        "3dspeaker-dialects, annotations, esc50, folder, manifest, speech-commands, tones, urbansound8k, "
+        "voxceleb-cnceleb"
+    )
     message = f'mine.toml: dataset: this table is missing; write dataset = "NAME", known: {known}\n'
     assert call("run", "mine.toml") == (2, message)
 

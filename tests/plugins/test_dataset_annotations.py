@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,9 @@ def labels(*marks: tuple[str, float, float]) -> list[str]:
 
 def read(folder: Path, **options: Any) -> dict[str, list[tuple[str, float, float]]]:
     """The annotations by the names of their recordings."""
-    found = Annotations(tables=folder, **options).recordings()
+    dataset = Annotations(tables=folder, **options)
+    assert dataset.classes
+    found = dataset.recordings()
     return {Path(one.path).name: [(mark.label, mark.start, mark.stop) for mark in one.annotations] for one in found}
 
 
@@ -296,7 +300,7 @@ def test_bad_tables_are_refused_with_the_line_and_the_cause(
         sound(tmp_path / f"{letter}.wav")
     table(tmp_path / name, *lines)
     with pytest.raises(DataError, match=message):
-        list(Annotations(tables=tmp_path).clips())
+        ClipTable.of(Annotations(tables=tmp_path))
 
 
 @pytest.mark.parametrize("other", ["sirene", "siern", "sire", "Siren"])
@@ -306,6 +310,7 @@ def test_labels_that_are_alike_are_kept_where_they_are_used_or_listed(tmp_path: 
     table(tmp_path / "a.txt", *labels(*marks, (other, 6, 7)))
     with pytest.raises(DataError, match="did you mean 'siren'"):
         read(tmp_path)
+    assert len(list(Annotations(tables=tmp_path).recordings())) == 1  # `evaluate` has the classes of the model
     listed = table(tmp_path / "names" / "classes.list", "siren", other)
     assert len(read(tmp_path, labels=listed)["a.wav"]) == 6
     table(tmp_path / "a.txt", *labels(*marks, (other, 6, 7), (other, 8, 9)))
@@ -334,6 +339,27 @@ def test_two_tables_of_one_recording_are_refused(tmp_path: Path) -> None:
         DataError, match=r"all\.csv: is of .*a\.wav, as is .*a\.txt; put the annotations of a recording"
     ):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda path: os.mkfifo(path),
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.write_bytes(b"\xff\xfe\x00" * 99),
+        lambda path: path.write_bytes(b"begin,end,label\n0,1,\0\n"),
+        lambda path: path.write_bytes(b"PK\x03\x04"),
+        lambda path: path.write_text("begin,end,label\n0,1," + "x" * 300_000),
+        lambda path: path.write_text("begin,end,label\n0," + "9" * 5000 + ",dog\n"),
+        lambda path: (path.touch(), os.truncate(path, 3 << 30)),
+    ],
+    ids=["pipe", "zeros", "bytes", "NUL", "workbook", "one cell", "digits", "large"],
+)
+def test_a_table_that_is_none_is_refused_at_once(tmp_path: Path, content: Callable[[Path], object]) -> None:
+    sound(tmp_path / "a.wav")
+    content(tmp_path / "a.csv")
+    with pytest.raises(DataError, match=r"a\.csv"):
+        ClipTable.of(Annotations(tables=tmp_path))
 
 
 def test_missing_recordings_are_named_together(tmp_path: Path) -> None:

@@ -87,6 +87,40 @@ class Reading(Files):
         return Clip(str(path), (label,), stop=float(len(path.read_bytes())))
 
 
+class Headers(Files):
+    """Reads the beginning of each sound, for its length.
+
+    Args:
+        root: where.
+    """
+
+    reads_headers = True
+
+    def clip(self, path: Path, label: str) -> Clip:
+        with path.open("rb") as file:
+            return Clip(str(path), (label,), stop=float(file.read(8)[0]))
+
+
+class HeadersOrMore(Files):
+    """Says that it reads headers, and reads to the end.
+
+    Args:
+        root: where.
+    """
+
+    reads_headers = True
+
+    @staticmethod
+    def example(folder: Path) -> Mapping[str, Any]:
+        options = Files.example(folder)
+        for path in folder.rglob("*.wav"):
+            path.write_bytes(b"a" * 5000)
+        return options
+
+    def clip(self, path: Path, label: str) -> Clip:
+        return Clip(str(path), (label,), stop=float(path.read_bytes()[-1]))
+
+
 class Group(Files):
     """A group that is a number.
 
@@ -197,6 +231,7 @@ class Fickle(ToyDataset):
         ),
         (Strange, "labels", r".*1\.wav: label 'cow' is not one of the 2 classes of the dataset"),
         (Reading, "no sound read", r"clips\(\) must read no sound, but opens 1\.wav"),
+        (HeadersOrMore, "no sound read", r"with damaged sound files, clip 0, .*1\.wav, has other values: .*"),
         (Extra, "folds and groups", r"clip 0, .*1\.wav: extra must map names to text, none empty, is \{'site': 4\}"),
         (Group, "folds and groups", r"clip 0, .*1\.wav: group must be str or None, is 7"),
         (
@@ -220,6 +255,11 @@ def test_a_dataset_is_checked_with_its_example() -> None:
     states = {result.promise: result.state for result in report.results}
     assert states.pop("processes") == "not applicable"
     assert set(states.values()) == {"ok"}
+
+
+def test_a_dataset_may_say_that_it_reads_headers() -> None:
+    (result,) = [one for one in check_component("dataset", Headers).results if one.promise == "no sound read"]
+    assert (result.state, result.message) == ("ok", "reads headers of 3")
 
 
 def test_without_an_example_only_missing_data_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,7 @@ __all__ = ["Annotations"]
 SHARE = 0.5  # of a clip, or of an annotation, for the clip to have its label
 SLACK = 0.1  # seconds by which an annotation may end after its recording, as one that is drawn to the end does
 OFTEN = 5  # annotations of a label that another, used once, may be a misspelling of
+MOST = 5_000_000  # annotations, which are kept in memory: about a gigabyte
 LISTED = 5  # recordings that a message names
 
 
@@ -99,7 +100,7 @@ class Annotations:
         self.clip, self.multilabel, self.label = clip, multilabel, label
         self.labels = labels and Path(labels)
         self.negatives = None if negatives is None else normal_label(negatives)
-        self._read: list[_Annotated] | None = None
+        self._reader: _Reader | None = None
 
     @staticmethod
     def example(folder: Path) -> Mapping[str, Any]:
@@ -111,9 +112,15 @@ class Annotations:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes, in the order of the label list, or sorted if there is none; then that of negatives."""
-        found = {mark.label for one in self._annotated() for mark in one.marks}
-        names = classes_of(self.labels) if self.labels else tuple(sorted(found - {self.negatives}))
+        """The classes, in the order of the label list, or sorted if there is none; then that of negatives.
+
+        Raises:
+            DataError: see `recordings`; and a label that looks like a misspelling of another.
+        """
+        tables = self._tables()
+        if tables.known is None:
+            tables.refuse_misspelt()
+        names = tables.known or tuple(sorted(tables.places.keys() - {self.negatives}))
         return names if self.negatives is None or self.negatives in names else (*names, self.negatives)
 
     def recordings(self) -> Iterator[Recording]:
@@ -123,7 +130,7 @@ class Annotations:
             MissingDataError: a table or a recording does not exist.
             DataError: a table has bad rows, each named by its line; or two tables are of one recording.
         """
-        for one in self._annotated():
+        for one in self._tables().found.values():
             yield Recording(one.path, tuple(one.marks), one.group)
 
     def clips(self) -> Iterator[Clip]:
@@ -132,7 +139,7 @@ class Annotations:
         Raises:
             DataError: also a clip with several labels, where `multilabel` is not set.
         """
-        for one in self._annotated():
+        for one in self._tables().found.values():
             for start, stop, labels in _cut(one, self.clip, self.negatives):
                 if len(labels) > 1 and not self.multilabel:
                     raise DataError(
@@ -144,26 +151,29 @@ class Annotations:
 
     # Reading the tables -----------------------------------------------------------------------------------------------
 
-    def _annotated(self) -> list[_Annotated]:
-        if self._read is None:
-            self._read = _Reader(self.tables, self.sounds, self.label, self.labels).read()
-        return self._read
+    def _tables(self) -> _Reader:
+        if self._reader is None:
+            reader = _Reader(self.tables, self.sounds, self.label, self.labels)
+            reader.read()
+            self._reader = reader
+        return self._reader
 
 
 class _Reader:
     """Reads tables, and finds the recordings that they are of."""
 
     def __init__(self, tables: Path, sounds: Path | None, label: str | None, labels: Path | None) -> None:
-        self.tables, self.label = tables, label
+        self.tables, self.label, self.list = tables, label, labels
         self.folder = sounds or (tables if tables.is_dir() else tables.parent)
         self.known = classes_of(labels) if labels else None
         self.found: dict[str, _Annotated] = {}  # by their real paths
         self.places: dict[str, str] = {}  # where each label is first
+        self.count = 0  # of annotations
         self.missing: list[str] = []  # what is said of recordings that are not there
         self._below: dict[str, list[str]] | None = None
 
-    def read(self) -> list[_Annotated]:
-        """All recordings, each with its annotations by their begin."""
+    def read(self) -> None:
+        """Find all recordings, each with its annotations by their begin."""
         if not self.folder.is_dir():
             raise MissingDataError(f"{self.folder}: no such folder; dataset.sounds must be that of the recordings")
         for table in self._tables():
@@ -179,13 +189,11 @@ class _Reader:
             raise DataError(f"{self.tables}: no recordings in it; each table must be named after one, or name it")
         for one in self.found.values():
             one.marks.sort(key=lambda mark: (mark.start, mark.stop, mark.label))
-        self._refuse_misspelt()
-        return list(self.found.values())
 
     def _tables(self) -> list[Path]:
         if not self.tables.is_dir():
             return [self.tables]
-        found = [path for path in _below(self.tables) if path.suffix.lower() in SUFFIXES]
+        found = [one for one in _below(self.tables) if one.suffix.lower() in SUFFIXES and one != self.list]
         if not found:
             raise MissingDataError(f"{self.tables}: no table of annotations in it; known: {', '.join(SUFFIXES)}")
         return found
@@ -244,18 +252,18 @@ class _Reader:
             raise BadRow(
                 f"{what}, but {name} ends at {lasts:g} s; are the times of another recording, or is this one cut off?"
             )
+        self.count += 1
+        if self.count > MOST:
+            raise DataError(f"{place}: more than {MOST:,} annotations; train and evaluate on a part of them")
         self.places.setdefault(mark.label, place)
         one.marks.append(Annotation(mark.label, mark.start, mark.stop if lasts is None else min(mark.stop, lasts)))
 
-    def _refuse_misspelt(self) -> None:
+    def refuse_misspelt(self) -> None:
         """Raise an error for a label that is used once and one letter away from one that is used often."""
-        if self.known is not None:
-            return
         counts = Counter(mark.label for one in self.found.values() for mark in one.marks)
         often = [label for label, count in counts.items() if count >= OFTEN]
-        for label, count in counts.items():
-            near = next((other for other in often if _one_letter_apart(label, other)), None) if count == 1 else None
-            if near:
+        for label in (label for label, count in counts.items() if count == 1):
+            if near := next((other for other in often if _one_letter_apart(label, other)), None):
                 raise DataError(
                     f"{self.places[label]}: label {label!r} is there only once; did you mean {near!r} "
                     f"({counts[near]} times)? If not, list the classes in a file for dataset.labels"
