@@ -34,40 +34,40 @@ OF_EVENTS = frozenset(
     "tables",
     metavar="TABLES",
     help="Annotated recordings, to score events instead of clips: tables of Raven, Audacity or CSV (a file or a "
-    "folder), or a recipe of such (its test set). The options below with (events) need it.",
+    "folder), or a recipe of such (its test set). The options from --sounds to --batch are for it. Default: "
+    "score clips.",
 )
 @click.option(
     "--sounds",
     "folder",
     type=options.PATH,
     metavar="DIR",
-    help="(events) Folder of the recordings. Default: that of the tables.",
+    help="Folder of the recordings. Default: that of the tables.",
 )
 @click.option(
     "--collar",
     type=click.FloatRange(0),
     metavar="SECONDS",
-    help="(events) An event is right by onset if it begins so near to an annotation. Default: 0.5.",
+    help="An event is right by onset if it begins so near to an annotation. Default: 0.5.",
 )
 @click.option(
     "--overlap",
     type=click.FloatRange(0, 1, min_open=True),
     metavar="SHARE",
-    help="(events) An event is right by overlap if it shares so much of the time that it or the annotation has. "
-    "Default: 0.3.",
+    help="An event is right by overlap if it shares so much of the time that it or the annotation has. Default: 0.3.",
 )
 @click.option(
     "--ignore",
     multiple=True,
     metavar="LABEL",
-    help="(events) A label that is no event, such as one for background. May be repeated. Default: the class of "
+    help="A label that is no event, such as one for background. May be repeated. Default: the class of "
     "negatives of an annotations dataset.",
 )
 @click.option(
     "--threshold",
     type=options.SCORE,
     metavar="SCORE",
-    help="(events) Score that an event must reach. Default: the model's thresholds, or 0.5.",
+    help="Score that an event must reach. Default: the model's thresholds, or 0.5.",
 )
 @options.window
 @options.hop

@@ -87,7 +87,7 @@ def assess_events(
     Returns:
         `metrics`: `onset_f1` and the like, each with `value`, `low` and `high`; None where there is nothing to
         divide by, or a single group. `baseline`: the same values if the class that is annotated longest sounded all the
-        time. `per_class`, `annotations`, `events`, `recordings`, `groups`, `hours`, and `interval`.
+        time. `per_class`, `classes`, `annotations`, `events`, `recordings`, `groups`, `hours`, and `interval`.
     """
     counts = np.stack([_counts(one, classes, how) for one in recordings])  # recordings, classes, criteria, 3
     seconds = np.array([one.seconds for one in recordings])
@@ -105,6 +105,7 @@ def assess_events(
         "per_class": [
             {
                 "class": str(name),
+                "classes": [str(name) for name in classes],
                 "annotations": int(totals[code, 0, ANNOTATED]),
                 "events": int(totals[code, 0, FOUND]),
                 "recordings": int((counts[:, code, 0, ANNOTATED] > 0).sum()),
@@ -112,6 +113,7 @@ def assess_events(
             }
             for code, name in enumerate(classes)
         ],
+        "classes": [str(name) for name in classes],
         "annotations": int(totals[:, 0, ANNOTATED].sum()),
         "events": int(totals[:, 0, FOUND].sum()),
         "recordings": len(recordings),
