@@ -16,7 +16,6 @@ from soundbench import files
 from soundbench import recipe as recipes
 from soundbench.contracts import Recording
 from soundbench.data.clips import ClipTable, normal
-from soundbench.data.store import refuse_unreadable
 from soundbench.errors import CallError, DataError, RunPlaceError
 from soundbench.inference.chosen import recipe_of, test_set
 from soundbench.inference.classifier import Classifier
@@ -218,12 +217,15 @@ def _scored(
         recording = next(left)
         if one.error:
             errors[recording.path] = one.error
-            refuse_unreadable(list(errors.items()), len(paths), sound.on_error)
+            if sound.on_error == "fail":
+                raise DataError(f"{recording.path}: {one.error}; fix or remove this recording")
         else:
             marks = [attrs.evolve(mark, label=normal(mark.label)) for mark in recording.annotations]
             kept = [mark for mark in marks if mark.label in classes]
             scored.append(Scored(recording.path, recording.group or recording.path, one.seconds, kept, events))
         events = []
+    if not scored:
+        raise DataError("no recording is left to evaluate on: none can be read")
     return scored, errors
 
 
