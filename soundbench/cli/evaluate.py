@@ -61,7 +61,7 @@ OF_EVENTS = frozenset(
     multiple=True,
     metavar="LABEL",
     help="A label that is no event, such as one for background. May be repeated. Default: the class of "
-    "negatives of an annotations dataset.",
+    "negatives that the dataset names.",
 )
 @click.option(
     "--threshold",

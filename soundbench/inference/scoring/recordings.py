@@ -21,14 +21,16 @@ from soundbench.inference.chosen import recipe_of, test_set
 from soundbench.inference.classifier import Classifier
 from soundbench.inference.evaluation import EVALUATIONS, fill, learnt, opened
 from soundbench.inference.events import Event
+from soundbench.inference.formats.base import Row
 from soundbench.inference.loading import load
-from soundbench.inference.many_files import Done, Wanted, score_files
+from soundbench.inference.many_files import Wanted, score_files
 from soundbench.inference.progress import Progress
 from soundbench.inference.scoring import page
 from soundbench.inference.scoring.figures import Criteria, Scored, assess_events, matched
 from soundbench.messages import nearest
 from soundbench.model import assembly
 from soundbench.recipe import Recipe, annotations_spec
+from soundbench.recipe.tables import ANNOTATIONS_DATASET
 from soundbench.report import lock
 from soundbench.report.results.run import Run
 from soundbench.report.run_directory import RunDirectory
@@ -115,6 +117,8 @@ def evaluate_events(
     no_event = {normal(name) for name in (*ignore, sound.negatives, _negatives(directory, trust_code)) if name}
     classes = [name for name in classifier.classes if name not in no_event]
     _refuse_unknown(sound.recordings, classifier.classes, no_event, ignore)
+    if not classes:
+        raise CallError("no class is left to score: all are left out")
     if (directory.path / EVALUATIONS).is_symlink():
         raise RunPlaceError(f"{directory.path / EVALUATIONS}: {files.LINK}")
     folder = RunDirectory.create(out) if out else RunDirectory.new(directory.path / EVALUATIONS, sound.name)
@@ -148,21 +152,17 @@ def _annotated(given: str | Path | Recipe, sounds: str | Path | None, cache: Pat
     if recipe is None:
         spec = annotations_spec(Path(str(given)), Path(sounds) if sounds else None)
         dataset: Any = assembly.make_component([], "dataset", spec)
-        found, name, evaluated, on_error = (
-            list(dataset.recordings()),
-            Path(str(given)).stem,
-            "all recordings of the tables",
-            "fail",
-        )
+        found, name = list(dataset.recordings()), Path(str(given)).resolve().stem
+        evaluated, on_error = "all recordings of the tables", "fail"
     else:
         if sounds:
             raise CallError("--sounds is for tables of annotations; a recipe names the folder of its recordings")
         dataset, spec = assembly.make_dataset(recipe), recipe.dataset
         if not hasattr(dataset, "recordings"):
-            raise CallError(f"{recipe.source}: its dataset has no annotated recordings, as `annotations` has")
+            raise CallError(f"{recipe.source}: its dataset has no annotated recordings; use {ANNOTATIONS_DATASET!r}")
         recipe, table, rows = test_set(recipe, ClipTable.of(dataset), dataset, cache, say)
-        tested = {table.paths[row] for row in rows.tolist()}
-        found = [one for one in dataset.recordings() if one.path in tested]
+        tested = {os.path.realpath(str(table.paths[row])) for row in rows.tolist()}
+        found = [one for one in dataset.recordings() if os.path.realpath(one.path) in tested]
         name, evaluated, on_error = recipe.name, "the test set of the recipe's split", recipe.audio.on_error
     if not found:
         raise DataError(f"{given}: no annotated recording to evaluate on")
@@ -210,7 +210,7 @@ def _scored(
     paths = [Path(one.path) for one in sound.recordings]
     left, events, scored, errors = iter(sound.recordings), list[Event](), list[Scored](), dict[str, str]()
     for one in score_files(classifier, paths, wanted, progress(paths) if progress else None):
-        if not isinstance(one, Done):
+        if isinstance(one, Row):
             if one.label in classes:
                 events.append(Event(one.label, one.start or 0.0, one.end or 0.0, one.score))
             continue
