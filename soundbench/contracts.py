@@ -196,8 +196,8 @@ class Dataset(Protocol):
 
     A dataset that cuts its clips from annotated recordings also has a method `recordings() -> Iterable[Recording]`, by
     which `soundbench evaluate --events` scores events, and an attribute `negatives`: the class of clips that hold no
-    annotation, or None. It needs the length of the recordings: it sets `reads_headers = True`, and gets them by
-    `soundbench.audio.info`. Clips that end before a file does must not depend on whether the header can be read.
+    annotation, or None. If it needs the lengths of the recordings, it sets `reads_headers = True`, and may read them in
+    `clips()` by `soundbench.audio.info`.
 
     `classes` and `clips()` raise `soundbench.errors.MissingDataError` with the path of a missing file or table, and
     `DataError` with the row of an invalid entry. The constructor does not read data: `soundbench describe` works

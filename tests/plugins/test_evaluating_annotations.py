@@ -168,7 +168,7 @@ def test_mistakes_get_one_line(
     assert "one at a time" in refused(capsys, run, "--events", held, "--dataset", held)
     assert "--sounds is for tables" in refused(capsys, run, "--events", recipe, "--sounds", held)
     assert "give a folder with --out" in refused(capsys, run / "model", "--events", held)
-    assert "no such file" in refused(capsys, run, "--events", tmp_path / "nowhere")
+    assert "no such table of annotations, or folder" in refused(capsys, run, "--events", tmp_path / "nowhere")
     assert 'did you mean "hum"?' in refused(capsys, run, "--events", held, "--ignore", "humm")
     other = tmp_path / "other.toml"
     other.write_text('backbone = "tdnn"\ndataset = {use = "tones"}\n')

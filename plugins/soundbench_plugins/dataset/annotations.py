@@ -33,7 +33,7 @@ from soundbench.errors import DataError, MissingDataError, SoundError
 from soundbench_plugins.layers.annotation_tables import SUFFIXES, Marked, marks_of, names_of
 from soundbench_plugins.layers.example_sounds import write_sounds
 from soundbench_plugins.layers.label_list import classes_of, normal_label
-from soundbench_plugins.layers.manifest_rows import BadRow, Faults, short
+from soundbench_plugins.layers.manifest_rows import BadRow, Faults
 from soundbench_plugins.layers.sound_files import sounds_below
 
 __all__ = ["Annotations"]
@@ -74,7 +74,8 @@ class Annotations:
         sounds: the folder of the recordings. By default the folder of the tables.
         clip: length of a clip in seconds; as a rule, `audio.window`.
         negatives: the class of clips in which nothing is annotated, such as "background". By default they are left out.
-        multilabel: whether a clip may have several labels, as annotations that overlap give it.
+        multilabel: whether a clip may have several labels, as annotations that overlap give it; if not, a clip that would
+            have several is left out.
         labels: a file with the class names, one per line. By default the classes are the labels of the tables, sorted.
         label: the column of the label, for tables that have several such columns, such as "Species".
     """
@@ -134,20 +135,12 @@ class Annotations:
             yield Recording(one.path, tuple(one.marks), one.group)
 
     def clips(self) -> Iterator[Clip]:
-        """The clips of one recording after another; see `recordings` for what is raised.
-
-        Raises:
-            DataError: also a clip with several labels, where `multilabel` is not set.
-        """
+        """The clips of one recording after another; see `recordings` for what is raised."""
         for one in self._tables().found.values():
+            fold = int(one.fold) if one.fold is not None and one.fold.isdecimal() else one.fold
             for start, stop, labels in _cut(one, self.clip, self.negatives):
-                if len(labels) > 1 and not self.multilabel:
-                    raise DataError(
-                        f"{one.table}: {short(', '.join(labels))} are in one clip of {one.path}, from {start:g} to "
-                        f"{stop:g} s: set dataset.multilabel = true, with a loss such as bce, or a shorter dataset.clip"
-                    )
-                fold = int(one.fold) if one.fold is not None and one.fold.isdecimal() else one.fold
-                yield Clip(one.path, labels, start, stop, fold, one.group or one.path)
+                if self.multilabel or len(labels) == 1:
+                    yield Clip(one.path, labels, start, stop, fold, one.group or one.path)
 
     # Reading the tables -----------------------------------------------------------------------------------------------
 
@@ -191,6 +184,8 @@ class _Reader:
             one.marks.sort(key=lambda mark: (mark.start, mark.stop, mark.label))
 
     def _tables(self) -> list[Path]:
+        if not self.tables.exists():
+            raise MissingDataError(f"{self.tables}: no such table of annotations, or folder of such")
         if not self.tables.is_dir():
             return [self.tables]
         found = [one for one in _below(self.tables) if one.suffix.lower() in SUFFIXES and one != self.list]

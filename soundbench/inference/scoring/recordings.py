@@ -23,7 +23,7 @@ from soundbench.inference.evaluation import EVALUATIONS, fill, learnt, opened
 from soundbench.inference.events import Event
 from soundbench.inference.formats.base import Row
 from soundbench.inference.loading import load
-from soundbench.inference.many_files import Wanted, score_files
+from soundbench.inference.many_files import Done, Wanted, score_files
 from soundbench.inference.progress import Progress
 from soundbench.inference.scoring import page
 from soundbench.inference.scoring.figures import Criteria, Scored, assess_events, matched
@@ -210,15 +210,15 @@ def _scored(
     paths = [Path(one.path) for one in sound.recordings]
     left, events, scored, errors = iter(sound.recordings), list[Event](), list[Scored](), dict[str, str]()
     for one in score_files(classifier, paths, wanted, progress(paths) if progress else None):
-        if isinstance(one, Row):
-            if one.label in classes:
-                events.append(Event(one.label, one.start or 0.0, one.end or 0.0, one.score))
+        if isinstance(one, Row) and one.label in classes:
+            events.append(Event(one.label, one.start or 0.0, one.end or 0.0, one.score))
+        if not isinstance(one, Done):
             continue
         recording = next(left)
+        if one.error and sound.on_error == "fail":
+            raise DataError(f"{recording.path}: {one.error}; fix or remove this recording")
         if one.error:
             errors[recording.path] = one.error
-            if sound.on_error == "fail":
-                raise DataError(f"{recording.path}: {one.error}; fix or remove this recording")
         else:
             marks = [attrs.evolve(mark, label=normal(mark.label)) for mark in recording.annotations]
             kept = [mark for mark in marks if mark.label in classes]
