@@ -116,6 +116,17 @@ def test_what_infer_writes_is_read_back(tmp_path: Path, monkeypatch: pytest.Monk
             assert [(mark.start, mark.stop, mark.label) for mark in one.annotations] == own
 
 
+def test_the_column_of_the_label_is_the_one_called_so_or_chosen(tmp_path: Path) -> None:
+    sound(tmp_path / "a.wav")
+    path = table(tmp_path / "a.csv", "begin,end,Species,label,Type", "1,2,Turdus merula,blackbird,song")
+    assert read(path) == {"a.wav": [("blackbird", 1, 2)]}
+    assert read(path, label="type") == {"a.wav": [("song", 1, 2)]}
+    with pytest.raises(
+        DataError, match=r"a\.csv, line 1: no column 'call', which dataset\.label names; has begin, end"
+    ):
+        read(path, label="call")
+
+
 def test_a_recording_without_annotations_is_one(tmp_path: Path) -> None:
     """As an empty file of Audacity, a table of Raven with a header alone, and a row without times."""
     for name in "abcd":
@@ -275,7 +286,7 @@ BEYOND = r"but a\.wav ends at 10 s; are the times of another recording, or is th
         (
             "a.txt",
             [f"{RAVEN}\tSpecies\tAnnotation", "1\tS\t1\t1\t2\t0\t9\tdog\tx"],
-            r"has Annotation, Species: name one in dataset\.label",
+            r"has Annotation, Species: rename one to label, or name it in dataset\.label",
         ),
         ("a.txt", labels(("dog", 1, 1)), r"a\.txt, line 1: a point at 1 s; an annotation has an end after its begin"),
         ("a.txt", labels(("dog", 2, 1)), r"a\.txt, line 1: ends at 1 s, before it begins at 2 s"),

@@ -74,8 +74,8 @@ class Annotations:
         sounds: the folder of the recordings. By default the folder of the tables.
         clip: length of a clip in seconds; as a rule, `audio.window`.
         negatives: the class of clips in which nothing is annotated, such as "background". By default they are left out.
-        multilabel: whether a clip may have several labels, as annotations that overlap give it; if not, a clip that would
-            have several is left out.
+        multilabel: whether a clip may have several labels, as annotations that overlap give it; if not, such clips are
+            left out.
         labels: a file with the class names, one per line. By default the classes are the labels of the tables, sorted.
         label: the column of the label, for tables that have several such columns, such as "Species".
     """

@@ -75,7 +75,7 @@ def marks_of(file: Path, label: str | None) -> Iterator[tuple[int, Marked | BadR
 
     Args:
         file: the table; an empty one is a label file without labels.
-        label: the column of the label; None for the one that is named so, or as Raven's users name it.
+        label: the column of the label; None for `label`, else for the one that is named as Raven's users do.
 
     Raises:
         MissingDataError: it does not exist.
@@ -126,9 +126,10 @@ def _label_column(place: str, names: Mapping[str, str], label: str | None) -> st
         if label.casefold() not in names:
             raise DataError(f"{place}: no column {label!r}, which dataset.label names; has {short(', '.join(names))}")
         return names[label.casefold()]
-    found = [names[name] for name in LABELS if name in names]
+    found = [names[name] for name in (["label"] if "label" in names else LABELS) if name in names]
     if len(found) != 1:
-        has = f"has {', '.join(found)}: name one in dataset.label" if found else f"has {short(', '.join(names))}"
+        has = f"has {', '.join(found)}: rename one to label, or name it in dataset.label"
+        has = has if found else f"has {short(', '.join(names))}"
         raise DataError(f"{place}: needs one column with the label, such as label, Annotation or Species; {has}")
     return found[0]
 
