@@ -198,7 +198,7 @@ def test_a_row_has_the_scores_of_the_network_alone_padded_and_in_company(
     rows = [{"waveform": sound[None], "lengths": np.array([len(sound)])} for sound in sounds]
     with torch.no_grad():
         wanted = [program.module(*map(torch.from_numpy, one.values()))[0][0].numpy() for one in rows]
-    assert len({int(right.argmax()) for right in wanted}) >= 5
+    assert len({int(right.argmax()) for right in wanted}) >= 3
     assert np.median([right.max() for right in wanted]) < 0.95  # scores of 0 and 1 would be the same in any file
     draws = np.random.default_rng(1)
     for number, (one, right) in enumerate(zip(rows, wanted, strict=True)):
