@@ -6,6 +6,7 @@ import difflib
 import inspect
 import re
 import types
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
@@ -21,6 +22,7 @@ __all__ = [
     "markdown",
     "megabytes",
     "nearest",
+    "normal",
     "out_of_memory",
     "parts_of",
     "printable",
@@ -170,6 +172,11 @@ def parts_of(kind: Any) -> tuple[Any, ...]:
     if get_origin(kind) is Literal:
         return ()
     return tuple(part for part in get_args(kind) if part not in (Ellipsis, type(None)))
+
+
+def normal(name: Any) -> Any:
+    """A name in the form in which names are compared: NFC, so that `é` is one character; other values as they are."""
+    return unicodedata.normalize("NFC", name) if isinstance(name, str) else name
 
 
 def unknown_key(name: str, known: Collection[str]) -> str:

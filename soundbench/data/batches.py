@@ -8,9 +8,8 @@ device. Precomputed features can take the place of the store: training then draw
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
-import attrs
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,6 +22,8 @@ from soundbench.contracts import Batch
 from soundbench.data.clips import ClipTable
 from soundbench.data.features import Features
 from soundbench.data.order import Order
+from soundbench.data.windowing.grid import Grid, window_grid
+from soundbench.data.windowing.packing import RawBatch, pack
 from soundbench.signals import outlast
 
 if TYPE_CHECKING:
@@ -31,35 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["Grid", "RawBatch", "on_device", "pack", "scoring_batches", "set_level", "training_batches", "window_grid"]
 
 Rows = NDArray[np.int64]
-
-
-class RawBatch(NamedTuple):
-    """A batch before it is moved to the device: 16-bit samples `(B, S)` and scales `(B,)`; the rest as in `Batch`.
-
-    Precomputed features are `samples` `(B, T, F)` float32 with scale 1 and `lengths` in frames.
-    """
-
-    samples: Tensor
-    scales: Tensor
-    lengths: Tensor
-    target: Tensor
-    index: Tensor  # type: ignore[assignment]  # replaces the method of tuples
-    position: Tensor
-
-
-@attrs.frozen
-class Grid:
-    """How sound is cut into windows.
-
-    Attributes:
-        window: length of a window in samples.
-        hop: samples between the starts of two windows.
-        trim: threshold of the trimming before, in dB below the loudest frame, or `off`; a store is trimmed already.
-    """
-
-    window: int
-    hop: int
-    trim: float | Literal["off"] = "off"
 
 
 class _Steps(Sampler[int]):
@@ -159,41 +131,12 @@ def _loader(dataset: Dataset[RawBatch], sampler: Sampler[int], workers: int) -> 
     )
 
 
-def window_grid(lengths: Rows, window: int, hop: int) -> tuple[Rows, Rows]:
-    """The windows for scoring clips of `lengths` samples: for each window, the clip and the start in samples.
-
-    Windows start at k · hop while a whole one fits; a remainder gets a window that ends at the end; a shorter clip is
-    one window.
-    """
-    last = np.maximum(lengths - window, 0)
-    counts = 1 - (-last // hop)
-    owner = np.repeat(np.arange(len(lengths)), counts)
-    number = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return owner, np.minimum(number * hop, last[owner])
-
-
-def pack(samples: list[NDArray[np.int16]], scales: list[float], index: list[int], classes: int) -> RawBatch:
-    """A batch of given windows, padded to the longest, without labels."""
-    lengths = np.array([len(row) for row in samples], np.int64)
-    rows = np.zeros((len(samples), lengths.max()), np.int16)
-    for row, values in zip(rows, samples, strict=True):
-        row[: len(values)] = values
-    return RawBatch(
-        torch.from_numpy(rows),
-        torch.tensor(scales, dtype=torch.float32),
-        torch.from_numpy(lengths),
-        torch.zeros(len(samples), classes),
-        torch.tensor(index),
-        torch.arange(len(samples)),
-    )
-
-
 def on_device(raw: RawBatch, device: torch.device, level: float | Literal["off"]) -> Batch:
     """The batch as floats in [-1, 1] (beyond it if the sound is), each row scaled to `level`.
 
     Precomputed features are not changed: their windows were scaled before.
     """
-    raw = RawBatch(*(part.to(device, non_blocking=True) for part in raw))
+    raw = RawBatch(*(torch.as_tensor(part).to(device, non_blocking=True) for part in raw))
     if raw.samples.dim() == 3:
         return Batch(raw.samples.transpose(1, 2).contiguous(), raw.lengths, raw.target, raw.index, raw.position)
     data = raw.samples.float() * raw.scales[:, None]

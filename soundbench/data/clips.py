@@ -26,6 +26,7 @@ import numpy.typing as npt
 from soundbench import limits
 from soundbench.contracts import Clip, Dataset
 from soundbench.errors import DataError
+from soundbench.messages import normal
 
 __all__ = ["ClipTable", "Codes", "Column", "Fold", "class_names", "fingerprint", "normal", "similar_names"]
 
@@ -236,11 +237,6 @@ def _explained() -> Iterator[None]:
 
 
 # Names of classes -----------------------------------------------------------------------------------------------------
-
-
-def normal(name: Any) -> Any:
-    """A name in the form in which names are compared: NFC, so that `é` is one character; other values as they are."""
-    return unicodedata.normalize("NFC", name) if isinstance(name, str) else name
 
 
 def class_names(dataset: Dataset) -> tuple[str, ...]:

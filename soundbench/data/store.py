@@ -24,8 +24,9 @@ import numpy as np
 
 from soundbench import audio
 from soundbench.data.clips import ClipTable
-from soundbench.data.samples import AUDIO, Index, Quantized, Store, finish, quantize, read_meta
+from soundbench.data.samples import AUDIO, Index, Store, finish, read_meta
 from soundbench.data.sounds import Sounds
+from soundbench.data.windowing.quantizing import Quantized, quantize
 from soundbench.errors import DataError, SoundError
 from soundbench.files import lock, room
 from soundbench.messages import megabytes, printable

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from soundbench.data.batches import Grid, RawBatch, pack
+from soundbench.data.windowing.grid import Grid
+from soundbench.data.windowing.packing import RawBatch, pack
 from soundbench.errors import CallError, SoundError
 from soundbench.inference.events import Event, EventFinder, EventRules
 from soundbench.inference.predictions import (
@@ -24,16 +25,16 @@ from soundbench.inference.predictions import (
     means,
 )
 from soundbench.inference.stream import Item, stream
-from soundbench.model.network import Network, shortest_samples
-from soundbench.model.scoring import Scorer
 from soundbench.model.windows import Sound, Window, cut_windows, hop_samples
+
+if TYPE_CHECKING:
+    from soundbench.model.network import Network
+    from soundbench.model.scoring import Scorer
 
 __all__ = ["Classifier"]
 
 Values = NDArray[np.float32]
 
-# The longest window allowed, in seconds.
-LONGEST = 600
 # The default batch: the windows of so many seconds of sound, but at most so many windows.
 MINUTE, BATCH = 60, 32
 
@@ -42,7 +43,7 @@ class Classifier:
     """Classifies sounds with a trained network in evaluation mode; several threads may share one.
 
     Args:
-        scorer: the network on its device.
+        scorer: the network on its device; or an exported one (`model.exported`).
         classes: the names of the classes, in the order of the logits.
         rate: the model's sample rate in Hz.
         grid: how a sound is cut into windows.
@@ -63,15 +64,12 @@ class Classifier:
         self.scorer, self.classes, self.rate, self.grid = scorer, tuple(classes), rate, grid
         self.thresholds = thresholds
         self.multilabel = thresholds is not None if multilabel is None else multilabel
-        scorer.network.eval()
+        scorer.set_evaluation()
 
     def __repr__(self) -> str:
-        network = self.network
-        parameters = sum(weight.numel() for weight in network.parameters())
         kind = "multi-label" if self.multilabel else "single-label"
         return (
-            f"Classifier({type(network.featurizer).__name__}, {type(network.backbone).__name__}, "
-            f"{parameters:,} parameters, {self.scorer.machine.device}: {len(self.classes)} classes, {kind}, "
+            f"Classifier({self.scorer.described()}: {len(self.classes)} classes, {kind}, "
             f"{self.rate} Hz, windows of {self.grid.window / self.rate:g} s)"
         )
 
@@ -273,11 +271,11 @@ class Classifier:
         """How a sound is cut into windows of `window` seconds, `hop` seconds apart; None as in `predict`."""
         grid = self.grid
         if window is not None:
-            least = shortest_samples(self.network)
-            if not least <= window * self.rate <= LONGEST * self.rate:
+            least, most = self.scorer.window_limits(self.rate)
+            if not least <= window * self.rate <= most:
                 raise CallError(
                     f"window must be from {least / self.rate:.3g} s, the shortest input of the network, "
-                    f"to {LONGEST} s, is {window:g}"
+                    f"to {most / self.rate:g} s, is {window:g}"
                 )
             grid = attrs.evolve(grid, window=round(window * self.rate), hop=round(window * self.rate))
         return grid if hop is None else attrs.evolve(grid, hop=hop_samples(hop, self.rate))

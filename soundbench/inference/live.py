@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 
 from soundbench import audio, files
 from soundbench.audio.capture import Source, level_of
-from soundbench.data.clips import normal
 from soundbench.errors import CallError, SoundError
 from soundbench.inference.events import Event
 from soundbench.inference.stream import EventBegun, Item, Stream, stream_file
-from soundbench.messages import nearest, printable
+from soundbench.messages import nearest, normal, printable
 from soundbench.signals import stoppable
 
 __all__ = ["KEPT", "EventRecorder", "EventPrograms", "listen", "sound_of", "summary"]

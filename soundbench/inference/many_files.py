@@ -17,7 +17,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from soundbench import audio, distributed, files
+from soundbench import audio, files
 from soundbench.audio.times.starts import StartTimes
 from soundbench.errors import SoundError
 from soundbench.inference import journal
@@ -28,7 +28,7 @@ from soundbench.inference.formats.summary import Counts
 from soundbench.inference.journal import Journal
 from soundbench.inference.predictions import EndOfSound, ScoredWindow
 from soundbench.inference.progress import Progress
-from soundbench.model.scoring import WindowMean
+from soundbench.model.windows import WindowMean
 
 __all__ = ["Done", "Wanted", "dated", "embed_into", "model_digest", "row_of", "score_files", "score_into", "sizes"]
 
@@ -337,6 +337,7 @@ def _into(
     merge: Callable[[list[journal.Record]], None],
 ) -> dict[str, str]:
     """Do the remaining work, divided among the processes; the main process then writes the results."""
+    from soundbench import distributed  # not at the start: it needs torch, which scoring files does not
 
     def undone() -> list[Path]:
         journal.check_settings(folder, settings)

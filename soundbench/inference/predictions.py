@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundbench.errors import SoundError
-from soundbench.model.scoring import WindowMean
+from soundbench.model.windows import WindowMean
 
 __all__ = [
     "UNKNOWN",

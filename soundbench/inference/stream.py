@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import attrs
 import numpy as np
@@ -20,14 +20,17 @@ import soxr
 from numpy.typing import NDArray
 
 from soundbench.audio.capture import Ring, decibels
-from soundbench.data.batches import Grid, pack
-from soundbench.data.store import quantize
+from soundbench.data.windowing.grid import Grid
+from soundbench.data.windowing.packing import pack
+from soundbench.data.windowing.quantizing import quantize
 from soundbench.errors import CallError
 from soundbench.inference.events import Event, EventFinder, EventRules
 from soundbench.inference.predictions import Prediction, WindowPrediction
 from soundbench.model import windows
-from soundbench.model.scoring import Scorer
 from soundbench.model.windows import Window
+
+if TYPE_CHECKING:
+    from soundbench.model.scoring import Scorer
 
 __all__ = ["EventBegun", "Figures", "Scoring", "Stream", "StreamedWindow", "named", "stream_file", "stream"]
 

@@ -16,15 +16,16 @@ import torch
 from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
-from soundbench import distributed
+from soundbench import distributed, limits
 from soundbench.contracts import Batch, Calibration, Loss
 from soundbench.data.batches import Grid, RawBatch, on_device, scoring_batches
 from soundbench.data.clips import ClipTable
 from soundbench.errors import RunError
 from soundbench.machine import Machine
-from soundbench.model.network import Network
+from soundbench.model.network import Network, shortest_samples
 from soundbench.model.rejecting.rejector import Rejector
 from soundbench.model.rows import by_rows
+from soundbench.model.windows import WindowMean
 
 if TYPE_CHECKING:
     from soundbench.data.features import Features
@@ -45,29 +46,6 @@ __all__ = [
 ]
 
 Values = NDArray[np.float32]
-
-
-class WindowMean:
-    """The mean of a clip's windows, added one at a time: one sum is kept, however many windows and clips there are."""
-
-    def __init__(self) -> None:
-        self._sum: NDArray[np.float64] | float = 0.0
-        self.windows = 0
-
-    def add(self, values: Values) -> None:
-        """Add a window's values, `(D,)`; sums are in float64, in the order of the windows."""
-        self._sum = self._sum + values.astype(np.float64)
-        self.windows += 1
-
-    def take(self) -> Values:
-        """The mean of the windows since the last clip, `(D,)`; the next window begins another clip."""
-        mean = np.asarray(self._sum / self.windows, np.float32)
-        self.clear()
-        return mean
-
-    def clear(self) -> None:
-        """Forget the windows since the last clip."""
-        self._sum, self.windows = 0.0, 0
 
 
 @attrs.frozen
@@ -110,6 +88,16 @@ class Scorer:
     def embeds(self) -> bool:
         """Whether what rejects sound needs embeddings."""
         return self.rejector is not None and self.rejector.embeddings
+
+    def window_limits(self, rate: int) -> tuple[int, int]:
+        """The shortest and the longest window that may be asked for, in samples."""
+        return shortest_samples(self.network), limits.WINDOW * rate
+
+    def described(self) -> str:
+        """The network in a few words."""
+        parts = [type(part).__name__ for part in (self.network.featurizer, self.network.backbone)]
+        parameters = sum(weight.numel() for weight in self.network.parameters())
+        return f"{', '.join(parts)}, {parameters:,} parameters, {self.machine.device}"
 
     def rated(self, raw: RawBatch) -> Values:
         """The scores of each window of a batch and its evidence, `(B, K + 2)`.
@@ -170,6 +158,10 @@ class Scorer:
             batch = on_device(raw, self.machine.device, self.level)
             return batch, by_rows(self.network, batch.data, batch.lengths).float()
 
+    def set_evaluation(self) -> None:
+        """Put the network into evaluation mode."""
+        self.network.eval()
+
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Put the network into evaluation mode, and back into its former mode afterwards."""
@@ -183,9 +175,10 @@ class Scorer:
 
 def silent(raw: RawBatch) -> NDArray[np.bool_]:
     """Whether all samples of each window are zero, `(B,)`; of features, none is known to be."""
-    if raw.samples.dim() == 3:
-        return np.zeros(len(raw.samples), np.bool_)
-    found: NDArray[np.bool_] = np.logical_not(np.any(raw.samples.numpy(), axis=1))
+    samples = np.asarray(raw.samples)
+    if samples.ndim == 3:
+        return np.zeros(len(samples), np.bool_)
+    found: NDArray[np.bool_] = np.logical_not(np.any(samples, axis=1))
     return found
 
 

@@ -8,24 +8,28 @@ yet.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, Union
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from soundbench import audio
-from soundbench.data.batches import Grid, window_grid
-from soundbench.data.store import quantize
+from soundbench.data.windowing.grid import Grid, window_grid
+from soundbench.data.windowing.quantizing import quantize
 from soundbench.errors import CallError, SoundError
 
-__all__ = ["Sound", "Window", "cut_windows", "hop_samples", "read_blocks", "rereadable"]
+if TYPE_CHECKING:
+    import torch
 
-Sound = str | Path | bytes | BinaryIO | NDArray[Any] | torch.Tensor
+__all__ = ["Sound", "Window", "WindowMean", "cut_windows", "hop_samples", "read_blocks", "rereadable"]
+
+Sound: TypeAlias = Union[str, Path, bytes, BinaryIO, NDArray[Any], "torch.Tensor"]
 Samples = NDArray[np.float32]
+Values = NDArray[np.float32]
 
 # The longest sound, in seconds, that is held in memory as a whole.
 WHOLE = 60
@@ -46,11 +50,13 @@ def read_blocks(sound: Sound, rate: int | None, target: int) -> Iterator[Samples
         SoundError: it cannot be read, possibly after some blocks.
         CallError: samples without a sample rate, or with a shape that is not allowed.
     """
-    if isinstance(sound, np.ndarray | torch.Tensor):
-        yield audio.resample(_mono(sound), _checked(rate), target)
+    samples = _array(sound)
+    if samples is not None:
+        yield audio.resample(_mono(samples), _checked(rate), target)
         return
+    source: Any = sound
     try:
-        yield from audio.blocks(sound, target)
+        yield from audio.blocks(source, target)
     except OSError as error:  # deleted or no longer readable, while it was being read
         name = os.fspath(sound) if isinstance(sound, str | os.PathLike) else "<file>"
         raise SoundError(name, f"cannot be read: {error.strerror or error}") from None
@@ -141,6 +147,29 @@ def hop_samples(hop: float, rate: int) -> int:
     return round(hop * rate)
 
 
+class WindowMean:
+    """The mean of a clip's windows, added one at a time: one sum is kept, however many windows and clips there are."""
+
+    def __init__(self) -> None:
+        self._sum: NDArray[np.float64] | float = 0.0
+        self.windows = 0
+
+    def add(self, values: Values) -> None:
+        """Add a window's values, `(D,)`; sums are in float64, in the order of the windows."""
+        self._sum = self._sum + values.astype(np.float64)
+        self.windows += 1
+
+    def take(self) -> Values:
+        """The mean of the windows since the last clip, `(D,)`; the next window begins another clip."""
+        mean = np.asarray(self._sum / self.windows, np.float32)
+        self.clear()
+        return mean
+
+    def clear(self) -> None:
+        """Forget the windows since the last clip."""
+        self._sum, self.windows = 0.0, 0
+
+
 def _checked(rate: int | None) -> int:
     if rate is None:
         raise CallError("samples need a sample rate: predict(samples, rate=16000)")
@@ -149,9 +178,17 @@ def _checked(rate: int | None) -> int:
     return rate
 
 
-def _mono(sound: NDArray[Any] | torch.Tensor) -> NDArray[np.float32]:
+def _array(sound: Any) -> NDArray[Any] | None:
+    """Samples as an array; None of what is no samples. Torch need not be installed: where a tensor is, it is."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(sound, torch.Tensor):
+        found: NDArray[Any] = sound.detach().cpu().numpy()
+        return found
+    return sound if isinstance(sound, np.ndarray) else None
+
+
+def _mono(samples: NDArray[Any]) -> NDArray[np.float32]:
     """Samples `(S,)` or `(C, S)`, floats or integers, as one channel of floats."""
-    samples = sound.detach().cpu().numpy() if isinstance(sound, torch.Tensor) else sound
     if samples.ndim not in {1, 2} or 0 in samples.shape:
         raise CallError(f"samples of shape {samples.shape} are not sound; give (samples,) or (channels, samples)")
     if samples.ndim == 2 and samples.shape[0] > samples.shape[1]:

@@ -21,9 +21,9 @@ from helpers.stores import RATE, Made, Table
 
 from soundbench import audio
 from soundbench.data import store as stores
-from soundbench.data.samples import quantize
 from soundbench.data.sounds import Sounds
 from soundbench.data.store import Store, cache_folder, open_store
+from soundbench.data.windowing.quantizing import quantize
 from soundbench.errors import BrokenPlugin, DataError, SoundError
 
 

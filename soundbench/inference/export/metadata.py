@@ -14,8 +14,7 @@ from typing import Any
 from soundbench import files
 from soundbench.data import digests
 from soundbench.errors import RunError
-from soundbench.inference.classifier import LONGEST, Classifier
-from soundbench.model.network import shortest_samples
+from soundbench.inference.classifier import Classifier
 
 __all__ = ["FORMAT", "card_of", "metadata_of"]
 
@@ -37,6 +36,7 @@ def metadata_of(
         card: what is said of it for people (see `card_of`).
     """
     grid, scorer = classifier.grid, classifier.scorer
+    shortest, longest = scorer.window_limits(classifier.rate)
     return {
         "format": FORMAT,
         "made_by": f"soundbench {version('soundbench')}",
@@ -48,8 +48,8 @@ def metadata_of(
         "hop": grid.hop,
         "trim": grid.trim,
         "level": scorer.level,
-        "shortest_window": shortest_samples(classifier.network),
-        "longest_window": LONGEST * classifier.rate,
+        "shortest_window": shortest,
+        "longest_window": longest,
         "calibration": tables.get("calibration"),
         "reject": _reject(classifier, tables),
         "components": {name: tables[name] for name in _COMPONENTS if name in tables},

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from soundbench.data.samples import quantize
+from soundbench.data.windowing.quantizing import quantize
 
 __all__ = ["COLOURS", "LEVELS", "Colour", "NoiseStore", "noise"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import numpy as np
@@ -13,16 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from soundbench.errors import RunError
+from soundbench.model.rejecting.rule import Rule
 from soundbench.recipe.tables import Reject
 
-__all__ = ["EVIDENCE", "Rejector", "computed", "fill", "state_of"]
-
-EVIDENCE = 2
-"""How many numbers the evidence of a window has: its reject score, and 1, or 0 where all of its samples are zero."""
+__all__ = ["Rejector", "computed", "fill", "state_of"]
 
 
 @attrs.frozen(eq=False)
-class Rejector:
+class Rejector(Rule):
     """What rejects sound.
 
     Attributes:
@@ -52,32 +50,6 @@ class Rejector:
         """The reject scores `(B,)` of logits `(B, K)` and embeddings `(B, D)`."""
         found: Tensor = self.module(logits, embeddings)
         return found
-
-    def rejects(self, evidence: NDArray[np.floating[Any]], per: Literal["clip", "window"]) -> bool:
-        """Whether sound is of none of the classes.
-
-        Args:
-            evidence: `(2,)`, of a window, or the mean over the windows of a clip.
-            per: which of the two.
-        """
-        return bool(self.rejected(evidence[None, 0], evidence[None, 1] == 0, per)[0])
-
-    def rejected(
-        self, scores: NDArray[np.floating[Any]], silent: NDArray[np.bool_], per: Literal["clip", "window"]
-    ) -> NDArray[np.bool_]:
-        """Whether each of N clips or windows is of none of the classes, `(N,)`; a score of NaN is below any threshold.
-
-        Args:
-            scores: their reject scores, `(N,)`.
-            silent: whether all samples of each are zero, `(N,)`.
-            per: which of the two.
-        """
-        threshold = self.clip if per == "clip" else self.window
-        low = np.zeros(len(scores), np.bool_)
-        if threshold is not None:
-            # Computed in float32 and kept in decimal digits: what lies on the threshold is not below it.
-            low = ~(np.asarray(scores, np.float64) >= threshold - 1e-5 * max(abs(threshold), 1.0))
-        return low | (silent & self.silence)
 
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:
