@@ -1,4 +1,4 @@
-"""Load a classifier from a run directory or a model folder."""
+"""Load a classifier from a run directory, a model folder or an exported file."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from soundbench import recipe as recipes
 from soundbench.data.batches import Grid
 from soundbench.errors import CallError
 from soundbench.inference.classifier import Classifier
+from soundbench.inference.export.using import load_export
 from soundbench.machine import settle
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
@@ -25,13 +26,13 @@ __all__ = ["find_model", "load"]
 def load(
     path: str | os.PathLike[str], *, device: str = "auto", trust_code: bool = False, accept_changes: bool = False
 ) -> Classifier:
-    """Load the classifier of a run directory, or of a copy of its `model/` folder.
+    """Load the classifier of a run directory, of a copy of its `model/` folder, or of an ONNX file exported from it.
 
     The model's files are checked against `digests.json`. Process-wide settings (threads, signals, the allocator, random
     states) are left unchanged.
 
     Args:
-        path: the run directory or the model folder.
+        path: the run directory, the model folder or the file.
         device: the device to compute on: `auto`, `cpu`, `cuda` or `cuda:N`.
         trust_code: whether Python code stored with the model (`use = "./mine.py:Net"`) may be executed.
         accept_changes: whether the model's files may have changed since soundbench wrote them; `digests.json` is then
@@ -41,6 +42,10 @@ def load(
         CallError: the folder does not exist, or holds one run per fold.
         RunError: the folder holds no model, one that has changed, or one that cannot be used.
     """
+    if Path(path).is_file():
+        if device not in ("auto", "cpu"):
+            raise CallError(f"{path}: an exported file is computed on the CPU; use the device 'auto' or 'cpu'")
+        return load_export(path)
     folder = find_model(path)
     stored, source = model_folder.open_model(folder, accept_changes), str(folder / "model.toml")
     model = recipes.read_model(stored.tables, base=folder, trust_code=trust_code, source=source)
@@ -71,7 +76,7 @@ def find_model(path: str | os.PathLike[str]) -> Path:
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise CallError(f"{folder}: no such run directory or model folder")
+        raise CallError(f"{folder}: no such run directory, model folder or ONNX file")
     if not (folder / "model.toml").exists() and (folder / "model").is_dir():
         folder = folder / "model"
     folds = [] if (folder / "model.toml").exists() else sorted(folder.glob("fold-*/model"))

@@ -361,7 +361,7 @@ def test_hours_take_the_memory_of_a_minute(tmp_path: Path) -> None:
 def test_what_is_no_run_is_said(tmp_path: Path) -> None:
     with pytest.raises(CallError) as caught:
         load(tmp_path / "nothing")
-    assert str(caught.value) == f"{tmp_path / 'nothing'}: no such run directory or model folder"
+    assert str(caught.value) == f"{tmp_path / 'nothing'}: no such run directory, model folder or ONNX file"
     with pytest.raises(RunError) as missing:
         load(tmp_path)
     assert str(missing.value) == f"{tmp_path}: no model here: model.toml is missing"

@@ -15,11 +15,9 @@ from soundbench import files
 from soundbench.data import digests
 from soundbench.errors import RunError
 from soundbench.inference.classifier import Classifier
+from soundbench.model.exported.metadata import FORMAT
 
-__all__ = ["FORMAT", "card_of", "metadata_of"]
-
-FORMAT = 1
-"""The version of the metadata."""
+__all__ = ["card_of", "metadata_of"]
 
 _COMPONENTS = ("featurizer", "backbone", "pooling", "head", "loss", "calibration", "reject")
 
