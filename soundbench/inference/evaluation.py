@@ -28,7 +28,7 @@ from soundbench.inference.classifier import Classifier
 from soundbench.inference.loading import load
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
-from soundbench.model.network import cost
+from soundbench.model.exported.network import as_scorer
 from soundbench.model.scoring import Scorer, WindowLogits, clip_means, window_logits
 from soundbench.recipe import ComponentSpec, Recipe
 from soundbench.report import lock, pages, run_directory
@@ -92,7 +92,7 @@ def evaluate(
     """Evaluate a run's model on labelled sound, and write a report like that of a run.
 
     Args:
-        run: the run directory; or only a model folder, which needs `dataset` and `out`.
+        run: the run directory; or only a model folder or an ONNX file, which need `dataset` and `out`.
         dataset: a recipe, to evaluate on its test set; a manifest or a folder of class folders, to evaluate on all of
             its clips; None for the run's own test set.
         checkpoint: `best`, `last`, or a file of the run's `checkpoints/`.
@@ -113,6 +113,7 @@ def evaluate(
     began, log = time.monotonic(), Log(say)
     directory = opened(Path(run), dataset is not None, out is not None)
     classifier = load(directory.path, device=device, trust_code=trust_code, accept_changes=accept_changes)
+    classifier.scorer = scorer = as_scorer(classifier.scorer, str(run))
     environment = _environment(directory, accept_changes, log)
     recipe = _recipe(directory, dataset, classifier, trust_code)
     notes = fill(classifier, directory, checkpoint, log)
@@ -129,7 +130,6 @@ def evaluate(
         if sound.part is not None:
             _refuse_changed(directory, environment, fingerprint(sound.table, sound.part, store.lengths))
         windows = _windows(classifier, sound, store, recipe.train.batch_size, log)
-        scorer = classifier.scorer
         scores = clip_means(windows, scorer.loss, scorer.calibration)
         found = {
             "name": f"{recipe.name}, evaluated on {sound.name}",
@@ -167,12 +167,12 @@ def _windows(classifier: Classifier, sound: _TestSet, store: Store, batch: int, 
 
 def opened(path: Path, dataset: bool, out: bool) -> RunDirectory:
     """The run directory; of a model folder alone, one that has nothing but its path."""
-    if not (path / "model.toml").exists():
+    if not path.is_file() and not (path / "model.toml").exists():
         return RunDirectory.open(path)
     if not dataset:
-        raise CallError(f"{path}: a model folder has no test set: give labelled sound with --dataset")
+        raise CallError(f"{path}: a model alone has no test set: give labelled sound with --dataset")
     if not out:
-        raise CallError(f"{path}: a model folder has no place for reports: give a folder with --out")
+        raise CallError(f"{path}: a model alone has no place for reports: give a folder with --out")
     return RunDirectory(path)
 
 
@@ -180,7 +180,7 @@ def _recipe(run: RunDirectory, dataset: str | Path | Recipe | None, classifier: 
     """The run's recipe; for a model folder alone, a recipe that processes sound as the model does."""
     if run.recipe.exists() or dataset is None:
         return recipes.read(run.recipe, trust_code=trust_code)
-    source = str(run.path / "model.toml")
+    source = str(run.path if run.path.is_file() else run.path / "model.toml")
     tables = model_folder.read_model_tables(run.path)
     model = recipes.read_model(tables, base=run.path, trust_code=trust_code, source=source)
     same = {name: getattr(model, name) for name in ("audio", "featurizer", "backbone", "pooling", "head", "loss")}
@@ -288,7 +288,7 @@ def _results(
         "device": str(scorer.machine.device),
         "precision": "fp32",
         "sounds": recipe.report.sounds,
-        **cost(classifier.network, classifier.grid.window),
+        **scorer.cost(classifier.grid.window),
     }
     keys = ("metrics", "clips", "groups")
     own = files.read_json(run.report_json, *keys) if run.report_json.exists() else {}

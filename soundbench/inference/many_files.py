@@ -364,11 +364,12 @@ def _labels(folder: Path, path: str, suffix: str) -> Path:
 
 
 def model_digest(run: str | Path) -> str:
-    """A digest of a run's model: its description and its weights."""
+    """A digest of a run's model: its description and its weights; or of an exported file."""
     folder = Path(run) / "model" if (Path(run) / "model" / "model.toml").exists() else Path(run)
     digest = hashlib.blake2b(digest_size=8)
-    for name in ("model.toml", "weights.safetensors"):
-        with files.explain_os_errors(folder / name), files.open_regular(folder / name) as file:
+    names = [folder / name for name in ("model.toml", "weights.safetensors")] if folder.is_dir() else [folder]
+    for path in names:
+        with files.explain_os_errors(path), files.open_regular(path) as file:
             while data := file.read(1 << 20):
                 digest.update(data)
     return digest.hexdigest()

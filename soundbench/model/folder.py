@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from soundbench import files, limits
 from soundbench.data import digests
 from soundbench.errors import RunError
+from soundbench.model.exported.metadata import Metadata
+from soundbench.model.exported.onnx_file import read_onnx
 from soundbench.model.network import Network
 from soundbench.model.rejecting.rejector import fill
 from soundbench.recipe import toml
@@ -239,11 +241,13 @@ def _check_one(folder: Path, name: str) -> None:
 
 
 def read_model_tables(folder: Path) -> dict[str, Any]:
-    """The content of `model.toml`, unchecked.
+    """The content of `model.toml`, unchecked; of an ONNX file, the same from its metadata.
 
     Raises:
         RunError: it does not exist, or is not TOML.
     """
+    if folder.is_file():
+        return Metadata.of(read_onnx(folder)[1], str(folder)).tables
     return _parsed(folder / _TABLES, _read(folder, _TABLES))
 
 

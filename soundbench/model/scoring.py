@@ -22,7 +22,7 @@ from soundbench.data.batches import Grid, RawBatch, on_device, scoring_batches
 from soundbench.data.clips import ClipTable
 from soundbench.errors import RunError
 from soundbench.machine import Machine
-from soundbench.model.network import Network, shortest_samples
+from soundbench.model.network import Network, cost, shortest_samples
 from soundbench.model.rejecting.rejector import Rejector
 from soundbench.model.rows import by_rows
 from soundbench.model.windows import WindowMean
@@ -92,6 +92,10 @@ class Scorer:
     def window_limits(self, rate: int) -> tuple[int, int]:
         """The shortest and the longest window that may be asked for, in samples."""
         return shortest_samples(self.network), limits.WINDOW * rate
+
+    def cost(self, window: int) -> dict[str, int]:
+        """What a report says of the network: its `parameters`, and the `macs` of a window."""
+        return cost(self.network, window)
 
     def described(self) -> str:
         """The network in a few words."""

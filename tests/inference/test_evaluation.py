@@ -193,9 +193,9 @@ def test_a_model_folder_is_evaluated_on_other_sound(made: tuple[Path, Path], tmp
         soundfile.write(folder / label / "a.wav", 0.1 * np.sin(pitch * np.arange(4000)), 8000)
     _, found = evaluate(tmp_path / "alone", folder, out=tmp_path / "second")
     assert (found["clips"], found["protocol"]["evaluated"]) == (2, "all clips of the dataset")
-    with pytest.raises(CallError, match=r"alone: a model folder has no test set: give .* --dataset"):
+    with pytest.raises(CallError, match=r"alone: a model alone has no test set: give .* --dataset"):
         evaluate(tmp_path / "alone", out=tmp_path / "third")
-    with pytest.raises(CallError, match=r"alone: a model folder has no place for reports: give a folder with --out"):
+    with pytest.raises(CallError, match=r"alone: a model alone has no place for reports: give a folder with --out"):
         evaluate(tmp_path / "alone", folder)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from soundbench.inference.classifier import Classifier
+from soundbench.model.exported.metadata import Metadata
 from soundbench.model.exported.scorer import ExportedScorer
 
 __all__ = ["load_export"]
@@ -23,6 +25,6 @@ def load_export(path: str | os.PathLike[str]) -> Classifier:
         RunError: it cannot be read, is damaged, of a newer format, or no such file.
         NotInstalled: ONNX Runtime is missing.
     """
-    scorer = ExportedScorer(Path(path))
-    about = scorer.metadata
+    scorer: Any = ExportedScorer(Path(path))  # which has what a classifier uses of a `Scorer`
+    about: Metadata = scorer.metadata
     return Classifier(scorer, about.classes, about.rate, about.grid, about.thresholds)

@@ -12,6 +12,7 @@ from soundbench.data.windowing.grid import Grid
 from soundbench.errors import RunError
 from soundbench.messages import show
 from soundbench.model.rejecting.rule import Rule
+from soundbench.recipe import tables
 
 __all__ = ["FORMAT", "Metadata", "RejectRule"]
 
@@ -41,6 +42,7 @@ class Metadata:
         grid: how a sound is cut into windows.
         window_limits: the shortest and the longest window, in samples.
         reject: what rejects sound; None where nothing does.
+        components: the tables of `model.toml` that describe the network.
     """
 
     values: Mapping[str, Any]
@@ -51,6 +53,7 @@ class Metadata:
     grid: Grid
     window_limits: tuple[int, int]
     reject: RejectRule | None
+    components: Mapping[str, Mapping[str, Any]]
 
     @classmethod
     def of(cls, values: Any, source: str) -> Metadata:
@@ -80,7 +83,20 @@ class Metadata:
             grid,
             (found("shortest_window", "samples", _whole), found("longest_window", "samples", _whole)),
             None if reject is None else _rule(_Values(reject, source)),
+            found("components", "tables", _tables),
         )
+
+    @property
+    def tables(self) -> dict[str, Any]:
+        """The tables of a `model.toml` that describe the same model."""
+        audio: dict[str, Any] = {
+            "rate": self.rate,
+            "window": self.grid.window / self.rate,
+            "hop": self.grid.hop / self.rate,
+        }
+        audio |= {"trim": self.grid.trim, "level": self.values.get("level", "off")}
+        own = {"format": tables.FORMAT, "classes": list(self.classes), "multilabel": self.multilabel, "audio": audio}
+        return own | ({"thresholds": list(self.thresholds)} if self.thresholds else {}) | dict(self.components)
 
 
 class _Values:
@@ -116,6 +132,10 @@ def _or_null(value: Any) -> bool:
 
 def _numbers(value: Any, count: int) -> bool:
     return isinstance(value, list) and len(value) == count and all(map(_number, value))
+
+
+def _tables(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(table, Mapping) for table in value.values())
 
 
 def _names(value: Any) -> bool:

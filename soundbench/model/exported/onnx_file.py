@@ -52,7 +52,7 @@ def read_onnx(path: Path) -> tuple[bytes, Any]:
         raise RunError(f"{path}: damaged: its metadata are not JSON") from None
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+def _fields(data: memoryview) -> Iterator[tuple[int, Any]]:
     """The number and the value of each field of a message.
 
     Raises:

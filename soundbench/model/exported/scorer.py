@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from soundbench.model.exported.onnx_file import read_onnx
 __all__ = ["ExportedScorer"]
 
 Values = NDArray[np.float32]
+
+# Rows that are computed at a time, by a thread of their own: with more, what they need no longer fits into the caches.
+_ROWS = 4
 
 _INPUTS = {"waveform", "lengths"}
 _OUTPUTS = {"scores", "logits", "embeddings"}
@@ -36,11 +40,13 @@ class ExportedScorer:
     def __init__(self, path: Path) -> None:
         data, values = read_onnx(path)
         self.metadata = Metadata.of(values, str(path))
-        self._session = _session(path, data)
+        self._threads = auto_threads()
+        self._session = _session(path, data, self._threads)
         wanted = _OUTPUTS | ({"reject"} if self.metadata.reject else set())
-        given = {value.name for value in self._session.get_inputs()}, {v.name for v in self._session.get_outputs()}
-        if given[0] != _INPUTS or not wanted <= given[1]:
-            raise RunError(f"{path}: damaged: its inputs and outputs are not those of format 1")
+        inputs = {value.name for value in self._session.get_inputs()}
+        outputs = {value.name: value.shape for value in self._session.get_outputs()}
+        if inputs != _INPUTS or not wanted <= set(outputs) or outputs["scores"][1:] != [len(self.metadata.classes)]:
+            raise RunError(f"{path}: damaged: its inputs and outputs do not fit its metadata")
 
     @property
     def rejector(self) -> RejectRule | None:
@@ -56,10 +62,8 @@ class ExportedScorer:
 
     def described(self) -> str:
         """The model in a few words."""
-        uses = (
-            self.metadata.values.get("components", {}).get(kind, {}).get("use") for kind in ("featurizer", "backbone")
-        )
-        return f"{', '.join(filter(None, uses))}, ONNX"
+        tables = (self.metadata.components.get(kind, {}) for kind in ("featurizer", "backbone"))
+        return ", ".join([*(str(table["use"]) for table in tables if "use" in table), "ONNX, cpu"])
 
     def rated(self, raw: RawBatch) -> Values:
         """The scores of each window of a batch and its evidence, `(B, K + 2)`; see `Scorer.rated`."""
@@ -68,8 +72,8 @@ class ExportedScorer:
             reject = np.zeros(len(scores), np.float32)
         else:
             scores, reject = self.outputs(raw, "scores", "reject")
-        loud = np.asarray(raw.samples).any(axis=1)
-        found: Values = np.concatenate([scores, reject[:, None], loud[:, None]], axis=1, dtype=np.float32)
+        loud = np.any(np.asarray(raw.samples), axis=1, keepdims=True)
+        found: Values = np.concatenate([scores, reject[:, None], loud], axis=1, dtype=np.float32)
         return found
 
     def logits(self, raw: RawBatch) -> Values:
@@ -82,19 +86,36 @@ class ExportedScorer:
 
     def outputs(self, raw: RawBatch, *names: str) -> list[Values]:
         """These outputs of the program for the windows of a batch, whose arrays may be tensors."""
-        waveform = np.asarray(raw.samples, np.float32) * np.asarray(raw.scales)[:, None]
-        found: list[Values] = self._session.run(list(names), {"waveform": waveform, "lengths": np.asarray(raw.lengths)})
-        return found
+        return self.run(np.asarray(raw.samples, np.float32) * np.asarray(raw.scales)[:, None], raw.lengths, *names)
+
+    def run(self, waveform: Values, lengths: Any, *names: str) -> list[Values]:
+        """These outputs of the program for waveforms `(B, S)` and lengths `(B,)`."""
+        inputs = {"waveform": waveform, "lengths": np.asarray(lengths)}
+
+        def run(first: int) -> list[Values]:
+            found: list[Values] = self._session.run(
+                list(names), {name: rows[first : first + _ROWS] for name, rows in inputs.items()}
+            )
+            return found
+
+        starts = range(0, len(waveform), _ROWS)
+        if len(starts) == 1 or self._threads == 1:
+            parts = list(map(run, starts))
+        else:
+            with ThreadPoolExecutor(min(self._threads, len(starts))) as pool:
+                parts = list(pool.map(run, starts))
+        return [np.concatenate(rows) for rows in zip(*parts, strict=True)]
 
 
-def _session(path: Path, data: bytes) -> Any:
+def _session(path: Path, data: bytes, threads: int) -> Any:
     try:
         import onnxruntime
     except ModuleNotFoundError:
         text = 'pip install onnxruntime, or "soundbench[export]"'
         raise NotInstalled(f"{path}: an ONNX file needs onnxruntime, which is not installed: {text}") from None
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = auto_threads(), 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting awake took half of all time
     options.log_severity_level = 4  # an error is raised; what else there is to say is not for a user
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
