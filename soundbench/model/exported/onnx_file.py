@@ -63,12 +63,12 @@ def _fields(data: memoryview) -> Iterator[tuple[int, Any]]:
     while at < len(data):
         tag, at = _varint(data, at)
         number, kind = tag >> 3, tag & 7
+        if kind not in (0, 1, 2, 5) or not number:
+            raise ValueError("no message")
         if kind == 0:
             value, at = _varint(data, at)
             yield number, value
             continue
-        if kind not in (1, 2, 5) or not number:
-            raise ValueError("no message")
         size, at = _varint(data, at) if kind == 2 else ({1: 8, 5: 4}[kind], at)
         if at + size > len(data):
             raise EOFError(f"one of its parts ends at {at + size:,}")
