@@ -10,23 +10,9 @@ All but this file and `command.py` is soundbench's own code, copied when the dis
 
 from __future__ import annotations
 
-from soundbench_runtime.errors import CallError, NotInstalled, RunError, SoundbenchError, SoundError, SoundWarning
+from soundbench_runtime.errors import SoundbenchError
 from soundbench_runtime.inference.classifier import Classifier
-from soundbench_runtime.inference.events import Event, EventRules
 from soundbench_runtime.inference.export.using import load_export as load
-from soundbench_runtime.inference.predictions import Prediction, WindowPrediction
+from soundbench_runtime.inference.predictions import Prediction
 
-__all__ = [
-    "CallError",
-    "Classifier",
-    "Event",
-    "EventRules",
-    "NotInstalled",
-    "Prediction",
-    "RunError",
-    "SoundError",
-    "SoundWarning",
-    "SoundbenchError",
-    "WindowPrediction",
-    "load",
-]
+__all__ = ["Classifier", "Prediction", "SoundbenchError", "load"]
