@@ -45,8 +45,9 @@ def command(
 ) -> None:
     """Write embeddings of the sound files PATHS, computed by the model of RUN.
 
-    An embedding is the input of the network's last layer. RUN is a run directory or its model/ folder. PATHS are files,
-    folders and globs; - reads a list of paths from standard input. Writes embeddings.npy and index.csv to --out.
+    An embedding is the input of the network's last layer. RUN is a run directory, its model/ folder, or an ONNX file of
+    soundbench export. PATHS are files, folders and globs; - reads a list of paths from standard input. Writes
+    embeddings.npy and index.csv to --out.
     """
     from soundbench import distributed
     from soundbench.inference.many_files import Wanted, embed_into, model_digest

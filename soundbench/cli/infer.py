@@ -91,8 +91,8 @@ def command(
 ) -> None:
     """Classify the sound files PATHS with the model of RUN.
 
-    RUN is a run directory or its model/ folder. PATHS are files, folders and globs; - reads a list of paths from
-    standard input. Sounds may have any length.
+    RUN is a run directory, its model/ folder, or an ONNX file of soundbench export. PATHS are files, folders and globs;
+    - reads a list of paths from standard input. Sounds may have any length.
     """
     from soundbench import distributed
     from soundbench.inference.loading import find_model

@@ -159,6 +159,8 @@ def _options(component: Component, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _opened(given: Path, trust_code: bool, accept_changes: bool) -> _Model:
+    if given.is_file():
+        raise CallError(f"{given}: this is exported already; give the run directory, or its model folder")
     classifier = load(given, device="cpu", trust_code=trust_code, accept_changes=accept_changes)
     folder = find_model(given)
     return _Model(given, classifier, folder, model_folder.read_model_tables(folder))

@@ -7,10 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["EVIDENCE", "Rule"]
-
-EVIDENCE = 2
-"""How many numbers the evidence of a window has: its reject score, and 1, or 0 where all of its samples are zero."""
+__all__ = ["Rule"]
 
 
 class Rule:
@@ -30,7 +27,8 @@ class Rule:
         """Whether sound is of none of the classes.
 
         Args:
-            evidence: `(2,)`, of a window, or the mean over the windows of a clip.
+            evidence: `(2,)`: the reject score of a window, and 1, or 0 where all of its samples are zero; or the means
+                of both over the windows of a clip.
             per: which of the two.
         """
         return bool(self.rejected(evidence[None, 0], evidence[None, 1] == 0, per)[0])
