@@ -106,7 +106,8 @@ def command(
             _refuse(plot is not None, "--plot cannot be used with --out")
             named = out.suffix == form.suffix and not out.exists()
             _refuse(named, f"--out is a folder, which gets results{form.suffix}: leave out {form.suffix}")
-            model, scores = model_digest(run), scores_digest(find_model(run))
+            model = model_digest(run)
+            scores = model if Path(run).is_file() else scores_digest(find_model(run))
             errors = score_into(out, classifier, files, wanted, form, model, sounds.started, times, scores)
         else:
             _refuse(distributed.world() > 1, "several processes need --out DIR for their results")

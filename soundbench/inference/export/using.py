@@ -27,4 +27,4 @@ def load_export(path: str | os.PathLike[str]) -> Classifier:
     """
     scorer: Any = ExportedScorer(Path(path))  # which has what a classifier uses of a `Scorer`
     about: Metadata = scorer.metadata
-    return Classifier(scorer, about.classes, about.rate, about.grid, about.thresholds)
+    return Classifier(scorer, about.classes, about.rate, about.grid, about.thresholds, about.multilabel)
