@@ -78,7 +78,7 @@ def command(
     trust_code: bool,
     accept_changes: bool,
 ) -> None:
-    """Answer requests over HTTP with a trained MODEL: a run directory or its model/ folder.
+    """Answer requests over HTTP with a trained MODEL: a run directory, its model/ folder or an ONNX file.
 
     POST a sound file to /predict or /events, open / in a browser. If the environment has SOUNDBENCH_TOKEN, clients must
     send it as a bearer token. SIGTERM and Ctrl-C let what is running finish.

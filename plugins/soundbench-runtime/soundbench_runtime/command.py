@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    warnings.showwarning = lambda message, *place: _say(printable(str(message)))  # type: ignore[assignment]
+    warnings.showwarning = lambda message, *place: _say(printable(str(message)))
     asked = _parser().parse_args(arguments)
     try:
         sys.exit(_run(asked))
