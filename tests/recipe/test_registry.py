@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from importlib.metadata import PathDistribution
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,13 +156,14 @@ def test_entry_points_are_read_once_and_metadata_once_a_distribution(
         (about / "entry_points.txt").write_text("\n".join(kinds))
     monkeypatch.syspath_prepend(tmp_path)
     read: Counter[str] = Counter()
-    read_text = PathDistribution.read_text
+    kind_of_distribution = type(next(iter(distributions())))  # of importlib_metadata, where a library has imported it
+    read_text = kind_of_distribution.read_text
 
     def counted(self: Any, filename: str) -> str | None:
         read[f"{self._path.name}/{filename}"] += 1
         return read_text(self, filename)
 
-    monkeypatch.setattr(PathDistribution, "read_text", counted)
+    monkeypatch.setattr(kind_of_distribution, "read_text", counted)
     registry = Registry()
     listings = [item for kind in KINDS for item in registry.listings(kind) if item.distribution in ("many", "more")]
     assert len(listings) == 2 * 3 * len(KINDS)
