@@ -188,8 +188,10 @@ def test_it_is_exported_with_any_batch_and_length() -> None:
         features, frames = exported(waveform, lengths)
         expected, counts = featurizer(waveform, lengths)
         assert torch.equal(frames, counts)
-        # While it is exported the spectrum is a matrix product, whose rounding shows where there is little energy.
-        torch.testing.assert_close(features, expected, rtol=0, atol=2e-3)
+        # The spectrum is computed in another way while it is exported, as exactly: both are held to float64.
+        truth = featurizer(waveform.double(), lengths)[0]
+        mine, others = ((one.double() - truth).abs().mean() for one in (features, expected))
+        assert mine <= 2 * others + 1e-7
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ Shapes: waveforms `(B, S)` to spectra `(B, T, N)` with frames first, T = 1 + S /
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -91,23 +91,44 @@ class Spectra(nn.Module):
 def power_spectrum(frames: Tensor) -> Tensor:
     """The squared magnitudes `(..., N // 2 + 1)` of the Fourier transforms of frames `(..., N)`.
 
-    While a model is exported they are two matrix products, since several runtimes cannot compute a Fourier transform.
+    While a model is exported they are matrix products, since several runtimes cannot compute a Fourier transform.
     """
     if torch.compiler.is_exporting():
-        wide = frames.dtype == torch.float64
-        waves = (torch.from_numpy(part if wide else part.astype(np.float32)) for part in _waves(frames.shape[-1]))
-        cosine, sine = (part.to(frames) for part in waves)
-        return (frames @ cosine).square() + (frames @ sine).square()
+        return _by_products(frames)
     spectrum = torch.fft.rfft(frames)
     power: Tensor = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
     return power
 
 
-def _waves(size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Cosine and sine of the bins of a Fourier transform of `size` samples, each `(size, size // 2 + 1)`."""
-    # Whole turns are taken off in integers, so that no angle is large.
-    turns = np.outer(np.arange(size), np.arange(size // 2 + 1)) % size / size
-    return np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)
+def _by_products(frames: Tensor) -> Tensor:
+    """The same by two small transforms of A and B samples, N = A B, each a matrix product.
+
+    One large product would sum N rounded terms, and its error would drown bins of little energy. As Cooley and Tukey do
+    (An algorithm for the machine calculation of complex Fourier series, Mathematics of Computation 19, 1965), with
+    sample a B + b and bin c + A d: over a, then turned by b c / N, then over b.
+    """
+    size = frames.shape[-1]
+    outer = max(one for one in range(1, math.isqrt(size) + 1) if size % one == 0)
+    inner = size // outer
+    blocks = -(-(size // 2 + 1) // outer)  # of bins: the others mirror these
+
+    def waves(rows: int, columns: int, turn: int) -> tuple[Tensor, Tensor]:
+        # Whole turns are taken off in integers, so that no angle is large.
+        angles = 2 * np.pi * (np.outer(np.arange(rows), np.arange(columns)) % turn) / turn
+        wide = frames.dtype == torch.float64
+        both = (part if wide else part.astype(np.float32) for part in (np.cos(angles), -np.sin(angles)))
+        real, imaginary = (torch.from_numpy(part).to(frames) for part in both)
+        return real, imaginary
+
+    apart = frames.reshape(-1, outer, inner).transpose(1, 2).reshape(-1, outer)
+    real, imaginary = ((apart @ part).reshape(-1, inner, outer) for part in waves(outer, outer, outer))
+    cosine, sine = waves(inner, outer, size)
+    real, imaginary = real * cosine - imaginary * sine, real * sine + imaginary * cosine
+    real, imaginary = (part.transpose(1, 2).reshape(-1, inner) for part in (real, imaginary))
+    cosine, sine = waves(inner, blocks, inner)
+    power = (real @ cosine - imaginary @ sine).square() + (real @ sine + imaginary @ cosine).square()
+    bins = power.reshape(-1, outer, blocks).transpose(1, 2).reshape(*frames.shape[:-1], -1)
+    return bins[..., : size // 2 + 1].clone(memory_format=torch.contiguous_format)  # a product asks how a slice lies
 
 
 def reflected(waveform: Tensor, lengths: Tensor, width: int) -> Tensor:
