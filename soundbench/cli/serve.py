@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -98,7 +99,11 @@ def command(
 
         own_process(device)
         _allow_files()
-        classifier = load(model, device=device, trust_code=trust_code, accept_changes=accept_changes)
+        with ThreadPoolExecutor(1) as thread:
+            # GNU OpenMP keeps threads for each thread that computes, until it ends, and once there are more than cores,
+            # those that wait for each other sleep: were the model loaded here, scoring would take twice as long.
+            loading = thread.submit(load, model, device=device, trust_code=trust_code, accept_changes=accept_changes)
+            classifier = loading.result()
         card = {"model": printable(_name(model)), "digest": model_digest(model), "soundbench": _version()}
         address, own_port = listener.getsockname()[:2]
 
