@@ -12,6 +12,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from soundbench_plugins.scheduler.constant import constant
 
 from soundbench.data.batches import RawBatch
 from soundbench.data.order import Order
-from soundbench.machine import settle
+from soundbench.machine import Machine, settle
 from soundbench.model.network import Head, Network
 from soundbench.model.weights import parameter_groups
 from soundbench.training.loop import train
@@ -42,10 +43,11 @@ def network(small: bool) -> Network:
     return Network(Fbank(16000), backbone, pooling, Head(pooling.features, CLASSES, **backbone.default_head))
 
 
-def batches(count: int, batch: int, seconds: float) -> list[RawBatch]:
+def batches(count: int, batch: int, seconds: float, device: str = "cpu") -> list[RawBatch]:
+    """Batches of noise in the memory of a device; positions are known to the host."""
     draws = torch.Generator().manual_seed(1)
     size = round(seconds * 16000)
-    return [
+    made = [
         RawBatch(
             torch.randint(-9000, 9000, (batch, size), generator=draws, dtype=torch.int16),
             torch.full((batch,), 1 / 32768),
@@ -56,22 +58,35 @@ def batches(count: int, batch: int, seconds: float) -> list[RawBatch]:
         )
         for _ in range(count)
     ]
+    return [RawBatch(*(part.to(device) for part in raw[:4]), *raw[4:]) for raw in made]
 
 
-def bare(model: Network, data: list[RawBatch], machine: object) -> float:
+def wait(machine: Machine) -> None:
+    """Wait until the device has done what was asked of it."""
+    if machine.device.type == "cuda":
+        torch.cuda.synchronize(machine.device)
+
+
+def bare(model: Network, data: Sequence[RawBatch], machine: Machine, warm: int = 0) -> float:
+    """Seconds of a plain loop over all batches after the first `warm`."""
     machine.place(model).train()
-    loss, optimizer = CrossEntropy(CLASSES), adamw(parameter_groups(model))
-    began = time.perf_counter()
-    for raw in data:
+    loss, optimizer = CrossEntropy(CLASSES).to(machine.device), adamw(parameter_groups(model))
+    scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16")
+    for number, raw in enumerate(data):
+        if number == warm:
+            wait(machine)
+            began = time.perf_counter()
         with machine.autocast():
             logits = model(raw.samples.float() * raw.scales[:, None], raw.lengths)
-        loss(logits.float(), raw.target).mean().backward()
-        optimizer.step()
+        scaler.scale(loss(logits.float(), raw.target).mean()).backward()
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad(set_to_none=True)
+    wait(machine)
     return time.perf_counter() - began
 
 
-def engine(model: Network, data: list[RawBatch], machine: object) -> float:
+def engine(model: Network, data: list[RawBatch], machine: Machine) -> float:
     machine.place(model)
     rows = len(data) * len(data[0].lengths)
     plan = Order(np.arange(rows), len(data[0].lengths), seed=0)
