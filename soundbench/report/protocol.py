@@ -19,7 +19,12 @@ __all__ = ["protocol", "skipped"]
 
 
 def protocol(
-    recipe: Recipe, table: ClipTable, cut: SplitResult, parts: Mapping[str, NDArray[np.int64]], best_epoch: int
+    recipe: Recipe,
+    table: ClipTable,
+    cut: SplitResult,
+    parts: Mapping[str, NDArray[np.int64]],
+    best_epoch: int,
+    learnt: str = "",
 ) -> dict[str, Any]:
     """The protocol of a run.
 
@@ -29,10 +34,11 @@ def protocol(
         cut: how they were split.
         parts: the readable rows of train, validation and test.
         best_epoch: the epoch whose network was tested.
+        learnt: a line about test clips that the initial weights have learnt from; empty for none.
     """
     tables = recipe.tables()
     validated = bool(len(parts["validation"]))
-    notes = []
+    notes = [learnt] if learnt else []
     if recipe.split.crossing == "allow" and cut.crossing_groups:
         notes.append(f"{cut.crossing_groups} groups have clips on both sides of the split, as the recipe allows")
     if not validated:

@@ -223,7 +223,7 @@ def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
     figures = _figures(scored, log)
     report = {
         "name": recipe.name,
-        "protocol": protocol(as_written, table, prepared.cut, opened.parts, trained.best_epoch),
+        "protocol": protocol(as_written, table, prepared.cut, opened.parts, trained.best_epoch, prepared.learnt),
         **figures,
         "folds": [{"test": recipe.tables()["split"]["test"], "metrics": figures["metrics"]}],
         "prior": opened.prior.tolist(),

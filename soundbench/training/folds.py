@@ -226,6 +226,7 @@ def _pool(
     ]
     protocol = {**reports[0]["protocol"], "split": {**recipe.tables()["split"], "test": "each fold in turn"}}
     protocol["purged"] = sum(one["protocol"]["purged"] for one in reports)
+    protocol["notes"] = _notes([one["protocol"].get("notes", []) for one in reports], folds)
     protocol["best_epoch"] = [one["protocol"]["best_epoch"] for one in reports]
     skipped = {clip["path"]: clip for one in reports for clip in one["skipped"]["clips"]}
     return {
@@ -245,6 +246,13 @@ def _pool(
         },  # an older run may lack them
         "seconds": sum(one["seconds"] for one in reports),
     }
+
+
+def _notes(each: Sequence[Sequence[str]], folds: Sequence[Fold]) -> list[str]:
+    """The notes of all folds: those that are the same in each, then the others, each with its fold."""
+    shared = [note for note in each[0] if all(note in notes for notes in each)]
+    own = [(fold, note) for fold, notes in zip(folds, each, strict=True) for note in notes if note not in shared]
+    return [*shared, *(f"fold {fold}: {note}" for fold, note in own)]
 
 
 def _calibration(

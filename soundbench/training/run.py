@@ -30,6 +30,7 @@ from soundbench.training.environment import (
     accept_recipe,
     agreed_fingerprint,
     explaining_out_of_memory,
+    learnt_before,
     read_environment,
     record_recipe,
     refuse_changed_recipe,
@@ -72,8 +73,7 @@ def run(
     began, log = time.monotonic(), Log(say)
     recipe = leaving_out(recipes.given(recipe), leave_out)
     distributed.join(recipe.train.device)
-    prepared = stages.prepare(recipe, cache=cache, say=log)
-    initialize(prepared.recipe, prepared.made.network, prepared.table.classes, log, accept_changes)
+    prepared = _initialized(stages.prepare(recipe, cache=cache, say=log), log, accept_changes)
     with new_directory(out, prepared.recipe.name) as directory:
         distributed.from_main(lambda: _write_recipe(prepared.recipe, directory))
         log.open(directory)
@@ -133,9 +133,21 @@ def resume(
         before = state["environment"] if state else before
         prepared = stages.prepare(recipe, _threads_before(before, log), cache=cache, say=log)
         if state is None:
-            initialize(prepared.recipe, prepared.made.network, prepared.table.classes, log, accept_changes)
+            prepared = _initialized(prepared, log, accept_changes)
+        else:  # what it began with may be gone
+            prepared = attrs.evolve(prepared, learnt=(before or {}).get("learnt", ""))
         _execute(prepared, found, state, before, log, device=device, cache=cache, profile=profile, began=began)
     return Run(found)
+
+
+def _initialized(prepared: Prepared, log: Log, accept_changes: bool) -> Prepared:
+    """The run with the weights that `[init]` names; the log warns if these have learnt from the test set."""
+    recipe, made, table = prepared.recipe, prepared.made, prepared.table
+    initialize(recipe, made.network, table.classes, log, accept_changes)
+    learnt = distributed.from_main(lambda: learnt_before(recipe, made.dataset, table, prepared.cut.rows("test")))
+    if learnt:
+        log(f"WARNING: init: {learnt}")
+    return attrs.evolve(prepared, learnt=learnt)
 
 
 def _opened(directory: str | os.PathLike[str], log: Log) -> RunDirectory:

@@ -69,6 +69,7 @@ class Prepared:
         table: the clips.
         cut: which part each clip is in.
         said: lines for the log about the data.
+        learnt: a line about test clips that the weights of `init.from` have learnt from; empty for none.
     """
 
     recipe: Recipe
@@ -77,6 +78,7 @@ class Prepared:
     table: ClipTable
     cut: SplitResult
     said: Sequence[str]
+    learnt: str = ""
 
     @property
     def grid(self) -> Grid:
@@ -230,7 +232,8 @@ def open_sound(
     recipe, cut = prepared.recipe, prepared.cut
     with sound_store(prepared.table, prepared.made.dataset, recipe.audio, cache, log) as store:
         found = prepared.plan(store.lengths > 0)
-        lacked = record_data(directory, recipe, prepared.machine, prepared.table, cut, store.lengths, before)
+        data, learnt = (prepared.table, cut, store.lengths), prepared.learnt
+        lacked = record_data(directory, recipe, prepared.machine, *data, before, learnt)
         if state:
             log.made_anew(lacked)
         counts = ", ".join(f"{len(rows)} {name}" for name, rows in found.parts.items())

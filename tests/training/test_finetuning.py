@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -112,6 +113,37 @@ def test_frozen_then_thawed_and_resumed(processes: int, frozen: Path, tmp_path: 
         done(command("run", "--resume", cut, "--trust-code", "--processes", processes))
     assert "resumed after step 7 of 21" in (cut / "log.txt").read_text()
     assert weights(cut) == weights(whole)
+
+
+def notes(run: Path) -> list[str]:
+    """What the report says of the test clips that the run's first weights have learnt from."""
+    found = json.loads((run / "report.json").read_text())["protocol"]["notes"]
+    return [note for note in found if "init.from" in note]
+
+
+def test_test_clips_that_the_start_has_learnt_from_are_said(recipe: Path, tmp_path: Path) -> None:
+    """In the log and in the report, also of a resumed run; through runs that lie between; for each fold."""
+    short = "train.epochs=1"
+    apart = toy_run(recipe, tmp_path / "apart", short)
+    other = ("dataset.seed=1", f'init.from="{apart}"', "split.test=[1]")
+    assert notes(toy_run(recipe, tmp_path / "other", short, *other)) == []
+    everything = toy_run(recipe, tmp_path / "everything", short, "split.test=0")
+    weights_of = everything / "model" / "weights.safetensors"
+    between = toy_run(recipe, tmp_path / "between", short, f'init.from="{weights_of}"')
+    last = toy_run(recipe, tmp_path / "last", short, f'init.from="{between}"')
+    line = "16 of 16 test clips come from files that the weights of init.from were trained or validated on"
+    for one in (between, last):
+        (note,) = notes(one)
+        assert note.startswith(line)
+        assert f"WARNING: init: {note}" in (one / "log.txt").read_text()
+    everything.rename(tmp_path / "gone")
+    (last / "digests.json").unlink()
+    (last / "report.json").unlink()
+    soundbench.resume(last, trust_code=True)
+    assert notes(last) == [note]
+    made = soundbench.read_recipe(recipe, [short, f'init.from="{apart}"'])
+    folds = soundbench.run_folds(made, out=tmp_path / "folds")
+    assert notes(folds.path) == [f"fold {fold}: {note}" for fold in (1, 2, 3)]
 
 
 def test_an_imported_model_is_a_start_for_other_classes(tmp_path: Path, only_toys: None) -> None:
