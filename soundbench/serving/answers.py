@@ -102,8 +102,7 @@ class Answers:
         parts = {"events": self._lines("event", rows)}
         if windows is not None:
             plain = attrs.evolve(wanted, per="window")
-            spans = ((one.values, (one.start, one.end)) for one in windows)
-            scored = (row_of(self._classifier, name, values, plain, span) for values, span in spans)
+            scored = (row_of(self._classifier, name, one.values, plain, (one.start, one.end)) for one in windows)
             parts["windows"] = self._lines("window", [dated(row, times.began) for row in scored])
         head = json.dumps({"path": name, "seconds": seconds}, ensure_ascii=False)[:-1]
         return escaped(head) + "".join(f', "{part}": [{lines}]' for part, lines in parts.items()) + "}"

@@ -49,19 +49,21 @@ class Parameter:
             return text == "true"
         try:
             number = self.kind(text)
-        except ValueError:
-            raise self._refused(self._range(), text) from None
-        if not math.isfinite(number) or number < self._end(self.least, -1) or number > self._end(self.most, 1):
-            raise self._refused(self._range(), text)
-        return number
+            if self._allows(number):
+                return number
+        except (ValueError, OverflowError):  # no number, or one beyond those of float
+            pass
+        raise self._refused(self._range(), text)
 
-    def _end(self, value: float | None, sign: int) -> float:
-        return sign * math.inf if value is None else value
+    def _allows(self, number: float) -> bool:
+        high = self.most is None or number <= self.most
+        return math.isfinite(number) and high and (self.least is None or number >= self.least)
 
     def _range(self) -> str:
         ends = [f"at least {self.least:g}"] if self.least is not None else []
         ends += [f"at most {self.most:g}"] if self.most is not None else []
-        return ", ".join([{int: "an integer", float: "a number"}[self.kind], " and ".join(ends)]).rstrip(", ")
+        kind = "an integer" if self.kind is int else "a number"
+        return ", ".join([kind, *([" and ".join(ends)] if ends else [])])
 
     def _refused(self, right: str, text: str) -> Refused:
         return Refused(400, f"{self.name} must be {right}, is {show(text)}")

@@ -23,22 +23,20 @@ class Figures:
     """
 
     def __init__(self, waiting: Callable[[], float], streams: Callable[[], float]) -> None:
-        self._registry = all_of_them = CollectorRegistry()
-        ProcessCollector(registry=all_of_them)
-        self._requests = Counter(
-            "soundbench_requests", "Requests answered.", ["endpoint", "status"], registry=all_of_them
-        )
+        self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._requests = Counter("soundbench_requests", "Requests answered.", ["endpoint", "status"], registry=registry)
         self._latency = Histogram(
             "soundbench_request_seconds",
             "Seconds from the beginning of a request to its answer.",
             ["endpoint"],
             buckets=SECONDS,
-            registry=all_of_them,
+            registry=registry,
         )
-        self._rows = Histogram("soundbench_batch_windows", "Windows of a batch.", buckets=ROWS, registry=all_of_them)
-        self._sound = Counter("soundbench_sound_seconds", "Seconds of sound scored.", registry=all_of_them)
-        Gauge("soundbench_waiting_requests", "Requests that wait.", registry=all_of_them).set_function(waiting)
-        Gauge("soundbench_open_streams", "Streams that are open.", registry=all_of_them).set_function(streams)
+        self._rows = Histogram("soundbench_batch_windows", "Windows of a batch.", buckets=ROWS, registry=registry)
+        self._sound = Counter("soundbench_sound_seconds", "Seconds of sound scored.", registry=registry)
+        Gauge("soundbench_waiting_requests", "Requests that wait.", registry=registry).set_function(waiting)
+        Gauge("soundbench_open_streams", "Streams that are open.", registry=registry).set_function(streams)
 
     def answered(self, endpoint: str, status: int, seconds: float) -> None:
         """Count an answer."""

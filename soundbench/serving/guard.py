@@ -87,7 +87,7 @@ class Guard:
         """Refuse requests of other web pages, which a browser would send along, and those without the token."""
         headers = Headers(scope=scope)
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        if origin is not None and _host(origin) != headers.get("host", "").lower():
             raise Refused(403, f"pages of {printable(origin[:200])} may not use this server")
         if self._token is None or scope["path"] in OPEN:
             return
@@ -107,6 +107,14 @@ class Guard:
         headers = [(name.encode(), value.encode()) for name, value in {**given, **error.headers}.items()]
         await send({"type": f"{kind}.start", "status": error.status, "headers": headers})
         await send({"type": f"{kind}.body", "body": body})
+
+
+def _host(origin: str) -> str | None:
+    """The host and port of an origin; None if it is no address."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _tokens(headers: Headers, scope: Scope) -> Iterable[bytes]:

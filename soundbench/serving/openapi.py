@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from soundbench.serving.asking import EVENTS, PREDICT, STREAM, Parameter
+from soundbench.serving.guard import OPEN
 from soundbench.serving.refusals import Limits
 
 __all__ = ["describe"]
@@ -99,7 +100,7 @@ def describe(version: str, limits: Limits, token: bool) -> dict[str, Any]:
         "`window`, `begin` or `event` as `soundbench stream --json` prints them, `error`, and at the end `summary`."
     )
     page = _answer("text/html", _TEXT, "The page.")
-    paths = {
+    paths: dict[str, dict[str, Any]] = {
         "/predict": {"post": _operation("Classify a sound.", _json("Prediction"), PREDICT, body)},
         "/events": {"post": _operation("Find the events of a sound.", _json("Events"), EVENTS, body)},
         "/stream": {"get": _operation("Classify sound as it arrives.", {101: {"description": stream}}, STREAM)},
@@ -119,6 +120,8 @@ def describe(version: str, limits: Limits, token: bool) -> dict[str, Any]:
     if token:
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         found["security"] = [{"token": []}]
+        for path in OPEN:
+            paths[path]["get"]["security"] = []
     return found
 
 

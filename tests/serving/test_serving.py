@@ -158,6 +158,7 @@ REFUSED = [
     ("POST", "/predict?window=1e-9", wav(noise(1)), {}, 400, "window must be from"),
     ("POST", "/predict?window=1&window=2", b"x", {}, 400, "window is given twice"),
     ("POST", "/predict?top=1.5", b"x", {}, 400, "top must be an integer"),
+    ("POST", f"/predict?top={'9' * 400}", b"x", {}, 400, "top must be an integer, at least 1, is"),
     ("POST", "/events?hop=0.0001", b"x", {}, 400, "hop must be a number, at least 0.01"),
     ("POST", "/events?smooth=2", wav(noise(1)), {}, 400, "smooth must be odd"),
     ("POST", "/events?off=0.9&threshold=0.5", wav(noise(1)), {}, 400, "off must be at most on"),
@@ -166,6 +167,7 @@ REFUSED = [
     ("GET", "/../etc/passwd", None, {}, 404, "not found: there are"),
     ("GET", "/stream", None, {}, 426, "a stream is a WebSocket"),
     ("POST", "/predict", b"x", {"Origin": "https://elsewhere.example"}, 403, "may not use this server"),
+    ("POST", "/predict", b"x", {"Origin": "http://["}, 403, "pages of http://[ may not use this server"),
 ]
 
 
@@ -403,6 +405,10 @@ def test_a_token_is_needed_where_the_environment_has_one(run: Path) -> None:
         assert server.ask("POST", "/predict", sound, right)[0] == 200
         paths = {"/": 200, "/healthz": 200, "/openapi.json": 200, "/model": 401}
         assert {path: server.ask("GET", path)[0] for path in paths} == paths
+        document = server.json("GET", "/openapi.json")
+        assert document["security"] == [{"token": []}]
+        needs_none = {path for path, one in document["paths"].items() if one.get("get", {}).get("security") == []}
+        assert needs_none == {path for path, status in paths.items() if status == 200}
         place = f"ws://{server.host}:{server.port}/stream"
         with pytest.raises(exceptions.InvalidStatus) as refused, connect(place):
             pass
