@@ -72,9 +72,11 @@ def find_model(path: str | os.PathLike[str]) -> Path:
     """The model folder of a run directory, or the path itself if it is one, or may be.
 
     Raises:
-        CallError: the folder does not exist, or holds one run per fold.
+        CallError: the folder does not exist, is a file, or holds one run per fold.
     """
     folder = Path(path)
+    if folder.is_file():
+        raise CallError(f"{folder}: is a file; give the run directory, or its model folder")
     if not folder.is_dir():
         raise CallError(f"{folder}: no such run directory, model folder or ONNX file")
     if not (folder / "model.toml").exists() and (folder / "model").is_dir():

@@ -102,7 +102,9 @@ def _labels(row: Cells, where: str) -> dict[str, float]:
     given = row.get("labels")
     if given is None:  # of an event
         return best
-    labels = split_labels(given) if isinstance(given, str) else [str(label) for label in given]
+    if not isinstance(given, str | list):
+        raise DataError(f"{where}: labels must be a list, is {printable(str(given))[:40]!r}")
+    labels = split_labels(given) if isinstance(given, str) else list(map(str, given))
     scores = row.get("scores")
     found = {}
     for label in labels:
@@ -121,7 +123,7 @@ def _number(row: Cells, name: str, where: str) -> float:
     value = row[name]
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or (name not in ("start", "end") and not 0 <= number <= 1):
         wanted = "seconds" if name in ("start", "end") else "a number from 0 to 1"
@@ -191,11 +193,12 @@ def _of_parquet(path: Path) -> Iterator[tuple[str, Cells]]:
     number = 0
     try:
         with parquet.ParquetFile(path) as file:
+            if not set(_NEEDED) <= set(names := file.schema_arrow.names):  # of whole clips, or no results
+                yield f"{path}: row 0", dict.fromkeys(names)
+                return
             for batch in file.iter_batches(_BATCH):
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{path}: row {number}", row
-            if not number:
-                yield f"{path}: row 0", dict.fromkeys(file.schema_arrow.names)
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise RunError(f"{path}: damaged: {' '.join(str(error).split())}") from None

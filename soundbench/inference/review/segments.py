@@ -29,8 +29,8 @@ TABLE = "segments.csv"
 COLUMNS = ("clip", "path", "start", "end", "label", "score", "per", "model", "correct")
 # Results that end later than their sound by more seconds are of another sound.
 SLACK = 0.1
-# The longest part of a clip's name that is the sound's.
-STEM = 80
+# The most bytes of a name that are of a sound or a class; file systems take 255 in all.
+NAME = 120
 
 
 @attrs.frozen
@@ -125,7 +125,7 @@ def write_segments(folder: Path, results: Results, choice: Choice, pad: float = 
     for (label, place), ones in chosen.items():
         into = Path("clips", _name(label), f"{choice.bins[place]:g}-{choice.bins[place + 1]:g}")
         for one in ones:
-            clip = _unused(into / f"{one.score:.4f}_{_name(Path(one.path).stem)[:STEM]}_{one.start:.2f}s", names)
+            clip = _unused(into / f"{one.score:.4f}_{_name(Path(one.path).stem)}_{one.start:.2f}s", names)
             try:
                 files.write_bytes(folder / clip, _cut(one, pad))
             except SoundError as error:
@@ -164,12 +164,15 @@ def _cut(one: Detection, pad: float) -> bytes:
 
 def _name(text: str) -> str:
     """A name that any file system takes."""
-    return re.sub(r'[\x00-\x1f\ud800-\udfff/\\:*?"<>|]', "_", text).strip(". ") or "_"
+    plain = re.sub(r'[\x00-\x1f\ud800-\udfff/\\:*?"<>|]', "_", text)
+    return plain.encode()[:NAME].decode(errors="ignore").strip(". ") or "_"
 
 
 def _unused(stem: Path, names: set[str]) -> Path:
     """A name that no other clip has, also on a disk where capital letters make no difference."""
-    numbers = ("" if number == 1 else f"-{number}" for number in range(1, 1 << 30))
-    found = next(path for number in numbers if str(path := Path(f"{stem}{number}.wav")).casefold() not in names)
+    found, number = Path(f"{stem}.wav"), 1
+    while str(found).casefold() in names:
+        number += 1
+        found = Path(f"{stem}-{number}.wav")
     names.add(str(found).casefold())
     return found

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from soundbench import files
 from soundbench.data import digests
@@ -122,6 +119,6 @@ def _cells(one: Threshold) -> tuple[str, str, str]:
     return value or "", low or "", high or ""
 
 
-def _value(one: Any) -> float | None:
+def _value(one: Threshold | None) -> float | None:
     """The threshold as it is written, with six decimals as scores in tables."""
-    return None if one is None or one.value is None else float(np.round(one.value, 6))
+    return None if one is None or one.value is None else round(one.value, 6)

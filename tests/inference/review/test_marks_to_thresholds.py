@@ -240,6 +240,10 @@ def test_marks_of_another_model_are_refused(model: Path, capsys: pytest.CaptureF
         assert capsys.readouterr().err.startswith(message)
     table(Path("m.csv"), *marked(model=own))
     assert invoke(["thresholds", "model", "m.csv"]) == 0
+    Path("model.onnx").touch()
+    capsys.readouterr()
+    assert invoke(["thresholds", "model.onnx", "m.csv"]) == 2
+    assert capsys.readouterr().err == "model.onnx: is a file; give the run directory, or its model folder\n"
     assert invoke(["thresholds", "model", "m.csv", "--precision", "90"]) == 2
     assert capsys.readouterr().err == "precision must be between 0 and 1, is 90\n"
     text = (model / "model.toml").read_text()

@@ -71,6 +71,27 @@ def test_clips_hold_the_sound_of_their_rows_and_the_sound_around(name: str) -> N
 
 
 @pytest.mark.usefixtures("sounds")
+@pytest.mark.parametrize("name", ["csv", "parquet"])
+def test_results_of_nothing_are_no_mistake(name: str) -> None:
+    if name == "parquet":
+        pytest.importorskip("pyarrow")
+    assert list(written(name, "event", []).detections()) == []
+
+
+@pytest.mark.usefixtures("sounds")
+def test_long_names_are_cut_to_what_a_disk_takes() -> None:
+    sound = Path("a", "鸮" * 83 + ".wav")  # of 253 bytes
+    Path("a/day.wav").rename(sound)
+    label = "Käuzchen " * 40
+    assert (
+        write_segments(Path("out"), written("csv", "event", events((str(sound), 1.0, 2.0, label, 0.9))), Choice()) == {}
+    )
+    (clip,) = Path("out/clips").rglob("*.wav")
+    assert clip.name.startswith("0.9000_鸮鸮")
+    assert clip.parent.parent.name.startswith("Käuzchen Käuzchen")
+
+
+@pytest.mark.usefixtures("sounds")
 def test_a_window_stands_for_each_of_its_labels_whose_score_is_known() -> None:
     scores = {"dog": 0.6, "a|b": 0.5, "cat": 0.1}
     rows = [
@@ -177,6 +198,14 @@ def test_what_cannot_be_cut_is_listed_and_the_rest_is_there(capsys: pytest.Captu
         ("path,start,end,label,score\na/day.wav,x,1,dog,0.5\n", "line 2: start must be seconds, is 'x'"),
         ('{"path": "a/day.wav"\n', "line 1: is no JSON"),
         ('{"path": "a/day.wav", "start": 0, "end": 1, "label": "dog", "score": 7}\n', "line 1: score must be a number"),
+        (
+            '{"path": "a/day.wav", "start": %s, "end": 1, "label": "dog", "score": 1}\n' % ("9" * 400),
+            "line 1: start must",
+        ),
+        (
+            '{"path": "a/day.wav", "start": 0, "end": 1, "label": "dog", "score": 0.7, "labels": 3}\n',
+            "line 1: labels must be a list, is '3'",
+        ),
     ],
 )
 def test_what_is_no_results_of_infer_is_refused_with_its_place(text: str, message: str) -> None:
