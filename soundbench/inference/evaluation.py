@@ -42,7 +42,7 @@ from soundbench.training.finishing import calibration_quality
 from soundbench.training.log import Log, Say, to_stderr
 from soundbench.training.rejecting.figures import closed_set, rejected_clips
 
-__all__ = ["EVALUATIONS", "evaluate", "fill", "learnt", "opened"]
+__all__ = ["evaluate", "fill", "learnt", "opened", "report_folder"]
 
 EVALUATIONS = "evaluations"
 """The folder of a run directory that evaluations are written to."""
@@ -119,11 +119,7 @@ def evaluate(
     notes = fill(classifier, directory, checkpoint, log)
     context = (recipe, classifier, cache, log)
     sound = _own(*context) if dataset is None else _other(dataset, *context)
-    if (directory.path / EVALUATIONS).is_symlink():
-        raise RunPlaceError(f"{directory.path / EVALUATIONS}: {files.LINK}")
-    folder = RunDirectory.create(out) if out else RunDirectory.new(directory.path / EVALUATIONS, sound.name)
-    log.directory = folder
-    log(f"evaluation: {folder.path}")
+    folder = report_folder(directory, out, sound.name, log)
     on_error = sound.recipe.audio.on_error
     sounds = sound_store(sound.table, sound.dataset, recipe.audio, cache, log, on_error)
     with lock.held(folder.path), sounds as store:
@@ -176,6 +172,17 @@ def opened(path: Path, dataset: bool, out: bool) -> RunDirectory:
     return RunDirectory(path)
 
 
+def report_folder(run: RunDirectory, out: Path | str | None, name: str, log: Log) -> RunDirectory:
+    """The folder of the report: `out`, or a new one of this name in the run's evaluations. The log is written there."""
+    place = run.path / EVALUATIONS
+    if place.is_symlink():
+        raise RunPlaceError(f"{place}: {files.LINK}")
+    folder = RunDirectory.create(out) if out else RunDirectory.new(place, name)
+    log.directory = folder
+    log(f"evaluation: {folder.path}")
+    return folder
+
+
 def _recipe(run: RunDirectory, dataset: str | Path | Recipe | None, classifier: Classifier, trust_code: bool) -> Recipe:
     """The run's recipe; for a model folder alone, a recipe that processes sound as the model does."""
     if run.recipe.exists() or dataset is None:
@@ -193,6 +200,8 @@ def fill(classifier: Classifier, run: RunDirectory, checkpoint: str | Path, say:
     """Load a checkpoint's weights into the network, which already has the best ones; returns notes for the protocol."""
     if checkpoint == "best":
         return []
+    if run.path.is_file():
+        raise CallError(f"{run.path}: an exported file has no other checkpoint: leave out --checkpoint")
     state = checkpoints.latest(run.checkpoints, say) if checkpoint == "last" else checkpoints.load(Path(checkpoint))
     if state is None:
         raise RunError(f"{run.checkpoints}: there is no checkpoint")

@@ -16,10 +16,10 @@ from soundbench import files
 from soundbench import recipe as recipes
 from soundbench.contracts import Recording
 from soundbench.data.clips import ClipTable, normal
-from soundbench.errors import CallError, DataError, RunPlaceError
+from soundbench.errors import CallError, DataError
 from soundbench.inference.chosen import recipe_of, test_set
 from soundbench.inference.classifier import Classifier
-from soundbench.inference.evaluation import EVALUATIONS, fill, learnt, opened
+from soundbench.inference.evaluation import fill, learnt, opened, report_folder
 from soundbench.inference.events import Event
 from soundbench.inference.formats.base import Row
 from soundbench.inference.loading import load
@@ -29,6 +29,7 @@ from soundbench.inference.scoring import page
 from soundbench.inference.scoring.figures import Criteria, Scored, assess_events, matched
 from soundbench.messages import nearest
 from soundbench.model import assembly
+from soundbench.model.scoring import Scorer
 from soundbench.recipe import Recipe, annotations_spec
 from soundbench.recipe.tables import ANNOTATIONS_DATASET
 from soundbench.report import lock
@@ -115,15 +116,8 @@ def evaluate_events(
     rules = wanted(classifier) if wanted else Wanted("event", rules=classifier.event_rules())
     sound = _annotated(tables, sounds, cache, log)
     no_event = {normal(name) for name in (*ignore, sound.negatives, _negatives(directory, trust_code)) if name}
-    classes = [name for name in classifier.classes if name not in no_event]
-    _refuse_unknown(sound.recordings, classifier.classes, no_event, ignore)
-    if not classes:
-        raise CallError("no class is left to score: all are left out")
-    if (directory.path / EVALUATIONS).is_symlink():
-        raise RunPlaceError(f"{directory.path / EVALUATIONS}: {files.LINK}")
-    folder = RunDirectory.create(out) if out else RunDirectory.new(directory.path / EVALUATIONS, sound.name)
-    log.directory = folder
-    log(f"evaluation: {folder.path}")
+    classes = _classes(sound.recordings, classifier.classes, no_event, ignore)
+    folder = report_folder(directory, out, sound.name, log)
     with lock.held(folder.path):
         scored, errors = _scored(classifier, sound, rules, set(classes), progress)
         for path, reason in errors.items():
@@ -132,7 +126,7 @@ def evaluate_events(
             "name": f"{directory.path.resolve().name}, events in {sound.name}",
             "protocol": _protocol(directory, sound, classifier, rules, how, checkpoint, no_event, notes),
             **assess_events(scored, classes, how),
-            "device": str(classifier.scorer.machine.device),
+            "device": str(classifier.scorer.machine.device) if isinstance(classifier.scorer, Scorer) else "cpu",
             "seconds": round(time.monotonic() - began, 1),
             "command": _command(run, tables, sounds, checkpoint, rules, how, ignore, classifier),
         }
@@ -178,10 +172,14 @@ def _negatives(run: RunDirectory, trust_code: bool) -> str | None:
     return found
 
 
-def _refuse_unknown(
+def _classes(
     recordings: Sequence[Recording], classes: Sequence[str], no_event: Collection[str], ignore: Collection[str]
-) -> None:
-    """Raise an error for labels that the model does not have."""
+) -> list[str]:
+    """The classes of the model that are scored.
+
+    Raises:
+        CallError: there are none, or labels that the model does not have.
+    """
     counts = Counter(normal(mark.label) for one in recordings for mark in one.annotations)
     unknown = [name for name in sorted(counts) if name not in classes and name not in no_event]
     if unknown:
@@ -194,6 +192,10 @@ def _refuse_unknown(
     for name in ignore:
         if normal(name) not in classes and normal(name) not in counts:
             raise CallError(f"--ignore: neither the model nor the tables have {name!r}{nearest(name, classes)}")
+    found = [name for name in classes if name not in no_event]
+    if not found:
+        raise CallError("no class is left to score: all are left out")
+    return found
 
 
 # Scoring --------------------------------------------------------------------------------------------------------------
