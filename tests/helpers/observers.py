@@ -10,6 +10,8 @@ import pluggy
 
 from soundbench.contracts import Hooks, RunInfo
 
+REPORT = {"metrics": {"accuracy": {"value": 0.75, "low": 0.5, "high": 1.0}}}
+
 
 def run_info(directory: Path, start_step: int = 0) -> RunInfo:
     """A run of three epochs of four steps."""
@@ -34,3 +36,25 @@ def take_steps(observer: Callable[..., Any], directory: Path, steps: range, **op
     hook.run_started()
     for step in steps:
         hook.progressed(epoch=(step - 1) // 4 + 1, step=step, loss=1 / step, rate=1e-3, clips_per_second=100.0)
+
+
+def notify(
+    observer: Callable[..., Any],
+    directory: Path,
+    steps: range,
+    start_step: int = 0,
+    error: BaseException | None = None,
+    **options: Any,
+) -> None:
+    """The observer's run takes these steps, ends its epochs, and finishes with `REPORT` or fails with an error."""
+    hook = attached(observer, directory, start_step, **options).hook
+    hook.run_started()
+    for step in steps:
+        hook.progressed(epoch=1 + (step - 1) // 4, step=step, loss=1 / step, rate=1e-3 * step, clips_per_second=100.0)
+        if step % 4 == 0:
+            row = {"epoch": step // 4, "step": step, "train_loss": 0.5, "validation_loss": 0.25, "rate": 1e-3}
+            hook.epoch_completed(epoch=step // 4, row={**row, "validation_accuracy": step / 100})
+    if error is None:
+        hook.run_finished(report=REPORT)
+    else:
+        hook.run_failed(error=error)

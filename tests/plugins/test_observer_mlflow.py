@@ -5,14 +5,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import matplotlib.image
 import numpy as np
 import pytest
 import soundfile
 from helpers import TESTS
-from helpers.observers import attached
+from helpers.observers import attached, notify
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from soundbench_plugins.observer.mlflow import MLflow
@@ -20,7 +19,6 @@ from soundbench_plugins.observer.mlflow import MLflow
 import soundbench
 from soundbench.testing import check_component
 
-REPORT = {"metrics": {"accuracy": {"value": 0.75, "low": 0.5, "high": 1.0}}}
 STEPS = ("loss/step", "learning rate", "clips per second")
 
 
@@ -54,20 +52,6 @@ def points(store: str, directory: Path, name: str) -> list[tuple[int, float]]:
     return sorted((point.step, point.value) for point in history)
 
 
-def notify(directory: Path, steps: range, start_step: int = 0, end: Any = "finished", **options: Any) -> None:
-    hook = attached(MLflow, directory, start_step, **options).hook
-    hook.run_started()
-    for step in steps:
-        hook.progressed(epoch=1 + (step - 1) // 4, step=step, loss=1 / step, rate=1e-3 * step, clips_per_second=100.0)
-        if step % 4 == 0:
-            row = {"epoch": step // 4, "step": step, "train_loss": 0.5, "validation_loss": 0.25, "rate": 1e-3}
-            hook.epoch_completed(epoch=step // 4, row={**row, "validation_accuracy": step / 100})
-    if end == "finished":
-        hook.run_finished(report=REPORT)
-    else:
-        hook.run_failed(error=end)
-
-
 @pytest.mark.slow
 def test_it_keeps_its_promises() -> None:
     report = check_component("observer", MLflow)
@@ -75,7 +59,7 @@ def test_it_keeps_its_promises() -> None:
 
 
 def test_curves_of_steps_and_of_epochs(tmp_path: Path, store: str) -> None:
-    notify(tmp_path, range(1, 9), store=store)
+    notify(MLflow, tmp_path, range(1, 9), store=store)
     assert points(store, tmp_path, "loss/step") == [(step, 1 / step) for step in range(1, 9)]
     assert points(store, tmp_path, "learning rate")[-1] == (8, 8e-3)
     assert points(store, tmp_path, "clips per second")[0] == (1, 100.0)
@@ -96,10 +80,10 @@ def test_curves_of_steps_and_of_epochs(tmp_path: Path, store: str) -> None:
 def test_a_resumed_run_continues_the_same_run_and_adds_no_value_twice(
     tmp_path: Path, store: str, error: BaseException, status: str
 ) -> None:
-    notify(tmp_path, range(1, 8), store=store, end=error)
+    notify(MLflow, tmp_path, range(1, 8), store=store, error=error)
     first = read(store, tmp_path)
     assert first.info.status == status
-    notify(tmp_path, range(5, 9), start_step=4, store=store)
+    notify(MLflow, tmp_path, range(5, 9), start_step=4, store=store)
     second = read(store, tmp_path)
     assert (second.info.run_id, second.info.status) == (first.info.run_id, "FINISHED")
     assert points(store, tmp_path, "loss/step") == [(step, 1 / step) for step in range(1, 9)]
@@ -108,7 +92,7 @@ def test_a_resumed_run_continues_the_same_run_and_adds_no_value_twice(
 
 def test_the_environment_names_a_store_too(tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    notify(tmp_path, range(1, 3))
+    notify(MLflow, tmp_path, range(1, 3))
     assert points(store, tmp_path, "loss/step") == [(1, 1.0), (2, 0.5)]
     assert not (tmp_path / "mlflow" / "mlflow.db").exists()
 
@@ -128,7 +112,7 @@ def test_spectrograms_and_the_confusion_matrix_are_artifacts(tmp_path: Path, sto
     (tmp_path / "predictions.csv").write_text("\n".join([head, *rows]) + "\n")
     (tmp_path / "figures").mkdir()
     matplotlib.image.imsave(tmp_path / "figures" / "confusion.png", np.linspace(0, 1, 75).reshape(5, 5, 3))
-    notify(tmp_path, range(1, 3), store=store)
+    notify(MLflow, tmp_path, range(1, 3), store=store)
     client, number = MlflowClient(store), read(store, tmp_path).info.run_id
     assert {each.path for each in client.list_artifacts(number, "test clips")} == {
         "test clips/01 a predicted as b 0.60.png",
@@ -164,7 +148,7 @@ def test_a_kill_leaves_a_whole_store_or_none(tmp_path: Path, when: str) -> None:
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not killed.stderr
     assert (tmp_path / "mlflow" / "mlflow.db").exists() == (when == "epoch")
-    notify(tmp_path, range(5, 9), start_step=4)
+    notify(MLflow, tmp_path, range(5, 9), start_step=4)
     assert points(own(tmp_path), tmp_path, "loss/epoch") == [(4, 0.5)] * (when == "epoch") + [(8, 0.5)]
     assert read(own(tmp_path), tmp_path).info.status == "FINISHED"
     assert len(MlflowClient(own(tmp_path)).search_experiments()) == 2  # MLflow's own, and that of the run

@@ -6,21 +6,18 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 from helpers import TESTS
-from helpers.observers import attached
+from helpers.observers import attached, notify
 from PIL import Image
 from soundbench_plugins.observer.tensorboard import TensorBoard
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import soundbench
 from soundbench.testing import check_component
-
-REPORT = {"metrics": {"accuracy": {"value": 0.75, "low": 0.5, "high": 1.0}}}
 
 
 def read(directory: Path) -> EventAccumulator:
@@ -32,27 +29,13 @@ def points(directory: Path, tag: str) -> list[tuple[int, float]]:
     return [(event.step, pytest.approx(event.value, rel=1e-5)) for event in read(directory).Scalars(tag)]
 
 
-def notify(directory: Path, steps: range, start_step: int = 0, finish: bool = True, **options: Any) -> None:
-    hook = attached(TensorBoard, directory, start_step, **options).hook
-    hook.run_started()
-    for step in steps:
-        hook.progressed(epoch=1 + (step - 1) // 4, step=step, loss=1 / step, rate=1e-3 * step, clips_per_second=100.0)
-        if step % 4 == 0:
-            row = {"epoch": step // 4, "step": step, "train_loss": 0.5, "validation_loss": 0.25, "rate": 1e-3}
-            hook.epoch_completed(epoch=step // 4, row={**row, "validation_accuracy": step / 100})
-    if finish:
-        hook.run_finished(report=REPORT)
-    else:
-        hook.run_failed(error=RuntimeError("no"))
-
-
 def test_it_keeps_its_promises() -> None:
     report = check_component("observer", TensorBoard)
     assert not report.broken, report.to_text()
 
 
 def test_curves_of_steps_and_of_epochs(tmp_path: Path) -> None:
-    notify(tmp_path, range(1, 9))
+    notify(TensorBoard, tmp_path, range(1, 9))
     assert points(tmp_path, "loss/step") == [(step, 1 / step) for step in range(1, 9)]
     assert points(tmp_path, "learning rate")[-1] == (8, 8e-3)
     assert points(tmp_path, "clips per second")[0] == (1, 100.0)
@@ -64,8 +47,8 @@ def test_curves_of_steps_and_of_epochs(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_purges_values_after_its_checkpoint(tmp_path: Path) -> None:
-    notify(tmp_path, range(1, 8), finish=False)
-    notify(tmp_path, range(5, 9), start_step=4)
+    notify(TensorBoard, tmp_path, range(1, 8), error=RuntimeError("no"))
+    notify(TensorBoard, tmp_path, range(5, 9), start_step=4)
     assert points(tmp_path, "loss/step") == [(step, 1 / step) for step in range(1, 9)]
     assert points(tmp_path, "validation/accuracy") == [(4, 0.04), (8, 0.08)]
 
@@ -75,7 +58,7 @@ def test_logged_values_survive_a_kill(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; sys.path[:0] = [sys.argv[2]]\n"
         "from pathlib import Path\n"
-        "from helpers.observers import attached\n"
+        "from helpers.observers import attached, notify\n"
         "from soundbench_plugins.observer.tensorboard import TensorBoard\n"
         "hook = attached(TensorBoard, Path(sys.argv[1])).hook\n"
         "hook.run_started()\n"
@@ -110,7 +93,7 @@ def test_spectrograms_show_the_sound_and_what_it_was_taken_for(tmp_path: Path) -
         f"{sound},0.0,1.0,1,g,a,b,0.9,0.1,0.9",
         f"{tmp_path / 'gone.wav'},0.0,,1,g,a,b,0.95,0.05,0.95",
     )
-    notify(tmp_path, range(1, 3))
+    notify(TensorBoard, tmp_path, range(1, 3))
     shown = pictures(tmp_path)
     assert list(shown) == [
         "test clips/01 a predicted as b 0.90",
@@ -129,11 +112,11 @@ def test_as_many_spectrograms_as_asked_for(tmp_path: Path) -> None:
     sound = tmp_path / "short.wav"
     soundfile.write(sound, np.full(10, 0.1), 8000)
     predictions(tmp_path, *(f"{sound},0.0,,1,g,a,b,0.6,0.4,0.6" for _ in range(5)))
-    notify(tmp_path, range(1, 3), spectrograms=2)
+    notify(TensorBoard, tmp_path, range(1, 3), spectrograms=2)
     assert len(pictures(tmp_path)) == 2
     (tmp_path / "none").mkdir()
     predictions(tmp_path / "none", f"{sound},0.0,,1,g,a,b,0.6,0.4,0.6")
-    notify(tmp_path / "none", range(1, 3), spectrograms=0)
+    notify(TensorBoard, tmp_path / "none", range(1, 3), spectrograms=0)
     assert not pictures(tmp_path / "none")
     with pytest.raises(ValueError, match="spectrograms must be at least 0, is -1"):
         attached(TensorBoard, tmp_path, spectrograms=-1)
