@@ -165,7 +165,7 @@ BAD_CSV = {
     "a.wav,dog,2,1,,": "stop 1 is not after start 2",
     "a.wav,rock, paper,,,,": "7 cells under 6 columns; quote a text that holds the separator",
     "a.wav,dog": "2 cells under 6 columns",
-    "a.wav,d\udce4g,,,,": "a label that is not UTF-8; save the manifest as UTF-8",
+    "a.wav,d\udce4g,,,,": "a label that is not UTF-8; save the table as UTF-8",
 }
 
 

@@ -29,7 +29,7 @@ def normal_label(text: str) -> str:
     if label.isascii():
         return label
     if BYTES.search(label):
-        raise BadRow("a label that is not UTF-8; save the manifest as UTF-8")
+        raise BadRow("a label that is not UTF-8; save the table as UTF-8")
     return unicodedata.normalize("NFC", label)
 
 
