@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import attrs
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -110,8 +111,8 @@ class Bodies:
             form = await MultiPartParser(
                 request.headers, chunks, max_files=1, max_fields=FIELDS, max_part_size=FIELD
             ).parse()
-        except MultiPartException as error:
-            raise Refused(400, f"no form of one file: {error.message}") from None
+        except (MultiPartException, FormParserError) as error:  # the second is raised by earlier versions of Starlette
+            raise Refused(400, f"no form of one file: {error}") from None
         try:
             uploads = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
             if not uploads:
