@@ -88,7 +88,7 @@ def command(
 
 
 def _values(sets: tuple[str, ...]) -> dict[str, Any]:
-    """The options by their names; a value that is no TOML is a text."""
+    """The options by their names."""
     from soundbench.recipe import toml
 
     found: dict[str, Any] = {}
@@ -96,8 +96,5 @@ def _values(sets: tuple[str, ...]) -> dict[str, Any]:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not name or not equals:
             raise click.UsageError(f"--set {text}: must be KEY=VALUE, such as opset=20")
-        try:
-            found[name] = toml.parse(f"value = {value}")["value"]
-        except ValueError:
-            found[name] = value
+        found[name] = toml.parse_value(value)
     return found

@@ -336,7 +336,7 @@ def _apply(draft: Draft, sets: Sequence[str]) -> None:
             draft.given[text] = text
             draft.problems.append(Problem(text, "must be KEY=VALUE, such as train.epochs=3"))
         else:
-            parsed.append((text, path, _value(value.strip())))
+            parsed.append((text, path, toml.parse_value(value.strip())))
     # First the components, then their options, whatever their order: a new `use` drops the options set before it.
     for text, path, value in sorted(parsed, key=lambda item: not _of_component(item[1])):
         try:
@@ -367,12 +367,3 @@ def _path(key: str) -> list[str | int]:
         counts = len(path) == 1 and part.isdecimal() and len(part) <= limits.DIGITS and path[0] in KINDS
         path.append(int(part) if counts else part)
     return path
-
-
-def _value(text: str) -> Any:
-    """A TOML value; other text is a string."""
-    try:
-        tables = toml.parse(f"value = {text}")
-    except ValueError:
-        return text
-    return tables["value"] if list(tables) == ["value"] else text

@@ -9,7 +9,7 @@ import tomli
 
 from soundbench import limits
 
-__all__ = ["parse"]
+__all__ = ["parse", "parse_value"]
 
 
 def parse(data: bytes | str) -> dict[str, Any]:
@@ -38,6 +38,15 @@ def parse(data: bytes | str) -> dict[str, Any]:
         raise ValueError(f"a number that is too long: {error}".partition(";")[0]) from error
     _refuse_deep(tables)
     return tables
+
+
+def parse_value(text: str) -> Any:
+    """The value of TOML that a text is, as after `--set KEY=`; any other text is a string."""
+    try:
+        tables = parse(f"value = {text}")
+    except ValueError:
+        return text
+    return tables["value"] if list(tables) == ["value"] else text
 
 
 _TOO_DEEP = f"tables or lists are nested more than {limits.NESTING} deep"

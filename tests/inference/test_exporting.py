@@ -216,6 +216,16 @@ def test_nothing_is_overwritten_and_nothing_goes_through_a_link(run: Path, tmp_p
     assert not (tmp_path / "elsewhere.toy").exists()
 
 
+@pytest.mark.parametrize("text", ["[]", '{"a": '])
+def test_a_damaged_record_is_refused_before_the_work(run: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "export.json").write_text(text)
+    said: list[str] = []
+    with pytest.raises(RunError, match=r"export.json: damaged: "):
+        exported(run, tmp_path / "a.toy", say=said.append)
+    assert not said
+    assert [path.name for path in tmp_path.iterdir()] == ["export.json"]
+
+
 def test_mistakes_in_the_call(run: Path, tmp_path: Path) -> None:
     with pytest.raises(CallError, match=r"--out .*model.onnx: the name of a file of this exporter must end in .toy"):
         exported(run, tmp_path / "model.onnx")

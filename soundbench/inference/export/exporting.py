@@ -173,6 +173,7 @@ def _place(model: _Model, component: Component, out: str | os.PathLike[str] | No
         CallError: its name ends in another suffix, or none is given and the model is in no run directory; or the
             exporter has no form in 8 bits.
         RunPlaceError: it exists.
+        RunError: `export.json` beside it is damaged.
     """
     suffix = str(getattr(component.obj, "suffix", ""))
     if int8 and not hasattr(component.obj, "int8"):
@@ -184,6 +185,7 @@ def _place(model: _Model, component: Component, out: str | os.PathLike[str] | No
         raise CallError(f"--out {path}: the name of a file of this exporter must end in {suffix}")
     if os.path.lexists(path):
         raise RunPlaceError(f"{path}: exists; remove it, or give another file with --out")
+    _recorded(path)
     return path
 
 
@@ -340,10 +342,6 @@ def _refuse_different(path: Path, found: Comparison, int8: bool) -> None:
 
 def _keep(found: Export, data: bytes, component: Component, metadata: Mapping[str, Any]) -> None:
     """Write the file, and what is known of it into `export.json` beside it, under its name."""
-    record = found.path.with_name(_RECORD)
-    others = files.read_json(record) if record.exists() else {}
-    if not isinstance(others, dict):
-        raise RunError(f"{record}: damaged: it is no JSON object; remove it, or give another folder with --out")
     files.write_bytes(found.path, data)
     table = {
         "exporter": component.name,
@@ -354,4 +352,17 @@ def _keep(found: Export, data: bytes, component: Component, metadata: Mapping[st
     table["comparison"]["agreement"] = found.comparison.agreement
     if not np.isfinite(found.comparison.scores):
         table["comparison"]["scores"] = None
-    files.write_json(record, others | {found.path.name: table})
+    files.write_json(found.path.with_name(_RECORD), _recorded(found.path) | {found.path.name: table})
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    """What `export.json` beside a file says of those in its folder.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    record = path.with_name(_RECORD)
+    found = files.read_json(record) if record.exists() else {}
+    if not isinstance(found, dict):
+        raise RunError(f"{record}: damaged: it is no JSON object; remove it, or give another folder with --out")
+    return found
