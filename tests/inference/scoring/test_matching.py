@@ -207,7 +207,7 @@ def test_a_chain_of_pairs_is_found_however_long() -> None:
 
 
 def test_the_interval_resamples_groups_not_recordings() -> None:
-    """The same recording five times in one group tells as much as once."""
+    """The same recording five times in one group counts as much as once."""
     once = lists()
     five = [
         Scored(f"{one.path} {n}", one.group, one.seconds, one.annotations, one.events) for one in once for n in range(5)
