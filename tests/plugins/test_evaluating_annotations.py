@@ -14,7 +14,6 @@ import soundfile
 import soundbench
 from soundbench import files
 from soundbench.cli.main import invoke
-from soundbench.inference.export.exporting import export
 
 RATE = 4000
 
@@ -147,23 +146,6 @@ def test_a_model_alone_is_scored_and_labels_can_be_left_out(
     assert found["annotations"] == 6
     assert found["protocol"]["no_events"] == ["cough", "nothing"]
     assert found["protocol"]["notes"] == ["it is not known what the model was trained on"]
-
-
-@pytest.mark.slow
-def test_an_onnx_file_is_scored_as_its_model(
-    trained: tuple[Path, Path], held: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    pytest.importorskip("onnx")
-    file = export(trained[0], "onnx", tmp_path / "model.onnx", say=lambda _: None).path
-    asked = ("--events", held, "--window", "0.4", "--device", "cpu")
-    model, exported = (
-        evaluated(capsys, path, *asked, "--out", tmp_path / name)[1]
-        for name, path in (("one", trained[0] / "model"), ("other", file))
-    )
-    for name in ("metrics", "per_class", "baseline", "device"):
-        assert exported[name] == model[name]
-    wrong = refused(capsys, file, *asked, "--out", tmp_path / "again", "--checkpoint", "last")
-    assert wrong.endswith("model.onnx: an exported file has no other checkpoint: leave out --checkpoint")
 
 
 def test_the_collar_and_the_overlap_decide_what_is_right(

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from soundbench_plugins.dataset.tones import Tones
 
 import soundbench
 from soundbench.cli.main import invoke
 from soundbench.inference.export.exporting import export
+from soundbench.inference.many_files import Wanted
+from soundbench.inference.scoring.recordings import evaluate_events
 
 pytest.importorskip("onnx")
 pytestmark = pytest.mark.slow
@@ -75,6 +78,28 @@ def test_evaluate_says_of_a_file_what_it_says_of_the_model(run: Path, labelled: 
         assert reports[1][name] == reports[0][name]
 
 
+def test_evaluate_finds_the_events_with_a_file_that_it_finds_with_the_model(run: Path, tmp_path: Path) -> None:
+    tones, folder = Tones(clips=40, seed=1), tmp_path / "tones"
+    folder.mkdir()
+    for number, clip in enumerate(tones.clips()):
+        soundfile.write(folder / f"{number}.wav", *tones.read(clip))
+        (folder / f"{number}.txt").write_text(f"0\t1\t{clip.labels[0]}\n")
+    model, file = (
+        evaluate_events(
+            path,
+            folder,
+            wanted=lambda loaded: Wanted("event", 0.4, rules=loaded.event_rules(on=0.12)),
+            out=tmp_path / name,
+            device="cpu",
+            say=lambda line: None,
+        ).report
+        for name, path in (("model", run / "model"), ("file", run / "exports" / "model.onnx"))
+    )
+    assert file["events"] > 50
+    assert _numbers(file["metrics"]) == pytest.approx(_numbers(model["metrics"]), rel=0.02)  # of an event more or less
+    assert (file["baseline"], file["device"]) == (model["baseline"], model["device"])
+
+
 def _numbers(value: Any) -> list[float]:
     if isinstance(value, dict | list):
         return [one for part in (value.values() if isinstance(value, dict) else value) for one in _numbers(part)]
@@ -91,6 +116,10 @@ def test_the_commands_take_a_file(run: Path, labelled: Path, tmp_path: Path, cap
     capfd.readouterr()
     wanted = {
         ("evaluate", model): "a model alone has no test set: give labelled sound with --dataset",
+        (
+            *("evaluate", model, "--dataset", str(labelled), "--out", str(tmp_path / "report")),
+            *("--checkpoint", "last"),
+        ): "an exported file has no other checkpoint: leave out --checkpoint",
         (
             "export",
             model,
