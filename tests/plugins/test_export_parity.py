@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from soundbench.recipe.registry import Registry
 
 pytest.importorskip("onnx")
 RATE, CLASSES = 16000, 10
+# How many times as far from float64 as the network in float32 an export may be.
+FACTOR = 4
 
 
 def made(kind: str, use: str, *supplied: Any, **options: Any) -> Any:
@@ -116,8 +119,8 @@ def test_poolings() -> None:
 
 # Networks as deep as by default take a minute each to export; benchmarks/export.py compares those.
 SMALL: dict[str, dict[str, Any]] = {
-    "campplus": {"layers": [2, 3, 2], "growth": 16, "width": 64, "front": 16},
-    "ecapa-tdnn": {"channels": 64, "aggregation": 96},
+    "campplus": {"layers": [2, 2, 2], "growth": 16, "width": 64, "front": 16},
+    "ecapa-tdnn": {"channels": 64, "aggregation": 96, "scale": 4},
     "eres2net": {"layers": [1, 2, 1, 1], "width": 16},
     "eres2netv2": {"layers": [1, 2, 1, 1], "width": 16},
     "mobilenet": {"width": 0.4},
@@ -184,7 +187,7 @@ def sounds() -> list[np.ndarray]:
 PAIRS = [
     *(("fbank", name) for name in ("campplus", "ecapa-tdnn", "eres2net", "eres2netv2", "identity", "mobilenet")),
     *(("fbank", name) for name in ("panns-cnn6", "panns-cnn10", "panns-cnn14", "res2net", "resnet-se", "tdnn")),
-    *((name, "tdnn") for name in ("mel-spectrogram", "mfcc", "pcen", "spectrogram")),
+    *((name, "identity") for name in ("mel-spectrogram", "mfcc", "pcen", "spectrogram")),
 ]
 
 
@@ -193,37 +196,39 @@ PAIRS = [
 def test_a_row_has_the_scores_of_the_network_alone_padded_and_in_company(
     featurizer: str, backbone: str, sounds: list[np.ndarray]
 ) -> None:
+    """Scores are within 1e-4 of those in float64, or as near as the network's own in float32.
+
+    Logarithms of bins with little energy have errors in float32 that are larger, however the spectrum is computed.
+    """
     program = program_of(classifier(featurizer, backbone), {})
-    runner = runner_of("onnx", program)
-    rows = [{"waveform": sound[None], "lengths": np.array([len(sound)])} for sound in sounds]
-    with torch.no_grad():
-        wanted = [program.module(*map(torch.from_numpy, one.values()))[0][0].numpy() for one in rows]
+    runner, exact = runner_of("onnx", program), copy.deepcopy(program.module).double()
+    wanted = [scores_of(exact, sound.astype(np.float64)) for sound in sounds]
     assert len({int(right.argmax()) for right in wanted}) >= 3
     assert np.median([right.max() for right in wanted]) < 0.95  # scores of 0 and 1 would be the same in any file
-    draws, differences = np.random.default_rng(1), []
-    for one, right in zip(rows, wanted, strict=True):
-        tail = draws.standard_normal((1, 777)).astype(np.float32)
-        padded = {"waveform": np.concatenate([one["waveform"], tail], 1), "lengths": one["lengths"]}
-        for given in (one, padded):
-            scores = runner(given)["scores"][0]
-            differences.append(_difference(scores, right))
-    short = [sound for sound in sounds if len(sound) <= 5 * RATE]
-    together = draws.standard_normal((len(short), max(map(len, short)))).astype(np.float32)
-    for row, sound in zip(together, short, strict=True):
-        row[: len(sound)] = sound
-    scores = runner({"waveform": together, "lengths": np.array([len(sound) for sound in short])})["scores"]
-    right = np.stack([row for row, sound in zip(wanted, sounds, strict=True) if len(sound) <= 5 * RATE])
-    differences += [_difference(*pair) for pair in zip(scores, right, strict=True)]
-    assert np.quantile(differences, 0.9) <= 1e-4
-    # Logarithms of bins with little energy have larger errors in float32, however the spectrum is computed.
-    assert max(differences) <= 1e-3
+    own = [apart_of(scores_of(program.module, sound), right) for sound, right in zip(sounds, wanted, strict=True)]
+    limit = max(1e-4, FACTOR * max(own))
+    for sound, right in zip(sounds, wanted, strict=True):
+        found = runner({"waveform": sound[None], "lengths": np.array([len(sound)])})["scores"][0]
+        assert apart_of(found, right) <= limit
+    short = [number for number, sound in enumerate(sounds) if len(sound) <= 5 * RATE]
+    width = 777 + max(len(sounds[number]) for number in short)
+    together = np.random.default_rng(1).standard_normal((len(short), width)).astype(np.float32)
+    for row, number in zip(together, short, strict=True):
+        row[: len(sounds[number])] = sounds[number]
+    scores = runner({"waveform": together, "lengths": np.array([len(sounds[number]) for number in short])})["scores"]
+    for found, number in zip(scores, short, strict=True):
+        assert apart_of(found, wanted[number]) <= limit
 
 
-def _difference(scores: np.ndarray, right: np.ndarray) -> float:
-    """The largest difference of two scores; the label is the same unless two classes are as good."""
-    apart = float(np.abs(scores - right).max())
-    assert right.max() - right[scores.argmax()] <= 2 * apart
-    return apart
+def scores_of(module: nn.Module, sound: np.ndarray) -> np.ndarray:
+    """The scores of one window, `(K,)`."""
+    with torch.no_grad():
+        found: np.ndarray = module(torch.from_numpy(sound[None]), torch.tensor([len(sound)]))[0][0].numpy()
+    return found
+
+
+def apart_of(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one - other).max())
 
 
 def test_an_encoder_of_transformers_is_refused_in_one_line() -> None:
