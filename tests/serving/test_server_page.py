@@ -38,10 +38,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def minute() -> np.ndarray:
-    """Ten seconds of the one class after ten of the other, as the toy dataset has them, in 16 bits."""
+    """Five seconds of the one class after five of the other, as the toy dataset has them, in 16 bits."""
     white = np.random.default_rng(0).standard_normal(60 * 8000) / 10
     low = np.convolve(white, np.ones(8) / 8, "same")
-    first = np.arange(len(white)) // 80_000 % 2 == 0
+    first = np.arange(len(white)) // 40_000 % 2 == 0
     return np.round(soxr.resample(np.where(first, low, white - low), 8000, 48000) * 32767).astype("<i2")
 
 
@@ -123,14 +123,14 @@ def test_the_microphone_gives_the_labels_of_the_file_within_a_hop(
     for key, value in options.items():
         page.run(f"document.querySelector('[name={key}]').value = '{value}'")
     page.run("document.getElementById('mic').click()")
-    page.wait("live && recordings.at(-1).seconds > 31", 120)
+    page.wait("live && recordings.at(-1).seconds > 16", 120)
     page.run("document.getElementById('mic').click()")
     page.wait("!live")
     assert page.run("recordings.at(-1).error") == ""
     found = json.loads(page.run("JSON.stringify(recordings.at(-1).events)"))
     flags = [word for key, value in options.items() for word in (f"--{key}", value)]
     text = printed(capsys, "infer", run, tmp_path / "minute.wav", "--trust-code", "--per", "event", "--json", *flags)
-    wanted = [one for one in map(json.loads, text.splitlines()) if one["end"] < 29.5]
+    wanted = [one for one in map(json.loads, text.splitlines()) if one["end"] < 14.5]
     assert len(wanted) >= 2
     late = found[0]["end"] - wanted[0]["end"]
     assert abs(late) < 2
