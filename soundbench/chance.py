@@ -8,7 +8,8 @@ for both, and the numbers stay on the device of the positions.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Chance", "order"]
+__all__ = ["Chance", "Keyed", "Noted", "order"]
 
 Positions = TypeVar("Positions", "np.ndarray", "Tensor")
 
@@ -58,10 +59,14 @@ class Chance:
     epoch: int
     place: str
 
+    def key(self, draw: str) -> Any:
+        """The address of a draw without the position, hashed to a signed 64-bit integer."""
+        address = f"{self.seed}/{self.epoch}/{self.place}/{draw}".encode()
+        return _signed(int.from_bytes(hashlib.blake2b(address, digest_size=8).digest(), "little"))
+
     def bits(self, position: Positions, draw: str) -> Positions:
         """64 random bits for each position, int64, shaped like `position` (int64 array or tensor)."""
-        address = f"{self.seed}/{self.epoch}/{self.place}/{draw}".encode()
-        key = _signed(int.from_bytes(hashlib.blake2b(address, digest_size=8).digest(), "little"))
+        key = self.key(draw)
         return _mix(_mix(position * _STEP + key) + key)
 
     def uniform(self, position: Positions, draw: str, low: float = 0.0, high: float = 1.0) -> Positions:
@@ -75,6 +80,44 @@ class Chance:
     def integers(self, position: Positions, draw: str, count: Positions | int) -> Positions:
         """An integer in [0, count) for each position, int64; `count` is at most 2**31, one or one per position."""
         return (((self.bits(position, draw) >> 32) & ((1 << 31) - 1)) * count) >> 31
+
+
+class Noted(Chance):
+    """The same numbers; `draws` lists the quantities that were drawn, in order."""
+
+    draws: list[str]
+
+    def __init__(self, seed: int, epoch: int, place: str) -> None:
+        super().__init__(seed, epoch, place)
+        object.__setattr__(self, "draws", [])
+
+    def key(self, draw: str) -> Any:
+        """The address of a draw, hashed."""
+        if draw not in self.draws:
+            self.draws.append(draw)
+        return super().key(draw)
+
+
+class Keyed(Chance):
+    """The same numbers in a step that is traced: a trace lasts for all epochs, and gets their keys in a tensor.
+
+    Args:
+        keys: the key of each of `draws`, `(N,)` int64, on the device of the positions.
+        draws: component's place, and the quantity drawn.
+        place: of the component that draws.
+    """
+
+    keys: Tensor
+    draws: Sequence[tuple[str, str]]
+
+    def __init__(self, keys: Tensor, draws: Sequence[tuple[str, str]], place: str) -> None:
+        object.__setattr__(self, "keys", keys)
+        object.__setattr__(self, "draws", draws)
+        object.__setattr__(self, "place", place)
+
+    def key(self, draw: str) -> Any:
+        """The address of a draw, hashed, as a tensor `()`."""
+        return self.keys[self.draws.index((self.place, draw))]
 
 
 def order(count: int, seed: int, epoch: int, place: str = "order") -> np.ndarray:

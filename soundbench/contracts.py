@@ -183,6 +183,14 @@ class Batch:
     index: Tensor
     position: Tensor
 
+    def __init__(self, data: Tensor, lengths: Tensor, target: Tensor, index: Tensor, position: Tensor) -> None:
+        # In place of what attrs writes, which torch.compile cannot trace; augmentations of features make batches there.
+        object.__setattr__(self, "data", data)
+        object.__setattr__(self, "lengths", lengths)
+        object.__setattr__(self, "target", target)
+        object.__setattr__(self, "index", index)
+        object.__setattr__(self, "position", position)
+
 
 class Dataset(Protocol):
     """A class `(*, ...)`: clips with labels.

@@ -1,4 +1,4 @@
-"""One optimizer step: what it computes, as one module, and the Ignite engine that runs such steps."""
+"""One optimizer step, with all that it needs, and the Ignite engine that runs such steps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from soundbench import distributed
 from soundbench.chance import Chance
-from soundbench.contracts import Augmentation, Batch, Loss
+from soundbench.contracts import Batch
 from soundbench.data.batches import RawBatch, on_device
 from soundbench.data.order import Order
 from soundbench.machine import Machine
@@ -27,36 +27,10 @@ from soundbench.model.assembly import Assembly
 from soundbench.model.network import Network
 from soundbench.model.weights import Average, freeze, parameter_groups
 from soundbench.recipe import Recipe
+from soundbench.training.compiling.train_step import Placed, TrainStep
 from soundbench.training.profiling import StepTimes
 
 __all__ = ["Placed", "Rules", "TrainSetup", "TrainStep", "make_setup", "make_trainer", "seed_step"]
-
-Placed = Sequence[tuple[str, Augmentation]]
-"""Augmentations with their place in the recipe, which addresses their random draws."""
-
-
-class TrainStep(nn.Module):
-    """Network, augmentations on features, and loss as one module, which DDP and `torch.compile` wrap.
-
-    Its output is the loss of each row `(B,)`, and the targets `(B, K)` after the augmentations.
-    """
-
-    def __init__(self, network: Network, augmentations: Placed, loss: Loss, seed: int) -> None:
-        super().__init__()
-        self.network = network
-        self.loss = loss
-        self.seed = seed
-        self.places = [place for place, _ in augmentations]
-        self.augmentations = nn.ModuleList([module for _, module in augmentations])  # type: ignore[misc]
-
-    def forward(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
-        """Losses and targets of a batch of waveforms."""
-        features, lengths = self.network.features(batch.data, batch.lengths)
-        batch = attrs.evolve(batch, data=features, lengths=lengths)
-        for place, augment in zip(self.places, self.augmentations, strict=True):
-            batch = augment(batch, Chance(self.seed, epoch, place))
-        logits = self.network.classify(batch.data, batch.lengths)
-        return self.loss(logits.float(), batch.target), batch.target
 
 
 @attrs.frozen
@@ -229,7 +203,7 @@ def _backward(setup: TrainSetup, batch: Batch, epoch: int, total: int, pieces: i
         together = nullcontext() if last or distributed.world() == 1 else setup.step.no_sync()  # type: ignore[operator]
         with together:
             with setup.machine.autocast():
-                losses, target = setup.step(piece, epoch)
+                losses, target = setup.step(*attrs.astuple(piece, recurse=False), epoch)
             weights = target @ setup.class_weights / target.sum(1)  # for a clip with several labels, their mean
             loss = (losses * weights).sum()
             clock.mark("forward")

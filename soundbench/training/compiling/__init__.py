@@ -1,0 +1,1 @@
+"""What a step computes, as one module, and whether that is compiled."""
