@@ -289,6 +289,8 @@ class Train:
         threads: CPU threads of each process, or "auto".
         num_workers: processes that load batches; 0 to load in the training process.
         channels_last: whether to use the channels-last memory layout, or "auto".
+        compile: whether steps are compiled by `torch.compile`: "off", "on", or "graphs", as CUDA graphs too; "auto" is
+            where it was measured to pay.
         accumulate: backward passes in one optimizer step.
         max_grad_norm: maximum norm of the gradient, which is scaled down if it exceeds it; 0 for off.
         patience: stop after this many epochs without a better validation result; 0 for off.
@@ -316,6 +318,7 @@ class Train:
     threads: int | Literal["auto"] = attrs.field(default="auto", validator=[_at_least(1), _at_most(limits.THREADS)])
     num_workers: int = attrs.field(default=0, validator=[_at_least(0), _at_most(limits.THREADS)])
     channels_last: bool | Literal["auto"] = "auto"
+    compile: Literal["auto", "off", "on", "graphs"] = "auto"
     accumulate: int = attrs.field(default=1, validator=_at_least(1))
     max_grad_norm: float = attrs.field(default=0.0, validator=_at_least(0))
     patience: int = attrs.field(default=0, validator=_at_least(0))

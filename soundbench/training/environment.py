@@ -27,6 +27,7 @@ from soundbench.recipe import Recipe
 from soundbench.recipe.toml import parse
 from soundbench.report import run_directory
 from soundbench.report.run_directory import RunDirectory
+from soundbench.training.compiling.compiler import Compiling, planned
 
 __all__ = [
     "accept_recipe",
@@ -36,6 +37,7 @@ __all__ = [
     "for_resuming",
     "learnt_before",
     "read_environment",
+    "record_compiling",
     "record_data",
     "record_recipe",
     "refuse_changed_recipe",
@@ -56,7 +58,7 @@ def settle_recipe(recipe: Recipe, threads: int | None = None) -> tuple[Machine, 
         threads: CPU threads of this process, if a run that goes on has settled them before.
 
     Raises:
-        CallError: a device or a precision that the machine does not have.
+        CallError: a device or a precision that the machine does not have, or a way of compiling.
     """
     train = recipe.train
     machine = settle(
@@ -69,6 +71,7 @@ def settle_recipe(recipe: Recipe, threads: int | None = None) -> tuple[Machine, 
         distributed.local_world(),
         getattr(recipe.backbone.component.obj, "channels_last", True),
     )
+    planned(train.compile, machine.device)
     machine = attrs.evolve(machine, threads=threads or machine.threads)
     machine.use()
     # A device without a number stays so: each process uses its own.
@@ -105,7 +108,14 @@ def refuse_other_recipes(recipe: Recipe) -> None:
             )
 
 
-_OF_MACHINE = ("train.device", "train.threads", "train.num_workers", "train.precision", "train.channels_last")
+_OF_MACHINE = (
+    "train.device",
+    "train.threads",
+    "train.num_workers",
+    "train.precision",
+    "train.channels_last",
+    "train.compile",
+)
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:
@@ -134,6 +144,7 @@ def describe_environment(recipe: Recipe, machine: Machine, data: str) -> dict[st
         "precision": machine.precision,
         "threads": machine.threads,
         "channels_last": machine.channels_last,
+        "compile": attrs.asdict(planned(recipe.train.compile, machine.device)),
         "processes": distributed.world(),
         "data": data,
         "plugins": [
@@ -158,6 +169,11 @@ def record_recipe(directory: RunDirectory, text: str) -> None:
 def accept_recipe(directory: RunDirectory) -> None:
     """Record the recipe and the code of a run as they are now."""
     files.write_json(directory.environment, (read_environment(directory) or {}) | {"digests": _digests(directory)})
+
+
+def record_compiling(directory: RunDirectory, how: Compiling) -> None:
+    """Record in `environment.json` what came of compiling."""
+    files.write_json(directory.environment, (read_environment(directory) or {}) | {"compile": attrs.asdict(how)})
 
 
 def read_environment(directory: RunDirectory) -> dict[str, Any] | None:

@@ -57,6 +57,10 @@ class StepTimes:
     def start(self) -> None:
         """A step begins; the time since the step before does not count."""
         self.steps += 1
+        self.skip()
+
+    def skip(self) -> None:
+        """The time since the last mark does not count."""
         if self._events:
             self._record("")
         else:

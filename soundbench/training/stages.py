@@ -43,7 +43,14 @@ from soundbench.report.run_directory import RunDirectory
 from soundbench.report.thresholds import choose_thresholds
 from soundbench.signals import Stop
 from soundbench.training import checkpoints, loop
-from soundbench.training.environment import for_resuming, record_data, refuse_other_recipes, settle_recipe
+from soundbench.training.compiling.compiler import Compiling
+from soundbench.training.environment import (
+    for_resuming,
+    record_compiling,
+    record_data,
+    refuse_other_recipes,
+    settle_recipe,
+)
 from soundbench.training.extraction import features_of
 from soundbench.training.log import Log, Say, to_stderr
 from soundbench.training.profiling import Profile, StepTimes
@@ -291,7 +298,13 @@ def train(
     """
     prepared, directory = opened.prepared, opened.directory
     recipe, order = prepared.recipe, opened.plan.order
-    setup = make_setup(recipe, prepared.made, prepared.machine, order, opened.plan.class_weights)
+
+    def settled(how: Compiling) -> None:
+        if distributed.is_main():
+            record_compiling(directory, how)
+            log(f"train.compile: {how.reason}; steps are not compiled" if how.used == "off" else "steps are compiled")
+
+    setup = make_setup(recipe, prepared.made, prepared.machine, order, opened.plan.class_weights, settled)
     rules, workers = Rules.of(recipe), recipe.train.num_workers
     done = int(state["step"]) if state else 0
     progress = loop.Progress.of(state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Literal
 
@@ -27,6 +27,7 @@ from soundbench.model.assembly import Assembly
 from soundbench.model.network import Network
 from soundbench.model.weights import Average, freeze, parameter_groups
 from soundbench.recipe import Recipe
+from soundbench.training.compiling.compiler import Compiler, Compiling, names_of, planned
 from soundbench.training.compiling.train_step import Placed, TrainStep
 from soundbench.training.profiling import StepTimes
 
@@ -90,6 +91,7 @@ class TrainSetup:
         machine: the device and how it is used.
         frozen: modules that stay in evaluation mode.
         average: of the network's weights, if any; it is evaluated and saved instead of them.
+        compiler: of the step, if it is to be compiled.
     """
 
     network: Network
@@ -104,6 +106,7 @@ class TrainSetup:
     machine: Machine
     frozen: Sequence[nn.Module] = ()
     average: Average | None = None
+    compiler: Compiler | None = None
 
     @property
     def evaluated(self) -> Network:
@@ -113,7 +116,12 @@ class TrainSetup:
 
 
 def make_setup(
-    recipe: Recipe, made: Assembly, machine: Machine, plan: Order, class_weights: NDArray[np.float32]
+    recipe: Recipe,
+    made: Assembly,
+    machine: Machine,
+    plan: Order,
+    class_weights: NDArray[np.float32],
+    settled: Callable[[Compiling], None] = lambda _: None,
 ) -> TrainSetup:
     """Create all that a trainer needs.
 
@@ -123,6 +131,7 @@ def make_setup(
         machine: the device and how it is used.
         plan: which clips each step trains on.
         class_weights: the weight of each class in the loss, `(K,)`.
+        settled: called at the first step that is to be compiled, with what came of it.
     """
     rules = recipe.train
     machine.place(made.network)
@@ -133,6 +142,7 @@ def make_setup(
             module.to(machine.device)
     optimizer = assembly.make_optimizer(recipe, parameter_groups(made.network, rules.rates))
     scheduler, every = assembly.make_scheduler(recipe, optimizer, rules.epochs * plan.steps, plan.steps)
+    how = planned(rules.compile, machine.device)
     steps = rules.epochs * plan.steps
     after = steps - round(rules.swa * steps) if rules.swa else 0
     return TrainSetup(
@@ -148,6 +158,7 @@ def make_setup(
         machine=machine,
         frozen=frozen,
         average=Average(made.network, rules.ema, after) if rules.ema or rules.swa else None,
+        compiler=Compiler(step, machine, how, names_of(recipe), settled) if how.used != "off" else None,
     )
 
 
@@ -198,12 +209,15 @@ def _backward(setup: TrainSetup, batch: Batch, epoch: int, total: int, pieces: i
     """Add up the gradients of a step's batch, piece by piece; DDP averages over processes, which is undone here."""
     summed = torch.zeros((), device=setup.machine.device)
     chunks = _split(batch, pieces)
+    if setup.compiler is not None and setup.compiler.begin(chunks[0]):
+        clock.skip()
+    address = (epoch,) if setup.compiler is None else setup.compiler.address(epoch)
     for number, piece in enumerate(chunks):
         last = number == len(chunks) - 1
         together = nullcontext() if last or distributed.world() == 1 else setup.step.no_sync()  # type: ignore[operator]
         with together:
             with setup.machine.autocast():
-                losses, target = setup.step(*attrs.astuple(piece, recurse=False), epoch)
+                losses, target = setup.step(*attrs.astuple(piece, recurse=False), *address)
             weights = target @ setup.class_weights / target.sum(1)  # for a clip with several labels, their mean
             loss = (losses * weights).sum()
             clock.mark("forward")

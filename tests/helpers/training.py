@@ -28,11 +28,13 @@ from soundbench.data.order import Order
 from soundbench.machine import Machine
 from soundbench.model.network import Head, Network
 from soundbench.model.weights import Average, freeze, parameter_groups
+from soundbench.training.compiling.compiler import Compiler, Compiling
 from soundbench.training.loop import train
 from soundbench.training.step import Rules, TrainSetup, TrainStep
 
 CPU = Machine(torch.device("cpu"), "fp32", 1, False)
 WINDOW = 1600
+ASKED = Compiling("on", "on", "as asked")
 
 
 class ArrayStore:
@@ -60,8 +62,12 @@ def made(
     by_epoch: bool = False,
     ema: float = 0.0,
     frozen: bool = False,
+    compiled: list[Compiling] | None = None,
 ) -> TrainSetup:
-    """Toy parts; `by_epoch` steps the rate at each epoch, and scales losses as for fp16; `frozen` batch norm."""
+    """Toy parts; `by_epoch` steps the rate at each epoch, and scales losses as for fp16; `frozen` batch norm.
+
+    With `compiled`, the step is compiled, and what came of it is added to that list.
+    """
     torch.manual_seed(3)
     backbone = ToyBackbone(32, dropout=dropout)
     if not norm:
@@ -83,6 +89,7 @@ def made(
         machine=CPU,
         frozen=still,
         average=Average(network, ema, 0) if ema else None,
+        compiler=None if compiled is None else Compiler(step, CPU, ASKED, {}, compiled.append),
     )
 
 

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
 import pytest
 import torch
-from helpers.toys import ToyDataset
-from helpers.training import CPU, WINDOW, ArrayStore, made
+import torch._inductor.exc
+from helpers.runs import RECIPE
+from helpers.toys import ToyDataset, ToyDrop, ToyPooling
+from helpers.training import ASKED, CPU, WINDOW, ArrayStore, Stopped, go, made, same
 
+import soundbench
 from soundbench.chance import Chance, Keyed
 from soundbench.contracts import Batch
 from soundbench.data.batches import on_device, training_batches
 from soundbench.data.clips import ClipTable
 from soundbench.data.order import Order
+from soundbench.errors import CallError
+from soundbench.training import checkpoints
+from soundbench.training.compiling import compiler
+from soundbench.training.compiling.compiler import Compiler, Compiling, planned
 from soundbench.training.step import TrainStep
 
 ORDER = Order(np.arange(26), batch=6, seed=5)
@@ -73,3 +84,143 @@ def test_keys_in_a_tensor_give_the_bits_of_their_addresses(epoch: int) -> None:
         assert torch.equal(other.bits(position, draw), one.bits(position, draw))
         assert torch.equal(other.uniform(position, draw, -3.0, 5.0), one.uniform(position, draw, -3.0, 5.0))
         assert torch.equal(other.integers(position, draw, 13), one.integers(position, draw, 13))
+
+
+# What becomes of `train.compile` --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asked", ["auto", "off", "on"])
+def test_only_on_compiles_on_a_cpu(asked: Any) -> None:
+    how = planned(asked, torch.device("cpu"))
+    assert (how.asked, how.used) == (asked, "on" if asked == "on" else "off")
+    assert how.reason == {"auto": "compiling was not measured to pay on a CPU"}.get(asked, "as asked")
+
+
+def test_graphs_need_a_gpu() -> None:
+    assert planned("graphs", torch.device("cuda")).used == "graphs"
+    with pytest.raises(CallError, match=r"^train.compile: 'graphs' needs a GPU; on a CPU use 'on' or 'off'$"):
+        planned("graphs", torch.device("cpu"))
+
+
+@pytest.fixture
+def traced_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps are traced, and what was traced is computed as it is: it takes a tenth of the time of a compiler."""
+    monkeypatch.setattr(compiler, "BACKEND", "aot_eager")
+
+
+@pytest.mark.usefixtures("traced_only")
+def test_a_compiled_training_resumes_to_the_same_bits_and_names_no_wrapper(tmp_path: Path) -> None:
+    found: list[Compiling] = []
+    plain, _ = go(tmp_path / "plain")
+    whole, _ = go(tmp_path / "whole", parts={"compiled": found})
+    assert whole.keys() == plain.keys()
+    with pytest.raises(Stopped):
+        go(tmp_path / "cut", rules={"checkpoint_steps": 1}, stop_at=7, parts={"compiled": found})
+    state = checkpoints.latest(tmp_path / "cut", print)
+    assert state is not None
+    assert state["network"].keys() == plain.keys()
+    resumed, _ = go(tmp_path / "cut", state=state, parts={"compiled": found})
+    assert same(whole, resumed)
+    assert found == [ASKED] * 3
+
+
+@pytest.mark.usefixtures("traced_only")
+def test_trying_a_compiled_step_changes_no_weight_statistic_gradient_or_random_state() -> None:
+    ready = made(ORDER, 1, compiled=[])
+    step = ready.step.train()
+    before = {name: value.clone() for name, value in step.state_dict().items()}
+    state = torch.get_rng_state()
+    assert ready.compiler is not None
+    batch = batches(1)[0][1]
+    assert ready.compiler.begin(batch)
+    assert not ready.compiler.begin(batch)
+    assert all(torch.equal(value, before[name]) for name, value in step.state_dict().items())
+    assert all(parameter.grad is None for parameter in step.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+class Branching(ToyPooling):
+    """Python looks at what a tensor holds."""
+
+    def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        return super().forward(frames * 2 if frames.sum() > 0 else frames, lengths)
+
+
+class BranchingDrop(ToyDrop):
+    """Python looks at what a tensor holds."""
+
+    def forward(self, batch: Batch, chance: Any) -> Batch:
+        return super().forward(batch, chance) if float(batch.data.sum()) > 0 else batch
+
+
+def _pooling(step: TrainStep) -> None:
+    step.network.pooling = Branching(16)
+
+
+def _augmentation(step: TrainStep) -> None:
+    step.augmentations[0] = BranchingDrop(8000)
+
+
+def _ragged(step: TrainStep) -> None:
+    step.network.backbone.ragged = False  # such rows are sorted by their lengths, in Python
+
+
+@pytest.mark.usefixtures("traced_only")
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [(_pooling, 'pooling "mean"'), (_augmentation, "augmentation[1]"), (_ragged, 'backbone "conv"')],
+)
+def test_a_part_that_cannot_be_traced_is_named_and_the_step_is_what_it_was(
+    change: Callable[[TrainStep], None], named: str
+) -> None:
+    step = made(ORDER, 1).step.train()
+    assert isinstance(step, TrainStep)
+    change(step)
+    found: list[Compiling] = []
+    own = Compiler(step, CPU, ASKED, {"pooling": 'pooling "mean"', "backbone": 'backbone "conv"'}, found.append)
+    (epoch, batch), *_ = batches(1)
+    own.begin(batch)
+    assert found[0].used == "off"
+    assert found[0].reason.startswith(f"{named} cannot be traced: ")
+    assert "\n" not in found[0].reason
+    assert own.address(epoch) == (epoch,)
+    assert step(*attrs.astuple(batch, recurse=False), epoch)[0].isfinite().all()
+
+
+def broken(*_: Any) -> Any:
+    raise RuntimeError("the compiler has a bad day\nand much to say of it")
+
+
+def full(*_: Any) -> Any:
+    raise MemoryError
+
+
+def without(*_: Any) -> Any:
+    raise torch._inductor.exc.InvalidCxxCompiler
+
+
+@pytest.mark.parametrize(
+    ("backend", "reason"),
+    [
+        (broken, "RuntimeError: the compiler has a bad day"),
+        (full, "memory ran out while compiling"),
+        (without, "this machine has no C++ compiler, such as g++"),
+    ],
+)
+def test_a_run_whose_compiler_fails_goes_on_without_it_and_says_so(
+    backend: Any, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiler, "BACKEND", backend)
+    (tmp_path / "r.toml").write_text(RECIPE)
+    said: list[str] = []
+    runs = {}
+    for asked in ("on", "off"):
+        recipe = soundbench.read_recipe(tmp_path / "r.toml", [f"train.compile={asked}", "train.epochs=1"])
+        runs[asked] = soundbench.run(recipe, out=tmp_path / asked, cache=tmp_path / "cache", say=said.append).directory
+    about = [line for line in said if line.startswith(("train.compile", "steps"))]
+    assert about == [f"train.compile: {reason}; steps are not compiled"]
+    how = [json.loads(runs[asked].environment.read_text())["compile"] for asked in runs]
+    assert how[0] == {"asked": "on", "used": "off", "reason": reason}
+    assert how[1] == {"asked": "off", "used": "off", "reason": "as asked"}
+    assert os.path.getsize(runs["on"].weights) > 0
+    assert runs["on"].weights.read_bytes() == runs["off"].weights.read_bytes()

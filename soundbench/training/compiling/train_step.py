@@ -1,4 +1,4 @@
-"""What one optimizer step computes, from waveforms to losses, as one module: DDP wraps it, `torch.compile` traces it."""
+"""What one optimizer step computes, from waveforms to losses, as one module, which is wrapped by DDP and compiled."""
 
 from __future__ import annotations
 
@@ -66,11 +66,15 @@ class TrainStep(nn.Module):
             keys: those of the epoch, on the device; where there are some, the epoch is not looked at.
         """
         batch = Batch(*self.network.features(data, lengths), target, index, position)
-        for place, augment in zip(self.places, self.augmentations, strict=True):
-            chance = Chance(self.seed, epoch, place) if keys is None else Keyed(keys, self.draws, place)
-            batch = augment(batch, chance)
+        for place in self.places:
+            batch = self.augmented(place, batch, epoch, keys)
         logits = self.network.classify(batch.data, batch.lengths)
         return self.loss(logits.float(), batch.target), batch.target
+
+    def augmented(self, place: str, batch: Batch, epoch: int, keys: Tensor | None) -> Batch:
+        """A batch of features after the augmentation at a place; the last two are those of `losses`."""
+        chance = Chance(self.seed, epoch, place) if keys is None else Keyed(keys, self.draws, place)
+        return self.augmentations[self.places.index(place)](batch, chance)
 
     def note_draws(self, batch: Batch) -> None:
         """Find out what the augmentations draw, by augmenting the features of a batch once."""
