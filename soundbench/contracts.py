@@ -175,6 +175,8 @@ class Batch:
         target: class weights `(B, K)` float32; one-hot unless an augmentation mixes rows.
         index: the clip of each row, as its row in the clip table, `(B,)` int64.
         position: the position of each row in the order of the epoch, `(B,)` int64; random numbers are a function of it.
+        host_position: the same on the CPU, for draws that Python looks at, such as which rows are changed: to read
+            numbers of a GPU, Python would wait until it has done all its work. By default it is read from `position`.
     """
 
     data: Tensor
@@ -182,14 +184,29 @@ class Batch:
     target: Tensor
     index: Tensor
     position: Tensor
+    _host_position: Tensor | None = attrs.field(eq=False, repr=False)
 
-    def __init__(self, data: Tensor, lengths: Tensor, target: Tensor, index: Tensor, position: Tensor) -> None:
+    def __init__(
+        self,
+        data: Tensor,
+        lengths: Tensor,
+        target: Tensor,
+        index: Tensor,
+        position: Tensor,
+        host_position: Tensor | None = None,
+    ) -> None:
         # In place of what attrs writes, which torch.compile cannot trace; augmentations of features make batches there.
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "lengths", lengths)
         object.__setattr__(self, "target", target)
         object.__setattr__(self, "index", index)
         object.__setattr__(self, "position", position)
+        object.__setattr__(self, "_host_position", host_position)
+
+    @property
+    def host_position(self) -> Tensor:
+        """The positions of the rows on the CPU, `(B,)` int64."""
+        return self.position.cpu() if self._host_position is None else self._host_position
 
 
 class Dataset(Protocol):

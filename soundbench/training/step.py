@@ -28,7 +28,7 @@ from soundbench.model.network import Network
 from soundbench.model.weights import Average, freeze, parameter_groups
 from soundbench.recipe import Recipe
 from soundbench.training.compiling.compiler import Compiler, Compiling, names_of, planned
-from soundbench.training.compiling.train_step import Placed, TrainStep
+from soundbench.training.compiling.train_step import Placed, TrainStep, tensors_of
 from soundbench.training.profiling import StepTimes
 
 __all__ = ["Placed", "Rules", "TrainSetup", "TrainStep", "make_setup", "make_trainer", "seed_step"]
@@ -217,7 +217,7 @@ def _backward(setup: TrainSetup, batch: Batch, epoch: int, total: int, pieces: i
         together = nullcontext() if last or distributed.world() == 1 else setup.step.no_sync()  # type: ignore[operator]
         with together:
             with setup.machine.autocast():
-                losses, target = setup.step(*attrs.astuple(piece, recurse=False), *address)
+                losses, target = setup.step(*tensors_of(piece), *address)
             weights = target @ setup.class_weights / target.sum(1)  # for a clip with several labels, their mean
             loss = (losses * weights).sum()
             clock.mark("forward")
@@ -231,7 +231,7 @@ def _split(batch: Batch, pieces: int) -> list[Batch]:
     """The rows of a batch in at most `pieces` pieces of nearly equal size."""
     if pieces == 1:
         return [batch]
-    columns = [torch.tensor_split(getattr(batch, field.name), pieces) for field in attrs.fields(Batch)]
+    columns = [torch.tensor_split(tensor, pieces) for tensor in (*tensors_of(batch), batch.host_position)]
     return [Batch(*piece) for piece in zip(*columns, strict=True) if len(piece[0])]
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import attrs
 import numpy as np
 import pytest
 import torch
@@ -27,6 +26,7 @@ from soundbench.errors import CallError
 from soundbench.training import checkpoints
 from soundbench.training.compiling import compiler
 from soundbench.training.compiling.compiler import Compiler, Compiling, planned
+from soundbench.training.compiling.train_step import tensors_of
 from soundbench.training.step import TrainStep
 
 ORDER = Order(np.arange(26), batch=6, seed=5)
@@ -55,7 +55,7 @@ def test_a_step_is_traced_whole_and_draws_the_same_numbers_in_each_epoch() -> No
     assert step.draws == [("augmentation[1]", "band")]
     traced = torch.compile(step.losses, backend="eager", fullgraph=True)
     for number, (epoch, batch) in enumerate(given):
-        tensors = attrs.astuple(batch, recurse=False)
+        tensors = tensors_of(batch)
         torch.manual_seed(number)
         plain, _ = step(*tensors, epoch)
         torch.manual_seed(number)
@@ -184,7 +184,7 @@ def test_a_part_that_cannot_be_traced_is_named_and_the_step_is_what_it_was(
     assert found[0].reason.startswith(f"{named} cannot be traced: ")
     assert "\n" not in found[0].reason
     assert own.address(epoch) == (epoch,)
-    assert step(*attrs.astuple(batch, recurse=False), epoch)[0].isfinite().all()
+    assert step(*tensors_of(batch), epoch)[0].isfinite().all()
 
 
 def broken(*_: Any) -> Any:

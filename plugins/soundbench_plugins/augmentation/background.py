@@ -63,7 +63,7 @@ class Background(nn.Module):
             raise ValueError(f"most must be at least 1, is {most}")
         self.rate, self.folders, self.snr, self.most, self.chance = rate, folders, snr, most, chance
         self.bank: SoundBank | None = None
-        self.counts: list[int] = []
+        self.counts = torch.zeros(0, dtype=torch.int64)
 
     @staticmethod
     def example(folder: Path) -> Mapping[str, Any]:
@@ -80,7 +80,7 @@ class Background(nn.Module):
         """
         if self.bank is None:
             kinds = [sounds_of(kind, _KEY) for folder in self.folders for kind in _kinds(Path(folder))]
-            self.counts = [len(kind) for kind in kinds]
+            self.counts = torch.tensor([len(kind) for kind in kinds])
             self.bank = SoundBank.read([path for kind in kinds for path in kind], self.rate)
         return self.bank
 
@@ -99,7 +99,7 @@ class Background(nn.Module):
     def _passages(self, bank: SoundBank, batch: Batch, chance: Chance, place: int) -> Tensor:
         """A passage of one sound for each row, `(B, S)`: a kind is drawn, then a sound of it."""
         position, size = batch.position, batch.data.shape[1]
-        counts = torch.tensor(self.counts, device=position.device)
+        counts = self.counts.to(position.device, non_blocking=True)
         kind = chance.integers(position, f"kind {place}", len(counts))
         which = (counts.cumsum(0) - counts)[kind] + chance.integers(position, f"sound {place}", counts[kind])
         return mixing.passages(bank, which, batch.lengths, size, position, chance, f"begin {place}")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from soundbench import masks
 from soundbench.chance import Chance
 from soundbench.contracts import Batch
+from soundbench_plugins.layers.rows import rows_where
 
 __all__ = ["Filter"]
 
@@ -65,11 +66,13 @@ class Filter(nn.Module):
             raise ValueError(f"chance must be from 0 to 1, is {chance}")
         self.rate, self.chance = rate, chance
         self.types, self.low_pass, self.high_pass = list(types), list(low_pass), list(high_pass)
+        for buffer, other in (("lows", "high-pass"), ("highs", "low-pass")):
+            self.register_buffer(buffer, torch.tensor([name != other for name in types]), persistent=False)
 
     def forward(self, batch: Batch, chance: Chance) -> Batch:
         """The batch with each row through its drawn filter."""
         data = masks.apply(batch.data, batch.lengths).clone()
-        rows = torch.nonzero(chance.uniform(batch.position, "chance") < self.chance).squeeze(1)
+        rows = rows_where(chance.uniform(batch.host_position, "chance") < self.chance, data.device)
         if len(rows):
             low, high = self._cutoffs(batch.position[rows], chance)
             data[rows] = self._filtered(masks.wide(data[rows]), low, high).to(data.dtype)
@@ -78,10 +81,7 @@ class Filter(nn.Module):
     def _cutoffs(self, position: Tensor, chance: Chance) -> tuple[Tensor, Tensor]:
         """Upper and lower cutoff of each row in Hz, uniform in octaves; infinity or 0 for none."""
         which = chance.integers(position, "type", len(self.types))
-        lows, highs = (
-            torch.tensor([name != other for name in self.types], device=position.device)[which]
-            for other in ("high-pass", "low-pass")
-        )
+        lows, highs = self.get_buffer("lows")[which], self.get_buffer("highs")[which]
         (bottom, top), (least, most) = self.low_pass, self.high_pass
         low = bottom * (top / bottom) ** chance.uniform(position, "low-pass")
         high = least * (most / least) ** chance.uniform(position, "high-pass")

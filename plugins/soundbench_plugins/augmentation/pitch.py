@@ -22,6 +22,7 @@ from soundbench.chance import Chance
 from soundbench.contracts import Batch
 from soundbench_plugins.layers import stretching
 from soundbench_plugins.layers.resampling import resampled, sinc_kernel
+from soundbench_plugins.layers.rows import rows_where
 
 __all__ = ["Pitch"]
 
@@ -58,11 +59,11 @@ class Pitch(nn.Module):
 
     def forward(self, batch: Batch, chance: Chance) -> Batch:
         """The batch with the drawn rows higher or lower."""
-        which = chance.integers(batch.position, "step", len(self.ratios))
-        changed = chance.uniform(batch.position, "chance") < self.chance
+        which = chance.integers(batch.host_position, "step", len(self.ratios))
+        changed = chance.uniform(batch.host_position, "chance") < self.chance
         data = masks.apply(batch.data, batch.lengths).clone()
         for place, ratio in enumerate(self.ratios):
-            rows = torch.nonzero(changed & (which == place)).squeeze(1)
+            rows = rows_where(changed & (which == place), data.device)
             if len(rows) and ratio != 1:
                 data[rows] = self._moved(data[rows], batch.lengths[rows], ratio, self.get_buffer(f"kernel{place}"))
         return attrs.evolve(batch, data=masks.apply(data, batch.lengths))

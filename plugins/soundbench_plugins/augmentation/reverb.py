@@ -24,6 +24,7 @@ from soundbench import masks
 from soundbench.chance import Chance
 from soundbench.contracts import Batch
 from soundbench_plugins.layers.example_sounds import write_sounds
+from soundbench_plugins.layers.rows import rows_where
 from soundbench_plugins.layers.sound_bank import SoundBank
 from soundbench_plugins.layers.sound_files import sounds_of
 
@@ -73,7 +74,7 @@ class Reverb(nn.Module):
         """The batch with the drawn rows reverberated."""
         bank = self.prepare().to(batch.data.device)
         which = chance.integers(batch.position, "response", len(bank))
-        rows = torch.nonzero(chance.uniform(batch.position, "chance") < self.chance).squeeze(1)
+        rows = rows_where(chance.uniform(batch.host_position, "chance") < self.chance, batch.data.device)
         if not len(rows):
             return batch
         data = masks.apply(batch.data, batch.lengths).clone()

@@ -13,7 +13,6 @@ from fractions import Fraction
 from typing import ClassVar, Literal
 
 import attrs
-import torch
 from torch import nn
 from torch.nn import functional as F
 
@@ -21,6 +20,7 @@ from soundbench import masks
 from soundbench.chance import Chance
 from soundbench.contracts import Batch
 from soundbench_plugins.layers.resampling import resampled, resampled_lengths, sinc_kernel
+from soundbench_plugins.layers.rows import rows_where
 
 __all__ = ["Speed"]
 
@@ -57,14 +57,14 @@ class Speed(nn.Module):
 
     def forward(self, batch: Batch, chance: Chance) -> Batch:
         """The batch with its rows played at drawn speeds."""
-        data, lengths, position = batch.data, batch.lengths, batch.position
+        data, lengths, position = batch.data, batch.lengths, batch.host_position
         which = chance.integers(position, "factor", len(self.factors))
         changed = chance.uniform(position, "chance") < self.chance
         data, lengths = masks.apply(data, lengths).clone(), lengths.clone()
         for place, factor in enumerate(self.factors):
             if factor == 1:
                 continue
-            rows = torch.nonzero(changed & (which == place)).squeeze(1)
+            rows = rows_where(changed & (which == place), data.device)
             if len(rows):
                 played = resampled(data[rows], factor, self.get_buffer(f"kernel{place}"))
                 data[rows] = F.pad(played, (0, max(data.shape[1] - played.shape[1], 0)))[:, : data.shape[1]]

@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import attrs
-import torch
 from torch import nn
 
 from soundbench import masks
 from soundbench.chance import Chance
 from soundbench.contracts import Batch
 from soundbench_plugins.layers import stretching
+from soundbench_plugins.layers.rows import rows_where
 
 __all__ = ["Tempo"]
 
@@ -49,7 +49,7 @@ class Tempo(nn.Module):
 
     def forward(self, batch: Batch, chance: Chance) -> Batch:
         """The batch with the drawn rows at other tempos."""
-        rows = torch.nonzero(chance.uniform(batch.position, "chance") < self.chance).squeeze(1)
+        rows = rows_where(chance.uniform(batch.host_position, "chance") < self.chance, batch.data.device)
         if not len(rows):
             return batch
         data, lengths = masks.apply(batch.data, batch.lengths).clone(), batch.lengths.clone()

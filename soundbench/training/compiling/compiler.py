@@ -21,7 +21,7 @@ from soundbench.machine import Machine
 from soundbench.messages import out_of_memory, printable
 from soundbench.model.network import by_length
 from soundbench.recipe import Recipe
-from soundbench.training.compiling.train_step import TrainStep
+from soundbench.training.compiling.train_step import TrainStep, tensors_of
 
 __all__ = ["Compiler", "Compiling", "names_of", "planned"]
 
@@ -148,7 +148,7 @@ class Compiler:
         keys = self.step.keys(1).to(self.machine.device)
         assert self._compiled is not None
         for rows in (len(batch.data), len(batch.data) - 1)[: 2 if len(batch.data) > 2 else 1]:
-            tensors = [tensor[:rows] for tensor in _tensors(batch)]
+            tensors = [tensor[:rows] for tensor in tensors_of(batch)]
             for tensor in tensors:
                 torch._dynamo.maybe_mark_dynamic(tensor, 0)
             with self.machine.autocast():
@@ -205,15 +205,13 @@ class Compiler:
         data, lengths = part("featurizer", network.features, batch.data, batch.lengths)
         batch = attrs.evolve(batch, data=data, lengths=lengths)
         for place in step.places:
-            part(place, lambda *tensors, at=place: step.augmented(at, Batch(*tensors), 0, keys).data, *_tensors(batch))
+            part(
+                place, lambda *tensors, at=place: step.augmented(at, Batch(*tensors), 0, keys).data, *tensors_of(batch)
+            )
             batch = step.augmented(place, batch, 0, keys)
         frames = part("backbone", by_length, network.backbone, batch.data, batch.lengths)
         logits = part("head", network.head, part("pooling", network.pooling, *frames))
         part("loss", step.loss, logits.float(), batch.target)
-
-
-def _tensors(batch: Batch) -> tuple[Tensor, ...]:
-    return attrs.astuple(batch, recurse=False)
 
 
 class _CannotTrace(Exception):

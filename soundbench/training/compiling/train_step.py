@@ -13,7 +13,7 @@ from soundbench.chance import Chance, Keyed, Noted
 from soundbench.contracts import Augmentation, Batch, Loss
 from soundbench.model.network import Network
 
-__all__ = ["Placed", "TrainStep"]
+__all__ = ["Placed", "TrainStep", "tensors_of"]
 
 Placed = Sequence[tuple[str, Augmentation]]
 """Augmentations with their place in the recipe, which addresses their random draws."""
@@ -96,3 +96,8 @@ class TrainStep(nn.Module):
         return torch.tensor(
             [Chance(self.seed, epoch, place).key(draw) for place, draw in self.draws], dtype=torch.int64
         )
+
+
+def tensors_of(batch: Batch) -> tuple[Tensor, ...]:
+    """What a step takes of a batch, in its order."""
+    return batch.data, batch.lengths, batch.target, batch.index, batch.position
