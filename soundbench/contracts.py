@@ -121,8 +121,7 @@ class Clip:
         start: start within the file, in seconds.
         stop: end within the file, in seconds; None for the end of the file.
         fold: the fold that the publisher assigned, if any.
-        group: what clips have in common that must not be in both training and test: the original recording, a speaker,
-            a site; None means the file itself.
+        group: what clips of training and of test must not share: a recording, a speaker, a site; None for the file.
         extra: further values of the clip by name, all text, such as `{"site": "A4"}`; they are kept in `clips.csv`.
     """
 
@@ -175,8 +174,6 @@ class Batch:
         target: class weights `(B, K)` float32; one-hot unless an augmentation mixes rows.
         index: the clip of each row, as its row in the clip table, `(B,)` int64.
         position: the position of each row in the order of the epoch, `(B,)` int64; random numbers are a function of it.
-        host_position: the same on the CPU, for draws that Python looks at, such as which rows are changed: to read
-            numbers of a GPU, Python would wait until it has done all its work. By default it is read from `position`.
     """
 
     data: Tensor
@@ -184,29 +181,19 @@ class Batch:
     target: Tensor
     index: Tensor
     position: Tensor
-    _host_position: Tensor | None = attrs.field(eq=False, repr=False)
+    _on_host: Tensor | None = attrs.field(eq=False, repr=False)
 
-    def __init__(
-        self,
-        data: Tensor,
-        lengths: Tensor,
-        target: Tensor,
-        index: Tensor,
-        position: Tensor,
-        host_position: Tensor | None = None,
+    def __init__(  # torch.compile cannot trace what attrs writes, and augmentations make batches where it traces
+        self, data: Tensor, lengths: Tensor, target: Tensor, index: Tensor, position: Tensor, on_host: Any = None
     ) -> None:
-        # In place of what attrs writes, which torch.compile cannot trace; augmentations of features make batches there.
-        object.__setattr__(self, "data", data)
-        object.__setattr__(self, "lengths", lengths)
-        object.__setattr__(self, "target", target)
-        object.__setattr__(self, "index", index)
-        object.__setattr__(self, "position", position)
-        object.__setattr__(self, "_host_position", host_position)
+        names = ("data", "lengths", "target", "index", "position", "_on_host")
+        for name, value in zip(names, (data, lengths, target, index, position, on_host), strict=True):
+            object.__setattr__(self, name, value)
 
     @property
     def host_position(self) -> Tensor:
-        """The positions of the rows on the CPU, `(B,)` int64."""
-        return self.position.cpu() if self._host_position is None else self._host_position
+        """`position` on the CPU, for draws that Python looks at: to see those of a GPU, it would have to wait."""
+        return self.position.cpu() if self._on_host is None else self._on_host
 
 
 class Dataset(Protocol):

@@ -113,9 +113,8 @@ class Scorer:
             scores = self.scores_of(logits)
             rejector = self.rejector
             evidence = scores.new_zeros(len(scores)) if rejector is None else rejector.scores(logits, embeddings)
-            loud = torch.from_numpy(~silent(raw)).to(scores)
-            found: Values = torch.cat([scores, evidence.to(scores)[:, None], loud[:, None]], 1).cpu().numpy()
-        return found
+            found: Values = torch.cat([scores, evidence.to(scores)[:, None]], 1).cpu().numpy()
+        return np.concatenate([found, ~silent(raw)[:, None]], 1, dtype=found.dtype)
 
     def outputs(self, raw: RawBatch, embeddings: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The logits `(B, K)` of each window, and its embedding `(B, D)` if asked for."""
@@ -153,9 +152,9 @@ class Scorer:
         """For each window of a batch, its row in the clip table, scores and loss: `(B,)`, `(B, K)`, `(B,)`."""
         with torch.inference_mode():
             batch, logits = self._logits(raw)
-            found = batch.index, self.scores_of(logits), self.loss(logits, batch.target)
-        index, scores, losses = (part.cpu().numpy() for part in found)
-        return index, scores, losses
+            losses = self.loss(logits, batch.target)
+            found: Values = torch.cat([self.scores_of(logits), losses[:, None]], 1).cpu().numpy()
+        return np.asarray(raw.index), found[:, :-1], found[:, -1]
 
     def _logits(self, raw: RawBatch) -> tuple[Batch, torch.Tensor]:
         with self.machine.exact():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from soundbench import files
 from soundbench.data import digests
@@ -329,21 +329,42 @@ class Average:
     """
 
     def __init__(self, network: Network, decay: float, after: int) -> None:
-        function = get_ema_multi_avg_fn(decay) if decay else None  # type: ignore[no-untyped-call]
-        self.model = AveragedModel(network, multi_avg_fn=function, use_buffers=True)
-        self.after = after
+        self.decay, self.after = decay, after
+        self.averaged = copy.deepcopy(network).requires_grad_(False)
+        self.steps = 0
 
+    @torch.no_grad()
     def update(self, network: Network, step: int) -> None:
-        """Add the weights after `step` steps to the average."""
-        if step > self.after:
-            self.model.update_parameters(network)
+        """Add the weights after `step` steps to the average, in a few operations for all of them together.
+
+        That of `torch.optim.swa_utils` copies each counter of a batch norm apart, and its own count to the device.
+        """
+        if step <= self.after:
+            return
+        kept, new = self._tensors(self.averaged), self._tensors(network)
+        first = self.steps == 0
+        averages = [(old, value) for old, value in zip(kept, new, strict=True) if old.is_floating_point() and not first]
+        copies = [(old, value) for old, value in zip(kept, new, strict=True) if not old.is_floating_point() or first]
+        if averages:
+            olds, values = map(list, zip(*averages, strict=True))
+            if self.decay:
+                torch._foreach_lerp_(olds, values, 1 - self.decay)
+            else:
+                changes = torch._foreach_sub(values, olds)
+                torch._foreach_div_(changes, self.steps + 1)
+                torch._foreach_add_(olds, changes)
+        if copies:
+            torch._foreach_copy_(*map(list, zip(*copies, strict=True)))
+        self.steps += 1
+
+    @staticmethod
+    def _tensors(network: Network) -> list[Tensor]:
+        return [tensor.detach() for tensor in (*network.parameters(), *network.buffers())]
 
     @property
     def network(self) -> Network | None:
         """The averaged network; None before averaging begins."""
-        averaged = self.model.module
-        assert isinstance(averaged, Network)
-        return averaged if int(self.model.n_averaged) else None
+        return self.averaged if self.steps else None
 
     def state(self) -> dict[str, Any]:
         """The state for a checkpoint; empty before averaging begins."""
@@ -353,5 +374,5 @@ class Average:
     def restore(self, weights: Mapping[str, Any], step: int) -> None:
         """Restore a `state` that was saved after `step` steps."""
         if weights:
-            self.model.module.load_state_dict(weights)
-            self.model.n_averaged.fill_(step - self.after)
+            self.averaged.load_state_dict(weights)
+            self.steps = step - self.after

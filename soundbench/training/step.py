@@ -175,9 +175,6 @@ def make_trainer(setup: TrainSetup, rules: Rules, times: StepTimes | None = None
     def process(engine: Engine, raw: RawBatch) -> Tensor:
         state = engine.state
         seed_step(rules.seed, state.iteration, distributed.rank())
-        setup.step.train()
-        for module in setup.frozen:
-            module.eval()
         batch = on_device(raw, setup.machine.device, rules.level)
         clock.mark("move")
         for place, augment in setup.augmentations:
@@ -191,7 +188,14 @@ def make_trainer(setup: TrainSetup, rules: Rules, times: StepTimes | None = None
         clock.mark("update")
         return loss
 
+    def begin_epoch(_engine: Engine) -> None:
+        """Once an epoch, not at each step: a large network has hundreds of modules."""
+        setup.step.train()
+        for module in setup.frozen:
+            module.eval()
+
     trainer = Engine(process)
+    trainer.add_event_handler(Events.EPOCH_STARTED, begin_epoch)
     trainer.add_event_handler(Events.GET_BATCH_STARTED, clock.start)
     trainer.add_event_handler(Events.GET_BATCH_COMPLETED, clock.mark, "data")
     return trainer

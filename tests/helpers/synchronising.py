@@ -6,10 +6,11 @@ asks for one is where the host would wait.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -24,29 +25,18 @@ _INDEXED = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default, 
 _SIZED = ("masked_select", "unique", "_unique2", "unique_consecutive", "unique_dim", "bincount", "histc")
 
 
-class Synchronising(TorchDispatchMode):
-    """What made the host wait in the body, in `calls`, each a name; afterwards go on as if there were an answer."""
-
-    def __init__(self) -> None:
+class _Synchronising(TorchDispatchMode):
+    def __init__(self, calls: list[str]) -> None:
         super().__init__()
-        self.calls: list[str] = []
-        self._made = _Made(self.calls)
-
-    def __enter__(self) -> Synchronising:
-        self._autocast, torch.autocast = torch.autocast, _autocast
-        self._made.__enter__()
-        super().__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        self._made.__exit__(*error)
-        torch.autocast = self._autocast
+        self.calls = calls
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
+        if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"):
+            with self:  # such as `to` in inference mode, which consists of others
+                return func.decompose(*args, **kwargs)
         if func is aten._local_scalar_dense.default and _on_meta(args[0]):
             self.calls.append("item")
             return False if args[0].dtype == torch.bool else 1 if not args[0].is_floating_point() else 1.0
@@ -100,6 +90,15 @@ class _Made(TorchFunctionMode):
         if func in (torch.tensor, torch.as_tensor) and torch.device(kwargs.get("device") or "cpu").type == "meta":
             self.calls.append("tensor from values of the host")
         return func(*args, **kwargs)
+
+
+@contextmanager
+def synchronising() -> Iterator[list[str]]:
+    """The names of what made the host wait in the body; the body goes on as if there were an answer."""
+    calls: list[str] = []
+    with pytest.MonkeyPatch.context() as patch, _Made(calls), _Synchronising(calls):
+        patch.setattr(torch, "autocast", _autocast)
+        yield calls
 
 
 def _autocast(device: str, *arguments: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""No built-in makes Python wait for a GPU: counted without one, on tensors that have no values (`Synchronising`)."""
+"""No built-in makes Python wait for a GPU: counted without one, on tensors that have no values (`synchronising`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.synchronising import META, Synchronising
+from helpers.synchronising import META, synchronising
 from torch import nn
 
 from soundbench.chance import Chance
@@ -48,9 +48,9 @@ def test_an_augmentation_never_waits(name: str, tmp_path: Path) -> None:
     given = batch(features=module.on == "features")
     module(given, Chance(1, 1, "augmentation[0]"))  # the first batch takes what was read from files to the device
     for epoch in (1, 2, 3):
-        with Synchronising() as found:
+        with synchronising() as found:
             module(given, Chance(1, epoch, "augmentation[0]"))
-        assert found.calls == []
+        assert found == []
 
 
 @pytest.mark.parametrize("name", ["speed", "pitch", "tempo", "reverb", "filter"])
@@ -60,10 +60,10 @@ def test_an_augmentation_that_was_not_told_positions_on_the_host_reads_them(name
     getattr(module, "prepare", lambda: None)()
     given = Batch(*tensors_of(batch()))
     for _ in range(2):  # the first batch takes what was read from files to the device
-        with Synchronising() as found:
+        with synchronising() as found:
             module(given, Chance(1, 1, "augmentation[0]"))
-    assert set(found.calls) == {"copy to the host"}
-    assert len(found.calls) <= 2
+    assert set(found) == {"copy to the host"}
+    assert len(found) <= 2
 
 
 def step(
@@ -86,10 +86,10 @@ def step(
 def test_a_step_never_waits_for_it_forward_or_backward(kind: str, name: str) -> None:
     own = step(**{kind: name})
     given = batch()
-    with Synchronising() as found:
+    with synchronising() as found:
         losses, _ = own(*tensors_of(given), 1)
         losses.sum().backward()
-    assert found.calls == []
+    assert found == []
 
 
 class Waiting(nn.Module):
@@ -128,7 +128,7 @@ class Waiting(nn.Module):
 )
 def test_all_that_waits_is_counted(how: str) -> None:
     given = batch()
-    with Synchronising() as found:
+    with synchronising() as found:
         Waiting(how)(given)
         torch.ones(3).to(META, non_blocking=True)  # which does not
-    assert found.calls == [how]
+    assert found == [how]
