@@ -136,14 +136,14 @@ def on_device(raw: RawBatch, device: torch.device, level: float | Literal["off"]
 
     Precomputed features are not changed: their windows were scaled before.
     """
-    position = torch.as_tensor(raw.position)
-    raw = RawBatch(*(torch.as_tensor(part).to(device, non_blocking=True) for part in raw))
+    position = torch.as_tensor(raw.position if raw.host_position is None else raw.host_position)
+    raw = RawBatch(*(torch.as_tensor(part).to(device, non_blocking=True) for part in raw[:6]))
     if raw.samples.dim() == 3:
-        return Batch(raw.samples.transpose(1, 2).contiguous(), *raw[2:], position)
+        return Batch(raw.samples.transpose(1, 2).contiguous(), *raw[2:6], position)
     data = raw.samples.float() * raw.scales[:, None]
     if level != "off":
         data = set_level(data, raw.lengths, level)
-    return Batch(data, *raw[2:], position)
+    return Batch(data, *raw[2:6], position)
 
 
 def set_level(waveform: Tensor, lengths: Tensor, decibels: float) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from soundbench import distributed
 from soundbench.data.batches import RawBatch
+from soundbench.data.transfer.ahead import ahead
 from soundbench.errors import RunError
 from soundbench.signals import Stop
 from soundbench.training import checkpoints
@@ -327,6 +328,6 @@ def train(
     trainer.add_event_handler(Events.ITERATION_COMPLETED, loop.step_completed)
     trainer.add_event_handler(Events.EPOCH_COMPLETED, loop.epoch_completed)
     loop.clock = loop.shown = time.monotonic()
-    with stop.deferred(), distributed.contact():
-        trainer.run(batches(done), max_epochs=rules.epochs, epoch_length=setup.plan.steps)
+    with stop.deferred(), distributed.contact(), ahead(batches(done), setup.machine.device) as fed:
+        trainer.run(fed, max_epochs=rules.epochs, epoch_length=setup.plan.steps)
     return progress.best_epoch

@@ -167,7 +167,7 @@ class Compiler:
         return losses, target
 
     def _give_up(self, reason: str) -> None:
-        self._compiled, self.step.compute = None, self.step.losses
+        self._compiled = self.step.compute = None
         self.how = attrs.evolve(self.how, used="off", reason=reason)
         torch._dynamo.reset()
 

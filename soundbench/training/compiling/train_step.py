@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -27,7 +27,7 @@ class TrainStep(nn.Module):
 
     Attributes:
         draws: what `keys` are for: the place of a component, and what it draws; `note_draws` finds them out.
-        compute: what `forward` computes; whoever compiles a step replaces it, which changes no name of a weight.
+        compute: `losses`, compiled; None where they are not. It is no module, so that no weight has another name.
     """
 
     def __init__(self, network: Network, augmentations: Placed, loss: Loss, seed: int) -> None:
@@ -38,11 +38,11 @@ class TrainStep(nn.Module):
         self.places = [place for place, _ in augmentations]
         self.augmentations = nn.ModuleList([module for _, module in augmentations])  # type: ignore[misc]
         self.draws: list[tuple[str, str]] = []
-        self.compute = self.losses
+        self.compute: Callable[..., tuple[Tensor, Tensor]] | None = None
 
     def forward(self, *given: Any) -> tuple[Tensor, Tensor]:
         """See `losses`."""
-        return self.compute(*given)
+        return (self.compute or self.losses)(*given)
 
     def losses(
         self,
