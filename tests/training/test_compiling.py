@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from soundbench.data.batches import on_device, training_batches
 from soundbench.data.clips import ClipTable
 from soundbench.data.order import Order
 from soundbench.errors import CallError
+from soundbench.report.run_directory import RunDirectory
 from soundbench.training import checkpoints
 from soundbench.training.compiling import compiler
 from soundbench.training.compiling.compiler import Compiler, Compiling, planned
@@ -199,6 +199,19 @@ def without(*_: Any) -> Any:
     raise torch._inductor.exc.InvalidCxxCompiler
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A run that is not to be compiled, with its recipe and its cache beside it."""
+    folder = tmp_path_factory.mktemp("plain")
+    (folder / "r.toml").write_text(RECIPE)
+    return run_of(folder, folder / "run", "off", [])
+
+
+def run_of(folder: Path, out: Path, asked: str, said: list[str]) -> RunDirectory:
+    recipe = soundbench.read_recipe(folder / "r.toml", [f"train.compile={asked}", "train.epochs=1"])
+    return soundbench.run(recipe, out=out, cache=folder / "cache", say=said.append).directory
+
+
 @pytest.mark.parametrize(
     ("backend", "reason"),
     [
@@ -208,19 +221,14 @@ def without(*_: Any) -> Any:
     ],
 )
 def test_a_run_whose_compiler_fails_goes_on_without_it_and_says_so(
-    backend: Any, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backend: Any, reason: str, plain: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compiler, "BACKEND", backend)
-    (tmp_path / "r.toml").write_text(RECIPE)
     said: list[str] = []
-    runs = {}
-    for asked in ("on", "off"):
-        recipe = soundbench.read_recipe(tmp_path / "r.toml", [f"train.compile={asked}", "train.epochs=1"])
-        runs[asked] = soundbench.run(recipe, out=tmp_path / asked, cache=tmp_path / "cache", say=said.append).directory
+    run = run_of(plain.path.parent, tmp_path / "run", "on", said)
     about = [line for line in said if line.startswith(("train.compile", "steps"))]
     assert about == [f"train.compile: {reason}; steps are not compiled"]
-    how = [json.loads(runs[asked].environment.read_text())["compile"] for asked in runs]
+    how = [json.loads(one.environment.read_text())["compile"] for one in (run, plain)]
     assert how[0] == {"asked": "on", "used": "off", "reason": reason}
     assert how[1] == {"asked": "off", "used": "off", "reason": "as asked"}
-    assert os.path.getsize(runs["on"].weights) > 0
-    assert runs["on"].weights.read_bytes() == runs["off"].weights.read_bytes()
+    assert run.weights.read_bytes() == plain.weights.read_bytes()
