@@ -67,7 +67,8 @@ class Chance:
     def bits(self, position: Positions, draw: str) -> Positions:
         """64 random bits for each position, int64, shaped like `position` (int64 array or tensor)."""
         key = self.key(draw)
-        return _mix(_mix(position * _STEP + key) + key)
+        bits: Positions = _mix(_mix(position * _STEP + key) + key)
+        return bits
 
     def uniform(self, position: Positions, draw: str, low: float = 0.0, high: float = 1.0) -> Positions:
         """A number in [low, high) for each position, float32, with 24 random bits."""

@@ -181,7 +181,7 @@ class Batch:
     target: Tensor
     index: Tensor
     position: Tensor
-    _on_host: Tensor | None = attrs.field(eq=False, repr=False)
+    _on_host: Tensor | None = attrs.field(default=None, eq=False, repr=False)
 
     def __init__(  # torch.compile cannot trace what attrs writes, and augmentations make batches where it traces
         self, data: Tensor, lengths: Tensor, target: Tensor, index: Tensor, position: Tensor, on_host: Any = None

@@ -354,7 +354,7 @@ class Average:
                 torch._foreach_div_(changes, self.steps + 1)
                 torch._foreach_add_(olds, changes)
         if copies:
-            torch._foreach_copy_(*map(list, zip(*copies, strict=True)))
+            torch._foreach_copy_([old for old, _ in copies], [value for _, value in copies])
         self.steps += 1
 
     @staticmethod

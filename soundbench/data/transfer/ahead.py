@@ -50,7 +50,7 @@ class Cuda:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.stream = torch.cuda.Stream(device)
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def buffer(self, like: Tensor) -> Tensor:
         """Pinned memory."""
@@ -155,4 +155,4 @@ class _Buffers:
         for buffer, part in zip(self.buffers, parts, strict=True):
             buffer.copy_(part)
         tensors, self.copied = self.device.copy(self.buffers)
-        return RawBatch(*tensors, host_position=parts[-1]), self.copied
+        return RawBatch(*tensors)._replace(host_position=parts[-1]), self.copied

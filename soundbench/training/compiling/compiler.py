@@ -115,7 +115,7 @@ class Compiler:
         self.step.note_draws(batch)
         graphs = {"triton.cudagraphs": True} if self.how.used == "graphs" else {}
         # Dropout draws as it does without compiling.
-        options = {"fallback_random": True, **graphs} if BACKEND == "inductor" else None
+        options: dict[str, Any] | None = {"fallback_random": True, **graphs} if BACKEND == "inductor" else None
         if distributed.world() > 1:
             torch._dynamo.config.optimize_ddp = False  # or what is tried here would be compiled again, in pieces
         self._compiled = torch.compile(self.step.losses, fullgraph=True, backend=BACKEND, options=options)

@@ -65,7 +65,8 @@ class TrainStep(nn.Module):
             epoch: random draws are those of this epoch.
             keys: those of the epoch, on the device; where there are some, the epoch is not looked at.
         """
-        batch = Batch(*self.network.features(data, lengths), target, index, position)
+        features, frames = self.network.features(data, lengths)
+        batch = Batch(features, frames, target, index, position)
         for place in self.places:
             batch = self.augmented(place, batch, epoch, keys)
         logits = self.network.classify(batch.data, batch.lengths)
@@ -74,13 +75,15 @@ class TrainStep(nn.Module):
     def augmented(self, place: str, batch: Batch, epoch: int, keys: Tensor | None) -> Batch:
         """A batch of features after the augmentation at a place; the last two are those of `losses`."""
         chance = Chance(self.seed, epoch, place) if keys is None else Keyed(keys, self.draws, place)
-        return self.augmentations[self.places.index(place)](batch, chance)
+        augmented: Batch = self.augmentations[self.places.index(place)](batch, chance)
+        return augmented
 
     def note_draws(self, batch: Batch) -> None:
         """Find out what the augmentations draw, by augmenting the features of a batch once."""
         found: list[tuple[str, str]] = []
-        training = self.network.featurizer.training
-        self.network.featurizer.eval()  # it counts no statistics of this batch
+        featurizer = self.network.get_submodule("featurizer")
+        training = featurizer.training
+        featurizer.eval()  # it counts no statistics of this batch
         with torch.no_grad():
             features, lengths = self.network.features(batch.data, batch.lengths)
             batch = attrs.evolve(batch, data=features, lengths=lengths)
@@ -88,7 +91,7 @@ class TrainStep(nn.Module):
                 chance = Noted(self.seed, 1, place)
                 batch = augment(batch, chance)
                 found += [(place, draw) for draw in chance.draws]
-        self.network.featurizer.train(training)
+        featurizer.train(training)
         self.draws = found
 
     def keys(self, epoch: int) -> Tensor:
