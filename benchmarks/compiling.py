@@ -59,7 +59,7 @@ def batches(steps: int, rows: int, seconds: float, device: torch.device) -> list
         lengths = torch.randint(size // 2, size + 1, (count,), generator=draws)
         target = torch.eye(CLASSES)[torch.randint(0, CLASSES, (count,), generator=draws)]
         data *= torch.arange(size) < lengths[:, None]
-        made.append(Batch(*(part.to(device) for part in (data, lengths, target, position, position)), position))
+        made.append(Batch(*(part.to(device) for part in (data, lengths, target, position, position))))
     return made
 
 

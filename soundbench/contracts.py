@@ -121,7 +121,8 @@ class Clip:
         start: start within the file, in seconds.
         stop: end within the file, in seconds; None for the end of the file.
         fold: the fold that the publisher assigned, if any.
-        group: what clips of training and of test must not share: a recording, a speaker, a site; None for the file.
+        group: what clips have in common that must not be in both training and test: the original recording, a speaker,
+            a site; None means the file itself.
         extra: further values of the clip by name, all text, such as `{"site": "A4"}`; they are kept in `clips.csv`.
     """
 
@@ -181,19 +182,18 @@ class Batch:
     target: Tensor
     index: Tensor
     position: Tensor
-    _on_host: Tensor | None = attrs.field(default=None, eq=False, repr=False)
 
-    def __init__(  # torch.compile cannot trace what attrs writes, and augmentations make batches where it traces
-        self, data: Tensor, lengths: Tensor, target: Tensor, index: Tensor, position: Tensor, on_host: Any = None
-    ) -> None:
-        names = ("data", "lengths", "target", "index", "position", "_on_host")
-        for name, value in zip(names, (data, lengths, target, index, position, on_host), strict=True):
+    # torch.compile cannot trace the one that attrs writes, and augmentations make batches where it traces.
+    def __init__(self, data: Tensor, lengths: Tensor, target: Tensor, index: Tensor, position: Tensor) -> None:
+        names = ("data", "lengths", "target", "index", "position")
+        for name, value in zip(names, (data, lengths, target, index, position), strict=True):
             object.__setattr__(self, name, value)
 
     @property
     def host_position(self) -> Tensor:
         """`position` on the CPU, for draws that Python looks at: to see those of a GPU, it would have to wait."""
-        return self.position.cpu() if self._on_host is None else self._on_host
+        on_host: Tensor | None = getattr(self.position, "on_host", None)  # see `keep_on_host`
+        return self.position.cpu() if on_host is None else on_host
 
 
 class Dataset(Protocol):

@@ -29,7 +29,17 @@ from soundbench.signals import outlast
 if TYPE_CHECKING:
     from soundbench.data.store import Store
 
-__all__ = ["Grid", "RawBatch", "on_device", "pack", "scoring_batches", "set_level", "training_batches", "window_grid"]
+__all__ = [
+    "Grid",
+    "RawBatch",
+    "keep_on_host",
+    "on_device",
+    "pack",
+    "scoring_batches",
+    "set_level",
+    "training_batches",
+    "window_grid",
+]
 
 Rows = NDArray[np.int64]
 
@@ -136,14 +146,25 @@ def on_device(raw: RawBatch, device: torch.device, level: float | Literal["off"]
 
     Precomputed features are not changed: their windows were scaled before.
     """
-    position = torch.as_tensor(raw.position if raw.host_position is None else raw.host_position)
-    raw = RawBatch(*(torch.as_tensor(part).to(device, non_blocking=True) for part in raw[:6]))
+    given = RawBatch(*map(torch.as_tensor, raw))
+    raw = RawBatch(*(part.to(device, non_blocking=True) for part in given))
+    if given.position.device.type == "cpu":
+        keep_on_host(raw.position, given.position)
     if raw.samples.dim() == 3:
-        return Batch(raw.samples.transpose(1, 2).contiguous(), *raw[2:6], position)
+        return Batch(raw.samples.transpose(1, 2).contiguous(), *raw[2:])
     data = raw.samples.float() * raw.scales[:, None]
     if level != "off":
         data = set_level(data, raw.lengths, level)
-    return Batch(data, *raw[2:6], position)
+    return Batch(data, *raw[2:])
+
+
+def keep_on_host(position: Tensor, on_host: Tensor) -> None:
+    """Keep what a position on a device is on the CPU, for `Batch.host_position`.
+
+    The tensor itself has it: batches made of that tensor know it too, and one of other positions does not.
+    """
+    if position is not on_host:
+        position.on_host = on_host  # type: ignore[attr-defined]
 
 
 def set_level(waveform: Tensor, lengths: Tensor, decibels: float) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -25,7 +26,6 @@ SAMPLES = (8000, 8000, 5001, 1, 400, 8000, 37, 7999)
 FRAMES = (60, 60, 33, 1, 2, 60, 7, 59)
 SILENT = 1  # the row that contains only zeros
 EPOCHS = (1, 2, 3)
-_TENSORS = ("data", "lengths", "target", "index", "position")
 ROUNDED = 8  # samples or frames by which a length may be rounded up
 
 
@@ -84,10 +84,10 @@ def shapes(case: Case) -> str:
             raise Broken(f"returns a {type(after).__name__}, not a Batch")
         if after.data.shape[:-1] != before.data.shape[:-1]:
             raise Broken(f"changes the shape from {tuple(before.data.shape)} to {tuple(after.data.shape)}")
-        for name in _TENSORS:
-            old, new = getattr(before, name), getattr(after, name)
+        for field in attrs.fields(Batch):
+            old, new = getattr(before, field.name), getattr(after, field.name)
             if (new.dtype, new.device) != (old.dtype, old.device):
-                raise Broken(f"changes {name} from {old.dtype} on {old.device} to {new.dtype} on {new.device}")
+                raise Broken(f"changes {field.name} from {old.dtype} on {old.device} to {new.dtype} on {new.device}")
         if not (torch.equal(after.index, before.index) and torch.equal(after.position, before.position)):
             raise Broken("index and position must not change")
     return "rows, devices and types kept"
@@ -173,7 +173,7 @@ def addressed(case: Case) -> str:
 
 
 def _rows(batch: Batch, rows: Tensor) -> Batch:
-    return Batch(*(getattr(batch, name)[rows] for name in _TENSORS))
+    return Batch(*(getattr(batch, field.name)[rows] for field in attrs.fields(Batch)))
 
 
 def _same(what: str, one: Batch, other: Batch, near: float) -> float:

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from soundbench import distributed
 from soundbench.chance import Chance
 from soundbench.contracts import Batch
-from soundbench.data.batches import RawBatch, on_device
+from soundbench.data.batches import RawBatch, keep_on_host, on_device
 from soundbench.data.order import Order
 from soundbench.machine import Machine
 from soundbench.model import assembly
@@ -235,8 +235,11 @@ def _split(batch: Batch, pieces: int) -> list[Batch]:
     """The rows of a batch in at most `pieces` pieces of nearly equal size."""
     if pieces == 1:
         return [batch]
-    columns = [torch.tensor_split(tensor, pieces) for tensor in (*tensors_of(batch), batch.host_position)]
-    return [Batch(*piece) for piece in zip(*columns, strict=True) if len(piece[0])]
+    columns = [torch.tensor_split(tensor, pieces) for tensor in tensors_of(batch)]
+    chunks = [Batch(*piece) for piece in zip(*columns, strict=True) if len(piece[0])]
+    for piece, on_host in zip(chunks, torch.tensor_split(batch.host_position, pieces), strict=False):
+        keep_on_host(piece.position, on_host)
+    return chunks
 
 
 def _update(setup: TrainSetup, max_grad_norm: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 from helpers.synchronising import META, synchronising
@@ -11,6 +12,7 @@ from torch import nn
 
 from soundbench.chance import Chance
 from soundbench.contracts import Batch
+from soundbench.data.batches import keep_on_host
 from soundbench.model.network import Head, Network
 from soundbench.recipe.registry import Registry
 from soundbench.training.compiling.train_step import TrainStep, tensors_of
@@ -31,7 +33,9 @@ def batch(features: bool = False) -> Batch:
     data = torch.empty(6, 80, 98) if features else torch.empty(6, 16000)
     position = torch.arange(6) * 3
     whole = Batch(data, lengths, torch.eye(6)[:, :CLASSES], torch.arange(6), position)
-    return Batch(*(tensor.to(META) for tensor in tensors_of(whole)), position)
+    there = Batch(*(tensor.to(META) for tensor in tensors_of(whole)))
+    keep_on_host(there.position, position)
+    return there
 
 
 def made(kind: str, name: str, *given: object, folder: Path | None = None) -> nn.Module:
@@ -54,11 +58,11 @@ def test_an_augmentation_never_waits(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["speed", "pitch", "tempo", "reverb", "filter"])
-def test_an_augmentation_that_was_not_told_positions_on_the_host_reads_them(name: str, tmp_path: Path) -> None:
+def test_an_augmentation_reads_positions_that_the_host_does_not_have(name: str, tmp_path: Path) -> None:
     """What a plugin's author does in a test of his own."""
     module = made("augmentation", name, RATE, folder=tmp_path)
     getattr(module, "prepare", lambda: None)()
-    given = Batch(*tensors_of(batch()))
+    given = attrs.evolve(batch(), position=torch.arange(6, device=META))
     for _ in range(2):  # the first batch takes what was read from files to the device
         with synchronising() as found:
             module(given, Chance(1, 1, "augmentation[0]"))

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from soundbench.data.windowing.packing import RawBatch
+from soundbench.data.batches import RawBatch, keep_on_host
 
 __all__ = ["DEPTH", "Cuda", "Device", "ahead", "ahead_on"]
 
@@ -54,7 +54,8 @@ class Cuda:
 
     def buffer(self, like: Tensor) -> Tensor:
         """Pinned memory."""
-        return torch.empty_like(like, pin_memory=True)
+        with torch.cuda.device(self.device):  # a new thread's own device is the first GPU
+            return torch.empty_like(like, pin_memory=True)
 
     def copy(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], Any]:
         """Begin to copy, in the stream for copies."""
@@ -86,7 +87,7 @@ def ahead(batches: Iterable[RawBatch], device: torch.device) -> Iterator[Iterabl
 @contextmanager
 def ahead_on(batches: Iterable[RawBatch], device: Device) -> Iterator[Iterable[RawBatch]]:
     """The same batches on a device, read by a thread that ends with the body."""
-    reader = _Reader(batches, device)
+    reader = _Reader(iter(batches), device)  # whose worker processes start here, not in a thread
     reader.start()
     try:
         yield reader.read()
@@ -96,7 +97,7 @@ def ahead_on(batches: Iterable[RawBatch], device: Device) -> Iterator[Iterable[R
 
 
 class _Reader(threading.Thread):
-    def __init__(self, batches: Iterable[RawBatch], device: Device) -> None:
+    def __init__(self, batches: Iterator[RawBatch], device: Device) -> None:
         super().__init__(name="batches", daemon=True)
         self.batches, self.device = batches, device
         self.ready: queue.Queue[Any] = queue.Queue(DEPTH)
@@ -133,7 +134,7 @@ class _Reader(threading.Thread):
             if isinstance(item, BaseException):
                 raise item
             raw, copied = item
-            self.device.use(raw[:6], copied)
+            self.device.use(raw, copied)
             yield raw
 
 
@@ -149,10 +150,12 @@ class _Buffers:
         """The batch on the device, and what the end of its copy is known by."""
         if self.copied is not None:
             self.device.finish(self.copied)
-        parts = [torch.as_tensor(part) for part in raw[:6]]
+        parts = [torch.as_tensor(part) for part in raw]
         if [(one.shape, one.dtype) for one in self.buffers] != [(part.shape, part.dtype) for part in parts]:
             self.buffers = [self.device.buffer(part) for part in parts]
         for buffer, part in zip(self.buffers, parts, strict=True):
             buffer.copy_(part)
         tensors, self.copied = self.device.copy(self.buffers)
-        return RawBatch(*tensors)._replace(host_position=parts[-1]), self.copied
+        sent = RawBatch(*tensors)
+        keep_on_host(sent.position, parts[-1])
+        return sent, self.copied

@@ -14,7 +14,7 @@ class RawBatch(NamedTuple):
     """A batch before it is moved to the device: 16-bit samples `(B, S)` and scales `(B,)`; the rest as in `Batch`.
 
     All of them are tensors, or all NumPy arrays. Precomputed features are `samples` `(B, T, F)` float32 with scale 1
-    and `lengths` in frames. If the batch is on the device already, `host_position` is the position on the CPU.
+    and `lengths` in frames.
     """
 
     samples: Any
@@ -23,7 +23,6 @@ class RawBatch(NamedTuple):
     target: Any
     index: Any
     position: Any
-    host_position: Any = None
 
 
 def pack(samples: list[NDArray[np.int16]], scales: list[float], index: list[int], classes: int) -> RawBatch:
