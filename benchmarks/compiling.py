@@ -102,7 +102,12 @@ def main() -> None:
         other = copy.deepcopy(plain)
         found: list[Compiling] = []
         compiler = Compiler(
-            other, machine, planned("graphs" if options.graphs else "on", machine.device), {}, found.append
+            other,
+            machine,
+            options.batch,
+            planned("graphs" if options.graphs else "on", machine.device),
+            {},
+            found.append,
         )
         began = time.perf_counter()
         compiler.begin(given[0])

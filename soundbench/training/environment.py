@@ -325,6 +325,7 @@ def record_data(
             raise RunError(f"{directory.path}: the data has changed since the run began; start a new run")
         lacked = [] if read_environment(directory) else [directory.environment.name]
         content = describe_environment(recipe, machine, data) | ({"learnt": learnt} if learnt else {})
+        content["compile"] = _compiling(directory, content["compile"])
         files.write_json(directory.environment, content | {"digests": _digests(directory)})
         clips = digests.table_of(directory.path, [directory.clips.name])
         names = np.array(PARTS, dtype=object)[cut.part]
@@ -333,6 +334,13 @@ def record_data(
         return [*lacked, *digests.changed(directory.path, clips or {directory.clips.name: []})]
 
     return distributed.from_main(write)
+
+
+def _compiling(directory: RunDirectory, plan: dict[str, str]) -> Any:
+    """What came of compiling before, until a step is computed that says it anew; or the plan, if there was none."""
+    before = (read_environment(directory) or {}).get("compile")
+    same = plan["used"] != "off" and isinstance(before, dict) and before.get("asked") == plan["asked"]
+    return before if same else plan
 
 
 def _version(package: str) -> str | None:

@@ -145,6 +145,7 @@ def make_setup(
     how = planned(rules.compile, machine.device)
     steps = rules.epochs * plan.steps
     after = steps - round(rules.swa * steps) if rules.swa else 0
+    most = -(-max(map(plan.size, range(plan.steps))) // (plan.world * rules.accumulate))
     return TrainSetup(
         network=made.network,
         step=distributed.wrap(step, machine.device),
@@ -158,7 +159,7 @@ def make_setup(
         machine=machine,
         frozen=frozen,
         average=Average(made.network, rules.ema, after) if rules.ema or rules.swa else None,
-        compiler=Compiler(step, machine, how, names_of(recipe), settled) if how.used != "off" else None,
+        compiler=Compiler(step, machine, most, how, names_of(recipe), settled) if how.used != "off" else None,
     )
 
 

@@ -89,7 +89,7 @@ def made(
         machine=CPU,
         frozen=still,
         average=Average(network, ema, 0) if ema else None,
-        compiler=None if compiled is None else Compiler(step, CPU, ASKED, {}, compiled.append),
+        compiler=None if compiled is None else Compiler(step, CPU, 6, ASKED, {}, compiled.append),
     )
 
 

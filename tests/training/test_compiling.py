@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from soundbench.training import checkpoints
 from soundbench.training.compiling import compiler
 from soundbench.training.compiling.compiler import Compiler, Compiling, planned
 from soundbench.training.compiling.train_step import tensors_of
-from soundbench.training.step import TrainStep
+from soundbench.training.step import TrainStep, seed_step
 
 ORDER = Order(np.arange(26), batch=6, seed=5)
 
@@ -61,17 +62,6 @@ def test_a_step_is_traced_whole_and_draws_the_same_numbers_in_each_epoch() -> No
         torch.manual_seed(number)
         own, _ = traced(*tensors, 0, step.keys(epoch))
         assert torch.equal(own, plain)
-
-
-def test_noting_what_is_drawn_changes_no_weight_and_no_statistic() -> None:
-    step = made(ORDER, 1).step.train()
-    assert isinstance(step, TrainStep)
-    before = {name: value.clone() for name, value in step.state_dict().items()}
-    state = torch.get_rng_state()
-    step.note_draws(batches(1)[0][1])
-    assert all(torch.equal(value, before[name]) for name, value in step.state_dict().items())
-    assert all(module.training for module in step.modules())
-    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("epoch", [1, 7])
@@ -124,19 +114,55 @@ def test_a_compiled_training_resumes_to_the_same_bits_and_names_no_wrapper(tmp_p
     assert found == [ASKED] * 3
 
 
+class Drawing(ToyPooling):
+    """Draws by all generators that there are, and cannot be traced."""
+
+    def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        scale = random.random() + np.random.rand() + float(torch.rand(()))
+        return super().forward(frames * scale, lengths)
+
+
 @pytest.mark.usefixtures("traced_only")
-def test_trying_a_compiled_step_changes_no_weight_statistic_gradient_or_random_state() -> None:
-    ready = made(ORDER, 1, compiled=[])
+@pytest.mark.parametrize("pooling", [ToyPooling, Drawing])
+def test_trying_a_compiled_step_changes_no_weight_statistic_gradient_mode_or_random_state(
+    pooling: type[ToyPooling],
+) -> None:
+    found: list[Compiling] = []
+    ready = made(ORDER, 1, compiled=found)
     step = ready.step.train()
+    ready.network.pooling = pooling(16)
+    ready.network.featurizer.add_module("frozen", torch.nn.Dropout().eval())
     before = {name: value.clone() for name, value in step.state_dict().items()}
-    state = torch.get_rng_state()
+    modes = [module.training for module in step.modules()]
+    seed_step(1, 1, 0)
+    wanted = random.random(), np.random.rand(), float(torch.rand(()))
+    seed_step(1, 1, 0)
     assert ready.compiler is not None
     batch = batches(1)[0][1]
     assert ready.compiler.begin(batch)
     assert not ready.compiler.begin(batch)
+    assert [how.used for how in found] == ["off" if pooling is Drawing else "on"]
+    assert (random.random(), np.random.rand(), float(torch.rand(()))) == wanted
     assert all(torch.equal(value, before[name]) for name, value in step.state_dict().items())
+    assert [module.training for module in step.modules()] == modes
     assert all(parameter.grad is None for parameter in step.parameters())
-    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_what_is_compiled_does_not_depend_on_the_rows_of_the_first_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler may choose by sizes, and a run goes on from any step; one graph serves all of them."""
+    rows: list[int] = []
+
+    def noting(graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
+        rows.extend(len(one) for one in inputs if isinstance(one, torch.Tensor) and one.shape[1:] == (WINDOW,))
+        return graph.forward
+
+    monkeypatch.setattr(compiler, "BACKEND", noting)
+    for count in (5, 6):
+        ready = made(ORDER, 1, compiled=[])
+        ready.step.train()
+        assert ready.compiler is not None
+        ready.compiler.begin(next(batch for _, batch in batches(1) if len(batch.data) == count))
+    assert rows == [6, 6]
 
 
 class Branching(ToyPooling):
@@ -177,7 +203,7 @@ def test_a_part_that_cannot_be_traced_is_named_and_the_step_is_what_it_was(
     assert isinstance(step, TrainStep)
     change(step)
     found: list[Compiling] = []
-    own = Compiler(step, CPU, ASKED, {"pooling": 'pooling "mean"', "backbone": 'backbone "conv"'}, found.append)
+    own = Compiler(step, CPU, 6, ASKED, {"pooling": 'pooling "mean"', "backbone": 'backbone "conv"'}, found.append)
     (epoch, batch), *_ = batches(1)
     own.begin(batch)
     assert found[0].used == "off"

@@ -6,11 +6,13 @@ whether it can be done.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,6 +78,7 @@ class Compiler:
     Args:
         step: the step, not wrapped.
         machine: how it is computed.
+        rows: the most rows that it gets.
         how: what is planned.
         names: what messages call the parts of the step.
         settled: called with what came of it.
@@ -85,21 +88,28 @@ class Compiler:
         self,
         step: TrainStep,
         machine: Machine,
+        rows: int,
         how: Compiling,
         names: Mapping[str, str],
         settled: Callable[[Compiling], None],
     ) -> None:
-        self.step, self.machine, self.how, self.names, self.settled = step, machine, how, names, settled
+        self.step, self.machine, self.rows, self.how = step, machine, rows, how
+        self.names, self.settled = names, settled
         self._compiled: Callable[..., Any] | None = None
         self._begun = False
         self._keys: dict[int, Tensor] = {}
 
     def begin(self, batch: Batch) -> bool:
-        """Compile for batches like this one, which may take minutes; False if that has been done before."""
+        """Compile for batches like this one, which may take minutes; False if that has been done before.
+
+        It is as full as a batch can be, since a compiler may choose by its size: a run that goes on from a step with
+        fewer rows computes the same bits.
+        """
         if self._begun:
             return False
         self._begun = True
-        self._begin(batch)
+        rows = torch.arange(self.rows, device=batch.data.device) % len(batch.data)
+        self._begin(Batch(*(tensor[rows] for tensor in tensors_of(batch))))
         return True
 
     def address(self, epoch: int) -> tuple[Any, ...]:
@@ -112,7 +122,7 @@ class Compiler:
 
     def _begin(self, batch: Batch) -> None:
         """Compile, and try the result with the batch; every process does so, or none."""
-        self.step.note_draws(batch)
+        torch._dynamo.reset()  # what runs before in this process compiled: of one function only so much is kept
         graphs = {"triton.cudagraphs": True} if self.how.used == "graphs" else {}
         # Dropout draws as it does without compiling.
         options: dict[str, Any] | None = {"fallback_random": True, **graphs} if BACKEND == "inductor" else None
@@ -122,6 +132,7 @@ class Compiler:
         reason = ""
         with self._unchanged():
             try:
+                self.step.note_draws(batch)
                 self._try(batch)
             except Exception as error:  # whatever it is: the step itself, without compiling, raises what is its own
                 reason = self._reason(error, batch)
@@ -135,19 +146,22 @@ class Compiler:
     @contextmanager
     def _unchanged(self) -> Iterator[None]:
         """Leave statistics and random states as they are."""
-        buffers = [(buffer, buffer.clone()) for buffer in self.step.buffers()]
+        before = {name: buffer.clone() for name, buffer in self.step.named_buffers()}
+        states = random.getstate(), np.random.get_state()
         with torch.random.fork_rng([self.machine.device] if self.machine.device.type == "cuda" else []):
             yield
+        random.setstate(states[0])
+        np.random.set_state(states[1])
         with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
+            for name, buffer in self.step.named_buffers():
+                buffer.copy_(before[name])
 
     def _try(self, batch: Batch) -> None:
         """Forward and backward for this number of rows and for another; no gradient is kept."""
         weights = [parameter for parameter in self.step.parameters() if parameter.requires_grad]
         keys = self.step.keys(1).to(self.machine.device)
         assert self._compiled is not None
-        for rows in (len(batch.data), len(batch.data) - 1)[: 2 if len(batch.data) > 2 else 1]:
+        for rows in (self.rows, self.rows - 1)[: 2 if self.rows > 2 else 1]:
             tensors = [tensor[:rows] for tensor in tensors_of(batch)]
             for tensor in tensors:
                 torch._dynamo.maybe_mark_dynamic(tensor, 0)
@@ -233,4 +247,4 @@ def _text(error: BaseException) -> str:
     text = next(filter(None, lines), "")
     stack = getattr(error, "real_stack", None)
     place = f" ({stack[-1].filename}, line {stack[-1].lineno})" if stack else ""
-    return printable(f"{type(error).__name__}: {text[:_LONGEST]}".rstrip(": ")) + place
+    return printable(f"{type(error).__name__}: {text[:_LONGEST]}".rstrip(": ") + place)

@@ -81,9 +81,6 @@ class TrainStep(nn.Module):
     def note_draws(self, batch: Batch) -> None:
         """Find out what the augmentations draw, by augmenting the features of a batch once."""
         found: list[tuple[str, str]] = []
-        featurizer = self.network.get_submodule("featurizer")
-        training = featurizer.training
-        featurizer.eval()  # it counts no statistics of this batch
         with torch.no_grad():
             features, lengths = self.network.features(batch.data, batch.lengths)
             batch = attrs.evolve(batch, data=features, lengths=lengths)
@@ -91,7 +88,6 @@ class TrainStep(nn.Module):
                 chance = Noted(self.seed, 1, place)
                 batch = augment(batch, chance)
                 found += [(place, draw) for draw in chance.draws]
-        featurizer.train(training)
         self.draws = found
 
     def keys(self, epoch: int) -> Tensor:
