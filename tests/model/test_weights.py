@@ -12,6 +12,7 @@ import torch
 from helpers.entry_points import NAMES, toy_registry
 from helpers.training import go, made, same
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from soundbench.contracts import Clip
 from soundbench.data.clips import ClipTable
@@ -328,6 +329,23 @@ def test_the_average_is_of_the_weights_of_the_steps(rules: dict[str, float]) -> 
     want = (8 + 16) / 2 if "swa" in rules else 0.5 * 16 + 0.25 * 8 + 0.125 * 4 + 0.0625 * 2 + 0.0625 * 1
     assert average.network is not None
     assert average.network.head.classify.weight.flatten()[0].item() == pytest.approx(want)
+
+
+@pytest.mark.parametrize("decay", [0.99, 0.0])
+def test_an_average_is_that_of_torch_to_the_bit(decay: float) -> None:
+    network = made(Order(np.arange(26), 6, 5), 1).network
+    draws = torch.Generator().manual_seed(1)
+    average = Average(network, decay, 0)
+    function = get_ema_multi_avg_fn(decay) if decay else None  # type: ignore[no-untyped-call]
+    other = AveragedModel(network, multi_avg_fn=function, use_buffers=True)
+    for step in range(1, 8):
+        for tensor in network.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(torch.randn(tensor.shape, generator=draws))
+        average.update(network, step)
+        other.update_parameters(network)
+    assert average.network is not None
+    assert same(average.network.state_dict(), other.module.state_dict())
 
 
 def test_an_average_resumes_bit_for_bit(tmp_path: Path) -> None:
