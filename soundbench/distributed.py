@@ -23,7 +23,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import register_rendezvous_handler
 
 from soundbench.errors import CallError, LostProcess, SoundbenchError
-from soundbench.machine import started_by
+from soundbench.machine import local_processes, started_by
 
 __all__ = [
     "barrier",
@@ -32,6 +32,7 @@ __all__ = [
     "first_here",
     "from_main",
     "gather",
+    "idle",
     "is_main",
     "join",
     "leave",
@@ -61,6 +62,8 @@ _PATIENCE = timedelta(hours=12)
 def join(device: str) -> None:
     """Join the other processes of the run; does nothing for a single process, or if joined already.
 
+    One process that `torchrun` started joins as the only one: what several would do to each other, it does to itself.
+
     Args:
         device: the requested device; `machine.settle` checks whether it exists.
 
@@ -68,7 +71,7 @@ def join(device: str) -> None:
         CallError: each process needs its own GPU, and there are too few.
         LostProcess: the other processes cannot be reached.
     """
-    if _expected() == 1 or idist.backend() is not None:
+    if started_by() is None or not _alone():
         return
     gpu = device != "cpu" and torch.cuda.is_available()
     if gpu:
@@ -115,19 +118,15 @@ def _meet(_url: str, *, timeout: timedelta = _PATIENCE, **_: Any) -> Iterator[tu
 register_rendezvous_handler(_LOCAL.partition(":")[0], _meet)  # type: ignore[no-untyped-call]
 
 
-def _expected() -> int:
-    """The number of processes, by the environment variables."""
-    said_in = {"torchrun": "WORLD_SIZE", "srun": "SLURM_STEP_NUM_TASKS"}
-    return int(os.environ[said_in[starter]]) if (starter := started_by()) else 1
-
-
 def _refuse_shared_gpus(device: str) -> None:
+    """Refuse more processes on this machine than it has GPUs; all of them, if their number is known, so none waits."""
     own, there = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0"))), torch.cuda.device_count()
-    if own and ":" in device:
-        raise CallError(f"train.device: {device!r} is a single GPU; use 'cuda', which gives each process its own")
-    if own >= there:
+    here = max(own + 1, local_processes())
+    if here > 1 and ":" in device:
+        raise CallError(f"device {device!r} is a single GPU; use 'cuda', which gives each process its own")
+    if here > there:
         raise CallError(
-            f"process {own + 1} on this machine has no GPU of its own: {there} visible; "
+            f"process {there + 1} on this machine has no GPU of its own: {there} visible; "
             "start one process per GPU, make all GPUs visible to each process, or use --device cpu"
         )
 
@@ -168,9 +167,14 @@ def contact() -> Iterator[None]:
         raise
 
 
+def _alone() -> bool:
+    """Whether this process has joined no group."""
+    return idist.backend() is None
+
+
 def leave() -> None:
     """Leave the process group, if joined."""
-    if idist.backend() is not None:
+    if not _alone():
         idist.finalize()
 
 
@@ -194,6 +198,12 @@ def local_world() -> int:
     return int(idist.get_nproc_per_node())
 
 
+def idle(count: int, what: str) -> str | None:
+    """A line that says that processes have nothing to do, if there are more of them than `count` of `what`."""
+    spare = world() > max(count, 1)
+    return f"more processes ({world()}) than {what} ({count}): some have nothing to do" if spare else None
+
+
 def is_main() -> bool:
     """Whether this is the main process, which writes files."""
     return rank() == 0
@@ -207,7 +217,7 @@ def barrier() -> None:
 
 def gather(item: T) -> list[T]:
     """The items of all processes, in the order of their ranks, on every process."""
-    if world() == 1:
+    if _alone():
         return [item]
     items: list[Any] = [None] * world()
     with contact():
@@ -217,7 +227,7 @@ def gather(item: T) -> list[T]:
 
 def broadcast(item: T) -> T:
     """The main process's item, on every process."""
-    if world() == 1:
+    if _alone():
         return item
     items: list[Any] = [item]
     with contact():
@@ -259,8 +269,8 @@ def first_here(make: Callable[[], T]) -> T:
 
 
 def wrap(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module as DistributedDataParallel, with equal weights everywhere; itself for a single process."""
-    if world() == 1:
+    """The module as DistributedDataParallel, with equal weights everywhere; itself for a process that joined none."""
+    if _alone():
         return module
     with contact(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # newer versions of torch renamed an argument
@@ -281,7 +291,7 @@ def wrap(module: nn.Module, device: torch.device) -> nn.Module:
 
 def same_buffers(module: nn.Module) -> None:
     """Copy the main process's buffers to all: their batch norm statistics differ, for each saw its own rows."""
-    if world() > 1:
+    if not _alone():
         with contact():
             for buffer in module.buffers():
                 torch.distributed.broadcast(buffer, src=0)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Machine", "auto_threads", "cores", "settle", "started_by"]
+__all__ = ["Machine", "auto_threads", "cores", "local_processes", "settle", "started_by"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -79,10 +79,19 @@ def auto_threads(local_world: int = 1, workers: int = 0) -> int:
     return max(1, min(share, int(given)))
 
 
+def local_processes() -> int:
+    """The number of processes that share this machine, as `--processes` and torchrun say."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def started_by() -> str | None:
-    """The launcher of this process, "torchrun" or "srun", by its environment variables; None for a single process."""
-    if "WORLD_SIZE" in os.environ:  # torchrun and container platforms also set a world size of 1
-        return "torchrun" if int(os.environ["WORLD_SIZE"]) > 1 else None
+    """The launcher of this process, "torchrun" or "srun", by its environment variables; None for a single process.
+
+    One process counts if torchrun started it: so NCCL can be tried on one GPU.
+    """
+    if "WORLD_SIZE" in os.environ:  # container platforms set a world size of 1 for every program
+        torchrun = int(os.environ["WORLD_SIZE"]) > 1 or "TORCHELASTIC_RUN_ID" in os.environ
+        return "torchrun" if torchrun else None
     # The tasks of the job step, not of the job: a program in a batch script is one process whatever the job's tasks.
     return "srun" if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 else None
 

@@ -10,6 +10,8 @@ from typing import Any
 import ignite.distributed as idist
 import pytest
 import torch
+from helpers.one_rank import WHOLE, only_rank
+from helpers.runs import free_port
 
 from soundbench import distributed
 from soundbench.errors import CallError, LostProcess, Problem, RecipeError, RunError, SoundError
@@ -22,7 +24,8 @@ from soundbench.training.log import Log
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WORLD_SIZE", "LOCAL_RANK", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_JOB_ID"):
+    torchrun = ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RUN_ID")
+    for name in (*torchrun, "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_JOB_ID"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -56,6 +59,32 @@ def test_processes_on_gpus_are_joined_by_nccl(
     assert os.environ["SLURM_JOB_ID"] == "77"
 
 
+@pytest.mark.parametrize(("there", "backend"), [(True, "nccl"), (False, "gloo")])
+def test_the_only_process_of_torchrun_joins_itself(there: bool, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So NCCL can be tried on one GPU; a world of one that no torchrun names is any program on a container platform."""
+    chosen: list[str] = []
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(idist, "initialize", lambda backend, timeout: chosen.append(backend))
+    distributed.join("auto")
+    assert (started_by(), chosen) == (None, [])
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    distributed.join("auto")
+    assert (started_by(), chosen) == ("torchrun", [backend])
+
+
+def test_the_only_rank_over_gloo_does_all_that_several_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    torchrun = {"TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    ranks = {"WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}
+    interfaces = dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), distributed._LOOPBACK)
+    for name, value in {**torchrun, **ranks, **interfaces}.items():
+        monkeypatch.setenv(name, value)
+    assert only_rank("cpu") == WHOLE | {"backend": "gloo"}
+    assert idist.backend() is None
+
+
+@pytest.mark.parametrize("own", [{"LOCAL_RANK": "2"}, {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "3"}])
 @pytest.mark.parametrize(
     ("device", "message"),
     [
@@ -63,12 +92,15 @@ def test_processes_on_gpus_are_joined_by_nccl(
             "auto",
             "process 3 on this machine has no GPU of its own: 2 visible; start one process per GPU, ",
         ),
-        ("cuda:1", "train.device: 'cuda:1' is a single GPU; use 'cuda', which gives each process its own"),
+        ("cuda:1", "device 'cuda:1' is a single GPU; use 'cuda', which gives each process its own"),
     ],
 )
-def test_more_processes_than_gpus_are_reported_so(device: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    monkeypatch.setenv("LOCAL_RANK", "2")
+def test_more_processes_than_gpus_are_reported_so(
+    device: str, message: str, own: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the first process too, which would wait for those that have no GPU."""
+    for name, value in {"WORLD_SIZE": "3", **own}.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(CallError) as caught:

@@ -24,6 +24,7 @@ from typing import Any, NoReturn, TypeVar
 
 import attrs
 
+from soundbench.cli import output
 from soundbench.errors import CallError, LostProcess, RunError
 from soundbench.machine import started_by
 from soundbench.messages import escaped
@@ -85,7 +86,7 @@ def launch(work: Callable[..., T], arguments: Sequence[Any], count: int) -> T:
     """
     if (starter := started_by()) is not None:
         raise CallError(
-            f"--processes starts processes itself, but {starter} has already started several; use only one of them"
+            f"--processes starts processes itself, but {starter} has already started this process; use only one of them"
         )
     if not hasattr(signal, "pthread_sigmask"):
         raise CallError("--processes needs Linux or macOS; leave it out to use one process")
@@ -230,6 +231,7 @@ def _work(work: Callable[..., Any], arguments: Sequence[Any], environment: Mappi
     try:
         signal.signal(signal.SIGTERM, _terminated)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        output.prepare()
         end = work(*arguments), None, ""
     except BaseException as error:
         end = None, error, traceback.format_exc()

@@ -8,10 +8,9 @@ import io
 import os
 import sys
 import traceback
-import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
@@ -102,10 +101,7 @@ def _open_standard_streams() -> None:
 def invoke(arguments: Sequence[str]) -> int:
     """Run the command line with these arguments; returns the exit code."""
     plain = [argument for argument in arguments if argument != "--debug"]
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names may have bytes that are not UTF-8
-    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    output.prepare()
     try:
         if sys.stdout is None:
             raise click.UsageError("standard output is closed; to discard the results, send them to /dev/null")
@@ -127,19 +123,6 @@ def invoke(arguments: Sequence[str]) -> int:
         output.say(message)
         return code
     return code if isinstance(code, int) else 0
-
-
-def _show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
-    """Print a warning: one about a sound file is one line."""
-    from soundbench.errors import SoundWarning
-    from soundbench.terminal import on_terminal
-
-    if not issubclass(category, SoundWarning):
-        filename, lineno = place[:2]
-        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
-        return
-    start = "\r\x1b[K" if on_terminal() else ""  # a status line may stand there
-    sys.stderr.write(f"{start}{printable(str(message))}\n")
 
 
 def _explain(error: Exception) -> tuple[str, int]:

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
+import warnings
 from typing import Any
 
 import click
 
-from soundbench.messages import escaped
+from soundbench.messages import escaped, printable
 
-__all__ = ["drop_the_rest", "result", "result_json", "rows", "say"]
+__all__ = ["drop_the_rest", "prepare", "result", "result_json", "rows", "say"]
+
+
+def prepare() -> None:
+    """Let the streams of this process take any name, and a warning about a sound be one line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names may have bytes that are not UTF-8
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    """Print a warning: one about a sound file is one line."""
+    from soundbench.errors import SoundWarning
+    from soundbench.terminal import on_terminal
+
+    if not issubclass(category, SoundWarning):
+        filename, lineno = place[:2]
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
+        return
+    start = "\r\x1b[K" if on_terminal() else ""  # a status line may stand there
+    sys.stderr.write(f"{start}{printable(str(message))}\n")
 
 
 def result(text: object) -> None:

@@ -30,8 +30,8 @@ def own_process(device: str | None) -> None:
     import torch
 
     from soundbench.cli import memory
-    from soundbench.machine import auto_threads
+    from soundbench.machine import auto_threads, local_processes
 
-    torch.set_num_threads(auto_threads(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    torch.set_num_threads(auto_threads(local_processes()))
     if device == "cpu" or not torch.cuda.is_available():
         memory.keep()

@@ -66,7 +66,7 @@ def command(
     from soundbench.studies.sweep_file import read_sweep
 
     if (starter := started_by()) is not None:
-        raise CallError(f"a sweep is one process that starts others, but {starter} has started several; start it once")
+        raise CallError(f"a sweep starts processes itself, but {starter} has started this one; leave {starter} out")
     sweep = read_sweep(file)
     folder = SweepFolder.create(out or Path("sweeps") / sweep.path.stem)
     more = ["--device", device] if device is not None else []

@@ -21,7 +21,8 @@ NOTE = "stopped; to resume: soundbench run --resume runs/a\n"
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    for name in ("WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(launching, "_GRACE", 2.0)
 
 
@@ -48,7 +49,7 @@ def test_each_finds_what_torchrun_would_set_and_the_first_one_s_result_counts() 
 
 
 def test_a_world_of_one_may_start_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Container platforms say so of every program; as does torchrun of one process, even in a job step of several."""
+    """Container platforms say so of every program, even in a job step of several."""
     for name, value in {"WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "RANK": "0", "SLURM_STEP_NUM_TASKS": "2"}.items():
         monkeypatch.setenv(name, value)
     found = launch(launched.environment, (), 2)
@@ -159,15 +160,23 @@ def test_processes_that_hang_end_as_the_second_signal_says(number: signal.Signal
     assert gone(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "starter"), [("WORLD_SIZE", "torchrun"), ("SLURM_STEP_NUM_TASKS", "srun")])
+@pytest.mark.parametrize(
+    ("environment", "starter"),
+    [
+        ({"WORLD_SIZE": "2"}, "torchrun"),
+        ({"WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "none"}, "torchrun"),
+        ({"SLURM_STEP_NUM_TASKS": "2"}, "srun"),
+    ],
+)
 def test_processes_that_were_started_already_start_no_others(
-    name: str, starter: str, monkeypatch: pytest.MonkeyPatch
+    environment: dict[str, str], starter: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(name, "2")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(CallError) as caught:
         launch(launched.environment, (), 2)
     assert str(caught.value) == (
-        f"--processes starts processes itself, but {starter} has already started several; use only one of them"
+        f"--processes starts processes itself, but {starter} has already started this process; use only one of them"
     )
 
 

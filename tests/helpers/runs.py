@@ -68,12 +68,17 @@ def toy_run(recipe: Path, out: Path, *sets: str, **options: Any) -> Path:
     return soundbench.run(soundbench.read_recipe(recipe, sets), out=out, **options).path
 
 
-def pair(*arguments: object) -> list[subprocess.Popen[str]]:
-    """One command in two processes that know of each other."""
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    both = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def pair(*arguments: object) -> list[subprocess.Popen[str]]:
+    """One command in two processes that know of each other."""
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    both = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", **place}
     return [command(*arguments, RANK=str(rank), LOCAL_RANK=str(rank), **both) for rank in range(2)]
 
 
@@ -89,6 +94,13 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
     )
+
+
+def torchrun(*arguments: object) -> subprocess.Popen[str]:
+    """What `torchrun` starts as its only process: a file, or `-m` and a module; and its arguments."""
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
+    line += [str(argument) for argument in arguments]
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def steps(run: Path) -> list[int]:

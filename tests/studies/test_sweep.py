@@ -38,6 +38,17 @@ def go(folder: Path, orders: dict[str, str], jobs: int = 1, count: int = 4) -> t
     return standing, said
 
 
+@pytest.mark.parametrize("world", ["1", "2"])
+def test_a_sweep_is_not_started_by_torchrun(
+    world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"WORLD_SIZE": world, "TORCHELASTIC_RUN_ID": "none"}.items():
+        monkeypatch.setenv(name, value)
+    assert invoke(["sweep", str(tmp_path / "sweep.toml")]) == 2
+    line = "a sweep starts processes itself, but torchrun has started this one; leave torchrun out\n"
+    assert capsys.readouterr().err == line
+
+
 def test_what_fails_is_passed_over_with_its_last_line_and_tried_again(tmp_path: Path) -> None:
     standing, said = go(tmp_path, {"1": "fail", "2": "die"}, jobs=2)
     assert sorted(standing.failures.values()) == [

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import toys
-from helpers.runs import command, done, pair, start, steps, toy_run, wait_for_checkpoint, weights
+from helpers.runs import command, done, free_port, pair, start, steps, torchrun, toy_run, wait_for_checkpoint, weights
 from helpers.training import CPU, WINDOW, ArrayStore, go, made
 
 from soundbench import distributed, files, read_recipe
@@ -91,6 +91,16 @@ def test_several_processes_train_and_score_as_one_does(count: int, tmp_path: Pat
         assert own.index.tolist() == other.index.tolist() == list(range(26 - number, 26))
         np.testing.assert_allclose(other.scores, own.scores, rtol=0, atol=1e-6)
         np.testing.assert_allclose(other.losses, own.losses, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_only_process_of_torchrun_trains_as_one_alone(recipe: Path, tmp_path: Path) -> None:
+    """As the only rank of a group, to the bit."""
+    rank, alone = tmp_path / "rank", tmp_path / "alone"
+    assert done(torchrun("-m", "soundbench", "run", recipe, "--out", rank)) == f"{rank}\n"
+    toy_run(recipe, alone)
+    assert weights(rank) == weights(alone)
+    assert columns(rank) == columns(alone)
 
 
 class Crossed(torch.nn.Module):
@@ -346,7 +356,7 @@ def test_processes_do_not_start_processes(recipe: Path) -> None:
     assert process.returncode == 2
     assert (
         errors
-        == "--processes starts processes itself, but torchrun has already started several; use only one of them\n"
+        == "--processes starts processes itself, but torchrun has already started this process; use only one of them\n"
     )
 
 
@@ -394,9 +404,3 @@ def test_two_tasks_of_slurm_make_one_run(recipe: Path, tmp_path: Path) -> None:
     tasks = [command("run", recipe, "--out", run, SLURM_PROCID=str(rank), **job) for rank in range(2)]
     finished(run, tasks)
     assert json.loads((run / "environment.json").read_text())["threads"] == 1
-
-
-def free_port() -> int:
-    from soundbench.cli.launch import _free_port
-
-    return _free_port()

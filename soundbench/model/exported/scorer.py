@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from soundbench.data.windowing.packing import RawBatch
 from soundbench.errors import NotInstalled, RunError
-from soundbench.machine import auto_threads
+from soundbench.machine import auto_threads, local_processes
 from soundbench.model.exported.metadata import Metadata, RejectRule
 from soundbench.model.exported.onnx_file import read_onnx
 
@@ -40,7 +40,7 @@ class ExportedScorer:
     def __init__(self, path: Path) -> None:
         data, values = read_onnx(path)
         self.metadata = Metadata.of(values, str(path))
-        self._threads = auto_threads()
+        self._threads = auto_threads(local_processes())
         self._session = _session(path, data, self._threads)
         wanted = _OUTPUTS | ({"reject"} if self.metadata.reject else set())
         inputs = {value.name for value in self._session.get_inputs()}
