@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -42,7 +43,7 @@ def command(
     device: str,
     trust_code: bool,
     accept_changes: bool,
-) -> None:
+) -> int:
     """Write embeddings of the sound files PATHS, computed by the model of RUN.
 
     An embedding is the input of the network's last layer. RUN is a run directory, its model/ folder, or an ONNX file of
@@ -50,12 +51,13 @@ def command(
     embeddings.npy and index.csv to --out.
     """
     from soundbench import distributed
+    from soundbench.data.sound_files import find_sounds
     from soundbench.inference.many_files import Wanted, embed_into, model_digest
 
     try:
-        classifier, files = sounds.opened(run, paths, device, trust_code, accept_changes)
+        classifier, files = sounds.opened(run, partial(find_sounds, paths), device, trust_code, accept_changes)
         wanted = Wanted(per, window, hop, batch=batch)
         errors = embed_into(out, classifier, files, wanted, model_digest(run), sounds.started)
-        sounds.finish(errors, len(files), out)
+        return sounds.finish(errors, len(files), out)
     finally:
         distributed.leave()

@@ -86,6 +86,7 @@ OF_EVENTS = frozenset(
     help="Folder of the report, new or empty. Default: a new one in RUN/evaluations/.",
 )
 @options.device()
+@options.processes
 @options.cache
 @options.no_cache
 @options.trust_code
@@ -97,6 +98,7 @@ def command(
     checkpoint: str,
     out: Path | None,
     device: str,
+    processes: int,
     cache: Path | None,
     no_cache: bool,
     trust_code: bool,
@@ -108,11 +110,9 @@ def command(
     RUN is a run directory; or a model folder or an ONNX file of soundbench export, with --dataset or --events, and
     --out. The last line printed is the folder of the report.
     """
-    from soundbench.cli.process import own_process
-    from soundbench.inference.evaluation import evaluate
+    from soundbench.cli.launch import launch
 
     _refuse_unused(dataset, tables)
-    own_process(device)
     common: dict[str, Any] = {
         "checkpoint": checkpoint,
         "out": out,
@@ -121,8 +121,26 @@ def command(
         "accept_changes": accept_changes,
         "cache": False if no_cache else (cache or True),
     }
-    done = evaluate(run, dataset, **common) if tables is None else _events(run, tables, common, **events)
-    output.result(done.path)
+    arguments = (run, dataset, tables, common, events)
+    path = _work(*arguments) if processes == 1 else launch(_work, arguments, processes)
+    if path is not None:
+        output.result(path)
+
+
+def _work(
+    run: Path, dataset: str | None, tables: str | None, common: dict[str, Any], events: dict[str, Any]
+) -> Path | None:
+    """The work of one process; returns the folder of the report in the main process, None in the others."""
+    from soundbench import distributed
+    from soundbench.cli.process import own_process
+    from soundbench.inference.evaluation import evaluate
+
+    try:
+        own_process(common["device"])
+        done = evaluate(run, dataset, **common) if tables is None else _events(run, tables, common, **events)
+        return done.path if distributed.is_main() else None
+    finally:
+        distributed.leave()
 
 
 def _refuse_unused(dataset: str | None, tables: str | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from soundbench.inference.classifier import Classifier
     from soundbench.inference.formats.base import Format
     from soundbench.inference.many_files import Wanted
+
+ALONE = "several processes need --out DIR for their results"
 
 
 @click.command()
@@ -77,6 +81,7 @@ if TYPE_CHECKING:
 )
 @options.batch
 @options.device()
+@options.processes
 @options.trust_code
 @options.accept_changes
 def command(
@@ -85,22 +90,44 @@ def command(
     out: Path | None,
     plot: Path | None,
     device: str,
+    processes: int,
     trust_code: bool,
     accept_changes: bool,
     **asked: Any,
-) -> None:
+) -> int:
     """Classify the sound files PATHS with the model of RUN.
 
     RUN is a run directory, its model/ folder, or an ONNX file of soundbench export. PATHS are files, folders and globs;
     - reads a list of paths from standard input. Sounds may have any length.
     """
+    from soundbench.cli.launch import launch
+    from soundbench.data.sound_files import find_sounds
+
+    find, more = partial(find_sounds, paths), (out, plot, device, trust_code, accept_changes, asked)
+    if processes == 1:
+        return _work(run, find, *more)
+    _refuse(out is None, ALONE)
+    return launch(_work, (run, partial(list, find()), *more), processes)  # standard input is this process's alone
+
+
+def _work(
+    run: str,
+    find: Callable[[], list[Path]],
+    out: Path | None,
+    plot: Path | None,
+    device: str,
+    trust_code: bool,
+    accept_changes: bool,
+    asked: dict[str, Any],
+) -> int:
+    """The work of one process; returns the exit code."""
     from soundbench import distributed
     from soundbench.inference.loading import find_model
     from soundbench.inference.many_files import model_digest, score_into
     from soundbench.model.folder import scores_digest
 
     try:
-        classifier, files = sounds.opened(run, paths, device, trust_code, accept_changes)
+        classifier, files = sounds.opened(run, find, device, trust_code, accept_changes)
         wanted, form, times = _asked(classifier, **asked)
         if out:
             _refuse(plot is not None, "--plot cannot be used with --out")
@@ -110,14 +137,14 @@ def command(
             scores = model if Path(run).is_file() else scores_digest(find_model(run))
             errors = score_into(out, classifier, files, wanted, form, model, sounds.started, times, scores)
         else:
-            _refuse(distributed.world() > 1, "several processes need --out DIR for their results")
+            _refuse(distributed.world() > 1, ALONE)
             _refuse(plot is not None and len(files) > 1, f"--plot draws a single sound, not {len(files)}")
             many = not form.one_file and len(files) > 1
             _refuse(many, f"{form.name} labels are one file per sound; for {len(files)} sounds use --out DIR")
             _refuse(not form.text, f"{form.name} is no text to print: use --out DIR")
             errors = _print(classifier, files, wanted, form, plot, times)
         sounds.report(times)
-        sounds.finish(errors, len(files), out)
+        return sounds.finish(errors, len(files), out)
     except BrokenPipeError:  # the reader of the rows has gone; drop what is still buffered
         output.drop_the_rest()
         raise SystemExit(1) from None

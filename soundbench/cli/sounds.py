@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,26 +15,37 @@ if TYPE_CHECKING:
 
 
 def opened(
-    run: str, paths: tuple[str, ...], device: str, trust_code: bool, accept_changes: bool
+    run: str, find: Callable[[], list[Path]], device: str, trust_code: bool, accept_changes: bool
 ) -> tuple[Classifier, list[Path]]:
-    """The classifier of a run and the files to score, the same in every process."""
+    """The classifier of a run and the files to score, the same in every process.
+
+    Args:
+        run: the run directory, model folder or ONNX file.
+        find: finds the files; called by the main process.
+        device: the device to compute on.
+        trust_code: whether Python code stored with the model may be executed.
+        accept_changes: whether the model's files may have changed.
+    """
     from soundbench import distributed
     from soundbench.cli.process import own_process
-    from soundbench.data.sound_files import find_sounds
-    from soundbench.inference.loading import load
+    from soundbench.inference.loading import load_by_all
 
     own_process(device)
     distributed.join(device)
-    files = distributed.from_main(lambda: find_sounds(paths))
-    return load(run, device=device, trust_code=trust_code, accept_changes=accept_changes), files
+    files = distributed.from_main(find)
+    line = distributed.idle(len(files), "files")
+    if line and distributed.is_main():
+        output.say(line)
+    return load_by_all(run, device=device, trust_code=trust_code, accept_changes=accept_changes), files
 
 
 def started(files: list[Path]) -> Progress:
-    """The progress line for files that are yet to be scored."""
+    """The progress line for files that are yet to be scored; of several processes, the main one shows its own."""
+    from soundbench import distributed
     from soundbench.inference.many_files import sizes
     from soundbench.inference.progress import Progress
 
-    return Progress(len(files), float(sum(sizes(files))))
+    return Progress(len(files), float(sum(sizes(files))), distributed.rank(), distributed.world())
 
 
 def start_times(time_from: str | None, time_pattern: str | None) -> StartTimes:
@@ -53,8 +65,8 @@ def report(times: StartTimes) -> None:
         output.say(doubts)
 
 
-def finish(errors: dict[str, str], count: int, out: Path | None) -> None:
-    """Print where the results are and how many files have none; exits with 1 if there are any."""
+def finish(errors: dict[str, str], count: int, out: Path | None) -> int:
+    """Print where the results are and how many files have none; returns the exit code, 1 if there are any."""
     from soundbench import distributed
 
     if distributed.is_main():
@@ -63,5 +75,4 @@ def finish(errors: dict[str, str], count: int, out: Path | None) -> None:
         if errors:
             where = f"; see {out / 'errors.csv'}" if out else ""
             output.say(f"{len(errors)} of {count} files could not be scored{where}")
-    if errors:
-        raise SystemExit(1)
+    return 1 if errors else 0

@@ -9,38 +9,36 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from soundbench import files
+from soundbench import distributed, files
 from soundbench import recipe as recipes
 from soundbench.contracts import Dataset
 from soundbench.data.audit import repeated
-from soundbench.data.clips import ClipTable, fingerprint
-from soundbench.data.likeness.groups import grouped
+from soundbench.data.clips import ClipTable
 from soundbench.data.shared_store import sound_store
-from soundbench.data.splits import split
 from soundbench.data.store import Store
 from soundbench.errors import CallError, DataError, RunError, RunPlaceError
-from soundbench.inference.chosen import Chosen, recipe_of, test_set
+from soundbench.inference.chosen import ALL_CLIPS, EvaluatedClips, dataset_spec, other_sound, own_test_set, recipe_of
 from soundbench.inference.classifier import Classifier
-from soundbench.inference.loading import load
+from soundbench.inference.loading import load_by_all
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
 from soundbench.model.exported.network import as_scorer
 from soundbench.model.scoring import Scorer, WindowLogits, clip_means, window_logits
-from soundbench.recipe import ComponentSpec, Recipe
-from soundbench.report import lock, pages, run_directory
+from soundbench.recipe import Recipe
+from soundbench.report import pages, run_directory
 from soundbench.report.assessment import assess
 from soundbench.report.protocol import skipped
 from soundbench.report.results.run import Run
 from soundbench.report.run_directory import RunDirectory
 from soundbench.training import checkpoints
-from soundbench.training.environment import read_environment, refuse_changed_recipe
+from soundbench.training.environment import agreed_fingerprint, read_environment, refuse_changed_recipe
 from soundbench.training.finishing import calibration_quality
 from soundbench.training.log import Log, Say, to_stderr
 from soundbench.training.rejecting.figures import closed_set, rejected_clips
+from soundbench.training.run import held
 
 __all__ = ["evaluate", "fill", "learnt", "opened", "report_folder"]
 
@@ -49,32 +47,6 @@ EVALUATIONS = "evaluations"
 
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float32]
-
-# What the protocol says was evaluated where no split chose the clips.
-ALL_CLIPS = "all clips of the dataset"
-
-
-@attrs.frozen
-class _TestSet:
-    """The clips to evaluate.
-
-    Attributes:
-        name: the name of the evaluation.
-        evaluated: which clips these are, for the protocol.
-        recipe: the recipe whose dataset, split and `audio.on_error` apply.
-        dataset: the dataset.
-        table: its clips, with the model's classes.
-        rows: the rows of the clips to evaluate.
-        part: the part of each clip, `(N,)`, if this is the run's own data.
-    """
-
-    name: str
-    evaluated: str
-    recipe: Recipe
-    dataset: Dataset
-    table: ClipTable
-    rows: Rows
-    part: NDArray[np.int8] | None = None
 
 
 def evaluate(
@@ -90,6 +62,8 @@ def evaluate(
     say: Say = to_stderr,
 ) -> Run:
     """Evaluate a run's model on labelled sound, and write a report like that of a run.
+
+    The processes of a group, which all call this, share the clips; the first one writes the report.
 
     Args:
         run: the run directory; or only a model folder or an ONNX file, which need `dataset` and `out`.
@@ -110,40 +84,64 @@ def evaluate(
         CallError: labels that are not among the model's classes, a missing dataset, or no dataset for a model alone.
         SoundbenchError: a run, checkpoint or sound cannot be used.
     """
+    distributed.join(device)
     began, log = time.monotonic(), Log(say)
     directory = opened(Path(run), dataset is not None, out is not None)
-    classifier = load(directory.path, device=device, trust_code=trust_code, accept_changes=accept_changes)
+    classifier = load_by_all(directory.path, device=device, trust_code=trust_code, accept_changes=accept_changes)
     classifier.scorer = scorer = as_scorer(classifier.scorer, str(run))
     environment = _environment(directory, accept_changes, log)
     recipe = _recipe(directory, dataset, classifier, trust_code)
     notes = fill(classifier, directory, checkpoint, log)
     context = (recipe, classifier, cache, log)
-    sound = _own(*context) if dataset is None else _other(dataset, *context)
+    sound = own_test_set(*context) if dataset is None else other_sound(dataset, *context)
     folder = report_folder(directory, out, sound.name, log)
     on_error = sound.recipe.audio.on_error
     sounds = sound_store(sound.table, sound.dataset, recipe.audio, cache, log, on_error)
-    with lock.held(folder.path), sounds as store:
+    with held(folder), sounds as store:
+        part = np.zeros(len(sound.table), np.int8) if sound.part is None else sound.part
+        data = agreed_fingerprint(sound.table, part, store.lengths)
         if sound.part is not None:
-            _refuse_changed(directory, environment, fingerprint(sound.table, sound.part, store.lengths))
+            _refuse_changed(directory, environment, data)
         windows = _windows(classifier, sound, store, recipe.train.batch_size, log)
-        scores = clip_means(windows, scorer.loss, scorer.calibration)
-        found = {
-            "name": f"{recipe.name}, evaluated on {sound.name}",
-            "protocol": _protocol(directory, recipe, sound, checkpoint, notes),
-            **_results(directory, recipe, sound, classifier, windows, scores),
-            "skipped": skipped(sound.table, store),
-            "seconds": round(time.monotonic() - began, 1),
-            "command": _command(directory, dataset, checkpoint, trust_code),
-        }
-        rejected = rejected_clips(scorer.rejector, windows)
-        run_directory.write_predictions(folder, sound.table, windows.rows, scores, rejected)
-        if problem := pages.write(folder, found, sound.dataset):
-            log(problem)
-    log(pages.summary(found))
+
+        def write() -> None:
+            scores = clip_means(windows, scorer.loss, scorer.calibration)
+            found = {
+                "name": f"{recipe.name}, evaluated on {sound.name}",
+                "protocol": _protocol(directory, recipe, sound, checkpoint, notes),
+                **_results(directory, recipe, sound, classifier, windows, scores),
+                "skipped": skipped(sound.table, store),
+                "seconds": round(time.monotonic() - began, 1),
+                "command": _command(directory, dataset, checkpoint, trust_code),
+            }
+            rejected = rejected_clips(scorer.rejector, windows)
+            run_directory.write_predictions(folder, sound.table, windows.rows, scores, rejected)
+            if problem := pages.write(folder, found, sound.dataset):
+                log(problem)
+            log(pages.summary(found))
+
+        distributed.from_main(write)
     return Run(folder)
 
 
-def _windows(classifier: Classifier, sound: _TestSet, store: Store, batch: int, say: Say) -> WindowLogits:
+def report_folder(run: RunDirectory, out: Path | str | None, name: str, log: Log) -> RunDirectory:
+    """Create the folder of an evaluation, `out` or a new one in the run directory, and log to it.
+
+    Raises:
+        RunError: it is not empty, cannot be written to, or is reached through a link.
+    """
+
+    def create() -> RunDirectory:
+        if (run.path / EVALUATIONS).is_symlink():
+            raise RunPlaceError(f"{run.path / EVALUATIONS}: {files.LINK}")
+        return RunDirectory.create(out) if out else RunDirectory.new(run.path / EVALUATIONS, name)
+
+    log.directory = distributed.from_main(create)
+    log(f"evaluation: {log.directory.path}")
+    return log.directory
+
+
+def _windows(classifier: Classifier, sound: EvaluatedClips, store: Store, batch: int, say: Say) -> WindowLogits:
     """The logits of the windows of the clips that can be read.
 
     Raises:
@@ -152,6 +150,8 @@ def _windows(classifier: Classifier, sound: _TestSet, store: Store, batch: int, 
     rows = sound.rows[store.lengths[sound.rows] > 0]
     if not len(rows):
         raise DataError("no clip is left to evaluate: none can be read")
+    if line := distributed.idle(len(rows), "clips"):
+        say(line)
     for line in repeated(sound.table, store.sounds):
         say(line)
     embeddings = classifier.scorer.embeds
@@ -172,17 +172,6 @@ def opened(path: Path, dataset: bool, out: bool) -> RunDirectory:
     return RunDirectory(path)
 
 
-def report_folder(run: RunDirectory, out: Path | str | None, name: str, log: Log) -> RunDirectory:
-    """The folder of the report: `out`, or a new one of this name in the run's evaluations. The log is written there."""
-    place = run.path / EVALUATIONS
-    if place.is_symlink():
-        raise RunPlaceError(f"{place}: {files.LINK}")
-    folder = RunDirectory.create(out) if out else RunDirectory.new(place, name)
-    log.directory = folder
-    log(f"evaluation: {folder.path}")
-    return folder
-
-
 def _recipe(run: RunDirectory, dataset: str | Path | Recipe | None, classifier: Classifier, trust_code: bool) -> Recipe:
     """The run's recipe; for a model folder alone, a recipe that processes sound as the model does."""
     if run.recipe.exists() or dataset is None:
@@ -192,7 +181,7 @@ def _recipe(run: RunDirectory, dataset: str | Path | Recipe | None, classifier: 
     model = recipes.read_model(tables, base=run.path, trust_code=trust_code, source=source)
     same = {name: getattr(model, name) for name in ("audio", "featurizer", "backbone", "pooling", "head", "loss")}
     named = recipe_of(dataset)
-    spec = named.dataset if named else _dataset_spec(Path(str(dataset)), classifier)
+    spec = named.dataset if named else dataset_spec(Path(str(dataset)), classifier)
     return Recipe(name=run.path.resolve().name, source=source, dataset=spec, **same)
 
 
@@ -216,46 +205,6 @@ def fill(classifier: Classifier, run: RunDirectory, checkpoint: str | Path, say:
     if classifier.scorer.rejector is not None and classifier.scorer.rejector.clip is not None:
         chosen.append("what rejects sound was fitted to the best epoch")
     return chosen
-
-
-# The sound ------------------------------------------------------------------------------------------------------------
-
-
-def _own(recipe: Recipe, classifier: Classifier, cache: Path | str | bool, say: Say) -> _TestSet:
-    """The run's own test set."""
-    if recipe.split.test == 0:
-        raise CallError(f"{recipe.source}: the run has no test set; give labelled sound with --dataset")
-    dataset = assembly.make_dataset(recipe)
-    table = ClipTable.of(dataset)
-    if table.classes != classifier.classes:
-        raise RunError(f"{recipe.source}: the classes of the data have changed since the run began")
-    if recipe.split.near_duplicates == "group":
-        table = grouped(table, dataset, cache, say)
-    cut = split(table, recipe.split, recipe.source)
-    return _TestSet("own-test-set", "the run's own test set", recipe, dataset, table, cut.rows("test"), cut.part)
-
-
-def _other(
-    given: str | Path | Recipe, own: Recipe, classifier: Classifier, cache: Path | str | bool, say: Say
-) -> _TestSet:
-    """The test set of a recipe, or all clips of a manifest or folder, with the model's classes."""
-    named, path = recipe_of(given), Path(str(given))
-    recipe = named or own.with_dataset(_dataset_spec(path, classifier)).with_tables(source=str(path))
-    dataset = assembly.make_dataset(recipe)
-    table = ClipTable.of(dataset)
-    name, evaluated, rows = path.stem, ALL_CLIPS, np.arange(len(table))
-    if named:
-        name, evaluated = recipe.name, "the test set of the recipe's split"
-        recipe, table, rows = test_set(recipe, table, dataset, cache, say)
-    chosen = ClipTable.of(Chosen(classifier, table, rows))
-    return _TestSet(name, evaluated, recipe, dataset, chosen, np.arange(len(chosen)))
-
-
-def _dataset_spec(path: Path, classifier: Classifier) -> ComponentSpec:
-    """The dataset of a manifest or a folder."""
-    if not path.exists():
-        raise CallError(f"{path}: there is no such recipe, manifest or folder")
-    return recipes.dataset_spec(path, classifier.multilabel)
 
 
 def _environment(run: RunDirectory, accept_changes: bool, say: Say) -> Mapping[str, Any]:
@@ -286,7 +235,12 @@ def _refuse_changed(run: RunDirectory, environment: Mapping[str, Any], data: str
 
 
 def _results(
-    run: RunDirectory, recipe: Recipe, sound: _TestSet, classifier: Classifier, windows: WindowLogits, scores: Scores
+    run: RunDirectory,
+    recipe: Recipe,
+    sound: EvaluatedClips,
+    classifier: Classifier,
+    windows: WindowLogits,
+    scores: Scores,
 ) -> dict[str, Any]:
     """What `report.json` says of the scores and of the model that gave them."""
     scorer = classifier.scorer
@@ -305,7 +259,12 @@ def _results(
 
 
 def _figures(
-    run: RunDirectory, recipe: Recipe, sound: _TestSet, rows: Rows, scores: Scores, thresholds: Sequence[float] | None
+    run: RunDirectory,
+    recipe: Recipe,
+    sound: EvaluatedClips,
+    rows: Rows,
+    scores: Scores,
+    thresholds: Sequence[float] | None,
 ) -> dict[str, Any]:
     """The results for the scored clips; with one label per clip, also the class counts behind the baseline."""
     table = sound.table
@@ -341,7 +300,7 @@ def _prior(run: RunDirectory, table: ClipTable) -> list[int] | None:
 
 
 def _protocol(
-    run: RunDirectory, recipe: Recipe, sound: _TestSet, checkpoint: str | Path, notes: list[str]
+    run: RunDirectory, recipe: Recipe, sound: EvaluatedClips, checkpoint: str | Path, notes: list[str]
 ) -> dict[str, Any]:
     """The protocol: results are comparable only within the same one."""
     own = sound.part is not None

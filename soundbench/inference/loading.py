@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from soundbench.model import folder as model_folder
 from soundbench.model.rejecting.rejector import Rejector
 from soundbench.model.scoring import Scorer
 
-__all__ = ["find_model", "load"]
+__all__ = ["find_model", "load", "load_by_all"]
 
 
 def load(
@@ -66,6 +67,14 @@ def load(
     scorer = Scorer(network, loss, machine, model.audio.level, calibration, rejector)
     thresholds = model.thresholds or ([0.5] * len(model.classes) if model.multilabel else None)
     return Classifier(scorer, model.classes, model.audio.rate, grid, thresholds, model.multilabel)
+
+
+def load_by_all(
+    path: str | os.PathLike[str], *, device: str = "auto", trust_code: bool = False, accept_changes: bool = False
+) -> Classifier:
+    """`load` in every process of a group; digests that are replaced are written by one at a time."""
+    found = partial(load, path, device=device, trust_code=trust_code, accept_changes=accept_changes)
+    return distributed.first_here(found) if accept_changes else found()
 
 
 def find_model(path: str | os.PathLike[str]) -> Path:

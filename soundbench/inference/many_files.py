@@ -1,7 +1,7 @@
 """Many sound files in, rows out: one per sound, window or event; printed, or kept in a folder with a journal.
 
 With a folder, a call that was stopped continues where it was, files that could not be scored are tried again, and the
-processes that `torchrun` starts divide the files among themselves.
+processes of a group divide the files among themselves.
 """
 
 from __future__ import annotations
@@ -349,12 +349,15 @@ def _into(
     with Journal(folder, distributed.rank()) as out:
         work(out, own)
     distributed.barrier()
-    found = journal.read(folder)
-    errors = {str(path): found[str(path)]["error"] for path in paths if found[str(path)]["error"]}
-    if distributed.is_main():
+
+    def results() -> dict[str, str]:
+        found = journal.read(folder)
+        errors = {str(path): found[str(path)]["error"] for path in paths if found[str(path)]["error"]}
         merge([found[str(path)] for path in paths if str(path) not in errors])
         files.write_rows(folder / "errors.csv", ["path", "error"], errors.items())
-    return errors
+        return errors
+
+    return distributed.from_main(results)  # the others wait: the end of one of them would end the main process
 
 
 def _labels(folder: Path, path: str, suffix: str) -> Path:

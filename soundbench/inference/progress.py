@@ -21,6 +21,8 @@ class Progress:
     Attributes:
         files: number of files.
         work: their total size, in bytes or another unit that is proportional to the time that they take.
+        rank: the rank of the process that works on them; the first one alone shows its line.
+        world: the number of processes, each with files of its own.
         done: number of files done.
         worked: their size, in the unit of `work`.
         seconds: their duration in seconds.
@@ -28,6 +30,8 @@ class Progress:
 
     files: int
     work: float
+    rank: int = 0
+    world: int = 1
     done: int = 0
     worked: float = 0.0
     seconds: float = 0.0
@@ -43,7 +47,7 @@ class Progress:
 
     def report(self, work: float = 0.0, seconds: float = 0.0) -> None:
         """Show the progress, unless it was shown just now; `work` and `seconds` are of a file not yet done."""
-        if self._throttle.due(PAUSE if on_terminal() else PATIENCE):
+        if self.rank == 0 and self._throttle.due(PAUSE if on_terminal() else PATIENCE):
             self._shown = True
             self._line.show(self.line(work, seconds))
 
@@ -66,6 +70,8 @@ class Progress:
             f"{clock(processed)} of sound",
             f"{processed / took:,.1f} x real time",
         ]
+        if self.world > 1:
+            parts[0] += f" in the first of {self.world} processes"
         if self.done == self.files:
             parts.append(f"{clock(took)} taken")
         elif worked:

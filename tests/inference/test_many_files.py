@@ -1,4 +1,4 @@
-"""Many files: their rows, what a kill leaves, what several processes make together, pictures."""
+"""Many files: their rows, what a kill leaves, pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 import soundfile
 import torch
 from helpers.networks import toy_network
-from helpers.runs import RECIPE, pair
+from helpers.runs import RECIPE
 from helpers.toys import ToyLoss
 
 import soundbench
@@ -395,24 +395,6 @@ def test_embeddings_are_written_with_their_index(run: Path, sounds: list[Path], 
         assert len(own) == (1 if per == "clip" else -(-soundfile.info(path).frames // 1600))
         np.testing.assert_allclose(own.mean(axis=0), classifier.embed(path), atol=1e-5)
     assert [row["path"] for row in files.read_rows(Path("e/errors.csv"))] == ["s/05.wav"]
-
-
-@pytest.mark.slow
-def test_two_processes_share_the_files_and_one_makes_the_result(run: Path, sounds: list[Path]) -> None:
-    line = ["infer", run, "s", "--trust-code", "--format", "jsonl"]
-    assert invoke([*map(str, line), "--out", "one"]) == 1
-    both = [process.communicate(timeout=120) for process in pair(*line, "--out", "two")]
-    assert [out for out, _ in both] == ["two\n", ""]
-    one, two = (
-        [json.loads(row) for row in Path(name, "results.jsonl").read_text().splitlines()] for name in ("one", "two")
-    )
-    assert [row["path"] for row in one] == [row["path"] for row in two]
-    for mine, other in zip(one, two, strict=True):
-        assert mine["scores"] == pytest.approx(other["scores"], abs=1e-5)
-    assert min(Path("two/parts", name).stat().st_size for name in ("0.jsonl", "1.jsonl")) > 0
-    for process in pair(*line, "--hop", "0.1", "--out", "two"):
-        _, errors = process.communicate(timeout=120)
-        assert (process.returncode, errors[:20]) == (2, "two: was begun with ")
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from soundbench import files
+from soundbench import distributed, files
 from soundbench import recipe as recipes
 from soundbench.contracts import Recording
 from soundbench.data.clips import ClipTable, normal
@@ -22,7 +22,7 @@ from soundbench.inference.classifier import Classifier
 from soundbench.inference.evaluation import fill, learnt, opened, report_folder
 from soundbench.inference.events import Event
 from soundbench.inference.formats.base import Row
-from soundbench.inference.loading import load
+from soundbench.inference.loading import load_by_all
 from soundbench.inference.many_files import Done, Wanted, score_files
 from soundbench.inference.progress import Progress
 from soundbench.inference.scoring import page
@@ -32,10 +32,10 @@ from soundbench.model import assembly
 from soundbench.model.scoring import Scorer
 from soundbench.recipe import Recipe, annotations_spec
 from soundbench.recipe.tables import ANNOTATIONS_DATASET
-from soundbench.report import lock
 from soundbench.report.results.run import Run
 from soundbench.report.run_directory import RunDirectory
 from soundbench.training.log import Log, Say, to_stderr
+from soundbench.training.run import held
 
 __all__ = ["EVENTS", "evaluate_events"]
 
@@ -85,6 +85,8 @@ def evaluate_events(
 ) -> Run:
     """Find events in annotated recordings, and score them against the annotations.
 
+    The processes of a group, which all call this, share the recordings; the first one writes the report.
+
     Args:
         run: the run directory; or only a model folder, which needs `out`.
         tables: a table of annotations, or a folder of them; or a recipe whose dataset has annotated recordings, of
@@ -109,31 +111,38 @@ def evaluate_events(
         CallError: labels that are not among the model's classes, or a recipe without annotated recordings.
         SoundbenchError: a run, checkpoint, table or recording cannot be used.
     """
+    distributed.join(device)
     began, log, how = time.monotonic(), Log(say), how or Criteria()
     directory = opened(Path(run), True, out is not None)
-    classifier = load(directory.path, device=device, trust_code=trust_code, accept_changes=accept_changes)
+    classifier = load_by_all(directory.path, device=device, trust_code=trust_code, accept_changes=accept_changes)
     notes = fill(classifier, directory, checkpoint, log)
     rules = wanted(classifier) if wanted else Wanted("event", rules=classifier.event_rules())
     sound = _annotated(tables, sounds, cache, log)
     no_event = {normal(name) for name in (*ignore, sound.negatives, _negatives(directory, trust_code)) if name}
     classes = _classes(sound.recordings, classifier.classes, no_event, ignore)
     folder = report_folder(directory, out, sound.name, log)
-    with lock.held(folder.path):
+    with held(folder):
+        if line := distributed.idle(len(sound.recordings), "recordings"):
+            log(line)
         scored, errors = _scored(classifier, sound, rules, set(classes), progress)
         for path, reason in errors.items():
             log(f"{path}: {reason}; it is not scored")
-        found = {
-            "name": f"{directory.path.resolve().name}, events in {sound.name}",
-            "protocol": _protocol(directory, sound, classifier, rules, how, checkpoint, no_event, notes),
-            **assess_events(scored, classes, how),
-            "device": str(classifier.scorer.machine.device) if isinstance(classifier.scorer, Scorer) else "cpu",
-            "seconds": round(time.monotonic() - began, 1),
-            "command": _command(run, tables, sounds, checkpoint, rules, how, ignore, classifier),
-        }
-        files.write_rows(folder.path / EVENTS, COLUMNS, _rows(scored, classes, how))
-        files.write_text(folder.report_md, page.as_markdown(found))
-        files.write_json(folder.report_json, found)
-    log(page.as_text(found))
+
+        def write() -> None:
+            found = {
+                "name": f"{directory.path.resolve().name}, events in {sound.name}",
+                "protocol": _protocol(directory, sound, classifier, rules, how, checkpoint, no_event, notes),
+                **assess_events(scored, classes, how),
+                "device": str(classifier.scorer.machine.device) if isinstance(classifier.scorer, Scorer) else "cpu",
+                "seconds": round(time.monotonic() - began, 1),
+                "command": _command(run, tables, sounds, checkpoint, rules, how, ignore, classifier),
+            }
+            files.write_rows(folder.path / EVENTS, COLUMNS, _rows(scored, classes, how))
+            files.write_text(folder.report_md, page.as_markdown(found))
+            files.write_json(folder.report_json, found)
+            log(page.as_text(found))
+
+        distributed.from_main(write)
     return Run(folder)
 
 
@@ -208,9 +217,16 @@ def _scored(
     classes: Collection[str],
     progress: Callable[[list[Path]], Progress] | None,
 ) -> tuple[list[Scored], dict[str, str]]:
-    """The recordings with the events that are found in them, and those that cannot be read, each with the reason."""
-    paths = [Path(one.path) for one in sound.recordings]
-    left, events, scored, errors = iter(sound.recordings), list[Event](), list[Scored](), dict[str, str]()
+    """The recordings with the events that are found in them, and those that cannot be read, each with the reason.
+
+    The processes share the recordings, and each gets what is found in all.
+    """
+    names = [Path(one.path).name for one in sound.recordings]
+    if any(other != names for other in distributed.gather(names)):
+        raise DataError("the processes do not have the same recordings")
+    own = sound.recordings[distributed.rank() :: distributed.world()]
+    paths = [Path(one.path) for one in own]
+    left, events, found = iter(own), list[Event](), list[Scored | str]()
     for one in score_files(classifier, paths, wanted, progress(paths) if progress else None):
         if isinstance(one, Row) and one.label in classes:
             events.append(Event(one.label, one.start or 0.0, one.end or 0.0, one.score))
@@ -220,15 +236,18 @@ def _scored(
         if one.error and sound.on_error == "fail":
             raise DataError(f"{recording.path}: {one.error}; fix or remove this recording")
         if one.error:
-            errors[recording.path] = one.error
+            found.append(one.error)
         else:
             marks = [attrs.evolve(mark, label=normal(mark.label)) for mark in recording.annotations]
             kept = [mark for mark in marks if mark.label in classes]
-            scored.append(Scored(recording.path, recording.group or recording.path, one.seconds, kept, events))
+            found.append(Scored(recording.path, recording.group or recording.path, one.seconds, kept, events))
         events = []
+    shares = [iter(share) for share in distributed.gather(found)]
+    every = [(one.path, next(shares[number % len(shares)])) for number, one in enumerate(sound.recordings)]
+    scored = [one for _, one in every if isinstance(one, Scored)]
     if not scored:
         raise DataError("no recording is left to evaluate on: none can be read")
-    return scored, errors
+    return scored, {path: error for path, error in every if isinstance(error, str)}
 
 
 def _rows(scored: Sequence[Scored], classes: Sequence[str], how: Criteria) -> Iterator[Sequence[object]]:

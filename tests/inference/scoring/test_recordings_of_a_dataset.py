@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from helpers import toys
+from helpers.group import in_one_group
 from helpers.runs import RECIPE, toy_run
 
 from soundbench import files
@@ -56,22 +59,27 @@ class Marked:
 '''
 
 
-def test_the_recordings_of_its_test_set_are_scored_without_the_class_of_negatives(tmp_path: Path) -> None:
-    (tmp_path / "toy.toml").write_text(RECIPE)
-    run = toy_run(tmp_path / "toy.toml", tmp_path / "run")
+def trained(folder: Path) -> Path:
+    """A run, and beside it four recordings and their dataset."""
+    (folder / "toy.toml").write_text(RECIPE)
     noise = toys.ToyDataset(seed=5)
     for number in range(4):
         halves = [np.resize(noise.read(Clip(str(number), (label,)))[0], 8000) for label in ("low", "high")]
-        soundfile.write(tmp_path / f"{number}.wav", np.concatenate(halves), 8000)
-    (tmp_path / "marked.py").write_text(MARKED)
-    recipe = tmp_path / "events.toml"
+        soundfile.write(folder / f"{number}.wav", np.concatenate(halves), 8000)
+    (folder / "marked.py").write_text(MARKED)
+    return toy_run(folder / "toy.toml", folder / "run")
+
+
+def write(recipe: Path, more: str = "", on_error: str = "fail") -> None:
+    """A recipe of the recordings beside it."""
+    table = f'dataset = {{use = "./marked.py:Marked", root = "{recipe.parent}"{more}}}'
     rest = RECIPE.partition("\naugmentation")[2].replace("test = [4]", 'test = ["test"]')
+    recipe.write_text(f"{table}\naugmentation{rest}".replace("[audio]", f'[audio]\non_error = "{on_error}"'))
 
-    def write(more: str = "") -> None:
-        table = f'dataset = {{use = "./marked.py:Marked", root = "{tmp_path}"{more}}}'
-        recipe.write_text(f"{table}\naugmentation{rest}")
 
-    write()
+def test_the_recordings_of_its_test_set_are_scored_without_the_class_of_negatives(tmp_path: Path) -> None:
+    run, recipe = trained(tmp_path), tmp_path / "events.toml"
+    write(recipe)
     said: list[str] = []
     done = evaluate_events(run, recipe, how=Criteria(collar=0.3), trust_code=True, say=said.append)
     found = done.report
@@ -82,7 +90,7 @@ def test_the_recordings_of_its_test_set_are_scored_without_the_class_of_negative
     assert paths == {str(tmp_path / f"{number}.wav") for number in (1, 2, 3)}
     assert any(line.startswith("events ") for line in said)
 
-    write(", odd = 2")
+    write(recipe, ", odd = 2")
     with pytest.raises(
         CallError, match=r"not among the model's classes, with their number of annotations: 'odd' \(2\)"
     ):
@@ -94,7 +102,40 @@ def test_the_recordings_of_its_test_set_are_scored_without_the_class_of_negative
     (tmp_path / "2.wav").write_bytes(b"RIFF")
     with pytest.raises(DataError, match=r"2\.wav: is not a sound file .*; fix or remove this recording"):
         evaluate_events(run, recipe, ignore=["odd"], trust_code=True, say=said.append)
-    recipe.write_text(recipe.read_text().replace("[audio]", '[audio]\non_error = "skip"'))
+    write(recipe, ", odd = 2", "skip")
     again = evaluate_events(run, recipe, ignore=["odd"], trust_code=True, say=said.append).report
     assert again["recordings"] == 2
     assert any("2.wav" in line and line.endswith("it is not scored") for line in said)
+
+
+@pytest.mark.slow
+def test_several_processes_score_recordings_as_one_does(tmp_path: Path) -> None:
+    """A recording that cannot be read is left out, or is an error of one of them; and one of them may have none."""
+    run, recipe, few = trained(tmp_path), tmp_path / "events.toml", tmp_path / "few"
+    few.mkdir()
+    for name in ("0.wav", "1.wav", "marked.py"):
+        shutil.copy(tmp_path / name, few)
+    write(recipe, on_error="skip")
+    write(tmp_path / "strict.toml")
+    write(few / "events.toml")
+    (tmp_path / "2.wav").write_bytes(b"RIFF")
+    one = evaluate_events(run, recipe, out=tmp_path / "one", trust_code=True)
+    line = ["evaluate", run, "--trust-code", "--events"]
+    lines = {
+        "skip": [*line, recipe, "--out", tmp_path / "two"],
+        "few": [*line, few / "events.toml", "--out", tmp_path / "three"],
+        "fail": [*line, tmp_path / "strict.toml", "--out", tmp_path / "none"],
+    }
+    ends = in_one_group(lines, tmp_path)
+    assert [end[:2] for end in ends["skip"]] == [[0, f"{tmp_path / 'two'}\n"], [0, ""]]
+    assert [end[2].count("2.wav: is not a sound file") for end in ends["skip"]] == [1, 0]
+    two = json.loads((tmp_path / "two" / "report.json").read_text())
+    assert one.report["recordings"] == 2
+    for key in ("recordings", "annotations", "events", "classes", "metrics"):
+        assert two[key] == one.report[key]
+    assert files.read_rows(tmp_path / "two" / EVENTS) == files.read_rows(one.path / EVENTS)
+    assert [end[0] for end in ends["few"]] == [0, 0]
+    assert "more processes (2) than recordings (1): some have nothing to do\n" in ends["few"][0][2]
+    assert [end[0] for end in ends["fail"]] == [1, 1]
+    assert ends["fail"][1][2].endswith("fix or remove this recording\n")
+    assert "lost the connection to another process" in ends["fail"][0][2]  # it does not wait for the other
