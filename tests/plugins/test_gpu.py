@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import one_rank
+from helpers.runs import done, torchrun
 
 import soundbench
 from soundbench.contracts import Batch
@@ -169,3 +171,23 @@ def test_the_gpus_own_time_is_reported(cache: Path, tmp_path: Path) -> None:
         float(last.split(" ms in all")[0].rsplit(" ", 1)[1]) / 1000 * int(last.split("mean of ")[1].split(";")[0])
     )
     assert 0 < reported <= 1.05 * whole
+
+
+@cuda_alone
+def test_the_only_rank_over_nccl_does_all_that_several_do() -> None:
+    found = json.loads(done(torchrun(one_rank.__file__, DEVICE)).splitlines()[-1])
+    assert found == one_rank.WHOLE | {"backend": "nccl"}
+
+
+@cuda_alone
+def test_the_only_rank_over_nccl_trains_and_evaluates_as_one_alone(cache: Path, tmp_path: Path) -> None:
+    alone = trained(cache, tmp_path / "alone", recipe(epochs=2, batch_size=60))
+    rank, evaluation, more = tmp_path / "rank", tmp_path / "evaluation", ("--device", DEVICE, "--cache", cache)
+    done(torchrun("-m", "soundbench", "run", alone.recipe, "--out", rank, *more))
+    done(torchrun("-m", "soundbench", "evaluate", alone.path, "--out", evaluation, *more))
+    for row, own in zip(read_rows(RunDirectory(rank).history), read_rows(alone.history), strict=True):
+        assert float(row["train_loss"]) == pytest.approx(float(own["train_loss"]), rel=1e-3)
+    before, after = (json.loads(run.report_json.read_text())["metrics"] for run in (alone, RunDirectory(evaluation)))
+    assert after.keys() == before.keys()
+    for name, figure in before.items():
+        assert after[name]["value"] == pytest.approx(figure["value"], abs=1e-6)
