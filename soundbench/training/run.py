@@ -269,8 +269,7 @@ def _execute(
             report = finishing.write_report(scored, began, log)
             notify("run_finished", report=report)
         if times.steps:
-            waiting = times.waiting(prepared.machine.threads)
-            log("; ".join([times.line(), *advice(times.shares, recipe.train.num_workers, waiting)]))
+            log("; ".join([times.line(), *advice(times, recipe.train.num_workers, prepared.machine.threads)]))
 
 
 @contextmanager

@@ -300,6 +300,7 @@ def train(
     recipe, order = prepared.recipe, opened.plan.order
 
     def settled(how: Compiling) -> None:
+        times.compiled = how.used != "off"
         if distributed.is_main():
             record_compiling(directory, how)
             log(f"train.compile: {how.reason}; steps are not compiled" if how.used == "off" else "steps are compiled")
