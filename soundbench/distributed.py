@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -40,6 +40,7 @@ __all__ = [
     "local_world",
     "rank",
     "same_buffers",
+    "synchronise",
     "world",
     "wrap",
 ]
@@ -287,6 +288,19 @@ def wrap(module: nn.Module, device: torch.device) -> nn.Module:
         wrapped.reducer._rebuild_buckets()
     same_buffers(module)
     return wrapped
+
+
+def synchronise(network: nn.Module, frozen: Sequence[nn.Module] = ()) -> None:
+    """Make batch norms compute with the rows of all processes in training; those that are frozen stay as they are.
+
+    No weight or statistic has another name by that. Each process must call each batch norm equally often in a step.
+    """
+    still = {inner for module in frozen for inner in module.modules()}
+    for module in list(network.modules()):
+        for name, inner in list(module.named_children()):
+            if isinstance(inner, nn.modules.batchnorm._BatchNorm) and inner not in still:
+                synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(inner)  # type: ignore[no-untyped-call]
+                module.add_module(name, synchronised)
 
 
 def same_buffers(module: nn.Module) -> None:

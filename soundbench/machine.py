@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path, PurePosixPath
@@ -102,15 +103,19 @@ class Machine:
 
     Attributes:
         device: the device of the tensors.
-        precision: precision of the forward pass in training; scoring is always float32.
+        precision: precision of the forward pass in training; scoring does not follow it.
         threads: CPU threads of this process.
         channels_last: whether images are stored in channels-last layout.
+        tf32: whether steps of training multiply float32 as TF32.
+        cudnn_benchmark: whether steps of training have cuDNN choose its algorithms by their time.
     """
 
     device: torch.device
     precision: Precision
     threads: int
     channels_last: bool
+    tf32: bool = False
+    cudnn_benchmark: bool = False
 
     def use(self) -> None:
         """Set the threads and device of the process; only for code that owns the process, such as a run."""
@@ -119,30 +124,29 @@ class Machine:
         torch.set_num_threads(self.threads)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
-            torch.backends.cudnn.allow_tf32 = False  # float32 is float32: a run must not depend on the device
+            _set_float32(*_EXACT)  # what is no step of training, a run computes exactly
 
-    @contextmanager
-    def exact(self) -> Iterator[None]:
-        """Disable TF32 in the body: a score must not depend on the device."""
-        import torch
+    def exact(self) -> AbstractContextManager[object]:
+        """Compute float32 as float32 in the body, with what a process has set: a score must not depend on the device.
 
-        cudnn = torch.backends.cudnn
-        if self.device.type != "cuda" or not cudnn.allow_tf32:
-            yield
-            return
-        cudnn.allow_tf32 = False
-        try:
-            yield
-        finally:
-            cudnn.allow_tf32 = True
+        PyTorch's own default for convolutions is TF32, and a program may have set it for the rest.
+        """
+        return _float32(*_EXACT) if self.device.type == "cuda" else nullcontext()
 
-    def autocast(self) -> AbstractContextManager[object]:
-        """The autocast context for the forward pass in training."""
-        import torch
-
-        if self.precision == "fp32":
+    def training(self) -> AbstractContextManager[object]:
+        """What `tf32` and `cudnn_benchmark` allow, in the body: a step of training, and nothing else of a run."""
+        if not (self.tf32 or self.cudnn_benchmark):
             return nullcontext()
-        return torch.autocast(self.device.type, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[self.precision])
+        return _float32("high" if self.tf32 else "highest", self.tf32, self.cudnn_benchmark)
+
+    def autocast(self, precision: Precision | None = None) -> AbstractContextManager[object]:
+        """The autocast context of a precision, by default that of the forward pass in training; of this thread only."""
+        import torch
+
+        chosen = precision or self.precision
+        if chosen == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[chosen])
 
     def place(self, module: nn.Module) -> nn.Module:
         """Move the module to the device, in channels-last layout if set."""
@@ -150,6 +154,39 @@ class Machine:
 
         module = module.to(self.device)
         return module.to(memory_format=torch.channels_last) if self.channels_last else module  # type: ignore[call-overload]
+
+
+# How CUDA's libraries compute float32: products of matrices, whether convolutions may be in TF32, and whether cuDNN
+# times its algorithms to choose one. Both names of TF32 are the older ones: where PyTorch (2.9 and later) has others,
+# these set them too, while the others alone leave a state that `torch.compile` refuses.
+_EXACT = ("highest", False, False)
+
+
+def _set_float32(products: str, convolutions: bool, benchmark: bool) -> None:
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # versions 2.9 and 2.10 advise the others
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
+    torch.backends.cudnn.benchmark = benchmark
+
+
+@contextmanager
+def _float32(products: str, convolutions: bool, benchmark: bool) -> Iterator[None]:
+    """Compute float32 in this way in the body, and then as before."""
+    import torch
+
+    cudnn = torch.backends.cudnn
+    before = torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark
+    if before == (products, convolutions, benchmark):
+        yield
+        return
+    _set_float32(products, convolutions, benchmark)
+    try:
+        yield
+    finally:
+        _set_float32(*before)
 
 
 def settle(
@@ -161,6 +198,8 @@ def settle(
     local_rank: int = 0,
     local_world: int = 1,
     fits: bool = True,
+    tf32: bool = False,
+    cudnn_benchmark: bool = False,
 ) -> Machine:
     """Replace every `auto` by its value on this machine; the process is not changed.
 
@@ -175,9 +214,11 @@ def settle(
         local_rank: rank of this process on its machine.
         local_world: number of processes on this machine.
         fits: whether channels-last suits the backbone on a CPU; the backbone's attribute `channels_last`.
+        tf32: whether steps of training multiply float32 as TF32.
+        cudnn_benchmark: whether steps of training have cuDNN choose its algorithms by their time.
 
     Raises:
-        CallError: the device does not exist, or does not support the precision.
+        CallError: the device does not exist, or does not support the precision, TF32 or cuDNN.
     """
     where = _device(device, local_rank)
     share = auto_threads(local_world, workers)
@@ -185,8 +226,24 @@ def settle(
     chosen = _precision(where) if precision == "auto" else precision
     if chosen == "fp16" and where.type == "cpu":
         raise CallError("train.precision: fp16 needs a GPU; on a CPU use 'bf16' or 'fp32'")
+    for key, wanted in (("tf32", tf32), ("cudnn_benchmark", cudnn_benchmark)):
+        if wanted and where.type == "cpu":
+            raise CallError(f"train.{key}: true needs a GPU; on a CPU leave it out")
+    if tf32:
+        _refuse_without_tf32(where)
     last = fits or where.type != "cpu" if channels_last == "auto" else channels_last
-    return Machine(where, chosen, count, last)
+    return Machine(where, chosen, count, last, tf32, cudnn_benchmark)
+
+
+def _refuse_without_tf32(device: torch.device) -> None:
+    import torch
+
+    major, minor = torch.cuda.get_device_capability(device)
+    if major < 8:
+        name = torch.cuda.get_device_name(device)
+        raise CallError(
+            f"train.tf32: true needs a GPU of compute capability 8.0 or more; {name} has {major}.{minor}; leave it out"
+        )
 
 
 def _device(name: str, local_rank: int) -> torch.device:

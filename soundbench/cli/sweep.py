@@ -90,10 +90,14 @@ def _cells(file: str, sweep: Sweep, folder: SweepFolder, device: str | None, as_
     return cells
 
 
+# Keys of `train` with which a recipe can be checked on every machine.
+_ANYWHERE = {"device": "auto", "precision": "auto", "compile": "auto", "tf32": False, "cudnn_benchmark": False}
+
+
 def _resolved(file: str, axes: Mapping[str, Sequence[Any]], device: str | None, as_list: bool) -> list[Cell]:
     """The cells of a sweep over lists, each as certain to begin as a run can be before it reads any sound.
 
-    Those of a list are for other machines: whether this one has their device and its precision does not matter.
+    Those of a list are for other machines: whether this one has their device, and what is of a device, does not matter.
     """
     from soundbench.recipe import Recipe
     from soundbench.studies.cells import cells_of
@@ -103,7 +107,7 @@ def _resolved(file: str, axes: Mapping[str, Sequence[Any]], device: str | None, 
 
     device_set(device)  # refuses what is none
     own: dict[str, Any] = {} if device is None else {"device": device}
-    own |= {"device": "auto", "precision": "auto"} if as_list else {}
+    own |= _ANYWHERE if as_list else {}
 
     def check(recipe: Recipe) -> None:
         prepare(recipe.with_tables(train=attrs.evolve(recipe.train, **own)))

@@ -8,6 +8,8 @@ import attrs
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from soundbench import distributed
 from soundbench.data.clips import ClipTable
@@ -53,7 +55,8 @@ def plan(
 
     Raises:
         RecipeError: the loss or the batch size does not suit the data, class weights name no class, `report.by` no
-            column, or a class is left out where there is no test set to compare it with.
+            column, a class is left out where there is no test set to compare it with, or batch norms cannot use the
+            clips of all processes.
         DataError: no clip is left in a part, or only one class to train on.
     """
     _refuse_single_label_loss(recipe, made, table)
@@ -71,6 +74,8 @@ def plan(
     rank, world = distributed.rank(), distributed.world()
     order = Order(parts["train"], train.batch_size, train.seed, rank, world, balanced)
     _refuse_small_batches(recipe, made.network, order)
+    if train.sync_batch_norm and world > 1:
+        _refuse_unsynchronised(recipe, made.network)
     return Plan(parts, order, weights)
 
 
@@ -132,6 +137,25 @@ def _refuse_small_batches(recipe: Recipe, network: Network, order: Order) -> Non
     has = "fewer than 2 clips, which batch norm cannot train on" if smallest // pieces else "no clip"
     text = f"a step of {clips}{shared} has pieces of {has}; use more clips, a larger batch size, or fewer {fewer}"
     raise RecipeError(recipe.source, [Problem("train.batch_size", text)])
+
+
+# Those that PyTorch makes synchronised ones of; from a class of somebody's own, it would take what that adds.
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+def _refuse_unsynchronised(recipe: Recipe, network: Network) -> None:
+    """Refuse batch norms that cannot use the clips of all processes, or for which processes would wait forever."""
+    frozen = {part for name in recipe.train.freeze for part in network.get_submodule(name).modules()}
+    for kind, part in network.named_children():
+        trained = [one for one in part.modules() if isinstance(one, _BatchNorm) and one not in frozen]
+        own = next((type(one).__name__ for one in trained if type(one) not in _BATCH_NORMS), None)
+        if own is not None:
+            text = f"{kind} has a batch norm of the class {own}, which PyTorch cannot synchronise; leave it out"
+        elif trained and not getattr(part, "ragged", True):
+            text = f"{kind} takes rows of equal length (ragged = False), so that processes would wait for each other"
+        else:
+            continue
+        raise RecipeError(recipe.source, [Problem("train.sync_batch_norm", text)])
 
 
 def _trains_on_one(recipe: Recipe, network: Network) -> bool:

@@ -284,13 +284,14 @@ class Train:
         batch_size: clips in one optimizer step, over all processes together.
         seed: seed of every random number but those of the split.
         device: "auto", "cpu", "cuda" or a device such as "cuda:1".
-        precision: precision of the network in training; "auto" depends on the machine and is settled when the run
-            starts.
+        precision: precision of the network in training; "auto" is settled by the machine when the run starts.
         threads: CPU threads of each process, or "auto".
         num_workers: processes that load batches; 0 to load in the training process.
         channels_last: whether to use the channels-last memory layout, or "auto".
-        compile: whether steps are compiled by `torch.compile`: "off", "on", or "graphs", as CUDA graphs too; "auto" is
-            where it was measured to pay.
+        compile: whether `torch.compile` compiles steps; "graphs" as CUDA graphs too, "auto" where it was seen to pay.
+        tf32: whether steps on a GPU multiply float32 as TF32, with 10 bits of mantissa instead of 23.
+        cudnn_benchmark: whether cuDNN times its algorithms and takes the fastest; last digits then vary between runs.
+        sync_batch_norm: whether batch norms in several processes, each with its GPU, use all clips of a step.
         accumulate: backward passes in one optimizer step.
         max_grad_norm: maximum norm of the gradient, which is scaled down if it exceeds it; 0 for off.
         patience: stop after this many epochs without a better validation result; 0 for off.
@@ -300,10 +301,8 @@ class Train:
         extracted: whether to compute the features of each window once, before training, and cache them; needs a
             featurizer that is not trained, and no augmentation of waveforms.
         freeze: modules of the network that are not trained, such as "featurizer" or "backbone.front".
-        rates: learning rates of modules of the network, such as {featurizer = 1e-5}; the others have that of the
-            optimizer.
-        ema: decay per step of a moving average of the weights; the average is evaluated and saved in their place; 0 for
-            off.
+        rates: learning rates of modules of the network, such as {featurizer = 1e-5}; the others have the optimizer's.
+        ema: decay per step of a moving average of the weights, which is evaluated and saved in their place; 0 for off.
         swa: fraction of the steps, at the end, over which the weights are averaged; the average is evaluated and saved
             in their place; 0 for off.
         keep: number of the latest checkpoints to keep.
@@ -319,6 +318,9 @@ class Train:
     num_workers: int = attrs.field(default=0, validator=[_at_least(0), _at_most(limits.THREADS)])
     channels_last: bool | Literal["auto"] = "auto"
     compile: Literal["auto", "off", "on", "graphs"] = "auto"
+    tf32: bool = False
+    cudnn_benchmark: bool = False
+    sync_batch_norm: bool = False
     accumulate: int = attrs.field(default=1, validator=_at_least(1))
     max_grad_norm: float = attrs.field(default=0.0, validator=_at_least(0))
     patience: int = attrs.field(default=0, validator=_at_least(0))

@@ -44,10 +44,10 @@ def write(run: RunDirectory, report: Mapping[str, Any], dataset: Any | None = No
         run: the directory, of one run or of all folds.
         report: the result of `assessment.assess`, with `name`, `protocol` (a mapping; its `notes` a list), `parts`
             (clips in each part), `folds` (a list of mappings with `metrics`), `across_folds` (of `assessment.pooled`),
-            `skipped` (`count`, and `clips` with `path` and `reason`), `device`, `precision` and `seconds` if known, and
-            `sounds` (how many mistakes have their sound in `report.html`); for an evaluation also `command` (which
-            repeats it) and `own` (`metrics`, `clips` and `groups` of the run's own test set). Any other keys are copied
-            to `report.json`.
+            `skipped` (`count`, and `clips` with `path` and `reason`), `device`, `precision`, `tf32` and `seconds` if
+            known, and `sounds` (how many mistakes have their sound in `report.html`); for an evaluation also `command`
+            (which repeats it) and `own` (`metrics`, `clips` and `groups` of the run's own test set). Any other keys are
+            copied to `report.json`.
         dataset: the dataset, from which `report.html` gets the sound of mistakes; None for a page without sound.
 
     Returns:
@@ -324,9 +324,8 @@ def _protocol(report: Mapping[str, Any]) -> Iterator[str]:
     rows = [pair for pair in flat(protocol) if pair[0] != "notes"]
     if "parts" in report:
         rows.append(("clips", ", ".join(f"{count} {part}" for part, count in report["parts"].items())))
-    rows += [
-        (name, report[name]) for name in ("device", "precision", "parameters", "macs", "seconds") if name in report
-    ]
+    known = ("device", "precision", "tf32", "parameters", "macs", "seconds")
+    rows += [(name, report[name]) for name in known if name in report]
     yield from _table(["", ""], rows)
     for note in protocol.get("notes", []):
         yield from ("", f"Note: {_cell(str(note))}.".replace("..", "."))

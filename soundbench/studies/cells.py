@@ -26,7 +26,7 @@ __all__ = ["Cell", "cells_of", "label"]
 
 # What the result of a run does not depend on: how it is shown and watched, and how a machine computes it.
 _OF_TABLES = ("name", "report", "observer")
-_OF_TRAIN = ("device", "threads", "num_workers", "compile", "keep", "checkpoint_steps")
+_OF_TRAIN = ("device", "threads", "num_workers", "compile", "cudnn_benchmark", "keep", "checkpoint_steps")
 
 
 @attrs.frozen

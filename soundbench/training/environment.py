@@ -36,6 +36,7 @@ __all__ = [
     "explaining_out_of_memory",
     "for_resuming",
     "learnt_before",
+    "notes_on",
     "read_environment",
     "record_compiling",
     "record_data",
@@ -58,7 +59,7 @@ def settle_recipe(recipe: Recipe, threads: int | None = None) -> tuple[Machine, 
         threads: CPU threads of this process, if a run that goes on has settled them before.
 
     Raises:
-        CallError: a device or a precision that the machine does not have, or a way of compiling.
+        CallError: a device or a precision that the machine does not have, or a way of compiling; what needs a GPU.
     """
     train = recipe.train
     machine = settle(
@@ -70,14 +71,27 @@ def settle_recipe(recipe: Recipe, threads: int | None = None) -> tuple[Machine, 
         distributed.local_rank(),
         distributed.local_world(),
         getattr(recipe.backbone.component.obj, "channels_last", True),
+        train.tf32,
+        train.cudnn_benchmark,
     )
     planned(train.compile, machine.device)
+    if train.sync_batch_norm and distributed.world() > 1 and machine.device.type == "cpu":
+        raise CallError("train.sync_batch_norm: true needs a GPU for each process; on CPUs leave it out")
     machine = attrs.evolve(machine, threads=threads or machine.threads)
     machine.use()
     # A device without a number stays so: each process uses its own.
     device = train.device if ":" in train.device else machine.device.type
     settled = {"device": device, **{name: getattr(machine, name) for name in _SETTLED}}
     return machine, recipe.with_tables(train=attrs.evolve(train, **settled))
+
+
+def notes_on(machine: Machine) -> list[str]:
+    """What the log says of settings with which a GPU is faster, and results are not what they are without."""
+    notes = {
+        "tf32": "steps multiply float32 as TF32; validation and test do not",
+        "cudnn_benchmark": "cuDNN chooses its algorithms by their time: last digits vary between runs, and on a resume",
+    }
+    return [f"train.{key}: {note}" for key, note in notes.items() if getattr(machine, key)]
 
 
 def shared_threads(threads: int, before: int) -> int:
@@ -145,6 +159,9 @@ def describe_environment(recipe: Recipe, machine: Machine, data: str) -> dict[st
         "threads": machine.threads,
         "channels_last": machine.channels_last,
         "compile": attrs.asdict(planned(recipe.train.compile, machine.device)),
+        "tf32": machine.tf32,
+        "cudnn_benchmark": machine.cudnn_benchmark,
+        "sync_batch_norm": recipe.train.sync_batch_norm and distributed.world() > 1,
         "processes": distributed.world(),
         "data": data,
         "plugins": [

@@ -195,7 +195,7 @@ class _Maker:
         lengths = torch.from_numpy(counts)
         raw = RawBatch(torch.from_numpy(samples), torch.from_numpy(scales), lengths, none, lengths, lengths)
         batch = on_device(raw, self.machine.device, self.level)
-        with torch.inference_mode():
+        with torch.inference_mode(), self.machine.exact():
             features, frames = self.network.features(batch.data, batch.lengths)
         return features.float().transpose(1, 2).cpu().numpy(), frames.tolist()
 

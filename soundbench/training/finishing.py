@@ -231,6 +231,7 @@ def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
         "skipped": skipped(table, opened.store),
         "device": str(machine.device),
         "precision": machine.precision,
+        "tf32": machine.tf32,
         **cost(trained.scorer.network, prepared.grid.window),
         "sounds": recipe.report.sounds,
         "seconds": round(time.monotonic() - began, 1),

@@ -46,6 +46,7 @@ from soundbench.training import checkpoints, loop
 from soundbench.training.compiling.compiler import Compiling
 from soundbench.training.environment import (
     for_resuming,
+    notes_on,
     record_compiling,
     record_data,
     refuse_other_recipes,
@@ -75,7 +76,7 @@ class Prepared:
         made: the recipe's components.
         table: the clips.
         cut: which part each clip is in.
-        said: lines for the log about the data.
+        said: lines for the log about the data, and about settings that have a price.
         learnt: a line about test clips that the weights of `init.from` have learnt from; empty for none.
     """
 
@@ -122,7 +123,7 @@ def prepare(
     how, folds = settled(table, recipe.split)
     recipe = recipe.with_tables(split=how)
     cut = split(table, how, recipe.source)
-    prepared = Prepared(recipe, machine, made, table, cut, [*filter(None, [folds]), *doubts(table)])
+    prepared = Prepared(recipe, machine, made, table, cut, [*filter(None, [folds]), *doubts(table), *notes_on(machine)])
     prepared.plan()
     if stored := recipe.calibration.own.predictions:
         logits.refuse_learnt(stored, logits.read(stored, table.classes), table, cut.rows("test"))

@@ -10,7 +10,7 @@ from typing import Literal
 import attrs
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine, Events, State
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -136,6 +136,8 @@ def make_setup(
     rules = recipe.train
     machine.place(made.network)
     frozen = freeze(made.network, rules.freeze)
+    if rules.sync_batch_norm and distributed.world() > 1:
+        distributed.synchronise(made.network, frozen)
     step = TrainStep(made.network, made.on_features, made.loss, rules.seed).to(machine.device)
     for _, module in made.on_waveform:
         if isinstance(module, torch.nn.Module):
@@ -174,7 +176,10 @@ def make_trainer(setup: TrainSetup, rules: Rules, times: StepTimes | None = None
     clock = times or StepTimes(setup.machine.device)
 
     def process(engine: Engine, raw: RawBatch) -> Tensor:
-        state = engine.state
+        with setup.machine.training():
+            return compute(engine.state, raw)
+
+    def compute(state: State, raw: RawBatch) -> Tensor:
         seed_step(rules.seed, state.iteration, distributed.rank())
         batch = on_device(raw, setup.machine.device, rules.level)
         clock.mark("move")

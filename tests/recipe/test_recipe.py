@@ -110,6 +110,9 @@ def test_every_default_is_written_out(recipes: Recipes) -> None:
             "num_workers": 0,
             "channels_last": "auto",
             "compile": "auto",
+            "tf32": False,
+            "cudnn_benchmark": False,
+            "sync_batch_norm": False,
             "accumulate": 1,
             "max_grad_norm": 0.0,
             "patience": 0,
@@ -315,7 +318,8 @@ chance = 0.5
         "r.toml: train.epochs: must be at least 1, is 0 (in base.toml)",
         '--set train.keep=x: must be an integer, is "x"',
         'r.toml: train.sead: unknown key; did you mean "seed"? known: epochs, batch_size, seed, device, precision, '
-        "threads, num_workers, channels_last, compile, accumulate, max_grad_norm, patience, class_weights, sampler, "
+        "threads, num_workers, channels_last, compile, tf32, cudnn_benchmark, sync_batch_norm, "
+        "accumulate, max_grad_norm, patience, class_weights, sampler, "
         "extracted, freeze, rates, ema, swa, "
         "keep, checkpoint_steps "
         "(in base.toml)",

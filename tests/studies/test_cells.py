@@ -9,6 +9,7 @@ import pytest
 import tomli
 from helpers.runs import RECIPE, TOYS
 
+from soundbench.cli.sweep import _resolved
 from soundbench.errors import DataError, RecipeError
 from soundbench.recipe import read
 from soundbench.studies.cells import Cell, cells_of
@@ -97,6 +98,17 @@ def test_what_a_run_would_refuse_is_a_mistake_of_its_cell(tmp_path: Path) -> Non
     assert mistakes(tmp_path, '"optimizer.lr" = [0.1, 0.2]', check=check) == ["optimizer.lr = 0.2: no such data"]
     with pytest.raises(DataError, match="no such data"):
         cells(tmp_path, '"optimizer.lr" = [0.2, 0.3]', check=check)
+
+
+def test_a_list_for_other_machines_needs_nothing_of_this_one(tmp_path: Path) -> None:
+    (tmp_path / "toy.toml").write_text(RECIPE)
+    settings = 'tf32 = true\ncudnn_benchmark = true\ncompile = "graphs"\nprecision = "fp16"\n'
+    (tmp_path / "sweep.toml").write_text(f'extends = "toy.toml"\n[sweep]\nseeds = 2\n[train]\n{settings}')
+    file = str(tmp_path / "sweep.toml")
+    axes = read_sweep(file).axes
+    assert len(_resolved(file, axes, None, True)) == 2
+    with pytest.raises(RecipeError, match="needs a GPU"):
+        _resolved(file, axes, "cpu", False)
 
 
 def test_two_cells_that_would_be_one_run_are_refused(tmp_path: Path) -> None:

@@ -208,9 +208,8 @@ def protocol(report: Mapping[str, Any]) -> Markup:
     rows = [pair for pair in numbers.flat(report.get("protocol") or {}) if pair[0] != "notes"]
     if "parts" in report:
         rows.append(("clips", ", ".join(f"{count} {part}" for part, count in report["parts"].items())))
-    rows += [
-        (name, report[name]) for name in ("device", "precision", "parameters", "macs", "seconds") if name in report
-    ]
+    known = ("device", "precision", "tf32", "parameters", "macs", "seconds")
+    rows += [(name, report[name]) for name in known if name in report]
     return (
         table(["key", "value"], rows, caption="Metrics are comparable only within the same protocol")
         if rows
