@@ -82,6 +82,7 @@ ALONE = "several processes need --out DIR for their results"
 @options.batch
 @options.device()
 @options.processes
+@options.precision
 @options.trust_code
 @options.accept_changes
 def command(
@@ -127,7 +128,7 @@ def _work(
     from soundbench.model.folder import scores_digest
 
     try:
-        classifier, files = sounds.opened(run, find, device, trust_code, accept_changes)
+        classifier, files = sounds.opened(run, find, device, trust_code, accept_changes, asked["precision"])
         wanted, form, times = _asked(classifier, **asked)
         if out:
             _refuse(plot is not None, "--plot cannot be used with --out")
@@ -171,11 +172,13 @@ def _asked(
     window: float | None,
     hop: float | None,
     batch: int | None,
+    precision: str,
     time_from: str | None,
     time_pattern: str | None,
     **rules: Any,
 ) -> tuple[Wanted, Format, StartTimes]:
     """The rows that each sound gets, their format, and where their dates and times are from."""
+    from soundbench import distributed
     from soundbench.inference.many_files import Wanted
 
     chosen = find("jsonl" if as_json else name)
@@ -186,7 +189,9 @@ def _asked(
     times = sounds.start_times(time_from if chosen.dated else "none", time_pattern)
     rejects = classifier.scorer.rejector is not None
     columns = classifier.classes if scores else ()
-    form = chosen(per, columns, classifier.rate, times.source != "none", rejects, summary)
+    form = chosen(per, columns, classifier.rate, times.source != "none", rejects, summary, precision)
+    if form.stated and not form.states and distributed.is_main():
+        output.say(f"scores are computed in {precision}")
     _refuse(scores and top is not None, "--scores reports every class; leave out --top")
     _refuse(scores and summary, "--summary has no column per class; leave out --scores")
     return Wanted(per, window, hop, threshold, top, classifier.event_rules(**rules), batch, summary), form, times

@@ -24,6 +24,7 @@ __all__ = [
     "list_devices",
     "microphone",
     "no_cache",
+    "precision",
     "processes",
     "raw_samples",
     "set_keys",
@@ -68,6 +69,13 @@ def device(default: str | None = "auto", name: str = "--device") -> Callable[[Co
     )
 
 
+precision = click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16"]),
+    default="fp32",
+    help="Precision that the network computes in. bf16 is faster on GPUs, and on CPUs with matrix units for it; scores "
+    "differ by up to about 0.03. Default: fp32.",
+)
 processes = click.option(
     "--processes",
     type=click.IntRange(1, limits.THREADS),

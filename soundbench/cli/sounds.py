@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from soundbench.cli import output
 
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def opened(
-    run: str, find: Callable[[], list[Path]], device: str, trust_code: bool, accept_changes: bool
+    run: str,
+    find: Callable[[], list[Path]],
+    device: str,
+    trust_code: bool,
+    accept_changes: bool,
+    precision: Literal["fp32", "bf16"] = "fp32",
 ) -> tuple[Classifier, list[Path]]:
     """The classifier of a run and the files to score, the same in every process.
 
@@ -25,6 +30,7 @@ def opened(
         device: the device to compute on.
         trust_code: whether Python code stored with the model may be executed.
         accept_changes: whether the model's files may have changed.
+        precision: of the network.
     """
     from soundbench import distributed
     from soundbench.cli.process import own_process
@@ -36,7 +42,8 @@ def opened(
     line = distributed.idle(len(files), "files")
     if line and distributed.is_main():
         output.say(line)
-    return load_by_all(run, device=device, trust_code=trust_code, accept_changes=accept_changes), files
+    loaded = load_by_all(run, device=device, precision=precision, trust_code=trust_code, accept_changes=accept_changes)
+    return loaded, files
 
 
 def started(files: list[Path]) -> Progress:

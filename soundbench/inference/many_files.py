@@ -247,7 +247,7 @@ def score_into(
     """
     times = times or StartTimes("none")
     settings = {"work": "infer", "model": model, "scores": scores, "format": form.name, "columns": len(form.classes)}
-    settings |= {"time_from": times.source, "time_pattern": times.pattern}
+    settings |= {"time_from": times.source, "time_pattern": times.pattern, **form.stated}
 
     def work(out: Journal, left: list[Path]) -> None:
         number = 0

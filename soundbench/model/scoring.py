@@ -1,12 +1,13 @@
 """Scoring sound with a network, for validation, test, predict, infer, embed and stream.
 
 The scores of a window are those that the loss gives its calibrated logits, a clip's the mean of its windows' scores.
-Scoring is in float32 whatever the precision of training, so that a score depends on the clip and not on its batch.
+Scoring is in float32 whatever the precision of training, so that a score depends on the clip and not on its batch; in
+bf16 only where somebody asks for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
@@ -75,6 +76,8 @@ class Scorer:
         level: RMS level in dB that each window is scaled to, or `off`.
         calibration: calibrates the logits of a window; None where nothing is calibrated.
         rejector: says which sound is of none of the classes; None where nothing is rejected.
+        precision: of the network; what follows it is computed in float32. In bf16 a score depends on the batch, by up
+            to about 0.01.
     """
 
     network: Network
@@ -83,6 +86,7 @@ class Scorer:
     level: float | Literal["off"]
     calibration: Calibration | None = None
     rejector: Rejector | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
 
     @property
     def embeds(self) -> bool:
@@ -101,14 +105,15 @@ class Scorer:
         """The network in a few words."""
         parts = [type(part).__name__ for part in (self.network.featurizer, self.network.backbone)]
         parameters = sum(weight.numel() for weight in self.network.parameters())
-        return f"{', '.join(parts)}, {parameters:,} parameters, {self.machine.device}"
+        low = "" if self.precision == "fp32" else f", {self.precision}"
+        return f"{', '.join(parts)}, {parameters:,} parameters, {self.machine.device}{low}"
 
     def rated(self, raw: RawBatch) -> Values:
         """The scores of each window of a batch and its evidence, `(B, K + 2)`.
 
         The evidence is the reject score, and 1, or 0 where all samples are zero; both have means over windows.
         """
-        with torch.inference_mode():
+        with torch.inference_mode(), self.machine.exact():
             logits, embeddings = self.outputs(raw, self.embeds)
             scores = self.scores_of(logits)
             rejector = self.rejector
@@ -120,9 +125,7 @@ class Scorer:
         """The logits `(B, K)` of each window, and its embedding `(B, D)` if asked for."""
         if not embeddings:
             return self._logits(raw)[1], None
-        with self.machine.exact():
-            batch = on_device(raw, self.machine.device, self.level)
-            both = by_rows(self.network.outputs, batch.data, batch.lengths).float()
+        _, both = self._computed(self.network.outputs, raw)
         classes = raw.target.shape[1]
         return both[:, :classes], both[:, classes:]
 
@@ -143,9 +146,8 @@ class Scorer:
 
     def embeddings(self, raw: RawBatch) -> Values:
         """The embedding of each window of a batch, `(B, D)`: the input of the last layer."""
-        with torch.inference_mode(), self.machine.exact():
-            batch = on_device(raw, self.machine.device, self.level)
-            found: Values = by_rows(self.network.embed, batch.data, batch.lengths).float().cpu().numpy()
+        with torch.inference_mode():
+            found: Values = self._computed(self.network.embed, raw)[1].cpu().numpy()
         return found
 
     def scores_and_losses(self, raw: RawBatch) -> tuple[NDArray[np.int64], Values, Values]:
@@ -157,9 +159,20 @@ class Scorer:
         return np.asarray(raw.index), found[:, :-1], found[:, -1]
 
     def _logits(self, raw: RawBatch) -> tuple[Batch, torch.Tensor]:
+        return self._computed(self.network, raw)
+
+    def _computed(
+        self, compute: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], raw: RawBatch
+    ) -> tuple[Batch, torch.Tensor]:
+        """A batch on the device, and what a part of the network gives for it, in float32."""
+
+        def in_precision(data: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+            with self.machine.autocast(self.precision):  # in the thread that computes these rows
+                return compute(data, lengths)
+
         with self.machine.exact():
             batch = on_device(raw, self.machine.device, self.level)
-            return batch, by_rows(self.network, batch.data, batch.lengths).float()
+            return batch, by_rows(in_precision, batch.data, batch.lengths).float()
 
     def set_evaluation(self) -> None:
         """Put the network into evaluation mode."""

@@ -16,6 +16,7 @@ class Audacity(Format):
     name = "audacity"
     timed = True
     counts = False
+    states = False
     file_per_sound = True
     one_file = False
 

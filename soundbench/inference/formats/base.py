@@ -85,6 +85,7 @@ class Format(ABC):
         times: whether rows have the date and time of their begin and end; only in formats with a place for them.
         rejects: whether the model can say that sound is of none of its classes.
         summary: whether rows are counts of windows or events.
+        precision: that the network computes in; stated where it is not float32.
         name: its name in `FORMATS`.
         suffix: of its files.
         timed: whether rows need a start and an end.
@@ -92,6 +93,7 @@ class Format(ABC):
         one_file: whether there is a file with the rows of all sounds.
         dated: whether the format has a place for the date and time of a row's begin and end.
         counts: whether the format has a place for counts.
+        states: whether the format has a place for the precision.
         text: whether its files are text, which can be printed.
 
     Raises:
@@ -105,6 +107,7 @@ class Format(ABC):
     times: bool = False
     rejects: bool = False
     summary: bool = False
+    precision: str = "fp32"
 
     name: ClassVar[str]
     suffix: ClassVar[str] = ".txt"
@@ -113,6 +116,7 @@ class Format(ABC):
     one_file: ClassVar[bool] = True
     dated: ClassVar[bool] = False
     counts: ClassVar[bool] = True
+    states: ClassVar[bool] = True
     text: ClassVar[bool] = True
 
     def __attrs_post_init__(self) -> None:
@@ -127,11 +131,16 @@ class Format(ABC):
     def columns(self) -> list[str]:
         """The columns of a table, without those of the classes' scores."""
         if self.summary:
-            return [*COUNTED, *(["first_begin_time"] if self.times else [])]
+            return [*COUNTED, *(["first_begin_time"] if self.times else []), *self.stated]
         span = [] if self.per == "clip" else ["start", "end"]
         span += ["begin_time", "end_time"] if self.times else []
         near = ["nearest", "rejected"] if self.rejects else []
-        return ["path", *span, "label", "score", *([] if self.per == "event" else [*near, "labels"])]
+        return ["path", *span, "label", "score", *([] if self.per == "event" else [*near, "labels"]), *self.stated]
+
+    @property
+    def stated(self) -> dict[str, str]:
+        """What each row of a table states of the computation, by its column."""
+        return {} if self.precision == "fp32" else {"precision": self.precision}
 
     @property
     def score_columns(self) -> dict[str, str]:

@@ -36,17 +36,15 @@ class Csv(Format):
         if isinstance(row, Count):
             cells = [row.path, row.label or "", str(row.count)]
             cells += [_short(value) for value in (row.seconds, row.best_score, row.first_start)]
-            return _joined([*cells, *([iso(row.first_begin_time)] if self.times else [])])
+            return _joined([*cells, *([iso(row.first_begin_time)] if self.times else []), *self.stated.values()])
         span = [] if row.start is None else [_short(row.start), _short(row.end or 0.0)]
         span += [iso(row.begin_time), iso(row.end_time)] if self.times else []
         cells = [row.path, *span, row.label, _short(row.score)]
         if row.scores is not None:
             cells += [row.nearest or "", str(row.rejected).upper()] if self.rejects else []
-            cells += [
-                "|".join(re.sub(r"([\\|])", r"\\\1", label) for label in row.labels),
-                *(_short(row.scores[label]) for label in self.score_columns),
-            ]
-        return _joined(cells)
+            cells.append("|".join(re.sub(r"([\\|])", r"\\\1", label) for label in row.labels))
+        scores = [_short((row.scores or {})[label]) for label in self.score_columns]
+        return _joined([*cells, *self.stated.values(), *scores])
 
 
 def split_labels(cell: str) -> list[str]:

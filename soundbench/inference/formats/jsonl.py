@@ -24,7 +24,8 @@ class JsonLines(Format):
         """The row as an object."""
         if isinstance(row, Count):
             counted = {name: getattr(row, name) for name in COUNTED}
-            return _line(counted | ({"first_begin_time": iso(row.first_begin_time) or None} if self.times else {}))
+            counted |= {"first_begin_time": iso(row.first_begin_time) or None} if self.times else {}
+            return _line(counted | self.stated)
         values: dict[str, object] = {"path": row.path}
         if row.start is not None:
             values |= {"start": row.start, "end": row.end}
@@ -34,7 +35,7 @@ class JsonLines(Format):
         if row.scores is not None:
             values |= {"nearest": row.nearest, "rejected": row.rejected} if self.rejects else {}
             values |= {"labels": list(row.labels), "scores": dict(row.scores)}
-        return _line(values)
+        return _line(values | self.stated)
 
     def error(self, path: str, reason: str) -> str:
         """An object with the path and the reason."""

@@ -55,11 +55,11 @@ class Parquet(Format):
             values: dict[str, Any] = {name: getattr(row, name) for name in COUNTED}
             values["first_begin_time"] = iso(row.first_begin_time) or None
         else:
-            values = {name: getattr(row, name) for name in self.columns}
+            values = {name: getattr(row, name) for name in self.columns if name not in self.stated}
             values |= {name: iso(values[name]) or None for name in ("begin_time", "end_time") if name in values}
             values |= {"labels": list(row.labels)} if "labels" in values else {}
             values |= {column: (row.scores or {})[label] for label, column in self.score_columns.items()}
-        values["path"] = encoded(row.path).decode()
+        values |= {"path": encoded(row.path).decode(), **self.stated}
         return json.dumps({name: value for name, value in values.items() if value is not None}) + "\n"
 
     def pack(self, path: Path, sounds: Iterable[str]) -> None:

@@ -45,7 +45,8 @@ class Raven(Format):
 
     def header(self) -> str:
         """The names of the columns."""
-        return "\t".join(COLUMNS + (TIMES if self.times else ())) + "\n"
+        own = (TIMES if self.times else ()) + tuple(name.capitalize() for name in self.stated)
+        return "\t".join(COLUMNS + own) + "\n"
 
     def lines(self, row: Row | Count, number: int) -> str:
         """A selection for each label to show."""
@@ -54,6 +55,7 @@ class Raven(Format):
         path = os.path.abspath(row.path)
         file = [printable(os.path.basename(path)), printable(path), f"{row.start:.6f}"]
         file += [iso(row.begin_time), iso(row.end_time)] if self.times else []
+        file += self.stated.values()
         return "".join(
             "\t".join([str(number + more), place, one_line(label), f"{score:.4f}", *file]) + "\n"
             for more, (label, score) in enumerate(row.labels.items(), start=1)

@@ -16,6 +16,10 @@ class Table(Format):
 
     name = "table"
 
+    def header(self) -> str:
+        """The precision, where it is stated."""
+        return f"scores are computed in {self.precision}\n" if self.stated else ""
+
     def lines(self, row: Row | Count, number: int) -> str:
         """The path, the start and end if there are any, and each label to show with its score."""
         if isinstance(row, Count):
