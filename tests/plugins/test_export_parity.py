@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.small_backbones import SMALL_BACKBONES
 from torch import Tensor, nn
 
 from soundbench import audio
@@ -117,22 +118,6 @@ def test_poolings() -> None:
         assert apart(program, runner, {"frames": frames, "lengths": lengths}) <= 1e-5
 
 
-# Networks as deep as by default take a minute each to export; benchmarks/export.py compares those.
-SMALL: dict[str, dict[str, Any]] = {
-    "campplus": {"layers": [2, 2, 2], "growth": 16, "width": 64, "front": 16},
-    "ecapa-tdnn": {"channels": 64, "aggregation": 96, "scale": 4},
-    "eres2net": {"layers": [1, 2, 1, 1], "width": 16},
-    "eres2netv2": {"layers": [1, 2, 1, 1], "width": 16},
-    "mobilenet": {"width": 0.4},
-    "panns-cnn6": {"channels": [16, 32, 64, 64]},
-    "panns-cnn10": {"channels": [16, 32, 64, 64]},
-    "panns-cnn14": {"channels": [8, 16, 32, 64, 64, 64]},
-    "res2net": {"layers": [1, 2, 1, 1]},
-    "resnet-se": {"layers": [1, 2, 1, 1], "widths": [16, 24, 32, 48]},
-    "tdnn": {"channels": 96},
-}
-
-
 def colours() -> tuple[Tensor, Tensor]:
     """Noises `(40, S)` of half a second with a tone of one of `CLASSES` pitches, and their one-hot labels."""
     numbers = torch.arange(40) % CLASSES
@@ -145,7 +130,7 @@ def classifier(featurizer: str, backbone: str) -> Classifier:
     """A network that was trained for a few steps; the logits of each class have the mean 0 and the deviation 2."""
     torch.manual_seed(19)
     front = made("featurizer", featurizer, RATE)
-    body = made("backbone", backbone, front.bands, **SMALL.get(backbone, {}))
+    body = made("backbone", backbone, front.bands, **SMALL_BACKBONES.get(backbone, {}))
     table = dict(body.default_pooling)
     pooling = made("pooling", table.pop("use"), body.channels, **table)
     network = Network(front, body, pooling, Head(pooling.features, CLASSES, **body.default_head))
