@@ -9,7 +9,7 @@
 | infer | files/s and windows/s of a folder of WAV files, over the network alone on windows in the device's memory |
 | precision | clips/s of training, and the device's memory, in each precision |
 | tests | `pytest -m gpu`: a GPU's scores and losses are the CPU's, resuming, fp16 and bf16, one process over NCCL |
-| compile | clips/s of training with `train.compile = "on"` over "off" |
+| compile | clips/s of training with `train.compile` "on" and "graphs" over "off", on a GPU alone |
 
 All sound is synthetic. Each check runs in a process of its own, so that one that fails or takes too long costs its own
 rows only. On a CPU sizes are small, figures say little, and what is skipped is named. The table is printed, and written
