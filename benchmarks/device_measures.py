@@ -30,6 +30,7 @@ from soundbench.data.batches import RawBatch, training_batches
 from soundbench.data.clips import ClipTable
 from soundbench.data.order import Order
 from soundbench.data.store import open_store
+from soundbench.inference.classifier import Classifier
 from soundbench.machine import Machine, settle
 from soundbench.model.assembly import Assembly, assemble
 from soundbench.training import loop
@@ -37,7 +38,6 @@ from soundbench.training.step import Rules, make_setup
 
 ROOT = Path(__file__).parents[1]
 RATE = 16000
-COMPILES = "compile" in {field.name for field in attrs.fields(soundbench.recipe.Train)}
 
 
 @attrs.frozen
@@ -88,7 +88,7 @@ class Place:
 
     def recipe(self, batch: int, **rules: Any) -> soundbench.Recipe:
         """CAM++ on tones, without a validation or test set; eager, unless `rules` have it otherwise."""
-        sizes, eager = self.sizes, {"compile": "off"} if COMPILES else {}
+        sizes = self.sizes
         return soundbench.Recipe(
             dataset={"use": "tones", "clips": sizes.clips, "seconds": sizes.window + 1},
             split={"test": 0, "validation": 0},
@@ -96,7 +96,7 @@ class Place:
             augmentation=rules.pop("augmentation", []),
             backbone={"use": "campplus", **sizes.network},
             observer=[],
-            train={"device": self.device, "batch_size": batch, "epochs": 1} | eager | rules,
+            train={"device": self.device, "batch_size": batch, "epochs": 1, "compile": "off"} | rules,
         )
 
     def data(self, batch: int) -> list[RawBatch]:
@@ -108,9 +108,9 @@ class Place:
         """The goal of a ratio, and whether it is met; a CPU's sizes are too small for one."""
         return (f">= {least:g}", "met" if value >= least else "missed") if self.gpu else ("", "")
 
-    def machine(self, precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto") -> Machine:
+    def machine(self, precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto", tf32: bool = False) -> Machine:
         """The device, used as by a run; for this process, too."""
-        machine = settle(self.device, precision)
+        machine = settle(self.device, precision, tf32=tf32)
         machine.use()
         return machine
 
@@ -122,7 +122,7 @@ def engine(
     batch = len(data[0].lengths)
     plan = Order(np.arange(len(data) * batch), batch, seed=0)
     # A run copies batches to a GPU ahead of its steps; these are there.
-    with patch.object(loop, "ahead", lambda batches, _device: nullcontext(batches), create=True):
+    with patch.object(loop, "ahead", lambda batches, _device: nullcontext(batches)):
         return trained(recipe, made, plan, data, machine, warm, **more)
 
 
@@ -235,9 +235,8 @@ def check_engine(place: Place) -> Iterator[Row]:
 
 def check_compile(place: Place) -> Iterator[Row]:
     """Compiled training over eager training; on a CPU, compiling takes longer than the whole check should."""
-    if not (COMPILES and place.gpu):
-        why = "no CUDA device" if COMPILES else "no train.compile in this soundbench"
-        yield Row("compile", "compiled over eager training", why, verdict="skipped")
+    if not place.gpu:
+        yield Row("compile", "compiled over eager training", "no CUDA device", verdict="skipped")
         return
     machine, batch, steps = place.machine(), place.sizes.batches[0], place.sizes.steps
     data = place.data(batch)
@@ -283,16 +282,11 @@ def check_infer(place: Place) -> Iterator[Row]:
     sizes, draws = place.sizes, np.random.default_rng(0)
     recipe = place.recipe(sizes.batches[0])
     run = soundbench.run(recipe, out=place.folder / "infer", cache=place.folder / "cache", say=lambda _: None)
-    classifier = soundbench.load(run, device=place.device)
     paths = [place.folder / f"{number:04}.wav" for number in range(sizes.files)]
     for path in paths:
         soundfile.write(path, draws.integers(-9000, 9000, 10 * RATE, dtype=np.int16), RATE)
-    list(classifier.predict_files(paths[:32]))
-    done, began = 0, time.perf_counter()
-    with sampled(place.device) as shares:
-        while not done or (place.gpu and time.perf_counter() - began < 6):  # long enough to be sampled
-            done += sum(1 for _ in classifier.predict_files(paths))
-        spent = time.perf_counter() - began
+    classifier = soundbench.load(run, device=place.device)
+    done, spent, shares = scored(place, classifier, paths)
     windows = -(-10 // int(sizes.window)) * done
     alone = network_alone(place, classifier.network, min(windows, 8 * sizes.files))
     figure = f"{done / spent:,.0f} files/s, {windows / spent:,.0f} windows/s"
@@ -301,6 +295,20 @@ def check_infer(place: Place) -> Iterator[Row]:
     yield Row("infer", "files of 10 s, float32, in batches of the default size", figure)
     figure = f"{windows / spent / alone:.2f}: {alone:,.0f} windows/s alone"
     yield Row("infer", "files over the network alone, batches of 32", figure)
+    faster = soundbench.load(run, device=place.device, precision="bf16")
+    other, there, _ = scored(place, faster, paths)
+    yield Row("infer", "the same in bf16", f"{other / there:,.0f} files/s")
+
+
+def scored(place: Place, classifier: Classifier, paths: Sequence[Path]) -> tuple[int, float, list[int]]:
+    """How many files were scored, again and again, in how many seconds, and the shares of `sampled`."""
+    list(classifier.predict_files(paths[:32]))
+    done, began = 0, time.perf_counter()
+    with sampled(place.device) as shares:
+        while not done or (place.gpu and time.perf_counter() - began < 6):  # long enough to be sampled
+            done += sum(1 for _ in classifier.predict_files(paths))
+        spent = time.perf_counter() - began
+    return done, spent, shares
 
 
 def network_alone(place: Place, network: torch.nn.Module, windows: int) -> float:
@@ -322,15 +330,17 @@ def check_precision(place: Place) -> Iterator[Row]:
     """Training in each precision."""
     sizes, batch = place.sizes, place.sizes.batches[0]
     data = place.data(batch)
-    for precision in ("fp32", "bf16", "fp16"):
-        what = f"training in {precision}, batch {batch}"
-        if not place.gpu and precision != "fp32":
+    ways: tuple[tuple[Literal["fp32", "bf16", "fp16"], bool], ...]
+    ways = ("fp32", False), ("fp32", True), ("bf16", False), ("fp16", False)
+    for precision, tf32 in ways:
+        what = f"training in {precision}{' with TF32' if tf32 else ''}, batch {batch}"
+        if not place.gpu and (precision, tf32) != ways[0]:
             yield Row("precision", what, "no CUDA device", verdict="skipped")
             continue
-        machine = place.machine(precision)
+        machine = place.machine(precision, tf32)
         if place.gpu:
             torch.cuda.reset_peak_memory_stats(place.device)
-        recipe = place.recipe(batch, precision=precision)
+        recipe = place.recipe(batch, precision=precision, tf32=tf32)
         spent = engine(recipe, assemble(recipe), data, machine, sizes.warm)
         memory = f", {torch.cuda.max_memory_allocated(place.device) / 1e9:.2f} GB at most" if place.gpu else ""
         yield Row("precision", what, f"{sizes.steps * batch / spent:,.0f} clips/s{memory}")

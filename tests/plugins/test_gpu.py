@@ -124,6 +124,52 @@ def test_autocast_computes_about_what_float32_does(precision: Any) -> None:
     torch.testing.assert_close(rough.float(), exact, atol=0.05 * float(exact.abs().max()), rtol=0.05)
 
 
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_scores_in_bf16_are_near_those_in_float32(cache: Path, tmp_path: Path, backbone: str) -> None:
+    run = trained(cache, tmp_path / "run", recipe(backbone))
+    exact, rough = (soundbench.load(run.path, device=DEVICE, precision=one) for one in ("fp32", "bf16"))
+    for one, other in zip(exact.predict(sounds(), 16000), rough.predict(sounds(), 16000), strict=True):
+        for label, score in one.scores.items():
+            assert other.scores[label] == pytest.approx(score, abs=0.05)
+
+
+@cuda_alone
+def test_tf32_is_of_training_steps_alone() -> None:
+    """Products of TF32 have 10 bits of mantissa, those of float32 have 23."""
+    machine = settle(DEVICE, "fp32", tf32=True)
+    machine.use()
+    draws = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(1, 512, 512, generator=draws, dtype=torch.float64) for _ in range(2))
+    wanted = {"product": left @ right, "convolution": torch.conv1d(left, right[0, :, :, None])}
+
+    def error() -> list[float]:
+        one, other = left.float().to(machine.device), right.float().to(machine.device)
+        found = {"product": one @ other, "convolution": torch.conv1d(one, other[0, :, :, None])}
+        return [float((found[name].cpu() - there).abs().max() / there.abs().max()) for name, there in wanted.items()]
+
+    assert max(error()) < 1e-5
+    with machine.training():
+        assert min(error()) > 5e-5
+    with machine.exact():
+        assert max(error()) < 1e-5
+
+
+@cuda_alone
+def test_a_run_in_tf32_says_so_and_scores_like_the_cpu(cache: Path, tmp_path: Path) -> None:
+    run, exact = (
+        trained(cache, tmp_path / name, recipe(tf32=tf32, cudnn_benchmark=tf32))
+        for name, tf32 in (("tf32", True), ("exact", False))
+    )
+    assert json.loads(run.report_json.read_text())["tf32"] is True
+    assert json.loads(run.environment.read_text())["cudnn_benchmark"] is True
+    losses = [float(read_rows(one.history)[0]["train_loss"]) for one in (run, exact)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+    here, there = (soundbench.load(run.path, device=device) for device in ("cpu", DEVICE))
+    for one, other in zip(here.predict(sounds(), 16000), there.predict(sounds(), 16000), strict=True):
+        for label, score in one.scores.items():
+            assert other.scores[label] == pytest.approx(score, abs=1e-4)
+
+
 @cuda_alone
 def test_a_pinned_batch_arrives_as_it_was() -> None:
     windows = [np.arange(size, dtype=np.int16) for size in (100, 16000, 333)]
