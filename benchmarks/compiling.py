@@ -2,10 +2,12 @@
 
     python benchmarks/compiling.py [--backbones tdnn,campplus] [--steps 20] [--batch 8] [--seconds 1.0] [--device cpu]
 
-Each backbone trains twice from the same weights on the same batches, with SpecAugment, by AdamW: as it is and compiled
-(`train.compile`). On a CPU the networks are narrow, since compiling a whole one takes minutes; on a GPU they are whole.
-Prints a row of a Markdown table for each: the largest difference of a step's mean loss (the goal is 1e-4), the seconds
-of compiling, and the ratio of the median times of a step.
+Each backbone trains on the same batches, with SpecAugment, by AdamW: as it is and compiled (`train.compile`). On a CPU
+the networks are narrow, since compiling a whole one takes minutes; on a GPU they are whole. Prints a row of a Markdown
+table for each: the largest difference of a step's mean loss where each compiled step begins with the weights of the
+step that is not (the goal is 1e-4); the same where each training goes on with its own weights, so that rounding
+grows, and beside it that of two trainings that are not compiled, one of them on waveforms times 1 + 2^-22; the seconds
+of compiling; and the ratio of the median times of a step.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import statistics
 import time
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -63,11 +66,17 @@ def batches(steps: int, rows: int, seconds: float, device: torch.device) -> list
     return made
 
 
-def trained(step: TrainStep, given: list[Batch], machine: Machine, compiler: Compiler | None) -> tuple[Tensor, float]:
-    """The mean loss of each step, and the median seconds of one."""
+def trained(
+    step: TrainStep, given: list[Batch], machine: Machine, compiler: Compiler | None, led: list[Any] | None = None
+) -> tuple[Tensor, float, list[Any]]:
+    """The mean loss of each step, the median seconds of one, and the state before each; `led` are states to take."""
+    states: list[Any] = []
     optimizer = torch.optim.AdamW(parameter_groups(step.network), lr=1e-3)
     losses, times = [], []
     for number, batch in enumerate(given):
+        if led is not None:
+            step.load_state_dict(led[number])
+        states.append({name: value.clone() for name, value in step.state_dict().items()})
         torch.manual_seed(number)
         began = time.perf_counter()
         with machine.autocast():
@@ -77,7 +86,7 @@ def trained(step: TrainStep, given: list[Batch], machine: Machine, compiler: Com
         optimizer.zero_grad()
         losses.append(float(each.detach().mean()))  # which waits for a GPU
         times.append(time.perf_counter() - began)
-    return torch.tensor(losses, dtype=torch.float64), statistics.median(times)
+    return torch.tensor(losses, dtype=torch.float64), statistics.median(times), states
 
 
 def main() -> None:
@@ -94,8 +103,8 @@ def main() -> None:
     given = batches(options.steps, options.batch, options.seconds, machine.device)
     print(f"torch {torch.__version__}, {machine.device}, {machine.threads} threads, {options.steps} steps of up to")
     print(f"{options.batch} clips of {options.seconds:g} s", end="\n\n")
-    print("| backbone | loss, first and last | largest difference | compiled in | as it is / compiled |")
-    print("|---|---|---|---|---|", flush=True)
+    print("| backbone | loss, first and last | same weights | own weights | not compiled | compiled in | ratio |")
+    print("|---|---|---|---|---|---|---|", flush=True)
     for name in options.backbones.split(","):
         torch._dynamo.reset()
         plain = step_of(name, machine, machine.device.type == "cpu")
@@ -113,13 +122,18 @@ def main() -> None:
         compiler.begin(given[0])
         compiling = time.perf_counter() - began
         if found[0].used == "off":
-            print(f"| {name} | {found[0].reason} | | | |", flush=True)
+            print(f"| {name} | {found[0].reason} | | | | | |", flush=True)
             continue
-        wanted, slow = trained(plain, given, machine, None)
-        losses, fast = trained(other, given, machine, compiler)
-        apart = float((losses - wanted).abs().max())
+        wanted, slow, states = trained(plain, given, machine, None)
+        same, _, _ = trained(other, given, machine, compiler, states)
+        other.load_state_dict(states[0])
+        own, fast, _ = trained(other, given, machine, compiler)
+        plain.load_state_dict(states[0])
+        moved = [attrs.evolve(batch, data=batch.data * (1 + 2**-22)) for batch in given]
+        rounded, _, _ = trained(plain, moved, machine, None)
+        apart = " | ".join(f"{float((losses - wanted).abs().max()):.1e}" for losses in (same, own, rounded))
         ends = f"{wanted[0]:.3f}, {wanted[-1]:.3f}"
-        print(f"| {name} | {ends} | {apart:.1e} | {compiling:.0f} s | {slow / fast:.2f} |", flush=True)
+        print(f"| {name} | {ends} | {apart} | {compiling:.0f} s | {slow / fast:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

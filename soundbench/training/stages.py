@@ -308,6 +308,8 @@ def train(
 
     setup = make_setup(recipe, prepared.made, prepared.machine, order, opened.plan.class_weights, settled)
     rules, workers = Rules.of(recipe), recipe.train.num_workers
+    if setup.compiler is not None:
+        log("compiling a step, which may take minutes")
     done = int(state["step"]) if state else 0
     progress = loop.Progress.of(state)
     if distributed.from_main(lambda: run_directory.restore_history(directory, progress.history)):

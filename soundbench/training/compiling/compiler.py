@@ -7,6 +7,7 @@ whether it can be done.
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -130,7 +131,8 @@ class Compiler:
             torch._dynamo.config.optimize_ddp = False  # or what is tried here would be compiled again, in pieces
         self._compiled = torch.compile(self.step.losses, fullgraph=True, backend=BACKEND, options=options)
         reason = ""
-        with self._unchanged():
+        with self._unchanged(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # those of a compiler about itself
             try:
                 self.step.note_draws(batch)
                 self._try(batch)
