@@ -58,7 +58,7 @@ def test_a_file_gives_the_scores_of_its_program_in_the_windows_of_its_metadata(p
 def test_a_score_does_not_depend_on_the_batch_or_on_threads(
     path: Path, threads: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("soundbench.model.exported.scorer.auto_threads", lambda: int(threads))
+    monkeypatch.setattr("soundbench.model.exported.scorer.auto_threads", lambda _processes: int(threads))
     classifier = soundbench.load(path)
     alone = np.concatenate([classifier.predict_proba(sound, RATE, batch=1) for sound in sounds()])
     for batch in (2, 5, 32):

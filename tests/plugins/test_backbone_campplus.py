@@ -166,6 +166,7 @@ def test_weights_are_drawn_as_its_authors_draw_them() -> None:
     assert network.front.last.weight.abs().max().item() == pytest.approx((1 / (32 * 9)) ** 0.5, rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_network_learns_to_distinguish_rising_from_falling() -> None:
     torch.manual_seed(0)
     network = _small(16)

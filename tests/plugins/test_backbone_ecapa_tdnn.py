@@ -182,6 +182,7 @@ def test_training_runs_in_bfloat16() -> None:
     assert all(torch.isfinite(p.grad).all() for p in network.parameters())
 
 
+@pytest.mark.slow
 def test_a_network_learns_to_distinguish_rising_from_falling() -> None:
     torch.manual_seed(0)
     whole = Whole(_small(16), classes=2)

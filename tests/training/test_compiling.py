@@ -98,6 +98,7 @@ def traced_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiler, "BACKEND", "aot_eager")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("traced_only")
 def test_a_compiled_training_resumes_to_the_same_bits_and_names_no_wrapper(tmp_path: Path) -> None:
     found: list[Compiling] = []
