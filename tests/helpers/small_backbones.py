@@ -9,7 +9,7 @@ SMALL_BACKBONES: dict[str, dict[str, Any]] = {
     "campplus": {"layers": [2, 2, 2], "growth": 16, "width": 64, "front": 16},
     "ecapa-tdnn": {"channels": 64, "aggregation": 96, "scale": 4},
     "eres2net": {"layers": [1, 2, 1, 1], "width": 16},
-    "eres2netv2": {"layers": [1, 2, 1, 1], "width": 16},
+    "eres2netv2": {"layers": [1, 1, 1, 1], "width": 16},
     "mobilenet": {"width": 0.4},
     "panns-cnn6": {"channels": [16, 32, 64, 64]},
     "panns-cnn10": {"channels": [16, 32, 64, 64]},

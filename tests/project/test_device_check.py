@@ -38,9 +38,10 @@ def test_a_cpu_has_every_row_and_says_what_it_skips(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert table.read_text() + "\n" == done.stdout
     rows = cells(done.stdout)
-    assert [row[0] for row in rows] == ["engine"] * 3 + ["precision"] * 3
+    assert [row[0] for row in rows] == ["engine"] * 3 + ["precision"] * 4
     skipped = {row[1]: row[2] for row in rows if row[4] == "skipped"}
     assert skipped == {
+        "training in fp32 with TF32, batch 4": "no CUDA device",
         "training in bf16, batch 4": "no CUDA device",
         "training in fp16, batch 4": "no CUDA device",
     }
