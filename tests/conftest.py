@@ -44,6 +44,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def one_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The cache, one folder for all tests of a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOUNDBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     """A recipe of toys, written to a file."""

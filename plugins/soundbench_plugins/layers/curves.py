@@ -9,6 +9,7 @@ has no spectrogram.
 from __future__ import annotations
 
 import csv
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -33,7 +34,7 @@ _LONGEST = 10.0  # seconds that a spectrogram shows
 _RANGE = 80.0  # decibels below the maximum that are black
 
 
-class Curves:
+class Curves(ABC):
     """An observer that draws a run; its subclasses say with what.
 
     Args:
@@ -47,17 +48,17 @@ class Curves:
         self.run, self.spectrograms = run, spectrograms
         self._step = run.start_step
 
+    @abstractmethod
     def _write(self, tag: str, value: float, step: int) -> None:
         """Add a value to the curve of that name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _write_picture(self, tag: str, picture: Picture, step: int) -> None:
         """Add a picture `(H, W, 3)` of colours from 0 to 1."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _flush(self) -> None:
         """Keep what was added so far."""
-        raise NotImplementedError
 
     @hookimpl
     def progressed(self, epoch: int, step: int, loss: float, rate: float, clips_per_second: float) -> None:
