@@ -37,7 +37,8 @@ class Metadata:
         values: all of it, as it is in the file.
         classes: the names of the classes, in the order of the scores.
         multilabel: whether a sound may have several labels.
-        thresholds: the score at which each class is predicted; None where the best class is.
+        thresholds: the score from which each class is predicted, with one label only if it is the highest; None where
+            the class with the highest score is predicted whatever it is.
         rate: the sample rate in Hz.
         grid: how a sound is cut into windows.
         window_limits: the shortest and the longest window, in samples.
