@@ -106,7 +106,7 @@ def cut(reset: bool, share: float) -> Kind:
 
 
 def stream(message: bytes | str | None, query: str = "") -> Kind:
-    """A message to a WebSocket; None cuts it."""
+    """A message to a WebSocket, which the server may close while it is sent; None cuts it."""
 
     def run(port: int, _good: bytes) -> str:
         try:
@@ -115,9 +115,9 @@ def stream(message: bytes | str | None, query: str = "") -> Kind:
                     link.send(MB[:4000])
                     link.socket.close()
                     return "nobody waits for one"
-                link.send(message)
                 lines = []
                 try:
+                    link.send(message)
                     while True:
                         lines.append(json.loads(link.recv(timeout=60)))
                 except ConnectionClosed:
