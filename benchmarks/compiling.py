@@ -35,6 +35,13 @@ CLASSES, RATE = 10, 16000
 NARROW: dict[str, dict[str, Any]] = {
     "campplus": {"growth": 8, "width": 16, "front": 8, "layers": [2, 2]},
     "ecapa-tdnn": {"channels": 32},
+    "eres2net": {"layers": [1, 2, 1, 1], "width": 16},
+    "eres2netv2": {"layers": [1, 1, 1, 1], "width": 16},
+    "mobilenet": {"width": 0.4},
+    "panns-cnn10": {"channels": [16, 32, 64, 64]},
+    "panns-cnn14": {"channels": [8, 16, 32, 64, 64, 64]},
+    "res2net": {"layers": [1, 2, 1, 1]},
+    "resnet-se": {"layers": [1, 2, 1, 1], "widths": [16, 24, 32, 48]},
 }
 
 
