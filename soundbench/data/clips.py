@@ -175,12 +175,16 @@ class ClipTable:
     def targets(self, rows: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """The targets of `rows` `(n,)`: 0 or 1, `(n, K)` float32."""
         rows = np.asarray(rows, dtype=np.int64)
+        target = np.zeros((len(rows), len(self.classes)), dtype=np.float32)
+        target[self.labels_of(rows)] = 1.0
+        return target
+
+    def labels_of(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], Codes]:
+        """All labels of `rows` `(n,)`: for each its place in `rows`, ascending, and its class, both `(L,)`."""
         counts = self.label_offsets[rows + 1] - self.label_offsets[rows]
         firsts = np.cumsum(counts) - counts
         places = np.arange(counts.sum()) - np.repeat(firsts - self.label_offsets[rows], counts)
-        target = np.zeros((len(rows), len(self.classes)), dtype=np.float32)
-        target[np.repeat(np.arange(len(rows)), counts), self.label_values[places]] = 1.0
-        return target
+        return np.repeat(np.arange(len(rows)), counts), self.label_values[places]
 
     def class_counts(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The number of `rows` (without duplicates) with each class, `(K,)`; does not need the `(n, K)` targets."""
@@ -277,18 +281,23 @@ class _Labels:
     def __init__(self, classes: Sequence[str], multilabel: bool) -> None:
         self.count, self.multilabel = len(classes), multilabel
         self.places = {name: code for code, name in enumerate(classes)}
+        self.single: dict[tuple[str, ...], Sequence[int]] = {}  # of clips with one label, which few differ in
 
-    def codes(self, clip: Clip) -> Iterable[int]:
+    def codes(self, clip: Clip) -> Sequence[int]:
         """The codes of a clip's labels, each once.
 
         Raises:
             DataError: a label that is not a class, no label, or several where a clip has one.
         """
-        found = dict.fromkeys(self._code(clip.path, label) for label in clip.labels)
+        if known := self.single.get(clip.labels):
+            return known
+        found = tuple(dict.fromkeys(self._code(clip.path, label) for label in clip.labels))
         if not found:
             raise DataError(f"{clip.path}: no label")
         if len(found) > 1 and not self.multilabel:
             raise DataError(f"{clip.path}: {len(clip.labels)} labels, but the dataset is not multilabel")
+        if len(clip.labels) == 1:
+            self.single[clip.labels] = found
         return found
 
     def _code(self, path: str, label: str) -> int:

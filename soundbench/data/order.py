@@ -52,8 +52,7 @@ class Order:
 
     def step(self, epoch: int, step: int) -> tuple[Rows, Rows]:
         """The clips of one step for this process: rows of the table, and positions in the order of the epoch."""
-        edges = np.arange(self.steps + 1) * len(self.rows) // self.steps
-        positions = np.arange(edges[step], edges[step + 1])[self.rank :: self.world]
+        positions = np.arange(self._edge(step) + self.rank, self._edge(step + 1), self.world)
         return self.rows[self._order(epoch)[positions]], positions
 
     def _order(self, epoch: int) -> Rows:
@@ -67,14 +66,24 @@ class Order:
 
     def size(self, step: int) -> int:
         """Clips in one step, over all processes together."""
-        edges = np.arange(self.steps + 1) * len(self.rows) // self.steps
-        return int(edges[step + 1] - edges[step])
+        return self._edge(step + 1) - self._edge(step)
+
+    @property
+    def smallest(self) -> int:
+        """Clips in the smallest step, over all processes together; no step has more than one clip more."""
+        return len(self.rows) // self.steps
+
+    def _edge(self, step: int) -> int:
+        """The first position of a step in the order of the epoch, which is the end of the step before."""
+        return step * len(self.rows) // self.steps
 
 
 def members(table: ClipTable, rows: Rows) -> list[Rows]:
     """For each class that occurs in `rows`, the indices into `rows` of its clips."""
-    carried = table.targets(rows) > 0
-    return [where for where in (np.flatnonzero(column) for column in carried.T) if len(where)]
+    owners, labels = table.labels_of(rows)
+    by_class = np.argsort(labels, kind="stable")  # the clips of a class stay in their order
+    ends = np.cumsum(np.bincount(labels, minlength=len(table.classes)))
+    return [own for own in np.split(owners[by_class], ends[:-1]) if len(own)]
 
 
 def balanced_order(members: Sequence[Rows], count: int, seed: int, epoch: int) -> Rows:

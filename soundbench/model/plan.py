@@ -128,7 +128,7 @@ def _refuse_one_class(table: ClipTable, before: Rows, after: Rows) -> None:
 def _refuse_small_batches(recipe: Recipe, network: Network, order: Order) -> None:
     """Refuse steps with pieces without a clip; or with one, if the network cannot be trained on one."""
     pieces = order.world * recipe.train.accumulate
-    smallest = min(order.size(step) for step in range(order.steps))
+    smallest = order.smallest
     if smallest // pieces > 1 or (smallest // pieces == 1 and _trains_on_one(recipe, network)):
         return
     clips = f"{smallest} clip{'s' * (smallest != 1)} in {pieces} piece{'s' * (pieces != 1)}"
