@@ -1,4 +1,4 @@
-"""Manifest: your own sound files, listed in a file of any length, which is read row by row.
+"""Manifest: your own sound files, listed in a file of any length, which is read once, row by row.
 
 | file | content |
 |---|---|
@@ -21,12 +21,14 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from soundbench.contracts import Clip
 from soundbench.errors import DataError
+from soundbench_plugins.layers.kept_clips import KeptClips
 from soundbench_plugins.layers.label_list import classes_of, normal_label
 from soundbench_plugins.layers.manifest_rows import COLUMNS, BadRow, Faults, Fields, is_half, rows_of, short
 
@@ -34,6 +36,8 @@ __all__ = ["Manifest"]
 
 _JOINED = re.compile(r"\s*[,|/&+\t]\s*")  # what may stand between labels by mistake
 _OWN = frozenset((*COLUMNS, "number"))
+_EMPTY: tuple[Any, ...] = (None, "", [])
+_REPEATED = 1 << 12  # cells whose values are remembered, as many rows have the same
 
 
 class Manifest:
@@ -65,6 +69,7 @@ class Manifest:
         self.labels, self.root, self.multilabel = labels and Path(labels), root and Path(root), multilabel
         self.group = group
         self._classes: tuple[str, ...] | None = None
+        self._kept: KeptClips | None = None  # what was read to find the classes
 
     @staticmethod
     def example(folder: Path) -> Mapping[str, Any]:
@@ -84,13 +89,18 @@ class Manifest:
 
     def clips(self) -> Iterator[Clip]:
         """The clips, row after row; after them a `DataError`, if there are bad rows, that names each by its line."""
-        for _, _, _, clip in self._read(self.classes):
-            yield clip
+        known = {name: code for code, name in enumerate(self.classes)}
+        given: Iterable[Clip] = self._kept or (clip for _, _, _, clip in self._read(known))
+        yield from given
 
     def _found(self) -> tuple[str, ...]:
-        """The labels of the manifest, sorted."""
-        names, joined = set[str](), dict[str, str]()
+        """The labels of the manifest, sorted; its clips are kept."""
+        names, joined, seen, kept = set[str](), dict[str, str](), set[tuple[str, ...]](), KeptClips()
         for file, line, row, clip in self._read(None):
+            kept.add(clip)
+            if clip.labels in seen:
+                continue
+            seen.add(clip.labels)
             new = [label for label in clip.labels if label not in names]
             names.update(new)
             if new and "labels" in row and not _is_list(row["labels"]):
@@ -100,11 +110,11 @@ class Manifest:
                 raise DataError(
                     f"{place}: labels {short(label)!r} are joined; separate labels with ; or write a JSON list"
                 )
+        self._kept = kept
         return tuple(sorted(names))
 
-    def _read(self, classes: tuple[str, ...] | None) -> Iterator[tuple[Path, int, Fields, Clip]]:
-        """The file, line, fields and clip of every good row of all files; labels must be in `classes`, if given."""
-        known = None if classes is None else {name: code for code, name in enumerate(classes)}
+    def _read(self, known: Mapping[str, int] | None) -> Iterator[tuple[Path, int, Fields, Clip]]:
+        """The file, line, fields and clip of every good row of all files; labels must be in `known`, if given."""
         for file, fold in zip(self.paths, ("train", "test"), strict=False):
             faults, base, grouped = Faults(file), None, False
             for line, row in rows_of(file, numbers=self.labels is not None):
@@ -142,11 +152,12 @@ class Manifest:
         if not isinstance(path, str) or not path.strip() or "\0" in path or is_half(path):
             raise BadRow(f"path {path!r} is not a path" if path else "no path")
         labels = _labels(row, known or {})
-        for label in labels:
-            if known is not None and label not in known:
-                raise BadRow(
-                    f"label {label!r} is not among the {len(known)} of the label list{_near(label, known, hint)}"
-                )
+        if known is not None:
+            for label in labels:
+                if label not in known:
+                    raise BadRow(
+                        f"label {label!r} is not among the {len(known)} of the label list{_near(label, known, hint)}"
+                    )
         if len(labels) > 1 and not self.multilabel:
             raise BadRow(f"{len(labels)} labels, but multilabel is not set")
         start, stop = _seconds(row, "start"), _seconds(row, "stop")
@@ -177,21 +188,30 @@ def _labels(row: Fields, known: Mapping[str, int]) -> tuple[str, ...]:
         if not re.fullmatch("[0-9]{1,9}", number) or int(number) >= len(known):
             raise BadRow(f"label {number!r} must be from 0 to {len(known) - 1}, a line of the label list")
         return (list(known)[int(number)],)
-    given = [name for name in ("label", "labels") if row.get(name) not in (None, "", [])]
+    given = [name for name in ("label", "labels") if row.get(name) not in _EMPTY]
     if len(given) != 1:
         raise BadRow("both label and labels" if given else "no label")
     value: Any = row[given[0]]
-    if given == ["label"]:
-        value = [value]
-    elif isinstance(value, str) and _is_list(value):
+    if isinstance(value, str):
+        return _split(value, given[0] == "labels")
+    if given == ["label"] or not isinstance(value, list) or not all(isinstance(label, str) for label in value):
+        raise BadRow(f"{given[0]} must be text, is {value!r}")
+    return tuple(dict.fromkeys(map(normal_label, value)))
+
+
+@lru_cache(_REPEATED)
+def _split(text: str, several: bool) -> tuple[str, ...]:
+    """The labels of a cell, in their normal form."""
+    value: Any = [text]
+    if several and _is_list(text):
         try:
-            value = json.loads(value)
+            value = json.loads(text)
         except (ValueError, RecursionError):
-            raise BadRow(f"labels {value!r} begin like a JSON list, but are not valid JSON") from None
-    elif isinstance(value, str):
-        value = value.split(";")
-    if not isinstance(value, list) or not all(isinstance(label, str) for label in value):
-        raise BadRow(f"{given[0]} must be text, is {row[given[0]]!r}")
+            raise BadRow(f"labels {text!r} begin like a JSON list, but are not valid JSON") from None
+        if not isinstance(value, list) or not all(isinstance(label, str) for label in value):
+            raise BadRow(f"labels must be text, is {text!r}")
+    elif several:
+        value = text.split(";")
     return tuple(dict.fromkeys(map(normal_label, value)))
 
 
@@ -230,6 +250,10 @@ def _seconds(row: Fields, name: str) -> float | None:
 def _fold(value: Any) -> int | str | None:
     if value in (None, ""):
         return None
+    return _named_fold(value) if isinstance(value, str) else _checked_fold(value)
+
+
+def _checked_fold(value: Any) -> int | str:
     if isinstance(value, bool) or not isinstance(value, (int, str)) or len(str(value)) > 100:
         raise BadRow(f"fold must be a whole number or a name, is {str(value)[:40]!r}")
     if is_half(str(value)):
@@ -237,10 +261,15 @@ def _fold(value: Any) -> int | str | None:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
+_named_fold = lru_cache(_REPEATED)(_checked_fold)
+
+
 def _text(value: Any) -> str:
     """Any other value as text; empty if there is none."""
     if value is None or value == "":
         return ""
+    if isinstance(value, str) and value.isascii() and "\0" not in value:
+        return value.strip()
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     if "\0" in text or is_half(text):
         raise BadRow(f"{text[:40]!r} is no text")

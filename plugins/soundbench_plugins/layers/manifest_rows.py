@@ -128,17 +128,21 @@ def _table_rows(place: str, header: Sequence[str], rows: Iterator[tuple[int, lis
 
 def named_cells(names: Sequence[str], rows: Iterator[tuple[int, list[str]]]) -> Iterator[Row]:
     """The cells of each row by the names of their columns; a column of row numbers may have none."""
+    nameless = [place for place, name in enumerate(names) if not name]
+    verbatim = [place for place, name in enumerate(names) if name == "path"]
     for line, cells in rows:
         if len(cells) != len(names):
             hint = "; quote a text that holds the separator" if len(cells) > len(names) else ""
             yield line, BadRow(f"{len(cells)} cells under {len(names)} columns{hint}")
             continue
-        pairs = list(zip(names, cells, strict=True))
-        lost = next((cell for name, cell in pairs if not name and not re.fullmatch(r"\s*\d*\s*", cell)), None)
-        if lost is not None:
-            yield line, BadRow(f"the cell {lost!r} is under a column without a name")
-        else:
-            yield line, {name: cell if name == "path" else cell.strip() for name, cell in pairs if name}
+        lost = [cells[place] for place in nameless if not re.fullmatch(r"\s*\d*\s*", cells[place])]
+        if lost:
+            yield line, BadRow(f"the cell {lost[0]!r} is under a column without a name")
+            continue
+        row = dict(zip(names, map(str.strip, cells), strict=True))
+        row.update(("path", cells[place]) for place in verbatim)
+        row.pop("", None)
+        yield line, row
 
 
 def _column(name: str) -> str:

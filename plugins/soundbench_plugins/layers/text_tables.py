@@ -129,7 +129,7 @@ def cells_of(file: Path, lines: Iterator[str], line: str, number: int, separator
     try:
         for row, cells in enumerate(reader):
             first, last = last + 1, number - 1 + reader.line_num
-            if row and any(cell.strip() for cell in cells):
+            if row and any(map(str.strip, cells)):
                 yield first, cells
     except csv.Error as error:
         raise DataError(f"{file}, line {last + 1}: {error}") from None
