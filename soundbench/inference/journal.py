@@ -10,10 +10,11 @@ Rows reach the disk before their line in the journal: the next start cuts off ro
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -28,7 +29,7 @@ PARTS, SETTINGS = "parts", "settings.json"
 PATIENCE = 1.0
 
 Record = dict[str, Any]
-_KINDS: dict[str, Any] = {"path": str, "begin": int, "end": int, "error": str | None}
+_KINDS: dict[str, Any] = {"path": str, "begin": int, "end": int, "error": (str, type(None))}
 
 
 def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -57,20 +58,33 @@ def read(folder: Path) -> dict[str, Record]:
     """The record of each path from the journals of all processes, with the name of the part that holds its rows."""
     found: dict[str, Record] = {}
     for path in sorted((folder / PARTS).glob("*.jsonl")):
-        for record in _lines(path):
+        for record in _records(path, _whole(path)):
             if record["path"] not in found or not record["error"]:
-                found[record["path"]] = record | {"part": path.stem}
+                record["part"] = path.stem
+                found[record["path"]] = record
     return found
 
 
-def rows(folder: Path, record: Record) -> bytes:
-    """The rows of a file that is done."""
-    with files.explain_os_errors(folder), files.open_regular(folder / PARTS / f"{record['part']}.rows") as file:
-        file.seek(record["begin"])
-        data = file.read(record["end"] - record["begin"])
-    if len(data) < record["end"] - record["begin"]:
-        raise RunError(f"{file.name}: is shorter than its journal says; delete {folder} and start again")
-    return data
+def rows(folder: Path, records: Iterable[Record]) -> Iterator[bytes]:
+    """The rows of each file that is done, in the order of these records; each part is opened once.
+
+    Raises:
+        RunError: a part is missing, cannot be read, or is shorter than its journal says.
+    """
+    with files.explain_os_errors(folder), contextlib.ExitStack() as held:
+        parts: dict[str, BinaryIO] = {}
+        for record in records:
+            name, begin, end = f"{record['part']}.rows", record["begin"], record["end"]
+            if name not in parts:
+                parts[name] = held.enter_context(files.open_regular(folder / PARTS / name))
+            part = parts[name]
+            if part.tell() != begin:  # records of one process follow each other: seeking would read them once more
+                part.seek(begin)
+            data = part.read(end - begin)
+            if len(data) < end - begin:
+                where = folder / PARTS / name
+                raise RunError(f"{where}: is shorter than its journal says; delete {folder} and start again")
+            yield data
 
 
 class Journal:
@@ -94,9 +108,10 @@ class Journal:
             if not self._held.enter_context(files.lock(Path(f"{self._stem}.lock"), wait=False)):
                 raise RunError(f"{self.folder}: another process is writing to it")
             journal = Path(f"{self._stem}.jsonl")
-            records = list(_lines(journal))
-            self._journal = _opened(journal, _whole(journal))
-            self._rows = _opened(Path(f"{self._stem}.rows"), max((record["end"] for record in records), default=0))
+            whole = _whole(journal)
+            end = max((record["end"] for record in _records(journal, whole)), default=0)
+            self._journal = _opened(journal, len(whole))
+            self._rows = _opened(Path(f"{self._stem}.rows"), end)
         self._begin = self._rows.tell()
         return self
 
@@ -145,16 +160,15 @@ def _opened(path: Path, end: int) -> BinaryIO:
     return file
 
 
-def _whole(path: Path) -> int:
-    """The number of bytes of a journal's complete lines."""
+def _whole(path: Path) -> bytes:
+    """A journal's complete lines; none if there is no journal."""
     data = files.read_bytes(path, limits.TABLE) if path.exists() else b""
-    return data.rstrip(b"\0").rfind(b"\n") + 1
+    return data[: data.rstrip(b"\0").rfind(b"\n") + 1]
 
 
-def _lines(path: Path) -> Iterator[Record]:
-    if not path.exists():
-        return
-    for number, line in enumerate(files.read_bytes(path, limits.TABLE)[: _whole(path)].splitlines(), start=1):
+def _records(path: Path, lines: bytes) -> Iterator[Record]:
+    """The records in the complete lines of a journal."""
+    for number, line in enumerate(io.BytesIO(lines), start=1):
         try:
             record = files.parse_json(line)
             if not isinstance(record, dict) or any(

@@ -261,12 +261,13 @@ def score_into(
                 number = 0
 
     def merge(records: list[journal.Record]) -> None:
-        for record in records if form.file_per_sound else ():
-            text = form.document(journal.rows(folder, record).decode())
-            files.write_bytes(_labels(folder, record["path"], form.suffix), encoded(text))
+        if form.file_per_sound:
+            for record, data in zip(records, journal.rows(folder, records), strict=True):
+                text = form.document(data.decode())
+                files.write_bytes(_labels(folder, record["path"], form.suffix), encoded(text))
         if form.one_file:
             with files.atomic(folder / f"results{form.suffix}") as beside:
-                form.pack(beside, (journal.rows(folder, record).decode() for record in records))
+                form.pack(beside, (data.decode() for data in journal.rows(folder, records)))
 
     rows = attrs.asdict(attrs.evolve(wanted, batch=None), filter=lambda key, value: key.name != "summary" or value)
     return _into(folder, paths, settings | rows, work, merge)
@@ -320,8 +321,7 @@ def embed_into(
         with files.atomic(folder / "embeddings.npy") as beside, open(beside, "wb") as file:
             shape = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), width)}
             np.lib.format.write_array_header_1_0(file, shape)
-            for record in records:
-                file.write(journal.rows(folder, record))
+            file.writelines(journal.rows(folder, records))
         files.write_rows(
             folder / "index.csv", ["row", "path", "start", "end"], ((n, *row) for n, row in enumerate(rows))
         )
