@@ -170,8 +170,7 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
     """Write a table atomically; `rows` can be a generator, and are not kept in memory."""
     with atomic(path) as beside, open(beside, "wb") as file:
         file.write(_line(columns))
-        for row in rows:
-            file.write(_line(row))
+        file.writelines(_lines(rows))
 
 
 def read_json(path: Path, *needed: str) -> Any:
@@ -293,10 +292,19 @@ def _whole(data: bytes) -> int:
 
 
 def _line(cells: Sequence[object]) -> bytes:
-    r"""One row. The csv module quotes only the line breaks of its line terminator, so that is `\r\n` at first."""
+    """One row."""
+    return next(_lines([cells]))
+
+
+def _lines(rows: Iterable[Sequence[object]]) -> Iterator[bytes]:
+    r"""Each row. The csv module quotes only the line breaks of its line terminator, so that is `\r\n` at first."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(cells)
-    return _encode(text.getvalue()[:-2] + "\n")
+    writer = csv.writer(text, lineterminator="\r\n")
+    for cells in rows:
+        writer.writerow(cells)
+        yield _encode(text.getvalue()[:-2] + "\n")
+        text.seek(0)
+        text.truncate()
 
 
 def _checked(path: Path, reader: Iterator[list[str]], width: int) -> Iterator[list[str]]:

@@ -59,6 +59,10 @@ class Column(Generic[Value]):
     def __iter__(self) -> Iterator[Value | None]:
         return (self[row] for row in range(len(self)))
 
+    def values(self, rows: npt.NDArray[np.int64]) -> list[Value | None]:
+        """The value of each of `rows`."""
+        return [None if code < 0 else self.names[code] for code in self.codes[rows].tolist()]
+
 
 class _Writer(Generic[Value]):
     """Builds a column row by row."""
@@ -155,7 +159,7 @@ class ClipTable:
 
     def values_of(self, names: Iterable[str], rows: npt.NDArray[np.int64]) -> dict[str, list[Any]]:
         """The values of `rows` in some of the columns; None where a clip has none."""
-        return {name: [self.columns[name][row] for row in rows.tolist()] for name in names}
+        return {name: self.columns[name].values(rows) for name in names}
 
     @property
     def group_codes(self) -> Codes:

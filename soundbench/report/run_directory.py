@@ -5,10 +5,13 @@ How files are written and read, so that nothing finished is lost, is in `soundbe
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
@@ -16,7 +19,7 @@ import numpy as np
 from soundbench import files, limits
 from soundbench.contracts import Clip
 from soundbench.data import digests
-from soundbench.data.clips import ClipTable
+from soundbench.data.clips import ClipTable, Column
 from soundbench.errors import RunError, RunPlaceError
 from soundbench.files import append_line, explain_os_errors, read_table, write_rows
 from soundbench.messages import escaped
@@ -51,6 +54,7 @@ _PREDICTION_COLUMNS = ("path", "start", "stop", "fold", "group", "label", "predi
 _SCORE = "score:"
 _REJECTED = "rejected"
 _TRUTH = {"true": True, "false": False}
+_BLOCK = 4096  # rows of a table that are in memory as cells
 
 
 class _Place:
@@ -252,13 +256,8 @@ def write_clips(run: RunDirectory, table: ClipTable, parts: Iterable[str]) -> No
 
     A name that `clips.csv` has itself gets `dataset:` before it.
     """
-
-    def cells() -> Iterator[Sequence[object]]:
-        for row, part in enumerate(parts):
-            clip = table.clip(row)
-            yield (part, *_place(clip), _join(clip.labels), *(clip.extra.get(name) for name in table.extra))
-
-    write_rows(run.clips, (*_CLIP_COLUMNS, *map(_extra_column, table.extra)), cells())
+    cells = zip(parts, _cells(table, np.arange(len(table)), *table.extra.values()), strict=True)
+    write_rows(run.clips, (*_CLIP_COLUMNS, *map(_extra_column, table.extra)), ((part, *own) for part, own in cells))
 
 
 def clips_column(name: str) -> str:
@@ -286,10 +285,10 @@ def write_predictions(
     marks = np.zeros(len(rows), np.bool_) if rejected is None else rejected
 
     def cells() -> Iterator[Sequence[object]]:
-        for row, own, mark in zip(rows.tolist(), scores, marks.tolist(), strict=True):
-            clip, text = table.clip(row), [str(score) for score in own]
+        for place, own, mark in zip(_cells(table, rows), scores, marks, strict=True):
+            text = [str(score) for score in own]
             best = int(np.argmax(np.where(np.isnan(own), -np.inf, own)))
-            yield (*_place(clip), _join(clip.labels), table.classes[best], text[best], str(mark).lower(), *text)
+            yield (*place, table.classes[best], text[best], str(mark).lower(), *text)
 
     columns = [*_PREDICTION_COLUMNS, _REJECTED, *(_SCORE + name for name in table.classes)]
     write_rows(run.predictions, columns, cells())
@@ -362,14 +361,19 @@ def _truth(cell: str) -> bool:
 
 def _clip(row: Sequence[str], classes: Sequence[str]) -> Clip:
     path, start, stop, fold, group, label = row[:6]
-    labels = _split(label, classes)
-    return Clip(path, labels, float(start), float(stop) if stop else None, fold or None, group)
+    return Clip(path, _split(label, classes), float(start), float(stop) if stop else None, fold or None, group)
 
 
-def _place(clip: Clip) -> tuple[object, ...]:
-    """The cells for path, start, stop, fold and group; a clip without a group gets its path as one."""
-    group = clip.path if clip.group is None else clip.group
-    return clip.path, float(clip.start), None if clip.stop is None else float(clip.stop), clip.fold, group
+def _cells(table: ClipTable, rows: np.ndarray, *more: Column[str]) -> Iterator[tuple[object, ...]]:
+    """The cells of each of `rows` for path, start, stop, fold, group and labels, and those of `more` columns."""
+    for own in (rows[first : first + _BLOCK] for first in range(0, len(rows), _BLOCK)):
+        columns: list[Column[Any]] = [table.paths, table.folds, table.groups, *more]
+        paths, *texts = (column.values(own) for column in columns)
+        stops = (None if math.isnan(stop) else stop for stop in table.stops[own].tolist())
+        places, codes = table.labels_of(own)
+        ends = np.cumsum(np.bincount(places, minlength=len(own))).tolist()
+        labels = (_join([table.classes[code] for code in codes[a:b].tolist()]) for a, b in pairwise([0, *ends]))
+        yield from zip(paths, table.starts[own].tolist(), stops, *texts[:2], labels, *texts[2:], strict=True)
 
 
 def _join(labels: Sequence[str]) -> str:

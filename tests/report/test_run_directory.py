@@ -359,6 +359,34 @@ def test_further_values_of_clips_are_columns_of_their_names(run: RunDirectory) -
     ]
 
 
+def test_the_rows_of_many_clips_are_those_of_each(run: RunDirectory) -> None:
+    draws = np.random.default_rng(0)
+    clips = []
+    for number in range(9000):
+        labels = tuple(CLASSES[code] for code in draws.permutation(6)[: 1 + number % 3])
+        stop, group = (None, 2.5)[number % 2], (None, f"g{number % 7}")[number % 2]
+        extra = {"site": f"s{number % 5}"} if number % 3 else {}
+        fold = number % 4 or None
+        clips.append(Clip(f"{number}.wav", labels, number / 4, stop and number + stop, fold, group, extra))
+    whole, rows = table(clips, multilabel=True), draws.permutation(9000)[:5000]
+    run_directory.write_clips(run, whole, ["train", "test", "purged"] * 3000)
+    run_directory.write_predictions(run, whole, rows, scores(5000))
+
+    expected = [
+        ("" if value is None else str(value))
+        for clip in clips
+        for value in (clip.path, clip.start, clip.stop, clip.fold, clip.group or clip.path, clip.extra.get("site"))
+    ]
+    written = files.read_rows(run.clips)
+    columns = ("path", "start", "stop", "fold", "group", "site")
+    assert [row[name] for row in written for name in columns] == expected
+    assert [row["part"] for row in written] == ["train", "test", "purged"] * 3000
+    read = run_directory.read_predictions(run)
+    assert [(clip.path, clip.start, set(clip.labels)) for clip in read.clips] == [
+        (clips[row].path, clips[row].start, set(clips[row].labels)) for row in rows
+    ]
+
+
 def test_predictions_come_back_as_they_were(run: RunDirectory) -> None:
     clips = [Clip(f"{name}.wav", (name,), fold=number, group=f"g{number // 2}") for number, name in enumerate(CLASSES)]
     rows, own = np.array([5, 0, 3, 2]), scores(4)
