@@ -88,7 +88,7 @@ def evaluate(
     began, log = time.monotonic(), Log(say)
     directory = opened(Path(run), dataset is not None, out is not None)
     classifier = load_by_all(directory.path, device=device, trust_code=trust_code, accept_changes=accept_changes)
-    classifier.scorer = scorer = as_scorer(classifier.scorer, str(run))
+    classifier.scorer = scorer = as_scorer(classifier.scorer, str(run)).as_trained()
     environment = _environment(directory, accept_changes, log)
     recipe = _recipe(directory, dataset, classifier, trust_code)
     notes = fill(classifier, directory, checkpoint, log)

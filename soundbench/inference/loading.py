@@ -18,6 +18,7 @@ from soundbench.inference.export.using import load_export
 from soundbench.machine import settle
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
+from soundbench.model.folding.norms import folded
 from soundbench.model.rejecting.rejector import Rejector
 from soundbench.model.scoring import Scorer
 
@@ -74,7 +75,9 @@ def load(
         module: Any = assembly.make_reject(model.reject, len(model.classes), source)
         model_folder.load_reject(folder, module)
         rejector = Rejector.of(module, model.reject.own, machine.device)
-    scorer = Scorer(network, loss, machine, model.audio.level, calibration, rejector, precision)
+    with machine.exact():
+        computing = folded(network) if precision == "fp32" else network
+    scorer = Scorer(network, loss, machine, model.audio.level, calibration, rejector, precision, computing)
     thresholds = model.thresholds or ([0.5] * len(model.classes) if model.multilabel else None)
     return Classifier(scorer, model.classes, model.audio.rate, grid, thresholds, model.multilabel)
 

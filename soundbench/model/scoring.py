@@ -78,6 +78,7 @@ class Scorer:
         rejector: says which sound is of none of the classes; None where nothing is rejected.
         precision: of the network; what follows it is computed in float32. In bf16 a score depends on the batch, by up
             to about 0.01.
+        computing: computes what the network does, in less time, such as `model.folding.norms.folded`; the network.
     """
 
     network: Network
@@ -87,6 +88,7 @@ class Scorer:
     calibration: Calibration | None = None
     rejector: Rejector | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
+    computing: Network = attrs.field(default=attrs.Factory(lambda self: self.network, takes_self=True), repr=False)
 
     @property
     def embeds(self) -> bool:
@@ -125,7 +127,7 @@ class Scorer:
         """The logits `(B, K)` of each window, and its embedding `(B, D)` if asked for."""
         if not embeddings:
             return self._logits(raw)[1], None
-        _, both = self._computed(self.network.outputs, raw)
+        _, both = self._computed(self.computing.outputs, raw)
         classes = raw.target.shape[1]
         return both[:, :classes], both[:, classes:]
 
@@ -147,7 +149,7 @@ class Scorer:
     def embeddings(self, raw: RawBatch) -> Values:
         """The embedding of each window of a batch, `(B, D)`: the input of the last layer."""
         with torch.inference_mode():
-            found: Values = self._computed(self.network.embed, raw)[1].cpu().numpy()
+            found: Values = self._computed(self.computing.embed, raw)[1].cpu().numpy()
         return found
 
     def scores_and_losses(self, raw: RawBatch) -> tuple[NDArray[np.int64], Values, Values]:
@@ -159,7 +161,7 @@ class Scorer:
         return np.asarray(raw.index), found[:, :-1], found[:, -1]
 
     def _logits(self, raw: RawBatch) -> tuple[Batch, torch.Tensor]:
-        return self._computed(self.network, raw)
+        return self._computed(self.computing, raw)
 
     def _computed(
         self, compute: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], raw: RawBatch
@@ -173,6 +175,10 @@ class Scorer:
         with self.machine.exact():
             batch = on_device(raw, self.machine.device, self.level)
             return batch, by_rows(in_precision, batch.data, batch.lengths).float()
+
+    def as_trained(self) -> Scorer:
+        """The same with the network as it is: its scores are those of the run's own test, to the last digit."""
+        return attrs.evolve(self, computing=self.network)
 
     def set_evaluation(self) -> None:
         """Put the network into evaluation mode."""

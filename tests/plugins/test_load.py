@@ -1,4 +1,4 @@
-"""`soundbench.load` changes nothing of the process that it is called in."""
+"""`soundbench.load` changes nothing of the process that it is called in; what computes the scores of what it loads."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+import soundbench
 from soundbench import Recipe
 from soundbench.model import folder as model_folder
 from soundbench.model.assembly import assemble
@@ -45,3 +46,17 @@ def test_threads_signals_memory_and_modes_are_as_they_were(tmp_path: Path) -> No
     line = [sys.executable, "-c", LOADED, str(tmp_path / "model"), str(tmp_path / "a.wav")]
     done = subprocess.run(line, capture_output=True, text=True, check=True)
     assert done.stdout == "True False False\n"
+
+
+def test_scores_are_computed_without_norms_in_float32_and_by_the_network_itself_otherwise(tmp_path: Path) -> None:
+    recipe = Recipe(dataset="tones", backbone={"use": "campplus", "growth": 4, "width": 8, "front": 2, "layers": [1]})
+    made = assemble(recipe)
+    model_folder.save_model(tmp_path / "model", model_tables(recipe, made.dataset.classes), made.network)
+    found = soundbench.load(tmp_path / "model", device="cpu")
+    sound = 0.1 * np.random.default_rng(0).standard_normal(40_000)
+    scores = found.predict_proba(sound, 16000)
+    assert found.scorer.computing is not found.network
+    found.scorer = found.scorer.as_trained()
+    np.testing.assert_allclose(scores, found.predict_proba(sound, 16000), rtol=0, atol=1e-5)
+    rough = soundbench.load(tmp_path / "model", device="cpu", precision="bf16")
+    assert rough.scorer.computing is rough.network
