@@ -197,8 +197,10 @@ def decode_for(
     return samples, native
 
 
-def blocks(source: Source, rate: int) -> Iterator[np.ndarray]:
+def blocks(source: Source, rate: int, notice: Notice = warn) -> Iterator[np.ndarray]:
     """Like `load`, but yield blocks of a few seconds: the same samples, with constant memory.
+
+    What is odd about the sound is a warning, or given to `notice`.
 
     An error in damaged sound is raised when its block is reached.
     """
@@ -221,7 +223,7 @@ def blocks(source: Source, rate: int) -> Iterator[np.ndarray]:
         if not decoded:
             raise sound.error("holds no samples")
         sound.refuse_fewer(decoded)
-        mixer.notice(warn)
+        mixer.notice(notice)
         if resampler:
             rest = resampler.resample_chunk(np.empty(0, np.float32), last=True)
             if len(rest) or not given:

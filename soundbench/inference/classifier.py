@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundbench.data.windowing.grid import Grid
-from soundbench.data.windowing.packing import RawBatch, pack
+from soundbench.data.windowing.packing import RawBatch
 from soundbench.errors import CallError, SoundError
+from soundbench.inference.batching.ahead import cut_all
+from soundbench.inference.batching.together import Bound, scored
 from soundbench.inference.events import Event, EventFinder, EventRules
 from soundbench.inference.predictions import (
     UNKNOWN,
@@ -25,7 +27,7 @@ from soundbench.inference.predictions import (
     means,
 )
 from soundbench.inference.stream import Item, stream
-from soundbench.model.windows import Sound, Window, cut_windows, hop_samples
+from soundbench.model.windows import Sound, hop_samples
 
 if TYPE_CHECKING:
     from soundbench.model.network import Network
@@ -34,9 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Classifier"]
 
 Values = NDArray[np.float32]
-
-# The default batch: the windows of so many seconds of sound, but at most so many windows.
-MINUTE, BATCH = 60, 32
 
 
 class Classifier:
@@ -80,7 +79,7 @@ class Classifier:
 
     @property
     def network(self) -> Network:
-        """The network, waveform in, logits out."""
+        """The network, waveform in, logits out; in float32, a copy without batch norms computes the scores."""
         return self.scorer.network
 
     @overload
@@ -92,6 +91,7 @@ class Classifier:
         window: float | None = None,
         hop: float | None = None,
         batch: int | None = None,
+        errors: Literal["raise"] = "raise",
     ) -> list[Prediction]: ...
 
     @overload
@@ -103,7 +103,32 @@ class Classifier:
         window: float | None = None,
         hop: float | None = None,
         batch: int | None = None,
+        errors: Literal["raise"] = "raise",
     ) -> Prediction: ...
+
+    @overload
+    def predict(
+        self,
+        sound: list[Sound],
+        rate: int | None = None,
+        *,
+        window: float | None = None,
+        hop: float | None = None,
+        batch: int | None = None,
+        errors: Literal["return"],
+    ) -> list[Prediction | SoundError]: ...
+
+    @overload
+    def predict(
+        self,
+        sound: Sound,
+        rate: int | None = None,
+        *,
+        window: float | None = None,
+        hop: float | None = None,
+        batch: int | None = None,
+        errors: Literal["return"],
+    ) -> Prediction | SoundError: ...
 
     def predict(
         self,
@@ -113,7 +138,8 @@ class Classifier:
         window: float | None = None,
         hop: float | None = None,
         batch: int | None = None,
-    ) -> Prediction | list[Prediction]:
+        errors: Literal["raise", "return"] = "raise",
+    ) -> Prediction | SoundError | list[Prediction] | list[Prediction | SoundError]:
         """Classify one sound, or each sound of a list; sounds may have any length.
 
         Args:
@@ -122,15 +148,21 @@ class Classifier:
             rate: sample rate in Hz, if `sound` is samples.
             window: length of a window in seconds; None for the model's.
             hop: seconds between the starts of windows; None for `window`, or the model's hop if that is None too.
-            batch: number of windows scored together; None for those of one minute of sound, at most 32.
+            batch: number of windows scored together; None for those of a minute of sound, at most 32 (64 up to 0.5 s).
+            errors: whether a sound that cannot be read is raised, or returned in the place of its prediction.
 
         Raises:
-            SoundError: a sound cannot be read.
+            SoundError: a sound cannot be read, and errors are raised.
             CallError: samples without a rate, or with a shape that is not a sound's.
         """
+        if errors not in ("raise", "return"):
+            raise CallError(f"errors must be 'raise' or 'return', is {errors!r}")
         listed = sound if isinstance(sound, list) else [sound]
-        means_of = means(self.flow(listed, rate, window=window, hop=hop, batch=batch))
-        found = [self.prediction(values) for values in means_of]
+        found: list[Any] = []
+        for _, mean in averaged(self.flow(listed, rate, window=window, hop=hop, batch=batch)):
+            if isinstance(mean, SoundError) and errors == "raise":
+                raise mean
+            found.append(mean if isinstance(mean, SoundError) else self.prediction(mean))
         return found if isinstance(sound, list) else found[0]
 
     def predict_proba(
@@ -151,7 +183,7 @@ class Classifier:
             rate: sample rate in Hz, if the sounds are samples.
             window: length of a window in seconds; None for the model's.
             hop: seconds between the starts of windows; None for `window`, or the model's hop if that is None too.
-            batch: number of windows scored together; None for those of one minute of sound, at most 32.
+            batch: number of windows scored together; None for those of a minute of sound, at most 32 (64 up to 0.5 s).
 
         Raises:
             SoundError: a sound cannot be read.
@@ -206,7 +238,7 @@ class Classifier:
             rate: sample rate in Hz, if `sound` is samples.
             window: length of a window in seconds; None for the model's.
             hop: seconds between the starts of windows; None for `window`, or the model's hop if that is None too.
-            batch: number of windows scored together; None for those of one minute of sound, at most 32.
+            batch: number of windows scored together; None for those of a minute of sound, at most 32 (64 up to 0.5 s).
 
         Raises:
             SoundError: the sound cannot be read; possibly raised after some windows.
@@ -232,7 +264,7 @@ class Classifier:
             rules: how scores become events; None for `event_rules()`.
             window: length of a window in seconds; None for the model's.
             hop: seconds between the starts of windows; None for `window`, or the model's hop if that is None too.
-            batch: number of windows scored together; None for those of one minute of sound, at most 32.
+            batch: number of windows scored together; None for those of a minute of sound, at most 32 (64 up to 0.5 s).
         """
         finder = EventFinder(self.classes, rules or self.event_rules())
         found: list[Event] = []
@@ -298,7 +330,7 @@ class Classifier:
             rate: sample rate in Hz, if `sound` is samples.
             window: length of a window in seconds; None for the model's.
             hop: seconds between the starts of windows; None for `window`, or the model's hop if that is None too.
-            batch: number of windows scored together; None for those of one minute of sound, at most 32.
+            batch: number of windows scored together; None for those of a minute of sound, at most 32 (64 up to 0.5 s).
         """
         sounds = sound if isinstance(sound, list) else [sound]
         found = means(self.flow(sounds, rate, window=window, hop=hop, batch=batch, compute=self.scorer.embeddings))
@@ -317,7 +349,7 @@ class Classifier:
         """Score the windows of several sounds in batches; each sound's windows are followed by its `EndOfSound`.
 
         Args:
-            sounds: as for `predict`; each is read only when its turn comes.
+            sounds: as for `predict`; a list of files is read ahead, other sounds each when its turn comes.
             rate: sample rate in Hz, if the sounds are samples.
             window: length of a window in seconds; None for the model's.
             hop: seconds between the starts of windows; None for `window`, or the model's hop if that is None too.
@@ -325,41 +357,8 @@ class Classifier:
             compute: what to compute for them: the scorer's `rated` or `embeddings`; None for `rated`.
         """
         grid = self.grid_of(window, hop)
-        compute = compute or self.scorer.rated
-        batch = batch or min(max(MINUTE * self.rate // grid.window, 1), BATCH)
-        waiting: list[tuple[int, Window] | EndOfSound] = []
-        count = 0
-        for number, sound in enumerate(sounds):
-            last, error = 0, None
-            try:
-                for cut in cut_windows(sound, rate, self.rate, grid):
-                    waiting.append((number, cut))
-                    last, count = cut.start + len(cut.samples), count + 1
-                    if count == batch:
-                        yield from self._through(waiting, compute)
-                        waiting, count = [], 0
-            except SoundError as wrong:
-                error = wrong
-            waiting.append(EndOfSound(number, last / self.rate, error))
-            if not count or len(waiting) > 4 * batch:
-                yield from self._through(waiting, compute)
-                waiting, count = [], 0
-        yield from self._through(waiting, compute)
-
-    def _through(
-        self, waiting: list[tuple[int, Window] | EndOfSound], compute: Callable[[RawBatch], Values]
-    ) -> Iterator[ScoredWindow | EndOfSound]:
-        """Score the waiting windows together, and yield them with the ends of sounds, in order."""
-        cuts = [cut for cut in waiting if not isinstance(cut, EndOfSound)]
-        if cuts:
-            rows, scales = [window.samples for _, window in cuts], [window.scale for _, window in cuts]
-            values = iter(compute(pack(rows, scales, list(range(len(cuts))), len(self.classes))))
-        for one in waiting:
-            if isinstance(one, EndOfSound):
-                yield one
-            else:
-                start, stop = one[1].start, one[1].start + len(one[1].samples)
-                yield ScoredWindow(one[0], start / self.rate, stop / self.rate, next(values))
+        cuts = cut_all(sounds, rate, self.rate, grid)
+        return scored(cuts, compute or self.scorer.rated, Bound(batch, self.rate), len(self.classes))
 
     def window_prediction(self, window: ScoredWindow) -> WindowPrediction:
         """The prediction for a scored window."""

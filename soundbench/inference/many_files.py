@@ -47,7 +47,7 @@ class Wanted:
         threshold: report classes scoring at least this; None for the model's thresholds, or the best class.
         top: the number of classes to report, with their scores; None for those that pass, and the scores of all.
         rules: how scores become events.
-        batch: number of windows scored together; None for those of one minute of sound, at most 32.
+        batch: number of windows scored together; None for those of a minute of sound, at most 32 (64 up to 0.5 s).
         summary: whether a sound gets a count for each class that is found in it, instead of its rows.
     """
 

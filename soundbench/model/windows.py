@@ -43,8 +43,10 @@ class Window(NamedTuple):
     scale: float
 
 
-def read_blocks(sound: Sound, rate: int | None, target: int) -> Iterator[Samples]:
+def read_blocks(sound: Sound, rate: int | None, target: int, notice: audio.Notice = audio.warn) -> Iterator[Samples]:
     """The sound at the sample rate `target` and with one channel, in blocks; samples in memory are one block.
+
+    What is odd about a file is a warning, or given to `notice`.
 
     Raises:
         SoundError: it cannot be read, possibly after some blocks.
@@ -56,7 +58,7 @@ def read_blocks(sound: Sound, rate: int | None, target: int) -> Iterator[Samples
         return
     source: Any = sound
     try:
-        yield from audio.blocks(source, target)
+        yield from audio.blocks(source, target, notice)
     except OSError as error:  # deleted or no longer readable, while it was being read
         name = os.fspath(sound) if isinstance(sound, str | os.PathLike) else "<file>"
         raise SoundError(name, f"cannot be read: {error.strerror or error}") from None
@@ -70,10 +72,15 @@ def rereadable(sound: Sound) -> Sound:
     return sound
 
 
-def cut_windows(sound: Sound, rate: int | None, target: int, grid: Grid) -> Iterator[Window]:
-    """The windows to score: at k · hop while a whole one fits, and one that ends at the end."""
+def cut_windows(
+    sound: Sound, rate: int | None, target: int, grid: Grid, notice: audio.Notice = audio.warn
+) -> Iterator[Window]:
+    """The windows to score: at k · hop while a whole one fits, and one that ends at the end.
+
+    What is odd about a file is a warning, or given to `notice`.
+    """
     sound = rereadable(sound)
-    blocks = read_blocks(sound, rate, target)
+    blocks = read_blocks(sound, rate, target, notice)
     first: list[Samples] = []
     total = 0
     for block in blocks:
@@ -89,7 +96,7 @@ def cut_windows(sound: Sound, rate: int | None, target: int, grid: Grid) -> Iter
     del first
     if grid.trim != "off":
         begin, end = audio.loud(joined, target, grid.trim)
-        joined = chain(read_blocks(sound, rate, target))
+        joined = chain(read_blocks(sound, rate, target, notice))
     for start, samples in _cut(_between(joined, begin, end), grid):
         yield Window(begin + start, *quantize(samples))
 

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundbench.data.batches import RawBatch, pack
-from soundbench.inference.classifier import BATCH, MINUTE, Classifier
+from soundbench.inference.batching.together import BATCH, MINUTE
+from soundbench.inference.classifier import Classifier
 from soundbench.serving.refusals import Gone
 
 __all__ = ["SharedBatches"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -19,7 +18,6 @@ from helpers.networks import toy_network
 from helpers.toys import ToyLoss
 from sklearn.metrics import log_loss, top_k_accuracy_score
 
-from soundbench import audio
 from soundbench.audio import decoding
 from soundbench.data.batches import Grid
 from soundbench.errors import CallError, RunError, SoundError
@@ -167,22 +165,22 @@ def test_bad_files_are_rows_and_good_ones_are_classified(
     assert kinds == [False, True, True, True, False]
 
 
-def test_no_more_files_are_read_ahead_than_fill_a_batch(
-    classifier: Classifier, samples: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_errors_are_returned_in_their_places_or_raised(
+    classifier: Classifier, samples: np.ndarray, tmp_path: Path
 ) -> None:
-    read: list[str] = []
-    blocks = audio.blocks
-
-    def read_and_tell(path: Path, rate: int) -> Iterator[np.ndarray]:
-        read.append(path.name)
-        return blocks(path, rate)
-
-    monkeypatch.setattr(audio, "blocks", read_and_tell)
-    paths = [tmp_path / f"{number}.wav" for number in range(5)]
-    for path, copies in zip(paths, (3, 3, 1, 1, 1), strict=True):  # windows: 10, 10, 4, 4, 4
-        soundfile.write(path, np.tile(samples, copies), 8000)
-    seen = [(path.name, len(read)) for path, _ in classifier.predict_files(paths, batch=8)]
-    assert seen == [("0.wav", 2), ("1.wav", 3), ("2.wav", 3), ("3.wav", 5), ("4.wav", 5)]
+    good, gone = tmp_path / "good.wav", tmp_path / "gone.wav"
+    soundfile.write(good, samples, 8000)
+    first, error, last = classifier.predict([good, gone, good], errors="return")
+    assert isinstance(error, SoundError)
+    assert str(error) == f"{gone}: no such file"
+    assert not isinstance(first, SoundError)
+    assert not isinstance(last, SoundError)
+    assert first.scores == pytest.approx(last.scores, abs=1e-6)
+    assert str(classifier.predict(gone, errors="return")) == f"{gone}: no such file"
+    with pytest.raises(SoundError, match="no such file"):
+        classifier.predict([good, gone])
+    with pytest.raises(CallError, match=r"^errors must be 'raise' or 'return', is 'skip'$"):
+        classifier.predict(good, errors="skip")  # type: ignore[call-overload]
 
 
 @pytest.fixture
@@ -298,7 +296,7 @@ def test_no_more_than_a_minute_goes_through_the_network_at_once(
     rows: list[int] = []
     monkeypatch.setattr(Scorer, "rated", lambda self, raw: rows.append(len(raw.index)) or np.zeros((rows[-1], 5)))
     sound = np.full(8000 * 100, 0.1, np.float32)
-    for window, wanted in ((0.2, 32), (7.0, 8), (90.0, 1)):
+    for window, wanted in ((0.2, 64), (0.6, 32), (7.0, 8), (90.0, 1)):
         rows.clear()
         list(classifier.windows(sound, 8000, window=window))
         assert rows[0] == wanted
