@@ -124,7 +124,7 @@ class Residual(nn.Module):
         self.first_norm = nn.BatchNorm2d(channels)
         self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.second_norm = nn.BatchNorm2d(channels)
-        self.shortcut = nn.Conv2d(channels, channels, 1, bias=False) if halve else None
+        self.shortcut = nn.Conv2d(channels, channels, 1, stride=(2, 1), bias=False) if halve else None
         self.shortcut_norm = nn.BatchNorm2d(channels) if halve else None
 
     def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
@@ -132,11 +132,16 @@ class Residual(nn.Module):
         inner = _rectified(self.first_norm(self.first(x)), keep)
         inner = self.second_norm(self.second(inner))
         if self.shortcut is not None and self.shortcut_norm is not None:
-            # Every second band is indexed here: the gradient of a strided 1x1 convolution is slow on a CPU. Indexed
-            # with the channels innermost, so that its gradient has the layout of the others it is added to.
-            x = x.permute(0, 2, 3, 1)[:, ::2].permute(0, 3, 1, 2)
-            x = self.shortcut_norm(self.shortcut(x))
-        return _rectified(inner + x, keep)
+            x = self.shortcut_norm(self._halved(x, self.shortcut))
+        return _rectified(inner.add_(x), keep)
+
+    def _halved(self, x: Tensor, shortcut: nn.Conv2d) -> Tensor:
+        if not torch.is_grad_enabled():
+            halved: Tensor = shortcut(x)
+            return halved
+        # In training every second band is indexed: the gradient of a strided 1x1 convolution is slow on a CPU. Indexed
+        # with the channels innermost, so that its gradient has the layout of the others it is added to.
+        return F.conv2d(x.permute(0, 2, 3, 1)[:, ::2].permute(0, 3, 1, 2), shortcut.weight, shortcut.bias)
 
 
 def _rectified(x: Tensor, keep: Tensor | None) -> Tensor:
