@@ -203,8 +203,8 @@ class Dataset(Protocol):
     file system's, the file is found; several spellings of one path are one file.
 
     A dataset whose sound is not in files also has a method `read(clip) -> (samples, rate)`, samples `(S,)` float32 in
-    [-1, 1], rate in Hz, and a property `fingerprint: str` that changes whenever the result of `read` would change.
-    `multilabel` is True if a clip can have any number of labels.
+    [-1, 1], rate in Hz, and a property `fingerprint: str` that changes whenever the result of `read` would; with
+    `threads = True` several threads call `read` at once. `multilabel` is True if a clip can have any number of labels.
 
     A dataset that cuts its clips from annotated recordings also has a method `recordings() -> Iterable[Recording]`, by
     which `soundbench evaluate --events` scores events, and an attribute `negatives`: the class of clips that hold no

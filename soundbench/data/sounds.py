@@ -26,11 +26,13 @@ __all__ = ["Sounds", "in_threads"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Part of the key of a store: change it whenever the way of reading changes.
+# Part of the keys: change it whenever the way of reading changes.
 VERSION = f"soundbench 2, {audio.VERSIONS}"
 
 # Seconds, and Hz, that a dataset's own `read` may return.
 LONGEST, FASTEST = 3600, 10_000_000
+# The most headers that are read to learn how long all sounds are.
+PROBED = 1000
 
 
 @attrs.frozen(eq=False)
@@ -39,11 +41,13 @@ class Sounds:
 
     Attributes:
         table: the clips.
-        dataset: the dataset of the clips; if it has `read`, it reads the sound itself, in one thread only.
+        dataset: the dataset of the clips; if it has `read`, it reads the sound itself, in one thread only unless it
+            says `threads = True`.
         rate: the sample rate of the result in Hz.
         trim: threshold for trimming the ends, in dB below the loudest frame, or `off`.
-        key: a digest of everything that the samples depend on: path, size and modification time of files, or the
-            dataset's `fingerprint`; start and stop; sample rate; trimming; versions of libraries.
+        made: the way in which they are read: versions of libraries, sample rate, trimming, the dataset's `fingerprint`.
+        keys: for each sound, a digest of what else its samples depend on: path, size and modification time of a file,
+            start and stop, `(M,)` S16.
         of_rows: the sound of each row of the table, `(N,)` int32.
         rows: the first row of the table of each sound, `(M,)`.
     """
@@ -52,7 +56,8 @@ class Sounds:
     dataset: Any
     rate: int
     trim: float | Literal["off"]
-    key: str
+    made: str
+    keys: NDArray[np.bytes_]
     of_rows: NDArray[np.int32]
     rows: NDArray[np.int64]
 
@@ -80,54 +85,69 @@ class Sounds:
         of_rows = np.empty(len(table), dtype=np.int32)
         of_rows[order] = np.cumsum(new) - 1
         trimmed = "" if trim == "off" else f", trimmed {float(trim)} dB"
-        made = f"{VERSION}, {rate} Hz{trimmed}, {_fingerprint(dataset)}\n"
-        digest = hashlib.blake2b(made.encode(), digest_size=12)
-        for name in names:
-            known = name if hasattr(dataset, "read") else _identity(name)
-            digest.update(known.encode("utf-8", "surrogateescape") + b"\n")
-        for column in columns:
-            digest.update(column[new].tobytes())
-        return cls(table, dataset, rate, trim, digest.hexdigest(), of_rows, order[new])
+        made = f"{VERSION}, {rate} Hz{trimmed}, {_fingerprint(dataset)}"
+        identify = str if hasattr(dataset, "read") else _identity
+        keys = _keys(map(identify, names), *(column[new] for column in columns))
+        return cls(table, dataset, rate, trim, made, keys, of_rows, order[new])
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
+    def key(self) -> str:
+        """A digest of everything that the samples depend on."""
+        digest = hashlib.blake2b(self.made.encode("utf-8", "surrogateescape"), digest_size=12)
+        digest.update(self.keys.tobytes())
+        return digest.hexdigest()
+
+    @property
     def of_files(self) -> bool:
-        """Whether the sound is in files, which any thread may read."""
+        """Whether the sound is in files."""
         return not hasattr(self.dataset, "read")
 
     def path(self, number: int) -> str:
         """The path of a sound."""
         return str(self.table.paths[int(self.rows[number])])
 
-    def expected_bytes(self) -> int:
-        """The approximate size of all samples on disk; a sound of unknown length counts as 0."""
-        return sum(round(2 * self.rate * self._seconds(number)) for number in range(len(self)))
+    def expected_bytes(self, numbers: NDArray[np.int64]) -> int:
+        """The approximate size of sounds on disk; one whose length cannot be known counts as 0.
+
+        Of many files of which the table does not say the length, the headers of some are read.
+        """
+        known = np.isfinite(self.table.stops[self.rows[numbers]])
+        probed = numbers[~known][:: 1 + int((~known).sum()) // PROBED]
+        seconds = sum(map(self._seconds, probed.tolist())) * int((~known).sum()) / max(len(probed), 1)
+        rows = self.rows[numbers[known]]
+        return round(2 * self.rate * (seconds + float((self.table.stops[rows] - self.table.starts[rows]).sum())))
 
     def _seconds(self, number: int) -> float:
-        """The length of a sound, by the table or the file's header."""
-        row = int(self.rows[number])
-        start, stop = float(self.table.starts[row]), float(self.table.stops[row])
-        if math.isnan(stop) and self.of_files:
-            try:
-                stop = audio.info(self.path(number)).seconds
-            except SoundError:
-                return 0.0
-        return max(0.0, stop - start) if math.isfinite(stop) else 0.0
+        """The length of a sound whose stop is open, by the file's header."""
+        try:
+            seconds = audio.info(self.path(number)).seconds if self.of_files else 0.0
+        except SoundError:
+            return 0.0
+        start = float(self.table.starts[int(self.rows[number])])
+        return max(0.0, seconds - start) if math.isfinite(seconds) else 0.0
 
     def each(self, work: Callable[[int], Result], workers: int | None = None) -> Generator[Result, None, None]:
-        """Yield the result of `work` for the index of every sound, in order, computed in threads.
+        """Yield the result of `work` for the index of every sound, as `spread` does."""
+        return self.spread(work, range(len(self)), workers)
+
+    def spread(
+        self, work: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
+    ) -> Generator[Result, None, None]:
+        """Yield the result of `work`, which reads sounds, for each item, in order, computed in threads.
 
         Args:
-            work: called with an index; only in this thread if the dataset reads its sound itself.
+            work: called with an item; only in this thread if the dataset reads its sound itself, unless it says
+                `threads = True`.
+            items: taken as they are needed.
             workers: the number of threads; None for one per core.
         """
-        numbers = range(len(self))
-        if self.of_files:
-            yield from in_threads(work, numbers, workers or cores())
+        if self.of_files or getattr(self.dataset, "threads", False) is True:
+            yield from in_threads(work, items, workers or cores())
         else:
-            yield from map(work, numbers)
+            yield from map(work, items)
 
     def load(self, number: int) -> NDArray[np.float32]:
         """The samples of a sound, `(S,)`, at least one: resampled and trimmed.
@@ -199,6 +219,22 @@ def _fingerprint(dataset: Any) -> str:
             f"dataset {type(dataset).__name__}: it has read(clip), so it also needs the property fingerprint, which "
             "must change whenever the result of read changes"
         ) from None
+
+
+def _keys(
+    identities: Iterable[str], ranks: NDArray[np.int32], starts: NDArray[np.float64], stops: NDArray[np.float64]
+) -> NDArray[np.bytes_]:
+    """The key of each sound, `(M,)`: of the identity with its rank, and of its times; sorted by rank."""
+    times = memoryview(np.stack([starts, stops], axis=1).astype("<f8").tobytes())
+    remaining, last, keys = iter(identities), -1, []
+    for number, rank in enumerate(ranks.tolist()):
+        if rank != last:
+            last, identity = rank, next(remaining)
+            base = hashlib.blake2b(identity.encode("utf-8", "surrogateescape"), digest_size=16)
+        digest = base.copy()
+        digest.update(times[16 * number : 16 * number + 16])
+        keys.append(digest.digest())
+    return np.frombuffer(b"".join(keys), "S16")
 
 
 def _identity(path: str) -> str:

@@ -1,38 +1,30 @@
 """The store: the sound of a clip table, decoded, mixed down and resampled once, and cached on disk.
 
-A store is a folder in the cache folder, named by the key of its sound (`sounds.py`); `samples.py` describes its files.
-It is made under a temporary name and renamed, by one process that holds the lock of the key, while others wait for it.
-A folder `tmp-<pid>-<key>` whose lock is free was left by a process that was killed; it is removed when the next store
-is made.
+The sound of all tables that is read in one way (rate, trimming, versions of libraries) is in one pool of the cache
+folder, in shards (`shards/`); the store of a table says where in them its own sounds lie. Sounds that the pool lacks
+are read when a store is opened, by all processes that open it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
-import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import attrs
-import numpy as np
-
-from soundbench import audio
 from soundbench.data.clips import ClipTable
-from soundbench.data.samples import AUDIO, Index, Store, finish, read_meta
+from soundbench.data.samples import Store
+from soundbench.data.shards.filling import Filling
+from soundbench.data.shards.pool import Placed, Pool, name_of
+from soundbench.data.shards.tending import kept
 from soundbench.data.sounds import Sounds
-from soundbench.data.windowing.quantizing import Quantized, quantize
-from soundbench.errors import DataError, SoundError
-from soundbench.files import lock, room
+from soundbench.errors import DataError
+from soundbench.files import room
 from soundbench.messages import megabytes, printable
-from soundbench.terminal import PATIENCE, Throttle
 
-__all__ = ["Store", "cache_folder", "open_store", "quantize", "refuse_unreadable"]
+__all__ = ["Store", "cache_folder", "open_store", "refuse_unreadable"]
 
 # The most unreadable sounds that a message lists.
 LISTED = 10
@@ -59,7 +51,7 @@ def open_store(
     workers: int | None = None,
     trim: float | Literal["off"] = "off",
 ) -> Store:
-    """Open the store of a table's sound, or make it.
+    """Open the store of a table's sound; what of it is not decoded yet is.
 
     Args:
         table: the clips.
@@ -76,39 +68,62 @@ def open_store(
     """
     sounds = Sounds.of(table, dataset, rate, trim)
     root = (folder or cache_folder()).absolute()
-    place = root / sounds.key
-    store = Store(place, sounds.of_rows)
+    pool = Pool(root / name_of(sounds.made))
     with _explained(root):
-        if _is_good(place, sounds, say):
-            say(f"sound: {_count(len(sounds))} in {place}, {megabytes(store.size_bytes)}")
-        else:
-            with _locked(root, sounds.key, say):
-                if not _is_good(place, sounds, lambda _: None):
-                    _sweep(root, sounds.key)
-                    _make(root, sounds, say, workers)
-    errors = [(sounds.path(number), reason) for number, reason in Index.read(place).errors.items()]
-    refuse_unreadable(errors, len(sounds), on_error)
+        placed, errors = _placed(pool, sounds, say, workers)
+        pool.used()
+    reasons = [(sounds.path(number), reason) for number, reason in errors.items()]
+    refuse_unreadable(reasons, len(sounds), on_error)
     if errors:
         say(f"sound: {_counted(len(errors), len(sounds))} and are skipped")
-    return store
+    return Store(pool.folder, placed, errors, sounds.of_rows)
 
 
-def _is_good(place: Path, sounds: Sounds, say: Say) -> bool:
-    """Whether a complete store exists, and the sounds that could not be read then cannot be read now."""
-    if not place.exists():
-        return False
+def _placed(pool: Pool, sounds: Sounds, say: Say, workers: int | None) -> tuple[Placed, dict[int, str]]:
+    """Where all sounds lie, after reading those that were missing; and why some cannot be read, by their number."""
+    contents = pool.contents()
+    placed = pool.place(sounds.keys, contents)
+    missing = placed.missing
+    there = len(sounds) - len(missing)
+    if there:
+        some = f"{there:,} of " if len(missing) else ""
+        say(f"sound: {some}{_count(len(sounds))} in {pool.folder}, {megabytes(2 * int(placed.lengths.sum()))}")
+    if not len(missing):
+        return placed, {}
+    for one in contents:
+        if one.problem:
+            say(f"sound: {one.samples} is damaged ({one.problem}); what cannot be used of it is read again")
+    if not pool.folder.exists() and (older := [one for one in kept(pool.folder.parent) if one.kind == "older"]):
+        size = megabytes(sum(one.size for one in older))
+        say(f"sound: {size} in {pool.folder.parent} are of an older version, are not read, and can be deleted")
+    say(f"sound: reading {_count(len(missing))} into {pool.folder}")
+    _refuse_full(pool.folder.parent, sounds.expected_bytes(missing))
+    pool.create({"made": sounds.made, "rate": sounds.rate})
+    filling = Filling(pool, sounds, missing, say, workers)
     try:
-        meta = read_meta(place)
-    except ValueError as error:
-        say(f"sound: {place} is damaged ({error}) and will be made again")
-        return False
-    if not meta["unreadable"]:
-        return True
-    for number in Index.read(place).errors:
-        if not isinstance(_read(sounds, number), SoundError):
-            say(printable(f"sound: {sounds.path(number)} can be read now, so {place} will be made again"))
-            return False
-    return True
+        filling.run()
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise DataError(
+            f"{pool.folder.parent}: the disk is full: the sound needs about {megabytes(filling.expected_bytes)}; "
+            f"free some space, {ELSEWHERE}; what was read is kept"
+        ) from error
+    placed = pool.place(sounds.keys, pool.contents())
+    lost = set(placed.missing.tolist()) - filling.errors.keys()
+    if lost:
+        raise DataError(f"{pool.folder}: {_count(len(lost))} went missing while others were read; was it changed?")
+    errors = {number: reason for number, reason in sorted(filling.errors.items()) if placed.shard[number] < 0}
+    return placed, errors
+
+
+def _refuse_full(root: Path, needed: int) -> None:
+    """Raise an error before reading if the store will not fit on the disk."""
+    if needed > (free := room(root)):
+        raise DataError(
+            f"{root}: the sound needs about {megabytes(needed)}, but {megabytes(free)} are free; "
+            f"free some space, {ELSEWHERE}"
+        )
 
 
 def refuse_unreadable(errors: Sequence[tuple[str, str]], count: int, on_error: str) -> None:
@@ -137,97 +152,6 @@ def _counted(errors: int, count: int) -> str:
     return f"{errors} of {_count(count)} cannot be read"
 
 
-# Making ---------------------------------------------------------------------------------------------------------------
-
-
-@attrs.define
-class _Progress:
-    """Progress of making a store: sounds done, and their samples."""
-
-    total: int
-    done: int = 0
-    samples: int = 0
-    began: float = attrs.field(factory=time.monotonic)
-    throttle: Throttle = attrs.field(factory=Throttle)
-
-    def add(self, samples: int, say: Say) -> None:
-        self.done, self.samples = self.done + 1, self.samples + samples
-        if self.throttle.due(PATIENCE):
-            say(f"sound: {self.done:,} of {self.total:,} read")
-
-
-def _make(root: Path, sounds: Sounds, say: Say, workers: int | None) -> None:
-    """Make a store in a temporary folder, and rename it."""
-    place, beside = root / sounds.key, root / f"tmp-{os.getpid()}-{sounds.key}"
-    progress = _Progress(len(sounds))
-    say(f"sound: reading {_count(len(sounds))} into {place}")
-    _refuse_full(root, sounds.expected_bytes())
-    try:
-        beside.mkdir()
-        index, digest = _fill(beside, sounds, progress, say, workers)
-        meta = {"rate": sounds.rate, "digest": digest, "libraries": audio.VERSIONS}
-        finish(beside, index, meta)
-        _sync(beside)
-        if place.exists():
-            place.rename(root / f"tmp-{os.getpid()}-old-{sounds.key}")
-        beside.rename(place)
-        _sync(root)
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        needed = megabytes(2 * progress.samples * progress.total // max(progress.done, 1))
-        raise DataError(
-            f"{root}: the disk is full: the sound needs about {needed}; free some space, {ELSEWHERE}"
-        ) from error
-    finally:
-        for name in (beside, root / f"tmp-{os.getpid()}-old-{sounds.key}"):
-            shutil.rmtree(name, ignore_errors=True)
-    seconds, took = progress.samples / sounds.rate, time.monotonic() - progress.began
-    say(f"sound: {seconds:,.0f} s of sound read in {took:.0f} s, {megabytes(2 * progress.samples)}")
-
-
-def _refuse_full(root: Path, needed: int) -> None:
-    """Raise an error before reading if the store will not fit on the disk."""
-    if needed > (free := room(root)):
-        raise DataError(
-            f"{root}: the sound needs about {megabytes(needed)}, but {megabytes(free)} are free; "
-            f"free some space, {ELSEWHERE}"
-        )
-
-
-def _fill(folder: Path, sounds: Sounds, progress: _Progress, say: Say, workers: int | None) -> tuple[Index, str]:
-    """Write the samples of all sounds; return their index and digest."""
-    lengths = np.zeros(len(sounds), dtype=np.int64)
-    scales = np.ones(len(sounds), dtype=np.float32)
-    errors: dict[int, str] = {}
-    digest = hashlib.blake2b(digest_size=16)
-    stream = sounds.each(partial(_read, sounds), workers)
-    with open(folder / AUDIO, "wb") as file, contextlib.closing(stream):
-        for number, sound in enumerate(stream):
-            if isinstance(sound, SoundError):
-                errors[number] = sound.reason
-                progress.add(0, say)
-                continue
-            samples, scales[number] = sound
-            lengths[number] = len(samples)
-            progress.add(len(samples), say)
-            file.write(samples.data)
-            digest.update(samples.data)
-        file.flush()
-        os.fsync(file.fileno())
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    for column in (offsets, scales):
-        digest.update(column.data)
-    return Index(offsets, scales, errors), digest.hexdigest()
-
-
-def _read(sounds: Sounds, number: int) -> Quantized | SoundError:
-    try:
-        return quantize(sounds.load(number))
-    except SoundError as error:
-        return error
-
-
 # The cache folder -----------------------------------------------------------------------------------------------------
 
 
@@ -241,36 +165,6 @@ def _explained(root: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{root}: the cache folder cannot be used ({reason}); {ELSEWHERE}") from error
-
-
-@contextlib.contextmanager
-def _locked(root: Path, key: str, say: Say) -> Iterator[None]:
-    """Hold the lock of a key in the body."""
-    root.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as held:
-        if not held.enter_context(lock(root / f"{key}.lock", wait=False)):
-            say(f"sound: waiting for another process, which reads it into {root / key}")
-            held.enter_context(lock(root / f"{key}.lock"))
-        yield
-
-
-def _sweep(root: Path, key: str) -> None:
-    """Remove temporary folders of killed processes; the lock of `key` is held."""
-    for left in root.glob("tmp-*"):
-        owner = left.name.rpartition("-")[2]
-        with contextlib.ExitStack() as held:
-            if owner == key or held.enter_context(lock(root / f"{owner}.lock", wait=False)):
-                shutil.rmtree(left, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    """Make a rename survive a power failure, where the system can."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _count(sounds: int) -> str:

@@ -1,16 +1,11 @@
-"""The store: what it gives is what was decoded; it is made once, by one process, whole or not at all."""
+"""The store: what it gives is what was decoded, once, by whichever process, and never again."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import pickle
-import signal
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,7 +15,7 @@ import soundfile
 from helpers.stores import RATE, Made, Table
 
 from soundbench import audio
-from soundbench.data import store as stores
+from soundbench.data.shards import filling, shard
 from soundbench.data.sounds import Sounds
 from soundbench.data.store import Store, cache_folder, open_store
 from soundbench.data.windowing.quantizing import quantize
@@ -105,7 +100,7 @@ def test_the_same_stretch_is_stored_once(make, paths):
     many = make(*[paths[0], paths[1], (paths[1], 0.0, None)] * 50)
     assert many.path == once.path
     assert many.lengths.tolist() == [1000, 2000, 2000] * 50
-    assert (many.path / "audio.i16").stat().st_size == 2 * 3000
+    assert sum(file.stat().st_size for file in many.path.glob("*.i16")) == 2 * 3000
 
 
 def test_stretches_of_one_file(make, paths):
@@ -144,7 +139,7 @@ def test_nothing_is_given_of_the_neighbours(make, paths):
             store.read(0, start, count)
 
 
-def test_a_store_travels_as_its_path_and_a_number_a_row(make, paths):
+def test_a_store_travels_as_a_number_a_row_and_a_few_a_sound(make, paths):
     store = make(*paths * 2000)
     store.gather(np.arange(5), np.zeros(5, int), np.full(5, 100), 100)
     packed = pickle.dumps(store)
@@ -159,7 +154,6 @@ def test_the_same_sound_has_the_same_digest_wherever_it_lies(make, paths, tmp_pa
         copies[-1].parent.mkdir(exist_ok=True)
         copies[-1].write_bytes(path.read_bytes())
     first, second = make(*paths), make(*copies)
-    assert first.path != second.path
     assert first.digest == second.digest != make(*paths[:4]).digest
 
 
@@ -171,7 +165,7 @@ def test_ends_are_trimmed_before_it_is_stored(make, tmp_path):
     assert whole.lengths.tolist() == [9200, 1600]
     np.testing.assert_array_equal(floats(trimmed, 0), floats(whole, 0)[3840 : 7200 + 160])
     assert trimmed.lengths[1] == 960
-    # A store each, as they hold other samples; without trimming it is the one that there was before.
+    # A folder each, as they hold other samples; without trimming it is the one that there was before.
     assert len({whole.path, trimmed.path, make(path, (path, 0.4, 0.5), trim=30.0).path}) == 3
     assert make(path, (path, 0.4, 0.5), trim="off").path == whole.path
 
@@ -189,16 +183,17 @@ def test_a_second_look_reads_no_sound(make, paths, said, monkeypatch):
     again = make(*paths)
     assert said[2:] == [f"sound: 5 clips in {store.path}, 0.0 MB"]
     assert (again.path, again.digest) == (store.path, store.digest)
-    assert again.size_bytes == sum(file.stat().st_size for file in store.path.iterdir()) > 30000
+    assert again.size_bytes == 2 * 15000
 
 
-def test_a_file_that_changes_gets_another_store(make, paths):
-    before = make(*paths)
+def test_a_file_that_changes_is_read_again_and_no_other(make, paths, said):
+    before, old = make(*paths), audio.decode(paths[2])[0]
     soundfile.write(paths[2], noise(3000, 99), RATE, subtype="PCM_16")
     os.utime(paths[2], ns=(0, 1))
     after = make(*paths)
-    assert after.path != before.path
+    assert said[2:4] == [f"sound: 4 of 5 clips in {after.path}, 0.0 MB", f"sound: reading 1 clip into {after.path}"]
     np.testing.assert_array_equal(floats(after, 2), audio.decode(paths[2])[0])
+    np.testing.assert_array_equal(floats(before, 2), old)
 
 
 def test_another_rate_is_another_store(make, paths):
@@ -207,7 +202,7 @@ def test_another_rate_is_another_store(make, paths):
 
 
 def test_long_tables_are_said_to_be_on_their_way(make, paths, said, monkeypatch):
-    monkeypatch.setattr(stores, "PATIENCE", -1.0)
+    monkeypatch.setattr(filling, "PATIENCE", -1.0)
     make(*paths)
     assert said[1:-1] == [f"sound: {done} of 5 read" for done in range(1, 6)]
 
@@ -267,16 +262,22 @@ def test_its_fingerprint_is_part_of_the_key(make):
     assert make("3", dataset=dataset).path != before.path
 
 
-def test_it_is_read_by_one_thread(make):
-    threads = set()
+@pytest.mark.parametrize("threads", [False, True])
+def test_it_is_read_by_one_thread_unless_it_says_that_several_may(make, threads):
+    seen, both = set(), threading.Barrier(2)
 
     class Watched(Made):
         def read(self, clip):
-            threads.add(threading.get_ident())
+            seen.add(threading.get_ident())
+            if self.threads:
+                both.wait(timeout=60)  # passes when two threads are here at once
             return super().read(clip)
 
-    make(*map(str, range(20)), dataset=Watched(), workers=4)
-    assert threads == {threading.get_ident()}
+    dataset = Watched()
+    dataset.threads = threads
+    store = make(*map(str, range(20)), dataset=dataset, workers=2)
+    assert seen == {threading.get_ident()} if not threads else len(seen) == 2
+    np.testing.assert_allclose([floats(store, row)[0] for row in range(20)], np.arange(20) / 10, atol=1e-3)
 
 
 class Nameless:
@@ -351,14 +352,13 @@ def test_they_may_be_skipped_and_what_was_read_is_kept(make, paths, said, monkey
     spoil(paths[1:2])
     with pytest.raises(DataError):
         make(*paths)
-    seen = []
-    monkeypatch.setattr(audio, "decode_for", lambda path, *_: seen.append(path) or pytest.fail("read"))
-    monkeypatch.setattr(stores, "_read", lambda sounds, number: SoundError(sounds.path(number), "still empty"))
+    seen, real = [], audio.decode_for
+    monkeypatch.setattr(audio, "decode_for", lambda path, *more: seen.append(path) or real(path, *more))
     store = make(*paths, *paths, on_error="skip")
     assert store.errors == dict.fromkeys([1, 6], "is empty (0 bytes); a sound file is needed")
     assert store.lengths.tolist() == [1000, 0, 3000, 4000, 5000] * 2
     assert said[-1] == "sound: 1 of 5 clips cannot be read and are skipped"
-    assert not seen
+    assert seen == [str(paths[1])]
 
 
 def test_a_sound_that_can_be_read_later_is(make, paths, said, monkeypatch):
@@ -367,7 +367,7 @@ def test_a_sound_that_can_be_read_later_is(make, paths, said, monkeypatch):
     assert list(make(*paths, on_error="skip").errors) == [3]
     monkeypatch.setattr(audio, "decode_for", real)
     store = make(*paths)
-    assert f"sound: {paths[3]} can be read now, so {store.path} will be made again" in said
+    assert said[-2] == f"sound: reading 1 clip into {store.path}"
     assert store.errors == {}
 
 
@@ -392,49 +392,61 @@ def _flip(path: Path) -> None:
     path.write_bytes(data)
 
 
+# What happens to the only shard of five sounds, and how many of them have to be read again.
 DAMAGE = {
-    "audio.i16 has 15000 bytes instead of 30000": lambda folder: _cut(folder / "audio.i16"),
-    "audio.i16: No such file or directory": lambda folder: (folder / "audio.i16").unlink(),
-    "index.npz has a wrong checksum": lambda folder: _flip(folder / "index.npz"),
-    "index.npz: No such file or directory": lambda folder: (folder / "index.npz").unlink(),
-    "meta.toml cannot be read (the end of the file: invalid value)": lambda folder: (folder / "meta.toml").write_bytes(
-        b"sounds = "
-    ),
-    "meta.toml cannot be read (not UTF-8 text: invalid byte at offset 0)": lambda folder: (
-        folder / "meta.toml"
-    ).write_bytes(b"\xff"),
-    "meta.toml cannot be read ('format')": lambda folder: (folder / "meta.toml").write_bytes(b""),
-    "meta.toml: No such file or directory": lambda folder: (folder / "meta.toml").unlink(),
-    "its format is 0, not 1": lambda folder: (folder / "meta.toml").write_text(
-        (folder / "meta.toml").read_text().replace("format = 1", "format = 0")
-    ),
+    "shard-00000.i16 has 15,000 bytes instead of 30,000": (lambda folder: _cut(folder / "shard-00000.i16"), 2),
+    "shard-00000.i16 has 0 bytes instead of 30,000": (lambda folder: (folder / "shard-00000.i16").unlink(), 5),
+    "shard-00000.journal has 1 record with a wrong checksum": (lambda folder: _flip(folder / "shard-00000.journal"), 1),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_store_is_said_and_made_again(make, paths, said, tmp_path, damage):
-    store = make(*paths)
-    DAMAGE[damage](store.path)
+def test_of_a_damaged_shard_what_is_lost_is_read_again(make, paths, said, damage):
+    store = make(*paths, workers=1)
+    spoil_it, lost = DAMAGE[damage]
+    spoil_it(store.path)
     again = make(*paths)
-    assert said[2] == f"sound: {store.path} is damaged ({damage}) and will be made again"
-    assert said[3] == f"sound: reading 5 clips into {store.path}"
-    np.testing.assert_array_equal(floats(again, 4), audio.decode(paths[4])[0])
-    assert left(tmp_path / "cache") == [store.path.name]
+    shard_of = store.path / "shard-00000.i16"
+    assert f"sound: {shard_of} is damaged ({damage}); what cannot be used of it is read again" in said
+    assert f"sound: reading {lost} clip{'s' * (lost > 1)} into {store.path}" in said
+    said.clear()
+    for row, path in enumerate(paths):
+        np.testing.assert_array_equal(floats(again, row), audio.decode(path)[0])
+        np.testing.assert_array_equal(floats(make(*paths), row), audio.decode(path)[0])
+    assert set(said) == {f"sound: 5 clips in {store.path}, 0.0 MB"}
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(make, paths, tmp_path, monkeypatch):
-    def full(_handle):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def test_a_shard_that_is_gone_is_read_again(make, paths, said):
+    store = make(*paths)
+    for file in store.path.iterdir():
+        file.unlink()
+    np.testing.assert_array_equal(floats(make(*paths), 4), audio.decode(paths[4])[0])
+    assert said[2] == f"sound: reading 5 clips into {store.path}"
 
-    soundfile.write(paths[0], noise(1_000_000), RATE, subtype="PCM_16")
-    monkeypatch.setattr(stores.os, "fsync", full)
+
+def test_on_a_full_disk_what_was_read_is_kept(make, paths, tmp_path, said, monkeypatch):
+    calls, real = [], os.fsync
+
+    def full_at_the_fifth(handle):
+        calls.append(handle)
+        if len(calls) == 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
+
+    monkeypatch.setattr(shard, "SYNCING", 0)
+    monkeypatch.setattr(shard.os, "fsync", full_at_the_fifth)
     with pytest.raises(DataError) as caught:
         make(*paths)
     assert str(caught.value) == (
-        f"{tmp_path / 'cache'}: the disk is full: the sound needs about 2.0 MB; free some space, "
-        "set SOUNDBENCH_CACHE to another folder, or use --no-cache"
+        f"{tmp_path / 'cache'}: the disk is full: the sound needs about 0.0 MB; free some space, "
+        "set SOUNDBENCH_CACHE to another folder, or use --no-cache; what was read is kept"
     )
-    assert left(tmp_path / "cache") == []
+    monkeypatch.setattr(shard.os, "fsync", real)
+    said.clear()
+    store = make(*paths)
+    assert said[:2] == [f"sound: 2 of 5 clips in {store.path}, 0.0 MB", f"sound: reading 3 clips into {store.path}"]
+    for row, path in enumerate(paths):
+        np.testing.assert_array_equal(floats(store, row), audio.decode(path)[0])
 
 
 def test_a_cache_folder_that_cannot_be_written(make, paths, tmp_path):
@@ -442,7 +454,7 @@ def test_a_cache_folder_that_cannot_be_written(make, paths, tmp_path):
     with pytest.raises(DataError) as caught:
         make(*paths)
     assert str(caught.value) == (
-        f"{tmp_path / 'cache'}: the cache folder cannot be used (File exists); set SOUNDBENCH_CACHE to another "
+        f"{tmp_path / 'cache'}: the cache folder cannot be used (Not a directory); set SOUNDBENCH_CACHE to another "
         "folder, or use --no-cache"
     )
 
@@ -463,104 +475,6 @@ def test_a_plugin_that_fails_is_named_with_the_line_in_its_file(make):
         DataError, match=r"1: its dataset's read fails: ZeroDivisionError: .* \(test_store\.py, line \d+\)"
     ):
         make("1", dataset=Failing())
-
-
-PROGRAM = """
-import json, resource, sys, time
-from pathlib import Path
-import numpy as np
-from helpers.stores import Made, Table
-from soundbench.errors import DataError
-from soundbench.data.store import open_store
-
-class Slow(Made):
-    def read(self, clip):
-        time.sleep(float(sys.argv[2]))
-        return np.full(50_000, int(clip.path) / 100, np.float32), 16000
-
-lines = []
-limit = int(sys.argv[3])
-if limit:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-try:
-    store = open_store(Table(*((str(k),) for k in range(20))), Slow(), 16000, Path(sys.argv[1]), say=lines.append)
-    print(json.dumps([lines, store.digest]))
-except DataError as error:
-    print(json.dumps([lines, str(error)]))
-"""
-
-
-def start(folder: Path, seconds: float = 0.0, limit: int = 0) -> subprocess.Popen:
-    """Another process that makes a store of twenty sounds."""
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(folder), str(seconds), str(limit)],
-        stdout=subprocess.PIPE,
-    )
-
-
-def wait_for(folder: Path, pattern: str, process: subprocess.Popen) -> None:
-    """Wait until a process has made what a pattern matches."""
-    while not list(folder.glob(pattern)):
-        assert process.poll() is None
-        time.sleep(0.01)
-
-
-def finish(process: subprocess.Popen) -> tuple[list[str], str]:
-    output, _ = process.communicate(timeout=60)
-    return json.loads(output)
-
-
-def test_processes_that_want_the_same_store_make_it_once(tmp_path):
-    processes = [start(tmp_path, 0.05) for _ in range(3)]
-    results = [finish(process) for process in processes]
-    lines = [line for lines, _ in results for line in lines]
-    assert sum(line.startswith("sound: reading 20 clips into ") for line in lines) == 1
-    assert len({digest for _, digest in results}) == 1
-    assert len(left(tmp_path)) == 1
-
-
-def test_a_process_that_waits_says_so(tmp_path):
-    first = start(tmp_path, 0.1)
-    wait_for(tmp_path, "tmp-*", first)
-    second = start(tmp_path, 0.1)
-    (_, digest), (lines, other) = finish(first), finish(second)
-    (place,) = (path for path in tmp_path.iterdir() if path.suffix != ".lock")
-    assert lines == [f"sound: waiting for another process, which reads it into {place}"]
-    assert digest == other
-
-
-def test_what_a_killed_process_leaves_is_removed_and_made_anew(tmp_path):
-    killed = start(tmp_path, 0.1)
-    wait_for(tmp_path, "tmp-*/audio.i16", killed)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    killed.stdout.close()
-    assert left(tmp_path) == [path.name for path in tmp_path.glob(f"tmp-{killed.pid}-*")]
-    lines, _ = finish(start(tmp_path))
-    assert len(lines) == 2
-    (place,) = left(tmp_path)
-    assert not place.startswith("tmp-")
-
-
-def test_another_store_is_swept_of_the_dead_but_not_of_the_living(tmp_path):
-    living = start(tmp_path, 0.1)
-    wait_for(tmp_path, "tmp-*", living)
-    dead = tmp_path / "tmp-1-0123456789abcdef01234567"
-    dead.mkdir()
-    open_store(Table(("1",)), Made(), RATE, tmp_path, say=lambda _: None)
-    assert not dead.exists()
-    assert list(tmp_path.glob(f"tmp-{living.pid}-*"))
-    finish(living)
-    assert len(left(tmp_path)) == 2
-
-
-def test_a_file_that_may_not_grow_is_a_full_disk(tmp_path):
-    _, message = finish(start(tmp_path, limit=1_000_000))
-    assert message == (
-        f"{tmp_path}: the disk is full: the sound needs about 2.0 MB; free some space, set SOUNDBENCH_CACHE to "
-        "another folder, or use --no-cache"
-    )
-    assert left(tmp_path) == []
 
 
 # Real sounds ----------------------------------------------------------------------------------------------------------

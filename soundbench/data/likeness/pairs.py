@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from threading import Lock
 
 import attrs
@@ -13,9 +12,8 @@ from numpy.typing import NDArray
 from soundbench.data.likeness.candidates import candidates
 from soundbench.data.likeness.coherence import Likeness, Samples, compare
 from soundbench.data.likeness.fingerprint import HOP, NONE, Fingerprints, at_rate
-from soundbench.data.sounds import Sounds, in_threads
+from soundbench.data.sounds import Sounds
 from soundbench.errors import SoundError
-from soundbench.machine import cores
 
 __all__ = ["NearDuplicates", "near_duplicates", "once"]
 
@@ -57,9 +55,8 @@ def near_duplicates(sounds: Sounds, prints: Fingerprints) -> NearDuplicates:
         one, other = (reader.read(number) for number in found.pairs[place].tolist())
         return compare(one, other, int(found.lags[place]) * HOP)
 
-    places = range(len(found))
-    looked: Iterator[Likeness | None] = in_threads(look, places, cores()) if sounds.of_files else map(look, places)
-    alike = [(place, likeness) for place, likeness in enumerate(looked) if likeness is not None]
+    looked = enumerate(sounds.spread(look, range(len(found))))
+    alike = [(place, likeness) for place, likeness in looked if likeness is not None]
     return NearDuplicates(found.pairs[[place for place, _ in alike]], tuple(likeness for _, likeness in alike))
 
 

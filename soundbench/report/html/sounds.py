@@ -87,7 +87,8 @@ def _found(dataset: Any, clips: Sequence[Clip]) -> tuple[Sounds, dict[Any, int]]
     if not hasattr(dataset, "read"):
         table = attrs.evolve(table, stops=np.fmin(table.stops, table.starts + _SEARCHED))
     everything = np.arange(len(table))
-    sounds = Sounds(table, dataset, _OPUS_RATES[-1], "off", "", everything.astype(np.int32), everything)
+    keys = np.zeros(len(table), "S16")  # nothing is stored
+    sounds = Sounds(table, dataset, _OPUS_RATES[-1], "off", "", keys, everything.astype(np.int32), everything)
     return sounds, {key: row for row, key in enumerate(own)}
 
 

@@ -1,0 +1,138 @@
+"""What is kept in a cache folder: listing it, checking it, and removing what no run needs."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import numpy as np
+
+from soundbench.data.shards import shard
+from soundbench.data.shards.pool import ABOUT, FORMAT, PREFIX, Pool, made_by
+from soundbench.data.shards.shard import Contents
+from soundbench.data.sounds import VERSION
+from soundbench.files import lock, open_regular
+
+__all__ = ["Kept", "damage", "kept", "remove", "remove_shard"]
+
+Kind = Literal["sound", "features", "older"]
+
+# Files of a store before there were shards.
+_FORMER = ("meta.toml", "audio.i16")
+
+
+@attrs.frozen
+class Kept:
+    """A folder in a cache folder.
+
+    Attributes:
+        path: the folder.
+        kind: decoded sound, features computed in advance, or what an older version of soundbench or of the libraries
+            that decode has made, which is not read any more.
+        size: bytes.
+        shards: of sound, the number of shards.
+        sounds: of sound, the number of sounds that can be read.
+        used: when it was last opened or written, in seconds since 1970.
+        made: how its sound was decoded; empty if unknown.
+        problems: what is wrong with its shards, without a look at their samples.
+    """
+
+    path: Path
+    kind: Kind
+    size: int
+    shards: int = 0
+    sounds: int = 0
+    used: float = 0.0
+    made: str = ""
+    problems: tuple[str, ...] = ()
+
+    @property
+    def days(self) -> float:
+        """Days since it was last used."""
+        return max(0.0, time.time() - self.used) / 86400
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return attrs.asdict(self) | {"path": str(self.path), "problems": list(self.problems)}
+
+
+def kept(root: Path) -> list[Kept]:
+    """What is in a cache folder, by name; files and folders that soundbench has not made are left out.
+
+    Raises:
+        OSError: the folder, or something in it, cannot be read.
+    """
+    return [one for path in sorted(root.iterdir()) if path.is_dir() and (one := _look(path))] if root.exists() else []
+
+
+def _look(path: Path) -> Kept | None:
+    """What a folder is; None if it is not of soundbench."""
+    if path.name.startswith(PREFIX):
+        format_, made = made_by(path)
+        about = path / ABOUT
+        used = (about if about.exists() else path).stat().st_mtime
+        if format_ != FORMAT or not made.startswith(f"{VERSION}, "):
+            return Kept(path, "older", _size(path), used=used, made=made)
+        found = Pool(path).contents()
+        sounds = len(np.unique(np.concatenate([one.records["key"] for one in found]))) if found else 0
+        problems = tuple(f"{one.samples}: {one.problem}" for one in found if one.problem)
+        return Kept(path, "sound", _size(path), len(found), sounds, used, made, problems)
+    if path.name.startswith("features-"):
+        return Kept(path, "features", _size(path), used=max(file.stat().st_mtime for file in (path, *path.iterdir())))
+    if path.name.startswith("tmp-") or all((path / name).exists() for name in _FORMER):
+        return Kept(path, "older", _size(path), used=path.stat().st_mtime)
+    return None
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+
+
+def damage(folder: Path) -> Iterator[tuple[Contents, str]]:
+    """Read a pool: of each shard, what it holds, and what is wrong with it; empty for nothing.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    for one in Pool(folder).contents():
+        wrong = 0
+        if len(one.records):
+            with open_regular(one.samples) as file:
+                for record in one.records:
+                    file.seek(2 * int(record["offset"]))
+                    samples = np.frombuffer(file.read(2 * int(record["length"])), dtype="<i2")
+                    wrong += np.bytes_(shard.digest_of(samples, record["scale"])) != record["digest"]
+        changed = f"the samples of {wrong:,} of {len(one.records):,} clips have changed" if wrong else ""
+        yield one, "; ".join(filter(None, [one.problem, changed]))
+
+
+def remove(folder: Path) -> bool:
+    """Remove a folder of a cache folder, unless a process is writing its sound; says whether it did.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    with contextlib.ExitStack() as held:
+        for samples in Pool(folder).shards():
+            if not held.enter_context(lock(samples.with_suffix(".lock"), wait=False)):
+                return False
+        shutil.rmtree(folder)
+    return True
+
+
+def remove_shard(samples: Path) -> bool:
+    """Remove a shard, unless a process is writing it; says whether it did.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    with lock(samples.with_suffix(".lock"), wait=False) as mine:
+        if mine:
+            samples.with_suffix(".journal").unlink()
+            samples.unlink(missing_ok=True)
+        return mine
