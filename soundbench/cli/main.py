@@ -39,6 +39,7 @@ COMMANDS = {
     "export": ("soundbench.cli.export:command", "Write a model as one file for another runtime."),
     "import": ("soundbench.cli.import_model:command", "Convert a model of another program to a model folder."),
     "data": ("soundbench.cli.data:command", "Check a recipe's sound files, or list those of a folder."),
+    "cache": ("soundbench.cli.cache:command", "List, check or remove decoded sound and features."),
     "list-plugins": ("soundbench.cli.list_plugins:command", "List the components that a recipe can name."),
 }
 

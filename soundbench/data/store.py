@@ -95,7 +95,7 @@ def _placed(pool: Pool, sounds: Sounds, say: Say, workers: int | None) -> tuple[
             say(f"sound: {one.samples} is damaged ({one.problem}); what cannot be used of it is read again")
     if not pool.folder.exists() and (older := [one for one in kept(pool.folder.parent) if one.kind == "older"]):
         size = megabytes(sum(one.size for one in older))
-        say(f"sound: {size} in {pool.folder.parent} are of an older version, are not read, and can be deleted")
+        say(f"sound: {size} in {pool.folder.parent} are of an older version, and not read; see soundbench cache prune")
     say(f"sound: reading {_count(len(missing))} into {pool.folder}")
     _refuse_full(pool.folder.parent, sounds.expected_bytes(missing))
     pool.create({"made": sounds.made, "rate": sounds.rate})

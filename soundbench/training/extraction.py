@@ -7,8 +7,10 @@ batches, so that the bytes are the same however many processes share the work. A
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -125,6 +127,8 @@ def _begin(folder: Path, about: Mapping[str, Any]) -> None:
     if not place.exists():
         with files.lock(folder.with_name(f"{folder.name.removeprefix('features-')}.lock")):
             files.write_text(place, tomli_w.dumps(about))
+    with contextlib.suppress(OSError):
+        os.utime(place)  # the time of the last use, see `soundbench cache`
 
 
 def _digest(module: nn.Module) -> str:

@@ -286,7 +286,7 @@ def test_what_an_older_version_has_made_is_said_and_made_anew(tmp_path: Path) ->
     (older / "audio.i16").write_bytes(b"\0" * 30_000_000)
     said: list[str] = []
     right(made_in(tmp_path, 1, 2, say=said.append), 1, 2)
-    assert said[0] == f"sound: 30 MB in {tmp_path} are of an older version, are not read, and can be deleted"
+    assert said[0] == f"sound: 30 MB in {tmp_path} are of an older version, and not read; see soundbench cache prune"
     said.clear()
     made_in(tmp_path, 1, 2, 3, say=said.append)
     assert said[0].startswith("sound: 2 of 3 clips in ")

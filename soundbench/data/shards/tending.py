@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,13 +17,15 @@ from soundbench.data.shards.pool import ABOUT, FORMAT, PREFIX, Pool, made_by
 from soundbench.data.shards.shard import Contents
 from soundbench.data.sounds import VERSION
 from soundbench.files import lock, open_regular
+from soundbench.messages import megabytes
 
-__all__ = ["Kept", "damage", "kept", "remove", "remove_shard"]
+__all__ = ["Kept", "damage", "kept", "prune"]
 
 Kind = Literal["sound", "features", "older"]
 
 # Files of a store before there were shards.
 _FORMER = ("meta.toml", "audio.i16")
+_IN_USE = "a process is writing to it; it stays"
 
 
 @attrs.frozen
@@ -55,6 +57,13 @@ class Kept:
     def days(self) -> float:
         """Days since it was last used."""
         return max(0.0, time.time() - self.used) / 86400
+
+    @property
+    def what(self) -> str:
+        """What it is, in words."""
+        if self.kind == "sound":
+            return f"sound, {self.made.removeprefix(VERSION).lstrip(', ')}"
+        return "features" if self.kind == "features" else "of an older version, not read"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -111,12 +120,39 @@ def damage(folder: Path) -> Iterator[tuple[Contents, str]]:
         yield one, "; ".join(filter(None, [one.problem, changed]))
 
 
-def remove(folder: Path) -> bool:
-    """Remove a folder of a cache folder, unless a process is writing its sound; says whether it did.
+def prune(root: Path, unused: float | None, damaged: bool, say: Callable[[str], None]) -> int:
+    """Remove from a cache folder what older versions have left; what a process is writing stays.
+
+    Args:
+        root: the cache folder.
+        unused: also remove what was not used for so many days; None for nothing of it.
+        damaged: also remove shards in which samples or records have changed; all samples are read for it.
+        say: called with a line for each thing that is removed, or stays.
+
+    Returns:
+        The number of bytes that were removed.
 
     Raises:
-        OSError: it cannot be removed.
+        OSError: something cannot be read or removed.
     """
+    freed = 0
+    for one in kept(root):
+        if one.kind == "older" or (unused is not None and one.days >= unused):
+            gone = _remove(one.path)
+            say(f"{one.path}: {megabytes(one.size)} removed" if gone else f"{one.path}: {_IN_USE}")
+            freed += one.size * gone
+        elif damaged and one.kind == "sound":
+            for shard, problem in damage(one.path):
+                if problem:
+                    size = shard.samples.stat().st_size if shard.samples.exists() else 0
+                    gone = _remove_shard(shard.samples)
+                    say(f"{shard.samples}: {problem}; " + (f"{megabytes(size)} removed" if gone else _IN_USE))
+                    freed += size * gone
+    return freed
+
+
+def _remove(folder: Path) -> bool:
+    """Remove a folder, unless a process is writing its sound; says whether it did."""
     with contextlib.ExitStack() as held:
         for samples in Pool(folder).shards():
             if not held.enter_context(lock(samples.with_suffix(".lock"), wait=False)):
@@ -125,12 +161,8 @@ def remove(folder: Path) -> bool:
     return True
 
 
-def remove_shard(samples: Path) -> bool:
-    """Remove a shard, unless a process is writing it; says whether it did.
-
-    Raises:
-        OSError: it cannot be removed.
-    """
+def _remove_shard(samples: Path) -> bool:
+    """Remove a shard, unless a process is writing it; says whether it did."""
     with lock(samples.with_suffix(".lock"), wait=False) as mine:
         if mine:
             samples.with_suffix(".journal").unlink()
