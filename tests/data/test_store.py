@@ -427,14 +427,14 @@ def test_a_shard_that_is_gone_is_read_again(make, paths, said):
 def test_on_a_full_disk_what_was_read_is_kept(make, paths, tmp_path, said, monkeypatch):
     calls, real = [], os.fsync
 
-    def full_at_the_fifth(handle):
+    def full_at_the_third(handle):
         calls.append(handle)
-        if len(calls) == 5:
+        if len(calls) == 3:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(handle)
 
     monkeypatch.setattr(shard, "SYNCING", 0)
-    monkeypatch.setattr(shard.os, "fsync", full_at_the_fifth)
+    monkeypatch.setattr(shard.os, "fsync", full_at_the_third)
     with pytest.raises(DataError) as caught:
         make(*paths)
     assert str(caught.value) == (

@@ -30,7 +30,7 @@ __all__ = ["DIGEST", "LARGEST", "RECORD", "Contents", "Records", "Writer", "dige
 LARGEST = 1 << 30
 DIGEST = 16
 # Between two syncs lies at least so many times what the last one took, during which other threads decode.
-SYNCING = 4
+SYNCING = 2
 
 Records = NDArray[np.void]
 
@@ -169,7 +169,7 @@ class Writer:
             self.commit()
 
     def commit(self) -> None:
-        """Sync the samples that were appended, then write and sync their records.
+        """Sync the samples that were appended, then write their records, of which a power failure may lose the last.
 
         Raises:
             OSError: they cannot be written.
@@ -181,13 +181,14 @@ class Writer:
         os.fsync(self._samples.fileno())
         self._journal.write(np.concatenate(self._pending).tobytes())
         self._journal.flush()
-        os.fsync(self._journal.fileno())
         self._pending.clear()
         ended = time.monotonic()
         self._due = ended + SYNCING * (ended - began)
 
     def close(self) -> None:
-        """Close the files; what is not committed is left out."""
+        """Sync and close the files; what is not committed is left out."""
+        with contextlib.suppress(OSError):
+            os.fsync(self._journal.fileno())
         for file in (self._samples, self._journal):
             with contextlib.suppress(OSError):  # no room for what is still buffered
                 file.close()
