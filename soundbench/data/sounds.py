@@ -225,15 +225,12 @@ def _keys(
     identities: Iterable[str], ranks: NDArray[np.int32], starts: NDArray[np.float64], stops: NDArray[np.float64]
 ) -> NDArray[np.bytes_]:
     """The key of each sound, `(M,)`: of the identity with its rank, and of its times; sorted by rank."""
-    times = memoryview(np.stack([starts, stops], axis=1).astype("<f8").tobytes())
-    remaining, last, keys = iter(identities), -1, []
+    times = np.stack([starts, stops], axis=1).astype("<f8").tobytes()
+    remaining, last, identity, keys = iter(identities), -1, b"", []
     for number, rank in enumerate(ranks.tolist()):
         if rank != last:
-            last, identity = rank, next(remaining)
-            base = hashlib.blake2b(identity.encode("utf-8", "surrogateescape"), digest_size=16)
-        digest = base.copy()
-        digest.update(times[16 * number : 16 * number + 16])
-        keys.append(digest.digest())
+            last, identity = rank, next(remaining).encode("utf-8", "surrogateescape")
+        keys.append(hashlib.blake2b(identity + times[16 * number : 16 * number + 16], digest_size=16).digest())
     return np.frombuffer(b"".join(keys), "S16")
 
 

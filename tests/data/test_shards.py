@@ -16,6 +16,7 @@ import pytest
 from helpers.stores import RATE, Made, Table
 
 from soundbench.data.shards import shard, tending
+from soundbench.data.shards.pool import Pool
 from soundbench.data.shards.shard import Writer, read
 from soundbench.data.store import Store, open_store
 
@@ -290,3 +291,17 @@ def test_what_an_older_version_has_made_is_said_and_made_anew(tmp_path: Path) ->
     said.clear()
     made_in(tmp_path, 1, 2, 3, say=said.append)
     assert said[0].startswith("sound: 2 of 3 clips in ")
+
+
+def test_keys_that_begin_alike_are_told_apart(tmp_path: Path) -> None:
+    keys = np.array([b"eight---" + bytes([first, 1] * 4) for first in (5, 3, 9, 4)], "S16")
+    samples = tmp_path / "shard-00000.i16"
+    with Writer(samples) as writer:
+        for number in (0, 1, 1, 2):
+            writer.add(keys[number], np.full(10 * (number + 1), number, np.int16), 1.0)
+        writer.commit()
+    pool = Pool(tmp_path)
+    placed = pool.place(keys[[3, 2, 1, 0]], pool.contents())
+    assert placed.missing.tolist() == [0]
+    assert placed.lengths.tolist() == [0, 30, 20, 10]
+    assert placed.offsets[1:].tolist() == [50, 10, 0]
