@@ -161,7 +161,7 @@ def test_what_a_killed_process_held_is_read_by_the_one_that_waits(maker: Maker) 
 
 
 def test_of_what_a_killed_process_has_read_a_tenth_is_read_again_at_most(maker: Maker) -> None:
-    first = maker.start(100, 0.05)
+    first = maker.start(100, 0.03)
     wait_until(lambda: len(maker.lines("reads.txt")) >= 50, first)
     first.send_signal(signal.SIGKILL)
     first.wait()
@@ -171,10 +171,12 @@ def test_of_what_a_killed_process_has_read_a_tenth_is_read_again_at_most(maker: 
     assert maker.reads.keys() == set(map(str, range(100)))
     assert maker.reads.total() - 100 <= done / 10
     assert any(line.startswith("sound: reading ") and " 100 clips" not in line for line in maker.said(second))
-    at_once = maker.folder / "at once"
-    at_once.mkdir()
-    maker.started.append(whole := Maker(at_once).start(100, 0.0))
-    assert finish(whole) == digest
+
+    class AtOnce(Made):
+        def read(self, clip):
+            return np.full(50_000, int(clip.path) / 100, np.float32), RATE
+
+    assert made_in(maker.folder / "at once", *range(100), dataset=AtOnce()).digest == digest
 
 
 def test_a_file_that_may_not_grow_is_a_full_disk(maker: Maker) -> None:
@@ -271,6 +273,16 @@ def test_a_shard_that_two_wrote_at_once_is_not_used(tmp_path: Path) -> None:
     assert sorted(path.name for path in pool.glob("*.i16")) == ["shard-00000.i16", "shard-00001.i16"]
 
 
+def test_no_sound_is_called_changed_that_is_not(tmp_path: Path) -> None:
+    pool = made_in(tmp_path, *range(3000)).path
+    journal = (pool / "shard-00000.journal").read_bytes()
+    ends = [journal[at + size - 1] for at in range(0, len(journal), 56) for size in (16, 32)]
+    assert len(ends) == 6000
+    assert ends[::2].count(0)  # keys and digests whose last byte is zero are among them
+    assert ends[1::2].count(0)
+    assert [problem for _, problem in tending.damage(pool)] == [""]
+
+
 def test_a_changed_sample_is_found_by_a_check(tmp_path: Path) -> None:
     store = made_in(tmp_path, *range(5))
     assert [problem for _, problem in tending.damage(store.path)] == [""]
@@ -305,3 +317,10 @@ def test_keys_that_begin_alike_are_told_apart(tmp_path: Path) -> None:
     assert placed.missing.tolist() == [0]
     assert placed.lengths.tolist() == [0, 30, 20, 10]
     assert placed.offsets[1:].tolist() == [50, 10, 0]
+
+
+def test_a_fingerprint_of_any_characters_makes_a_pool_of_this_version(tmp_path: Path) -> None:
+    dataset = Made()
+    dataset.fingerprint = 'of \udc80 and "\n'
+    right(made_in(tmp_path, 1, 2, dataset=dataset), 1, 2)
+    assert [(one.kind, one.sounds) for one in tending.kept(tmp_path)] == [("sound", 2)]

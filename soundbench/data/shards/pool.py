@@ -83,7 +83,7 @@ class Pool:
         if not (self.folder / ABOUT).exists():
             beside = self.folder / f".{ABOUT}.{os.getpid()}"  # others may do the same
             create(beside)
-            beside.write_bytes(tomli_w.dumps({"format": FORMAT, **about}).encode())
+            beside.write_bytes(tomli_w.dumps({"format": FORMAT, **about}).encode("utf-8", "replace"))
             os.replace(beside, self.folder / ABOUT)
 
     def used(self) -> None:

@@ -115,7 +115,8 @@ def damage(folder: Path) -> Iterator[tuple[Contents, str]]:
                 for record in one.records:
                     file.seek(2 * int(record["offset"]))
                     samples = np.frombuffer(file.read(2 * int(record["length"])), dtype="<i2")
-                    wrong += np.bytes_(shard.digest_of(samples, record["scale"])) != record["digest"]
+                    digest = shard.digest_of(samples, record["scale"])
+                    wrong += digest.rstrip(b"\0") != record["digest"]  # NumPy gives texts without zeros at their end
         changed = f"the samples of {wrong:,} of {len(one.records):,} clips have changed" if wrong else ""
         yield one, "; ".join(filter(None, [one.problem, changed]))
 
