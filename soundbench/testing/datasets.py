@@ -10,7 +10,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from itertools import zip_longest
 from pathlib import Path
@@ -241,7 +242,18 @@ def sounds(case: Case) -> str:
             raise Broken(f"read({clip.path}) returns a sample rate of {rate!r}")
         if not np.array_equal(samples, read(clip)[0]):
             raise Broken(f"read({clip.path}) returns different samples when called again")
+    if getattr(dataset, "threads", False) is True:
+        _read_by_threads(read, clips[:MOST])
     return f"read {min(len(clips), MOST)} of {len(clips)}"
+
+
+def _read_by_threads(read: Callable[[Clip], tuple[Any, Any]], clips: Sequence[Clip]) -> None:
+    """Raise an error if `read` gives other samples where threads call it at once."""
+    alone = [read(clip)[0] for clip in clips]
+    with ThreadPoolExecutor(len(clips)) as threads:
+        for clip, samples, (found, _) in zip(clips, alone, threads.map(read, clips), strict=True):
+            if not np.array_equal(samples, found):
+                raise Broken(f"read({clip.path}) returns other samples while threads call it; it has threads = True")
 
 
 def missing(case: Case) -> str:

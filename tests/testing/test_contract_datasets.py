@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,22 @@ class Fickle(ToyDataset):
         return super().read(clip)
 
 
+class Threaded(ToyDataset):
+    """May be read by several threads, it says; the thread that comes next changes what the one before is to return.
+
+    Args:
+        clips: how many.
+        seed: of the noise.
+    """
+
+    threads = True
+
+    def read(self, clip: Clip) -> tuple[np.ndarray, int]:
+        self.last = clip
+        time.sleep(0.02)
+        return super().read(self.last)
+
+
 @pytest.mark.parametrize(
     ("component", "promise", "message"),
     [
@@ -244,6 +261,7 @@ class Fickle(ToyDataset):
         (Absent, "sounds", r"3 of 3 clips name a file that does not exist: .*1\.wav\.wav"),
         (Loud, "sounds", r"read\(0\) returns samples up to \d+(\.\d)? \(allowed -1 to 1\)"),
         (Fickle, "sounds", r"read\(0\) returns different samples when called again"),
+        (Threaded, "sounds", r"read\(0\) returns other samples while threads call it; it has threads = True"),
     ],
 )
 def test_a_dataset_that_breaks_a_promise(component: type[Any], promise: str, message: str) -> None:
