@@ -26,7 +26,8 @@ from soundbench.inference.loading import load_by_all
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
 from soundbench.model.exported.network import as_scorer
-from soundbench.model.scoring import Scorer, WindowLogits, clip_means, window_logits
+from soundbench.model.outputs.window_logits import WindowLogits, clip_means, window_logits
+from soundbench.model.scoring import Scorer
 from soundbench.recipe import Recipe
 from soundbench.report import pages, run_directory
 from soundbench.report.assessment import assess

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from soundbench import files
 from soundbench.data.clips import ClipTable
 from soundbench.errors import RunError
-from soundbench.model.scoring import WindowLogits
+from soundbench.model.outputs.window_logits import WindowLogits
 
 __all__ = ["HeldOutLogits", "joined", "of_windows", "read", "refuse_learnt", "write"]
 
@@ -77,8 +77,8 @@ def of_windows(windows: WindowLogits, table: ClipTable) -> HeldOutLogits:
 
 def _identities(table: ClipTable, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """A digest of each clip's place: the last two parts of its path, which do not depend on where the data are."""
-    clips = (table.clip(row) for row in rows.tolist())
-    places = ("/".join(clip.path.replace("\\", "/").split("/")[-2:]) + f"@{clip.start:.6f}" for clip in clips)
+    clips = zip(table.paths.values(rows), table.starts[rows].tolist(), strict=True)
+    places = ("/".join(str(path).replace("\\", "/").split("/")[-2:]) + f"@{start:.6f}" for path, start in clips)
     encoded = (place.encode("utf-8", "surrogateescape") for place in places)
     digests = b"".join(hashlib.blake2b(one, digest_size=8).digest() for one in encoded)
     return np.frombuffer(digests, "<i8").astype(np.int64)

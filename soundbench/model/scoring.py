@@ -21,7 +21,6 @@ from soundbench import distributed, limits
 from soundbench.contracts import Batch, Calibration, Loss
 from soundbench.data.batches import Grid, RawBatch, on_device, scoring_batches
 from soundbench.data.clips import ClipTable
-from soundbench.errors import RunError
 from soundbench.machine import Machine
 from soundbench.model.network import Network, cost, shortest_samples
 from soundbench.model.rejecting.rejector import Rejector
@@ -35,15 +34,11 @@ if TYPE_CHECKING:
 __all__ = [
     "ClipScores",
     "Scorer",
-    "WindowLogits",
     "WindowMean",
-    "clip_means",
     "make_evaluator",
-    "refuse_not_finite",
     "score_batches",
     "score_clips",
     "silent",
-    "window_logits",
 ]
 
 Values = NDArray[np.float32]
@@ -267,96 +262,3 @@ def score_clips(
     ascending = np.argsort(index, kind="stable")
     scores, losses = (np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "losses"))
     return ClipScores(index[ascending], scores[ascending], losses[ascending])
-
-
-# Windows --------------------------------------------------------------------------------------------------------------
-
-
-@attrs.frozen(eq=False)
-class WindowLogits:
-    """What the network gives for each window of some clips.
-
-    Attributes:
-        index: the row of each window's clip in the clip table, ascending, `(V,)`.
-        logits: the output of the network, not calibrated, `(V, K)` float32.
-        embeddings: the input of its last layer, `(V, D)` float32; None where it was not asked for.
-        silent: whether all samples of each window are zero, `(V,)`; none is where this is not known.
-    """
-
-    index: NDArray[np.int64]
-    logits: Values
-    embeddings: Values | None = None
-    silent: NDArray[np.bool_] = attrs.field(
-        default=attrs.Factory(lambda self: np.zeros(len(self.index), np.bool_), takes_self=True)
-    )
-
-    @property
-    def rows(self) -> NDArray[np.int64]:
-        """The rows of the clips, ascending, `(N,)`."""
-        return np.unique(self.index)
-
-    @property
-    def clip(self) -> NDArray[np.int64]:
-        """The clip of each window, as its place in `rows`, `(V,)`."""
-        return np.unique(self.index, return_inverse=True)[1].reshape(-1)
-
-
-def refuse_not_finite(index: NDArray[np.int64], values: Values, part: str, advice: str) -> None:
-    """Refuse to go on with logits or scores that are NaN or infinite.
-
-    Args:
-        index: the clip of each row of `values`, `(V,)`.
-        values: the logits or scores, `(V, K)`.
-        part: the part of the data, for the message.
-        advice: what to try.
-
-    Raises:
-        RunError: a clip has such a value.
-    """
-    wrong = len(np.unique(index[~np.isfinite(values).all(axis=1)]))
-    if wrong:
-        raise RunError(f"{wrong} of {len(np.unique(index))} {part} clips have scores that are not finite; {advice}")
-
-
-def window_logits(
-    scorer: Scorer,
-    store: Store | Features,
-    table: ClipTable,
-    rows: NDArray[np.int64],
-    grid: Grid,
-    batch: int,
-    workers: int = 0,
-    embeddings: bool = False,
-) -> WindowLogits:
-    """The logits of each window of clips; the processes share the work, and each gets those of all clips.
-
-    With `embeddings`, also the embeddings of the windows.
-    """
-    own = rows[distributed.rank() :: distributed.world()]
-    parts: list[WindowLogits] = []
-    if len(own):
-        with scorer.evaluating(), torch.inference_mode():
-            for raw in scoring_batches(store, table, own, grid.window, grid.hop, batch, workers):
-                given, placed = scorer.outputs(raw, embeddings)
-                arrays = given.cpu().numpy(), None if placed is None else placed.cpu().numpy()
-                parts.append(WindowLogits(raw.index.numpy(), *arrays, silent(raw)))
-    found = [part for own_parts in distributed.gather(parts) for part in own_parts]
-    if not found:
-        return WindowLogits(np.empty(0, np.int64), np.empty((0, len(table.classes)), np.float32))
-    index = np.concatenate([part.index for part in found])
-    ascending = np.argsort(index, kind="stable")
-    logits, marks = (np.concatenate([getattr(part, name) for part in found]) for name in ("logits", "silent"))
-    vectors = [part.embeddings for part in found if part.embeddings is not None]
-    whole = np.concatenate(vectors)[ascending] if embeddings else None
-    return WindowLogits(index[ascending], logits[ascending], whole, marks[ascending])
-
-
-def clip_means(windows: WindowLogits, loss: Loss, calibration: Calibration | None) -> Values:
-    """The scores of clips `(N, K)`, from the logits of their windows."""
-    with torch.inference_mode():
-        logits = torch.from_numpy(windows.logits)
-        scores = loss.scores(logits if calibration is None else calibration(logits)).double().numpy()
-    sums = np.zeros((len(windows.rows), scores.shape[1]))
-    np.add.at(sums, windows.clip, scores)
-    means: Values = (sums / np.bincount(windows.clip)[:, None]).astype(np.float32)
-    return means

@@ -18,8 +18,9 @@ from soundbench.data.clips import ClipTable
 from soundbench.model import assembly, logits
 from soundbench.model.logits import HeldOutLogits
 from soundbench.model.network import cost
+from soundbench.model.outputs.window_logits import WindowLogits, clip_means, refuse_not_finite
 from soundbench.model.rejecting.rejector import state_of
-from soundbench.model.scoring import ClipScores, Scorer, WindowLogits, clip_means, refuse_not_finite
+from soundbench.model.scoring import ClipScores, Scorer
 from soundbench.recipe import ComponentSpec
 from soundbench.report import calibration, pages, run_directory
 from soundbench.report.protocol import protocol, skipped

@@ -34,8 +34,9 @@ from soundbench.model import folder as model_folder
 from soundbench.model.assembly import Assembly
 from soundbench.model.logits import HeldOutLogits
 from soundbench.model.network import Network
+from soundbench.model.outputs.window_logits import WindowLogits, refuse_not_finite, window_logits
 from soundbench.model.plan import Plan, plan
-from soundbench.model.scoring import ClipScores, Scorer, WindowLogits, refuse_not_finite, score_clips, window_logits
+from soundbench.model.scoring import ClipScores, Scorer, score_clips
 from soundbench.recipe import ComponentSpec, Recipe
 from soundbench.report import run_directory
 from soundbench.report.assessment import assess
@@ -195,8 +196,7 @@ class Opened:
     def windows(self, scorer: Scorer, rows: Rows, embeddings: bool = False) -> WindowLogits:
         """The logits of the windows of clips, and embeddings if asked for; every process gets all of them."""
         table, grid, train = self.prepared.table, self.prepared.grid, self.prepared.recipe.train
-        batch, workers = train.batch_size, train.num_workers
-        return window_logits(scorer, self.source, table, rows, grid, batch, workers, embeddings)
+        return window_logits(scorer, self.source, table, rows, grid, train.batch_size, train.num_workers, embeddings)
 
     def assess(self, scored: ClipScores, thresholds: Sequence[float], resamples: int) -> dict[str, Any]:
         """All metrics of scored clips; with resamples, also those for each value of the columns of `report.by`."""

@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Grid", "window_grid"]
+__all__ = ["Grid", "window_counts", "window_grid"]
 
 Rows = NDArray[np.int64]
 
@@ -35,7 +35,13 @@ def window_grid(lengths: Rows, window: int, hop: int) -> tuple[Rows, Rows]:
     one window.
     """
     last = np.maximum(lengths - window, 0)
-    counts = 1 - (-last // hop)
+    counts = window_counts(lengths, window, hop)
     owner = np.repeat(np.arange(len(lengths)), counts)
     number = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
     return owner, np.minimum(number * hop, last[owner])
+
+
+def window_counts(lengths: Rows, window: int, hop: int) -> Rows:
+    """How many windows each clip of `lengths` samples has in this grid, `(N,)`."""
+    counts: Rows = 1 - (-np.maximum(lengths - window, 0) // hop)
+    return counts

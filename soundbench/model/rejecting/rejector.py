@@ -18,6 +18,8 @@ from soundbench.recipe.tables import Reject
 
 __all__ = ["Rejector", "computed", "fill", "state_of"]
 
+_BLOCK = 1 << 14  # windows whose scores are computed at a time
+
 
 @attrs.frozen(eq=False)
 class Rejector(Rule):
@@ -83,10 +85,12 @@ def computed(
 ) -> NDArray[np.float32]:
     """The reject scores `(V,)` of arrays of logits `(V, K)` and embeddings `(V, D)`."""
     device = next(rejector.module.buffers(), torch.empty(0)).device
-    vectors = None
-    if embeddings is not None and rejector.embeddings:
-        vectors = torch.from_numpy(embeddings).to(device)
-    with torch.inference_mode():
-        scores = rejector.scores(torch.from_numpy(logits).to(device), vectors)
-        found: NDArray[np.float32] = scores.float().cpu().numpy()
-    return found
+    found = [np.empty(0, np.float32)]
+    for own in (slice(first, first + _BLOCK) for first in range(0, len(logits), _BLOCK)):
+        with torch.inference_mode():
+            vectors = None
+            if embeddings is not None and rejector.embeddings:
+                vectors = torch.from_numpy(embeddings[own]).to(device)
+            scores = rejector.scores(torch.from_numpy(logits[own]).to(device), vectors)
+            found.append(scores.float().cpu().numpy())
+    return np.concatenate(found)

@@ -12,10 +12,11 @@ from soundbench import recipe as recipes
 from soundbench.data.clips import ClipTable
 from soundbench.model import logits
 from soundbench.model.logits import HeldOutLogits
+from soundbench.model.outputs.window_logits import WindowLogits
 from soundbench.model.rejecting.noise import COLOURS
 from soundbench.model.rejecting.rejector import Rejector
 from soundbench.model.rejecting.thresholds import separation
-from soundbench.model.scoring import Scorer, WindowLogits
+from soundbench.model.scoring import Scorer
 from soundbench.report.rejecting.figures import kept_figures
 from soundbench.training.log import Log
 from soundbench.training.rejecting.fitting import Rejection, RejectScores, scored

@@ -17,10 +17,11 @@ from soundbench.data.store import Store
 from soundbench.errors import RunError
 from soundbench.model import assembly
 from soundbench.model.logits import HeldOutLogits
+from soundbench.model.outputs.window_logits import WindowLogits
 from soundbench.model.rejecting.noise import COLOURS
 from soundbench.model.rejecting.rejector import Rejector, computed
 from soundbench.model.rejecting.thresholds import fit_threshold
-from soundbench.model.scoring import Scorer, WindowLogits
+from soundbench.model.scoring import Scorer
 from soundbench.recipe import ComponentSpec
 from soundbench.training.log import Log
 from soundbench.training.rejecting.others import FITTING, Other, negatives, noise

@@ -18,9 +18,10 @@ from soundbench.data.sound_files import find_sounds
 from soundbench.data.store import Store
 from soundbench.errors import MissingDataError
 from soundbench.model import assembly
+from soundbench.model.outputs.window_logits import WindowLogits, window_logits
 from soundbench.model.rejecting.left_out import Relabelled
 from soundbench.model.rejecting.noise import Colour, NoiseStore
-from soundbench.model.scoring import Scorer, WindowLogits, window_logits
+from soundbench.model.scoring import Scorer
 from soundbench.recipe import Recipe
 from soundbench.training.log import Log
 from soundbench.training.stages import Opened
@@ -66,14 +67,7 @@ class Other:
         if count < 2:
             return self
         own = clip % 2 == first
-        vectors = self.windows.embeddings
-        found = WindowLogits(
-            self.windows.index[own],
-            self.windows.logits[own],
-            None if vectors is None else vectors[own],
-            self.windows.silent[own],
-        )
-        return Other(found, self.seconds * own.mean())
+        return Other(self.windows.part(own), self.seconds * own.mean())
 
 
 def noise(opened: Opened, scorer: Scorer, colour: Colour, purpose: int, embeddings: bool) -> Other:

@@ -1,0 +1,1 @@
+"""What a network gives for the windows of many clips, kept on disk."""
