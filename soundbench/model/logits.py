@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
-import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
@@ -30,6 +29,7 @@ __all__ = ["HeldOutLogits", "joined", "of_windows", "read", "refuse_learnt", "wr
 
 _REJECT = "reject"
 _DTYPES = {"logits": np.float32, "clip": np.int64, "target": np.uint8, "group": np.int64, "identity": np.int64}
+_NAMES = {"float32": "F32", "int64": "I64", "uint8": "U8"}
 
 
 @attrs.frozen(eq=False)
@@ -137,7 +137,23 @@ def write(path: Path, held_out: HeldOutLogits) -> None:
     if held_out.reject is not None:
         tensors[_REJECT] = np.ascontiguousarray(held_out.reject, np.float32)
         metadata[_REJECT] = held_out.reject_by
-    files.write_bytes(path, safetensors.numpy.save(tensors, metadata))
+    _save(path, tensors, metadata)
+
+
+def _save(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
+    """Write tensors as safetensors; its library would copy all into memory, and the logits may be mapped from disk."""
+    aligned = sorted(tensors.items(), key=lambda one: -one[1].itemsize)  # each begins at a multiple of its size
+    ends = np.cumsum([tensor.nbytes for _, tensor in aligned]).tolist()
+    header: dict[str, Any] = {"__metadata__": metadata}
+    for (name, tensor), end in zip(aligned, ends, strict=True):
+        place = [end - tensor.nbytes, end]
+        header[name] = {"dtype": _NAMES[tensor.dtype.name], "shape": tensor.shape, "data_offsets": place}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with files.atomic(path) as beside, open(beside, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, tensor in aligned:
+            file.write(tensor.data)
 
 
 def read(path: Path, classes: Sequence[str] | None = None) -> HeldOutLogits:

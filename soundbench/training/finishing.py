@@ -259,8 +259,10 @@ def _figures(scored: Scored, log: Log) -> dict[str, Any]:
     figures: dict[str, Any] = {"metrics": {}, "clips": 0, "groups": 0}
     quality: dict[str, Any] = {}
     if test is not None:
-        figures = opened.assess(test, fitted.thresholds, RESAMPLES)
-        quality = calibration_quality(scored.windows, fitted.scorer, opened.prepared.table)
+        given, scorer = (test, fitted.thresholds, RESAMPLES), (fitted.scorer, opened.prepared.table)
+        # Metrics are computed in memory: one process has all scores there, not each.
+        figures = distributed.from_main(lambda: opened.assess(*given))
+        quality = distributed.from_main(lambda: calibration_quality(scored.windows, *scorer))
     scores = None if test is None else test.scores
     others = rejecting_figures(opened, fitted.scorer, fitted.rejection, scored.windows, scores, RESAMPLES, log)
     return figures | {"calibration": {**fitted.calibration, **quality}} | others

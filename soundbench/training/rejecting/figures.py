@@ -8,6 +8,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from soundbench import distributed
 from soundbench import recipe as recipes
 from soundbench.data.clips import ClipTable
 from soundbench.model import logits
@@ -76,17 +77,13 @@ def figures(
     if scores is None:
         return {"reject": found | _of_others(opened, scorer, rejection)}
     table = opened.prepared.table
-    found |= kept_figures(
-        scores,
-        table.targets(test.rows),
-        rejected_clips(rejector, test),
-        table.group_codes[test.rows],
-        resamples=resamples,
-        seed=opened.prepared.recipe.train.seed,
-    )
+    drawn = {"resamples": resamples, "seed": opened.prepared.recipe.train.seed}
+    known = scored(rejector, test)
+    rejected = rejector.rejected(known.of_clips, known.silent_clips, "clip")
+    groups = table.group_codes[test.rows]
+    found |= distributed.from_main(lambda: kept_figures(scores, table.targets(test.rows), rejected, groups, **drawn))
     found |= _of_others(opened, scorer, rejection)
     parts = {name: left_out(opened, scorer, name, rejector.embeddings, log) for name in own.leave_out}
-    known = scored(rejector, test)
     rows = [_left_out(rejector, name, known, other) for name, other in parts.items()]
     return {"reject": found} | ({"left_out": rows} if rows else {})
 
