@@ -22,7 +22,7 @@ from soundbench.contracts import Batch
 from soundbench.data.clips import ClipTable
 from soundbench.data.features import Features
 from soundbench.data.order import Order
-from soundbench.data.windowing.grid import Grid, window_grid
+from soundbench.data.windowing.grid import Grid, window_counts, window_grid
 from soundbench.data.windowing.packing import RawBatch, pack
 from soundbench.signals import outlast
 
@@ -73,21 +73,24 @@ class _TrainingWindows(Dataset[RawBatch]):
 
 
 class _ScoringWindows(Dataset[RawBatch]):
-    """Item k is the k-th batch of the windows of the scoring grid."""
+    """Item k is the k-th batch of the windows of the scoring grid, which are found when it is their turn."""
 
     def __init__(
-        self, store: Store | Features, table: ClipTable, rows: Rows, starts: NDArray[np.int64], window: int, batch: int
+        self, store: Store | Features, table: ClipTable, rows: Rows, window: int, hop: int, batch: int
     ) -> None:
-        self.store, self.table, self.window, self.batch = store, table, window, batch
-        self.rows, self.starts = rows, starts
+        self.store, self.table, self.rows, self.window, self.hop, self.batch = store, table, rows, window, hop, batch
+        self.firsts = np.cumsum(np.append(0, window_counts(store.lengths[rows], window, hop)))
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.batch)
+        return -(-int(self.firsts[-1]) // self.batch)
 
     def __getitem__(self, number: int) -> RawBatch:
-        part = slice(number * self.batch, (number + 1) * self.batch)
-        rows = self.rows[part]
-        return _read(self.store, self.table, rows, self.starts[part], self.window, np.arange(len(rows)))
+        windows = np.arange(number * self.batch, min((number + 1) * self.batch, int(self.firsts[-1])))
+        owner = np.searchsorted(self.firsts, windows, "right") - 1
+        rows = self.rows[owner]
+        last = np.maximum(self.store.lengths[rows] - self.window, 0)
+        starts = np.minimum((windows - self.firsts[owner]) * self.hop, last)
+        return _read(self.store, self.table, rows, starts, self.window, np.arange(len(rows)))
 
 
 def _read(
@@ -129,8 +132,7 @@ def scoring_batches(
     store: Store | Features, table: ClipTable, rows: Rows, window: int, hop: int, batch: int, workers: int = 0
 ) -> Iterable[RawBatch]:
     """The windows of `rows`, in their order; `index` is the row of the table that each window belongs to."""
-    owner, starts = window_grid(store.lengths[rows], window, hop)
-    windows = _ScoringWindows(store, table, rows[owner], starts, window, batch)
+    windows = _ScoringWindows(store, table, rows, window, hop, batch)
     return _loader(windows, _Steps(0, len(windows)), workers)
 
 

@@ -285,7 +285,6 @@ class _Labels:
     def __init__(self, classes: Sequence[str], multilabel: bool) -> None:
         self.count, self.multilabel = len(classes), multilabel
         self.places = {name: code for code, name in enumerate(classes)}
-        self.single: dict[tuple[str, ...], Sequence[int]] = {}  # of clips with one label, which few differ in
 
     def codes(self, clip: Clip) -> Sequence[int]:
         """The codes of a clip's labels, each once.
@@ -293,15 +292,13 @@ class _Labels:
         Raises:
             DataError: a label that is not a class, no label, or several where a clip has one.
         """
-        if known := self.single.get(clip.labels):
-            return known
+        if len(clip.labels) == 1:
+            return (self._code(clip.path, *clip.labels),)
         found = tuple(dict.fromkeys(self._code(clip.path, label) for label in clip.labels))
         if not found:
             raise DataError(f"{clip.path}: no label")
         if len(found) > 1 and not self.multilabel:
             raise DataError(f"{clip.path}: {len(clip.labels)} labels, but the dataset is not multilabel")
-        if len(clip.labels) == 1:
-            self.single[clip.labels] = found
         return found
 
     def _code(self, path: str, label: str) -> int:

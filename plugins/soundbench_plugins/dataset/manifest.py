@@ -194,9 +194,9 @@ def _labels(row: Fields, known: Mapping[str, int]) -> tuple[str, ...]:
     value: Any = row[given[0]]
     if isinstance(value, str):
         return _split(value, given[0] == "labels")
-    if given == ["label"] or not isinstance(value, list) or not all(isinstance(label, str) for label in value):
-        raise BadRow(f"{given[0]} must be text, is {value!r}")
-    return tuple(dict.fromkeys(map(normal_label, value)))
+    if given == ["label"]:
+        raise BadRow(f"label must be text, is {value!r}")
+    return _normal(value, value)
 
 
 @lru_cache(_REPEATED)
@@ -208,11 +208,16 @@ def _split(text: str, several: bool) -> tuple[str, ...]:
             value = json.loads(text)
         except (ValueError, RecursionError):
             raise BadRow(f"labels {text!r} begin like a JSON list, but are not valid JSON") from None
-        if not isinstance(value, list) or not all(isinstance(label, str) for label in value):
-            raise BadRow(f"labels must be text, is {text!r}")
     elif several:
         value = text.split(";")
-    return tuple(dict.fromkeys(map(normal_label, value)))
+    return _normal(value, text)
+
+
+def _normal(labels: Any, given: Any) -> tuple[str, ...]:
+    """Labels in their normal form, each once; `given` is what the row has."""
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise BadRow(f"labels must be text, is {given!r}")
+    return tuple(dict.fromkeys(map(normal_label, labels)))
 
 
 def _is_list(value: Any) -> bool:

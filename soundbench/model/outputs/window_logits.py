@@ -65,7 +65,8 @@ class WindowLogits:
     @property
     def _firsts(self) -> NDArray[np.bool_]:
         """Whether each window is the first of its clip, `(V,)`."""
-        firsts: NDArray[np.bool_] = np.diff(self.index, prepend=-1) != 0
+        firsts = np.ones(len(self.index), np.bool_)
+        np.not_equal(self.index[1:], self.index[:-1], out=firsts[1:])
         return firsts
 
     def part(self, which: slice | NDArray[Any]) -> WindowLogits:
