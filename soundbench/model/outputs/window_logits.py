@@ -159,23 +159,23 @@ def clip_means(windows: WindowLogits, loss: Loss, calibration: Calibration | Non
 
 
 class _Windows:
-    """Windows that are added batch by batch: what is long of each is on disk."""
+    """Windows that are added batch by batch: on disk, not in memory."""
 
     def __init__(self, classes: int) -> None:
-        self._short: tuple[list[NDArray[Any]], ...] = ([np.empty(0, np.int64)], [np.empty(0, np.bool_)])
+        self._index, self._silent = OnDisk(np.empty(0, np.int64)), OnDisk(np.empty(0, np.bool_))
         self._logits = OnDisk(np.empty((0, classes), np.float32))
         self._embeddings = OnDisk(np.empty((0, 0), np.float32))
 
     def add(self, part: WindowLogits) -> None:
         """Add the windows of a batch."""
-        for column, values in zip(self._short, (part.index, part.silent), strict=True):
-            column.append(values)
+        self._index.add(part.index)
+        self._silent.add(part.silent)
         self._logits.add(part.logits)
         if part.embeddings is not None:
             self._embeddings.add(part.embeddings)
 
     def all(self) -> WindowLogits:
         """All that were added."""
-        index, marks = map(np.concatenate, self._short)
         vectors = self._embeddings.mapped()
-        return WindowLogits(index, self._logits.mapped(), vectors if vectors.size else None, marks)
+        given = vectors if vectors.size else None
+        return WindowLogits(self._index.mapped(), self._logits.mapped(), given, self._silent.mapped())
