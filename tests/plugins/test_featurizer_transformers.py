@@ -126,6 +126,27 @@ def test_a_row_is_the_same_alone_padded_and_in_any_batch(name: str, saved: Calla
             assert not features[i, :, frames[i] :].any()
 
 
+@pytest.mark.parametrize("name", RAGGED)
+def test_without_gradients_a_batch_is_computed_a_few_seconds_at_a_time(name: str, saved: Callable[[str], str]) -> None:
+    torch.manual_seed(1)
+    featurizer = Transformers(16000, model=saved(name), frozen=False).eval()
+    lengths = torch.tensor(
+        [9000, 4000, 400, 8333, 720, 9000, 5001, 12000, 1, 3000]
+    )  # the longest is in the second part
+    waveform = torch.randn(10, 10600) * 0.1
+    rows: list[int] = []
+    featurizer.encoder.register_forward_pre_hook(
+        lambda _, __, given: rows.append(len(next(iter(given.values())))), with_kwargs=True
+    )
+    whole, frames = featurizer(waveform, lengths)
+    assert rows == [10]
+    with torch.no_grad():
+        parts, of_parts = featurizer(waveform, lengths)
+    assert rows == [10, 6, 4]
+    assert torch.equal(frames, of_parts)
+    torch.testing.assert_close(parts, whole.detach(), rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize(("name", "layer"), [(name, layer) for name in RAGGED[:-2] for layer in (0, 1, -1)])
 def test_hidden_states_are_the_librarys(name: str, layer: int, saved: Callable[[str], str]) -> None:
     row = torch.randn(6000) * 0.1 + 0.01

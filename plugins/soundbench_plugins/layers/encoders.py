@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.nn import functional
 
 from soundbench import masks
 from soundbench.errors import NotInstalled
@@ -24,6 +25,10 @@ from soundbench_plugins.layers.torchaudio_import import import_torchaudio
 __all__ = ["Encoder", "Layer", "save_example"]
 
 Layer = int | Literal["weighted"]
+
+# Samples computed at a time where there are no gradients. The first layers make a hundred numbers of each sample, and
+# the memory of a batch, gigabytes, would be cleared by the kernel for every batch.
+_TOGETHER = 64_000
 
 
 class _Assets(str):
@@ -102,6 +107,18 @@ class Encoder(nn.Module):
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Waveforms `(B, S)` to hidden states `(B, F, T)` and their lengths in frames `(B,)`."""
         waveform = masks.apply(masks.wide(waveform).float(), lengths)
+        trained = torch.is_grad_enabled() and not self.frozen
+        rows = max(1, _TOGETHER // max(1, waveform.shape[1]))
+        if trained or waveform.device.type != "cpu" or rows >= len(waveform):
+            return self._features(waveform, lengths)
+        parts = [
+            self._features(*part) for part in zip(torch.split(waveform, rows), torch.split(lengths, rows), strict=True)
+        ]
+        longest = max(features.shape[2] for features, _ in parts)
+        padded = [functional.pad(features, (0, longest - features.shape[2])) for features, _ in parts]
+        return torch.cat(padded), torch.cat([lengths for _, lengths in parts])
+
+    def _features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         states, lengths = self._states(waveform, lengths)
         if self.layer == "weighted":
             shares = self.weights.softmax(0)
