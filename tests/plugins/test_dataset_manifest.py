@@ -409,6 +409,17 @@ def test_other_columns_are_kept_and_may_be_the_group(tmp_path: Path) -> None:
     assert table.clip(0).extra == {"site": "4", "tags": '["x"]'}
 
 
+def test_a_column_named_number_is_a_column_like_any_other(tmp_path: Path) -> None:
+    labels = write(tmp_path / "labels.txt", "cat\ndog\n")
+    table = write(tmp_path / "list.csv", "path,label,number\na.wav,dog,0\n")
+    lines = write(tmp_path / "list.jsonl", '{"path": "a.wav", "label": "dog", "number": 0}\n')
+
+    for path in (table, lines):
+        for options in ({}, {"labels": labels}):
+            (clip,) = Manifest(path=path, **options).clips()
+            assert (clip.labels, clip.extra) == (("dog",), {"number": "0"})
+
+
 def test_a_group_that_is_no_column_is_said(tmp_path: Path) -> None:
     path = write(tmp_path / "list.csv", "path,label,site\na.wav,dog,north\n")
     with pytest.raises(DataError, match=r"list\.csv: no column 'place', which dataset\.group names"):

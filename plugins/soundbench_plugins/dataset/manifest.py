@@ -30,12 +30,11 @@ from soundbench.contracts import Clip
 from soundbench.errors import DataError
 from soundbench_plugins.layers.kept_clips import KeptClips
 from soundbench_plugins.layers.label_list import classes_of, normal_label
-from soundbench_plugins.layers.manifest_rows import COLUMNS, BadRow, Faults, Fields, is_half, rows_of, short
+from soundbench_plugins.layers.manifest_rows import COLUMNS, BadRow, Faults, Fields, Listed, is_half, rows_of, short
 
 __all__ = ["Manifest"]
 
 _JOINED = re.compile(r"\s*[,|/&+\t]\s*")  # what may stand between labels by mistake
-_OWN = frozenset((*COLUMNS, "number"))
 _EMPTY: tuple[Any, ...] = (None, "", [])
 _REPEATED = 1 << 12  # cells whose values are remembered, as many rows have the same
 
@@ -125,7 +124,7 @@ class Manifest:
                     continue
                 assert isinstance(row, dict)
                 grouped = grouped or self.group is None or self.group in row
-                base = self._base(file, clip.path, "number" in row) if base is None else base
+                base = self._base(file, clip.path, isinstance(row, Listed)) if base is None else base
                 named = fold if len(self.paths) > 1 and (fold == "test" or clip.fold is None) else clip.fold
                 path = _placed(base, clip.path)
                 yield file, line, row, Clip(path, clip.labels, clip.start, clip.stop, named, clip.group, clip.extra)
@@ -163,7 +162,7 @@ class Manifest:
         start, stop = _seconds(row, "start"), _seconds(row, "stop")
         if stop is not None and stop <= (start or 0.0):
             raise BadRow(f"stop {stop:g} is not after start {start or 0.0:g}")
-        extra = {name: text for name, value in row.items() if name not in _OWN and (text := _text(value))}
+        extra = {name: text for name, value in row.items() if name not in COLUMNS and (text := _text(value))}
         group = _text(row.get(self.group or "group")) or None
         if self.group not in (None, "group") and (text := _text(row.get("group"))):
             extra["group"] = text
@@ -184,10 +183,10 @@ def _placed(base: str, path: str) -> str:
 
 def _labels(row: Fields, known: Mapping[str, int]) -> tuple[str, ...]:
     """The labels of a row: at least one, none empty, each once, in their normal form."""
-    if (number := row.get("number")) is not None:
-        if not re.fullmatch("[0-9]{1,9}", number) or int(number) >= len(known):
-            raise BadRow(f"label {number!r} must be from 0 to {len(known) - 1}, a line of the label list")
-        return (list(known)[int(number)],)
+    if isinstance(row, Listed):
+        if not re.fullmatch("[0-9]{1,9}", row.number) or int(row.number) >= len(known):
+            raise BadRow(f"label {row.number!r} must be from 0 to {len(known) - 1}, a line of the label list")
+        return (list(known)[int(row.number)],)
     given = [name for name in ("label", "labels") if row.get(name) not in _EMPTY]
     if len(given) != 1:
         raise BadRow("both label and labels" if given else "no label")

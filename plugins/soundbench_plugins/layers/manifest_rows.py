@@ -20,6 +20,7 @@ __all__ = [
     "BadRow",
     "Faults",
     "Fields",
+    "Listed",
     "Row",
     "is_half",
     "is_raven",
@@ -73,6 +74,14 @@ class Faults:
 
 Fields = dict[str, Any]
 Row = tuple[int, Fields | BadRow]  # its line, and its cells by name or its error
+
+
+class Listed(Fields):
+    """The fields of a row of a list; its class number is none of them, as a table may have a column of any name."""
+
+    def __init__(self, path: str, number: str) -> None:
+        super().__init__(path=path)
+        self.number = number
 
 
 def rows_of(file: Path, numbers: bool) -> Iterator[Row]:
@@ -254,7 +263,7 @@ def _list_rows(file: Path) -> Iterator[Row]:
         for line, row in enumerate(text, start=1):
             path, tab, number = row.rstrip("\r\n").rpartition("\t")
             if tab:
-                yield line, {"path": path, "number": number.strip()}
+                yield line, Listed(path, number.strip())
             elif row.strip():
                 yield line, BadRow("no tab; a line must be a path, a tab and a class number")
 
