@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -188,16 +191,44 @@ def test_rows_on_disk_are_a_file_without_a_name_and_can_be_changed(
     assert OnDisk(rows[:0]).mapped().shape == (0, 3)
 
 
-def test_rows_that_do_not_fit_on_the_disk_are_one_line() -> None:
-    resource = pytest.importorskip("resource")
-    signal = pytest.importorskip("signal")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    kept = OnDisk(np.empty((0, 1000), np.float32))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+def test_rows_on_disk_are_mapped_where_the_process_may_have_no_more_memory() -> None:
+    resource, status = pytest.importorskip("resource"), Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("the system does not say how much memory a process has")
+    kept, row = OnDisk(np.empty((0, 1 << 20), np.float32)), np.ones((1, 1 << 20), np.float32)
+    for _ in range(32):
+        kept.add(row)
+    used = next(1024 * int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmData:"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (used + 16 * row.nbytes, hard))
     try:
-        with pytest.raises(RunError, match=r"^.*: the limit on the size of files \(ulimit -f\) is reached$"):
-            kept.add(np.zeros((1000, 1000), np.float32))
+        assert kept.mapped().shape == (32, 1 << 20)
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, before)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+FULL = """
+import resource, signal, sys, numpy
+from soundbench.errors import RunError
+from soundbench.model.outputs.on_disk import OnDisk
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+kept = OnDisk(numpy.empty((0, 1000), numpy.float32))
+try:
+    kept.add(numpy.zeros((10, 1000), numpy.float32))
+    kept.mapped()
+except RunError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("size", [100, 39_999])
+def test_rows_that_do_not_fit_on_the_disk_are_one_line(size: int) -> None:
+    pytest.importorskip("resource")
+    # In this mode, errors of closing a file show in every version of Python.
+    command = [sys.executable, "-X", "dev", "-W", "ignore::ResourceWarning", "-c", FULL, str(size)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert found.stderr == ""
+    assert re.fullmatch(r".*: the limit on the size of files \(ulimit -f\) is reached\n", found.stdout)

@@ -19,11 +19,17 @@ class OnDisk:
 
     Args:
         like: an array without rows, of the shape and type of these.
+
+    Raises:
+        RunError: the file cannot be made.
     """
 
     def __init__(self, like: NDArray[Any]) -> None:
         self._like, self._count = like, 0
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # it ends with the last map of it
+        self._folder = Path(tempfile.gettempdir())
+        with files.explain_os_errors(self._folder):
+            # Without a buffer: what did not fit on the disk would be written once more when the file is closed.
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # it ends with the last map of it
 
     def add(self, rows: NDArray[Any]) -> None:
         """Add rows.
@@ -31,15 +37,17 @@ class OnDisk:
         Raises:
             RunError: there is no room for them.
         """
-        with files.explain_os_errors(Path(tempfile.gettempdir())):
-            self._file.write(np.ascontiguousarray(rows).data)
+        data = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
+        with files.explain_os_errors(self._folder):
+            while data:
+                data = data[self._file.write(data) :]
         self._like, self._count = rows[:0], self._count + len(rows)
 
     def mapped(self) -> NDArray[Any]:
-        """All rows. What is written into the array stays in memory."""
-        with files.explain_os_errors(Path(tempfile.gettempdir())):
-            self._file.flush()
+        """All rows. What is written into the array is written into the file."""
         if not self._count:
             return self._like
         shape = (self._count, *self._like.shape[1:])
-        return np.asarray(np.memmap(self._file, self._like.dtype, "c", shape=shape))
+        # Not copied on write ("c"): the system sets memory aside for that, and refuses more than the machine has.
+        with files.explain_os_errors(self._folder):
+            return np.asarray(np.memmap(self._file, self._like.dtype, "r+", shape=shape))
