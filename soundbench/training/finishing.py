@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -259,10 +260,10 @@ def _figures(scored: Scored, log: Log) -> dict[str, Any]:
     figures: dict[str, Any] = {"metrics": {}, "clips": 0, "groups": 0}
     quality: dict[str, Any] = {}
     if test is not None:
-        given, scorer = (test, fitted.thresholds, RESAMPLES), (fitted.scorer, opened.prepared.table)
         # Metrics are computed in memory: one process has all scores there, not each.
-        figures = distributed.from_main(lambda: opened.assess(*given))
-        quality = distributed.from_main(lambda: calibration_quality(scored.windows, *scorer))
+        figures = distributed.from_main(partial(opened.assess, test, fitted.thresholds, RESAMPLES))
+        measured = partial(calibration_quality, scored.windows, fitted.scorer, opened.prepared.table)
+        quality = distributed.from_main(measured)
     scores = None if test is None else test.scores
     others = rejecting_figures(opened, fitted.scorer, fitted.rejection, scored.windows, scores, RESAMPLES, log)
     return figures | {"calibration": {**fitted.calibration, **quality}} | others
