@@ -206,6 +206,16 @@ def test_every_bad_object_is_named_by_its_line(tmp_path: Path) -> None:
     ]
 
 
+def test_objects_of_ever_new_keys_are_refused_before_they_fill_the_memory(tmp_path: Path) -> None:
+    row = '{{"path": "a.wav", "label": "dog", "key {}": "a"}}\n'.format
+    kept = Manifest(path=write(tmp_path / "few.jsonl", "".join(map(row, range(998)))))
+    assert len(list(kept.clips())) == 998
+
+    many = Manifest(path=write(tmp_path / "many.jsonl", "".join(map(row, range(1100)))))
+    with pytest.raises(DataError, match=r"many\.jsonl, line 999: 1,001 different keys; at most 1000 are read$"):
+        list(many.clips())
+
+
 def test_many_bad_rows_are_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "list.csv", "path,label\n" + "a.wav,\n" * 25)
 

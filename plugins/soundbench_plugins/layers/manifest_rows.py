@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from soundbench.errors import DataError
-from soundbench_plugins.layers.text_tables import cells_of, header_of, opened
+from soundbench_plugins.layers.text_tables import MOST_COLUMNS, cells_of, header_of, opened
 
 __all__ = [
     "COLUMNS",
@@ -240,6 +240,7 @@ def seconds_or_none(cell: str) -> float | None:
 
 
 def _jsonl_rows(file: Path) -> Iterator[Row]:
+    names = set[str]()
     with opened(file, "a manifest") as text:
         for line, row in enumerate(text, start=1):
             if not row.strip():
@@ -254,6 +255,9 @@ def _jsonl_rows(file: Path) -> Iterator[Row]:
                 yield line, BadRow("not a JSON object")
                 continue
             fields = {_column(name): value for name, value in fields.items()}
+            names.update(fields)
+            if len(names) > MOST_COLUMNS:  # each is a column, with a place for every row
+                raise DataError(f"{file}, line {line}: {len(names):,} different keys; at most {MOST_COLUMNS} are read")
             wrong = next((name for name in fields if misspelt(name, list(fields))), None)
             yield line, BadRow(f"key {wrong!r} {misspelt(wrong, list(fields))}") if wrong else fields
 

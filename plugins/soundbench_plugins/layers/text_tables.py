@@ -18,10 +18,10 @@ from typing import BinaryIO
 from soundbench import files
 from soundbench.errors import DataError, MissingDataError
 
-__all__ = ["Cells", "cells_of", "header_of", "opened"]
+__all__ = ["MOST_COLUMNS", "Cells", "cells_of", "header_of", "opened"]
 
 LONGEST = 1 << 20  # characters of a line
-COLUMNS = 1000
+MOST_COLUMNS = 1000
 SEPARATORS = ",\t;|"
 MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -105,8 +105,8 @@ def header_of(
             split = {mark: _cells(line, mark) for mark in SEPARATORS}
             fits = next((mark for mark in SEPARATORS if known(split[mark])), None)
             cells = split[fits or max(split, key=lambda mark: len(split[mark]))]
-            if len(cells) > COLUMNS:
-                raise DataError(f"{file}, line {number}: {len(cells):,} columns; at most {COLUMNS} are read")
+            if len(cells) > MOST_COLUMNS:
+                raise DataError(f"{file}, line {number}: {len(cells):,} columns; at most {MOST_COLUMNS} are read")
             return number, line, cells, fits or ""
     return 0, "", [], ""
 
