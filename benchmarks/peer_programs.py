@@ -324,10 +324,9 @@ class Turns:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
     def lines(self):
-        """Lines that the user writes; those of scoring end with the call, which is one more than their function has."""
-        if self.name in WRITTEN:
-            return len(WRITTEN[self.name].split("\n")) - 2
-        return sum(bool(line.strip()) for line in inspect.getsource(globals()[self.name]).splitlines()) - 1
+        """Lines that the user writes: the configuration, or the body of the function, which ends with the call."""
+        written = WRITTEN.get(self.name) or inspect.getsource(globals()[self.name]).partition("\n")[2]
+        return sum(bool(line.strip()) for line in written.splitlines())
 
 
 def rows(found):
