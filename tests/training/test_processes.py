@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from helpers import toys
 from helpers.runs import command, done, free_port, pair, start, steps, torchrun, toy_run, wait_for_checkpoint, weights
@@ -30,6 +31,7 @@ from soundbench.errors import CallError, DataError, RunError
 from soundbench.model.scoring import Scorer, score_clips
 from soundbench.recipe import Train
 from soundbench.training import checkpoints
+from soundbench.training.rejecting import others
 from soundbench.training.run import extract
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -139,6 +141,10 @@ def disagreeing(folder: Path, what: str, command: str) -> None:
     if what == "steps":
         go(folder, plan={"batch": batch})
         return
+    if what == "negatives":
+        others.find_sounds = lambda _: sorted((folder / "others").iterdir())[: 2 - distributed.rank()]  # type: ignore[attr-defined]
+        toy_run(folder / "toy.toml", folder / "run", f'reject.negatives="{folder / "others"}"')
+        return
     fixed = f"train.batch_size={batch}" if what == "recipe" else f'dataset.use="{ME}:Moody"'
     if command == "extract":
         extract(read_recipe(folder / "toy.toml", [fixed, "augmentation=[]"]), say=lambda _: None)
@@ -153,18 +159,29 @@ DISAGREEMENTS: dict[str, tuple[type[Exception], str]] = {
         "the processes do not run the same recipe: train.batch_size is 6 in process 1 and 5 in process 2",
     ),
     "data": (DataError, "the processes do not have the same data: their clip tables differ"),
+    "negatives": (DataError, "the processes do not have the same data: their clip tables differ"),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "command"),
-    [("steps", "run"), ("recipe", "run"), ("recipe", "extract"), ("data", "run"), ("data", "extract")],
+    [
+        ("steps", "run"),
+        ("recipe", "run"),
+        ("recipe", "extract"),
+        ("data", "run"),
+        ("data", "extract"),
+        ("negatives", "run"),
+    ],
 )
 def test_processes_that_disagree_say_so_and_wait_for_nothing(
     what: str, command: str, recipe: Path, tmp_path: Path
 ) -> None:
     kind, message = DISAGREEMENTS[what]
+    (tmp_path / "others").mkdir()
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / "others" / name, np.random.default_rng(0).normal(0, 0.1, 16000), 16000)
     with pytest.raises(kind) as caught:
         together(disagreeing, tmp_path, what, command)
     assert str(caught.value) == message

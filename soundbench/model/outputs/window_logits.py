@@ -112,7 +112,8 @@ def window_logits(
 ) -> WindowLogits:
     """The logits of each window of clips; the processes share the work, and each gets those of all clips.
 
-    With `embeddings`, also the embeddings of the windows. Both are on disk, in temporary files of this process.
+    All processes must name the same clips, of the same lengths: otherwise they would wait for each other. With
+    `embeddings`, also the embeddings of the windows. Both are on disk, in temporary files of this process.
 
     Raises:
         RunError: they do not fit on the disk.

@@ -23,6 +23,7 @@ from soundbench.model.rejecting.left_out import Relabelled
 from soundbench.model.rejecting.noise import Colour, NoiseStore
 from soundbench.model.scoring import Scorer
 from soundbench.recipe import Recipe
+from soundbench.training.environment import agreed_fingerprint
 from soundbench.training.log import Log
 from soundbench.training.stages import Opened
 
@@ -95,7 +96,7 @@ def read_negatives(opened: Opened, log: Log) -> None:
     """Decode the sound that `reject.negatives` names, so that mistakes show before training.
 
     Raises:
-        DataError: it does not exist, holds no sound, or cannot be read.
+        DataError: it does not exist, holds no sound, cannot be read, or another process finds other sound.
     """
     found = negative_clips(opened.prepared.recipe)
     if found is not None:
@@ -139,10 +140,11 @@ def _of_clips(opened: Opened, scorer: Scorer, whole: Any, clips: Sequence[Clip],
 
 @contextmanager
 def _store(opened: Opened, whole: Any, clips: Sequence[Clip], log: Log) -> Iterator[tuple[Store, ClipTable]]:
-    """The decoded sound of clips of no class, and their table."""
+    """The decoded sound of clips of no class, and their table; the same in all processes."""
     dataset = Relabelled(whole, clips, opened.prepared.table.classes)
     table = ClipTable.of(dataset)
     with sound_store(table, dataset, opened.prepared.recipe.audio, opened.cache, log) as store:
+        agreed_fingerprint(table, np.zeros(len(table), np.int8), store.lengths)
         yield store, table
 
 
