@@ -5,7 +5,8 @@
 Makes a folder of empty sound files (in `TMPDIR`; on a disk a million take minutes) and a manifest of them: 527 classes,
 ten folds, groups of four clips, a further column. All steps call what a run calls; where samples and logits are needed,
 a stand-in gives zeros and made-up numbers. Scores are those of 20 classes and three windows a clip, for 10,000 clips
-and for all. Peak memory is that of the process, which holds the results of the steps before, with torch imported.
+and for all. Peak memory is that of the process, which holds the results of the steps before, with torch imported; pages
+of files do not count, and so neither do logits and scores, which are in files below `TMPDIR`.
 
 The exit status is 1 if a bound is missed: `to first step` is the sum of the steps from the manifest to the first batch,
 `bookkeeping` what is computed for a step besides its batch, and memory of scoring may grow by 64 MB from 10,000 clips.

@@ -93,7 +93,7 @@ def rows_of(file: Path, numbers: bool) -> Iterator[Row]:
 
     Raises:
         MissingDataError: it does not exist.
-        DataError: it cannot be read, or has no header.
+        DataError: it cannot be read, has no header, or more than a thousand columns.
     """
     if file.suffix.lower() == ".jsonl":
         yield from _jsonl_rows(file)
