@@ -93,9 +93,8 @@ def _placed(pool: Pool, sounds: Sounds, say: Say, workers: int | None) -> tuple[
     for one in contents:
         if one.problem:
             say(f"sound: {one.samples} is damaged ({one.problem}); what cannot be used of it is read again")
-    if not pool.folder.exists() and (older := [one for one in kept(pool.folder.parent) if one.kind == "older"]):
-        size = megabytes(sum(one.size for one in older))
-        say(f"sound: {size} in {pool.folder.parent} are of an older version, and not read; see soundbench cache prune")
+    if not pool.folder.exists():
+        _mention_older(pool.folder.parent, say)
     say(f"sound: reading {_count(len(missing))} into {pool.folder}")
     _refuse_full(pool.folder.parent, sounds.expected_bytes(missing))
     pool.create({"made": sounds.made, "rate": sounds.rate})
@@ -115,6 +114,14 @@ def _placed(pool: Pool, sounds: Sounds, say: Say, workers: int | None) -> tuple[
         raise DataError(f"{pool.folder}: {_count(len(lost))} went missing while others were read; was it changed?")
     errors = {number: reason for number, reason in sorted(filling.errors.items()) if placed.shard[number] < 0}
     return placed, errors
+
+
+def _mention_older(root: Path, say: Say) -> None:
+    """Say what of a cache folder is not read any more, if everything in it can be looked at."""
+    with contextlib.suppress(OSError):
+        size = sum(one.size for one in kept(root) if one.kind == "older")
+        if size:
+            say(f"sound: {megabytes(size)} in {root} are of an older version, and not read; see soundbench cache prune")
 
 
 def _refuse_full(root: Path, needed: int) -> None:

@@ -11,11 +11,13 @@ import pytest
 from helpers.stores import RATE, Made, Table
 
 from soundbench.cli.main import invoke
+from soundbench.data.shards.pool import Pool
 from soundbench.data.shards.shard import Writer
 from soundbench.data.store import Store, open_store
 from soundbench.files import lock
 
 DAY = 86400
+FEATURES = "features-0123456789abcdef01234567"
 
 
 def made(root: Path, count: int = 5, rate: int = RATE) -> Store:
@@ -28,8 +30,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SOUNDBENCH_CACHE", str(tmp_path))
     made(tmp_path)
     made(tmp_path, 3, 8000)
-    (tmp_path / "features-0123").mkdir()
-    (tmp_path / "features-0123" / "block-00000.f32").write_bytes(b"\0" * 4000)
+    (tmp_path / FEATURES).mkdir()
+    (tmp_path / FEATURES / "block-00000.f32").write_bytes(b"\0" * 4000)
     older = tmp_path / "0123456789abcdef01234567"
     older.mkdir()
     (older / "meta.toml").write_text("format = 1\n")
@@ -46,7 +48,7 @@ def test_folders_are_listed_with_what_they_hold(root: Path, capsys: pytest.Captu
     cells = {row[0]: [cell.strip() for cell in row[1:] if cell.strip()] for row in rows}
     assert head[0] == "FOLDER"
     assert cells.pop("0123456789abcdef01234567") == ["2.0 MB", "0", "of an older version, not read"]
-    assert cells.pop("features-0123") == ["0.0 MB", "0", "features"]
+    assert cells.pop(FEATURES) == ["0.0 MB", "0", "features"]
     assert sorted(cells.values()) == [
         ["0.0 MB", "3", "1", "0", "sound, 8000 Hz, made 1"],
         ["0.0 MB", "5", "1", "0", "sound, 16000 Hz, made 1"],
@@ -61,7 +63,7 @@ def test_json_has_the_same(root: Path, capsys: pytest.CaptureFixture[str]) -> No
     kinds = {(one["kind"], one["sounds"], one["shards"]) for one in found["folders"]}
     assert kinds == {("sound", 5, 1), ("sound", 3, 1), ("features", 0, 0), ("older", 0, 0)}
     sizes = {one["path"]: one["size"] for one in found["folders"]}
-    assert sizes[str(root / "features-0123")] == 4000
+    assert sizes[str(root / FEATURES)] == 4000
 
 
 def test_a_folder_that_is_not_there_is_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,17 +113,48 @@ def test_what_older_versions_have_left_is_removed_and_nothing_else(
     assert err == f"2.0 MB removed from {root}\n"
 
 
+def test_folders_of_others_that_are_named_alike_stay(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("sound-effects", "tmp-thesis", "features-of-birds", "0123456789abcdef0123456f")
+    for name in names:
+        (root / name).mkdir()
+        (root / name / "meta.toml").write_text("of somebody else")
+    assert invoke(["cache", "list"]) == 0
+    listed = capsys.readouterr().out
+    assert invoke(["cache", "prune", "--unused", "0"]) == 0
+    for name in names:
+        assert (root / name / "meta.toml").exists()
+        assert name not in listed
+
+
+@pytest.mark.parametrize("looks", [0, 1])
+def test_a_lock_that_is_removed_meanwhile_is_no_error(root: Path, monkeypatch: pytest.MonkeyPatch, looks: int) -> None:
+    place = made(root).path / "piece-0.lock"
+    place.touch()
+    real, seen = os.stat, []
+
+    def stat(path, **options):
+        if os.fspath(path) == str(place):
+            seen.append(path)
+            if len(seen) > looks:
+                place.unlink(missing_ok=True)
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert invoke(["cache", "list"]) == 0
+    assert seen
+
+
 def test_what_was_not_used_for_long_is_removed_where_that_is_asked_for(root: Path) -> None:
     (fast,) = (path for path in root.glob("sound-*") if path == made(root).path)
     (slow,) = (path for path in root.glob("sound-*") if path != fast)
     then = time.time() - 10 * DAY
-    for path in (fast / "about.toml", slow / "about.toml", *(root / "features-0123").iterdir(), root / "features-0123"):
+    for path in (fast / "about.toml", slow / "about.toml", *(root / FEATURES).iterdir(), root / FEATURES):
         os.utime(path, (then, then))
     made(root)  # a use
     assert invoke(["cache", "prune", "--unused", "30"]) == 0
     assert slow.exists()
     assert invoke(["cache", "prune", "--unused", "9"]) == 0
-    assert (fast.exists(), slow.exists(), (root / "features-0123").exists()) == (True, False, False)
+    assert (fast.exists(), slow.exists(), (root / FEATURES).exists()) == (True, False, False)
     assert (root / "mine" / "notes.txt").exists()
 
 
@@ -132,3 +165,13 @@ def test_what_a_process_writes_stays(root: Path, capsys: pytest.CaptureFixture[s
         assert invoke(["cache", "prune", "--unused", "0"]) == 0
     assert f"{pool}: a process is writing to it; it stays\n" in capsys.readouterr().out
     assert pool.exists()
+
+
+def test_what_a_process_reads_sound_into_stays(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pool = Pool(made(root).path)
+    with pool.piece("0", wait=False):
+        assert invoke(["cache", "prune", "--unused", "0"]) == 0
+        assert f"{pool.folder}: a process is writing to it; it stays\n" in capsys.readouterr().out
+        assert pool.folder.exists()
+    assert invoke(["cache", "prune", "--unused", "0"]) == 0
+    assert not pool.folder.exists()

@@ -305,6 +305,14 @@ def test_what_an_older_version_has_made_is_said_and_made_anew(tmp_path: Path) ->
     assert said[0].startswith("sound: 2 of 3 clips in ")
 
 
+def test_a_pool_that_cannot_be_looked_at_keeps_no_other_from_being_made(tmp_path: Path) -> None:
+    journal = made_in(tmp_path, 1).path / "shard-00000.journal"
+    journal.unlink()
+    journal.mkdir()
+    store = open_store(Table(("1",)), Made(), 8000, tmp_path, say=lambda _: None)
+    assert store.lengths.tolist() == [50]
+
+
 def test_keys_that_begin_alike_are_told_apart(tmp_path: Path) -> None:
     keys = np.array([b"eight---" + bytes([first, 1] * 4) for first in (5, 3, 9, 4)], "S16")
     samples = tmp_path / "shard-00000.i16"

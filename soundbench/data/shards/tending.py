@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +25,8 @@ __all__ = ["Kept", "damage", "kept", "prune"]
 
 Kind = Literal["sound", "features", "older"]
 
+# The names of folders that soundbench makes: pools, features, and stores before there were shards, whole or unfinished.
+_NAMED = re.compile(rf"({PREFIX}|features-|tmp-\d+-(?:old-)?|)[0-9a-f]{{24}}")
 # Files of a store before there were shards.
 _FORMER = ("meta.toml", "audio.i16")
 _IN_USE = "a process is writing to it; it stays"
@@ -81,25 +85,40 @@ def kept(root: Path) -> list[Kept]:
 
 def _look(path: Path) -> Kept | None:
     """What a folder is; None if it is not of soundbench."""
-    if path.name.startswith(PREFIX):
-        format_, made = made_by(path)
-        about = path / ABOUT
-        used = (about if about.exists() else path).stat().st_mtime
-        if format_ != FORMAT or not made.startswith(f"{VERSION}, "):
-            return Kept(path, "older", _size(path), used=used, made=made)
-        found = Pool(path).contents()
-        sounds = len(np.unique(np.concatenate([one.records["key"] for one in found]))) if found else 0
-        problems = tuple(f"{one.samples}: {one.problem}" for one in found if one.problem)
-        return Kept(path, "sound", _size(path), len(found), sounds, used, made, problems)
-    if path.name.startswith("features-"):
-        return Kept(path, "features", _size(path), used=max(file.stat().st_mtime for file in (path, *path.iterdir())))
-    if path.name.startswith("tmp-") or all((path / name).exists() for name in _FORMER):
-        return Kept(path, "older", _size(path), used=path.stat().st_mtime)
+    named = _NAMED.fullmatch(path.name)
+    if not named:
+        return None
+    stats = list(_stats(path))
+    size = sum(one.st_size for one in stats)
+    if named[1] == PREFIX:
+        return _look_at_pool(path, size)
+    if named[1] == "features-":
+        return Kept(path, "features", size, used=max(one.st_mtime for one in (path.stat(), *stats)))
+    if named[1] or all((path / name).exists() for name in _FORMER):
+        return Kept(path, "older", size, used=path.stat().st_mtime)
     return None
 
 
-def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+def _look_at_pool(path: Path, size: int) -> Kept:
+    """What a pool is, which has so many bytes."""
+    format_, made = made_by(path)
+    about = path / ABOUT
+    used = (about if about.exists() else path).stat().st_mtime
+    if format_ != FORMAT or not made.startswith(f"{VERSION}, "):
+        return Kept(path, "older", size, used=used, made=made)
+    found = Pool(path).contents()
+    sounds = len(np.unique(np.concatenate([one.records["key"] for one in found]))) if found else 0
+    problems = tuple(f"{one.samples}: {one.problem}" for one in found if one.problem)
+    return Kept(path, "sound", size, len(found), sounds, used, made, problems)
+
+
+def _stats(folder: Path) -> Iterator[os.stat_result]:
+    """Of each file of a folder; those that another process has just removed are left out."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                if entry.is_file():
+                    yield os.stat(entry)
 
 
 def damage(folder: Path) -> Iterator[tuple[Contents, str]]:
@@ -153,10 +172,11 @@ def prune(root: Path, unused: float | None, damaged: bool, say: Callable[[str], 
 
 
 def _remove(folder: Path) -> bool:
-    """Remove a folder, unless a process is writing its sound; says whether it did."""
+    """Remove a folder, unless a process is reading sound into it; says whether it did."""
+    shards = (samples.with_suffix(".lock") for samples in Pool(folder).shards())
     with contextlib.ExitStack() as held:
-        for samples in Pool(folder).shards():
-            if not held.enter_context(lock(samples.with_suffix(".lock"), wait=False)):
+        for place in (*folder.glob("piece-*.lock"), *shards):
+            if not held.enter_context(lock(place, wait=False)):
                 return False
         shutil.rmtree(folder)
     return True
