@@ -162,11 +162,12 @@ def prune(root: Path, unused: float | None, damaged: bool, say: Callable[[str], 
             say(f"{one.path}: {megabytes(one.size)} removed" if gone else f"{one.path}: {_IN_USE}")
             freed += one.size * gone
         elif damaged and one.kind == "sound":
-            for shard, problem in damage(one.path):
+            for contents, problem in damage(one.path):
                 if problem:
-                    size = shard.samples.stat().st_size if shard.samples.exists() else 0
-                    gone = _remove_shard(shard.samples)
-                    say(f"{shard.samples}: {problem}; " + (f"{megabytes(size)} removed" if gone else _IN_USE))
+                    samples = contents.samples
+                    size = samples.stat().st_size if samples.exists() else 0
+                    gone = _remove_shard(samples)
+                    say(f"{samples}: {problem}; " + (f"{megabytes(size)} removed" if gone else _IN_USE))
                     freed += size * gone
     return freed
 
@@ -186,6 +187,6 @@ def _remove_shard(samples: Path) -> bool:
     """Remove a shard, unless a process is writing it; says whether it did."""
     with lock(samples.with_suffix(".lock"), wait=False) as mine:
         if mine:
+            samples.unlink(missing_ok=True)  # first: a kill then leaves a shard that is seen to be damaged
             samples.with_suffix(".journal").unlink()
-            samples.unlink(missing_ok=True)
         return mine
