@@ -16,7 +16,7 @@ import pytest
 from helpers.stores import RATE, Made, Table
 
 from soundbench.data.shards import shard, tending
-from soundbench.data.shards.pool import Pool
+from soundbench.data.shards.pool import FORMAT, Pool, made_by
 from soundbench.data.shards.shard import Writer, read
 from soundbench.data.store import Store, open_store
 
@@ -189,6 +189,23 @@ def test_a_file_that_may_not_grow_is_a_full_disk(maker: Maker) -> None:
     finish(second)
     assert maker.said(second)[0].startswith("sound: ")
     assert " of 20 clips in " in maker.said(second)[0]
+
+
+def test_processes_of_the_same_number_on_two_machines_may_begin_a_pool_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, real = Pool(tmp_path / "pool"), Path.write_bytes
+
+    def written(path: Path, data: bytes) -> int:
+        monkeypatch.undo()
+        size = real(path, data)
+        pool.create({"made": "by the other"})
+        return size
+
+    monkeypatch.setattr(Path, "write_bytes", written)
+    pool.create({"made": "by one"})
+    assert made_by(pool.folder) == (FORMAT, "by one")
+    assert [path.name for path in pool.folder.iterdir()] == ["about.toml"]
 
 
 # Tables that grow or overlap ------------------------------------------------------------------------------------------

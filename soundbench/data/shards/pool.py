@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -25,7 +26,6 @@ from numpy.typing import NDArray
 from soundbench import files, limits
 from soundbench.data.shards import shard
 from soundbench.data.shards.shard import RECORD, Contents, Records, Writer
-from soundbench.opening import create
 from soundbench.recipe import toml
 
 __all__ = ["ABOUT", "FORMAT", "PREFIX", "Placed", "Pool", "made_by", "name_of"]
@@ -81,8 +81,8 @@ class Pool:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / ABOUT).exists():
-            beside = self.folder / f".{ABOUT}.{os.getpid()}"  # others may do the same
-            create(beside)
+            # Others may do the same, also on machines where they have the same number.
+            beside = self.folder / f".{ABOUT}.{secrets.token_hex(8)}"
             beside.write_bytes(tomli_w.dumps({"format": FORMAT, **about}).encode("utf-8", "replace"))
             os.replace(beside, self.folder / ABOUT)
 
