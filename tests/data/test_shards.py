@@ -256,6 +256,15 @@ def test_a_shard_that_is_full_is_followed_by_another(tmp_path: Path, monkeypatch
     right(made_in(tmp_path, *range(50)), *range(50))
 
 
+def test_a_sound_that_would_make_a_shard_too_large_begins_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard, "LARGEST", 1500)
+    store = made_in(tmp_path, *range(20))
+    right(store, *range(20))
+    assert [path.stat().st_size for path in sorted(store.path.glob("*.i16"))] == [1400, 1400, 1200]
+
+
 # Damage ---------------------------------------------------------------------------------------------------------------
 
 

@@ -160,15 +160,15 @@ class Filling:
             samples, scale = sound
             self.samples += len(samples)
             if self._writer is None or not self._writer.has_room(samples):
-                self._change_shard()
+                self._change_shard(2 * len(samples))
             assert self._writer is not None
             self._writer.add(self.sounds.keys[number], samples, scale)
         if self._throttle.due(PATIENCE):
             self.say(f"sound: {self.total - self.left:,} of {self.total:,} read")
 
-    def _change_shard(self) -> None:
-        """Take another shard to write."""
+    def _change_shard(self, needed: int) -> None:
+        """Take another shard to write, with room for so many bytes."""
         if self._writer:
             self._writer.commit()
         self._writing.close()
-        self._writer = self._writing.enter_context(self.pool.writer())
+        self._writer = self._writing.enter_context(self.pool.writer(needed))

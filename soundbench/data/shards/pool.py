@@ -158,15 +158,19 @@ class Pool:
                     place.unlink()
 
     @contextlib.contextmanager
-    def writer(self) -> Iterator[Writer]:
+    def writer(self, needed: int) -> Iterator[Writer]:
         """A shard that has room and that no other process appends to: the first of them, or a new one.
+
+        Args:
+            needed: bytes that it has room for, unless it is new; and for more than a few.
 
         Raises:
             OSError: it cannot be written.
         """
         for number in count():
             samples = self.folder / f"shard-{number:05d}.i16"
-            if samples.exists() and samples.stat().st_size >= shard.LARGEST - shard.LARGEST // 64:
+            size = samples.stat().st_size if samples.exists() else 0
+            if size and shard.LARGEST - size < max(needed, shard.LARGEST // 64):
                 continue
             with files.lock(samples.with_suffix(".lock"), wait=False) as mine:
                 if not mine:
