@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,6 +45,17 @@ def sound_store(
             own = stack.enter_context(tempfile.TemporaryDirectory(prefix="soundbench-"))
             folder = Path(distributed.gather(own)[distributed.rank() - distributed.local_rank()])
         wanted = on_error or audio.on_error
-        yield distributed.first_here(
-            lambda: open_store(table, dataset, audio.rate, folder, wanted, say, trim=audio.trim)
-        )
+        yield _agreed(partial(open_store, table, dataset, audio.rate, folder, wanted, say, trim=audio.trim))
+
+
+def _agreed(open_: Callable[..., Store]) -> Store:
+    """The store in every process, opened by the first ones of each machine before the others.
+
+    A sound that one of the first cannot read is in nobody's store, so that all have the same clips; no other tries it.
+    """
+    first = distributed.first_here(lambda: None if distributed.local_rank() else open_())
+    found = distributed.gather({} if first is None else first.errors)
+    unreadable = {row: reason for errors in reversed(found) for row, reason in errors.items()}
+    if first is not None and first.errors.keys() == unreadable.keys():
+        return first
+    return open_(unreadable=unreadable)

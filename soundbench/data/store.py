@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from soundbench.data.clips import ClipTable
 from soundbench.data.samples import Store
@@ -50,6 +52,7 @@ def open_store(
     say: Say = print,
     workers: int | None = None,
     trim: float | Literal["off"] = "off",
+    unreadable: Mapping[int, str] | None = None,
 ) -> Store:
     """Open the store of a table's sound; what of it is not decoded yet is.
 
@@ -62,6 +65,7 @@ def open_store(
         say: called with progress messages.
         workers: threads for decoding; None for one per core.
         trim: threshold for trimming the ends, in dB below the loudest frame, or `off`.
+        unreadable: why other processes could not read rows of the same table: they are not in this store either.
 
     Raises:
         DataError: sound that cannot be read, with the first few listed; or a folder that cannot be written.
@@ -70,7 +74,9 @@ def open_store(
     root = (folder or cache_folder()).absolute()
     pool = Pool(root / name_of(sounds.made))
     with _explained(root):
-        placed, errors = _placed(pool, sounds, say, workers)
+        # Processes whose tables differ are refused once their stores are open.
+        known = {int(sounds.of_rows[row]): why for row, why in (unreadable or {}).items() if row < len(table)}
+        placed, errors = _placed(pool, sounds, known, say, workers)
         pool.used()
     reasons = [(sounds.path(number), reason) for number, reason in errors.items()]
     refuse_unreadable(reasons, len(sounds), on_error)
@@ -79,17 +85,22 @@ def open_store(
     return Store(pool.folder, placed, errors, sounds.of_rows)
 
 
-def _placed(pool: Pool, sounds: Sounds, say: Say, workers: int | None) -> tuple[Placed, dict[int, str]]:
+def _placed(
+    pool: Pool, sounds: Sounds, unreadable: Mapping[int, str], say: Say, workers: int | None
+) -> tuple[Placed, Mapping[int, str]]:
     """Where all sounds lie, after reading those that were missing; and why some cannot be read, by their number."""
+    keys = sounds.keys.copy()
+    keys[list(unreadable)] = b""  # which no sound has
     contents = pool.contents()
-    placed = pool.place(sounds.keys, contents)
+    placed = pool.place(keys, contents)
     missing = placed.missing
     there = len(sounds) - len(missing)
     if there:
         some = f"{there:,} of " if len(missing) else ""
         say(f"sound: {some}{_count(len(sounds))} in {pool.folder}, {megabytes(2 * int(placed.lengths.sum()))}")
+    missing = np.setdiff1d(missing, list(unreadable))
     if not len(missing):
-        return placed, {}
+        return placed, unreadable
     for one in contents:
         if one.problem:
             say(f"sound: {one.samples} is damaged ({one.problem}); what cannot be used of it is read again")
@@ -108,12 +119,12 @@ def _placed(pool: Pool, sounds: Sounds, say: Say, workers: int | None) -> tuple[
             f"{pool.folder.parent}: the disk is full: the sound needs about {megabytes(filling.expected_bytes)}; "
             f"free some space, {ELSEWHERE}; what was read is kept"
         ) from error
-    placed = pool.place(sounds.keys, pool.contents())
-    lost = set(placed.missing.tolist()) - filling.errors.keys()
+    placed = pool.place(keys, pool.contents())
+    errors = {**unreadable, **filling.errors}
+    lost = set(placed.missing.tolist()) - errors.keys()
     if lost:
         raise DataError(f"{pool.folder}: {_count(len(lost))} went missing while others were read; was it changed?")
-    errors = {number: reason for number, reason in sorted(filling.errors.items()) if placed.shard[number] < 0}
-    return placed, errors
+    return placed, {number: reason for number, reason in sorted(errors.items()) if placed.shard[number] < 0}
 
 
 def _mention_older(root: Path, say: Say) -> None:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 
@@ -98,21 +99,78 @@ def test_what_cannot_be_read_is_skipped_where_the_recipe_or_the_call_says_so(tmp
         pytest.fail("opened")
 
 
-def open_together(temporary: Path) -> list[tuple[str, int]]:
-    """Of each process: where its store is, and what it said."""
+# Two processes --------------------------------------------------------------------------------------------------------
+
+
+class Moody(Made):
+    """One of its sounds can be read by one of two processes only, and each sound that is read is noted."""
+
+    def __init__(self, able: int) -> None:
+        super().__init__(4)
+        self.able, self.reads = able, []
+
+    def read(self, clip: Clip) -> tuple[np.ndarray, int]:
+        self.reads.append(clip.path)
+        if clip.path == "2" and distributed.rank() == self.able:
+            return np.full(100, 0.5, np.float32), 1000
+        return super().read(clip)
+
+
+@attrs.frozen
+class Seen:
+    """What a process sees of its store, and what it has read for it."""
+
+    path: str
+    errors: dict[int, str]
+    lengths: list[int]
+    digest: str
+    reads: list[str]
+
+
+def look(able: int, count: int = 4) -> list[Seen]:
+    """What each process sees of a store in a temporary folder."""
+    dataset = Moody(able)
+    dataset.count = count
+    with sound_store(ClipTable.of(dataset), dataset, AUDIO, False, quiet, "skip") as store:
+        seen = Seen(str(store.path), store.errors, store.lengths.tolist(), store.digest, dataset.reads)
+        found = distributed.gather(seen)
+        distributed.barrier()
+    return found
+
+
+def open_together(temporary: Path) -> dict[str, list[Seen]]:
+    """What two processes see, on one machine and as if each were on its own, by the one that can read everything."""
     tempfile.tempdir = str(temporary)
     distributed.join("cpu")
-    said: list[str] = []
-    dataset = Made()
-    with sound_store(ClipTable.of(dataset), dataset, AUDIO, False, said.append) as store:
-        found = distributed.gather((str(store.path), sum("reading" in line for line in said)))
-        distributed.barrier()
+    found = {"one machine": look(1)}
+    distributed.local_rank = lambda: 0
+    found |= {"two machines, the first": look(0), "two machines, the second": look(1)}
+    found |= {"two tables": look(1, 2 if distributed.rank() else 4)}
     distributed.leave()
     return found
 
 
-def test_the_processes_of_a_machine_share_what_its_first_has_read(temporary: Path) -> None:
-    (first, reads), (second, reads_of_second) = launch(open_together, (temporary,), 2)
-    assert first == second
-    assert (reads, reads_of_second) == (1, 0)
-    assert list(temporary.iterdir()) == []
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Seen]]:
+    folder = tmp_path_factory.mktemp("temporary")
+    found = launch(open_together, (folder,), 2)
+    assert list(folder.iterdir()) == []
+    return found
+
+
+def test_the_processes_of_a_machine_share_what_its_first_has_read(seen: dict[str, list[Seen]]) -> None:
+    first, second = seen["one machine"]
+    assert first.path == second.path
+    assert (first.reads, second.reads) == (["0", "1", "2", "3"], [])
+
+
+def test_what_one_process_cannot_read_is_in_the_store_of_none(seen: dict[str, list[Seen]]) -> None:
+    for found in (seen[name] for name in seen if name != "two tables"):
+        assert [one.errors for one in found] == [{2: "the archive is closed"}] * 2
+        assert [one.lengths for one in found] == [[100, 100, 0, 100]] * 2
+        assert len({one.digest for one in found}) == 1
+    assert len({one.path for one in seen["two machines, the first"]}) == 2
+
+
+def test_processes_with_other_tables_open_their_stores_until_that_is_seen(seen: dict[str, list[Seen]]) -> None:
+    assert [one.lengths for one in seen["two tables"]] == [[100, 100, 0, 100], [100, 100]]
