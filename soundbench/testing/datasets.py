@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from itertools import zip_longest
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 from unittest import mock
 
@@ -248,12 +249,20 @@ def sounds(case: Case) -> str:
 
 
 def _read_by_threads(read: Callable[[Clip], tuple[Any, Any]], clips: Sequence[Clip]) -> None:
-    """Raise an error if `read` gives other samples where threads call it at once."""
-    alone = [read(clip)[0] for clip in clips]
+    """Raise an error if `read` fails, or gives other samples, where threads call it at once."""
+    alone, begin = [read(clip)[0] for clip in clips], Barrier(len(clips))
+
+    def again(clip: Clip) -> Any:
+        begin.wait()
+        return read(clip)[0]
+
     with ThreadPoolExecutor(len(clips)) as threads:
-        for clip, samples, (found, _) in zip(clips, alone, threads.map(read, clips), strict=True):
-            if not np.array_equal(samples, found):
-                raise Broken(f"read({clip.path}) returns other samples while threads call it; it has threads = True")
+        reads = [threads.submit(again, clip) for clip in clips]
+    for clip, samples, found in zip(clips, alone, reads, strict=True):
+        error = found.exception()
+        if error or not np.array_equal(samples, found.result()):
+            what = f"raises {type(error).__name__}: {error}" if error else "returns other samples"
+            raise Broken(f"read({clip.path}) {what} while threads call it; it has threads = True")
 
 
 def missing(case: Case) -> str:

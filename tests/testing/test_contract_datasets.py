@@ -238,6 +238,27 @@ class Threaded(ToyDataset):
         return super().read(self.last)
 
 
+class Crowded(ToyDataset):
+    """May be read by several threads, it says; it keeps one file open for all.
+
+    Args:
+        clips: how many.
+        seed: of the noise.
+    """
+
+    threads, reading = True, 0
+
+    def read(self, clip: Clip) -> tuple[np.ndarray, int]:
+        self.reading += 1
+        try:
+            if self.reading > 1:
+                raise OSError("it is busy")
+            time.sleep(0.001)
+            return super().read(clip)
+        finally:
+            self.reading -= 1
+
+
 @pytest.mark.parametrize(
     ("component", "promise", "message"),
     [
@@ -262,6 +283,11 @@ class Threaded(ToyDataset):
         (Loud, "sounds", r"read\(0\) returns samples up to \d+(\.\d)? \(allowed -1 to 1\)"),
         (Fickle, "sounds", r"read\(0\) returns different samples when called again"),
         (Threaded, "sounds", r"read\(0\) returns other samples while threads call it; it has threads = True"),
+        (
+            Crowded,
+            "sounds",
+            r"read\(\d+\) raises OSError: it is busy while threads call it; it has threads = True",
+        ),
     ],
 )
 def test_a_dataset_that_breaks_a_promise(component: type[Any], promise: str, message: str) -> None:
