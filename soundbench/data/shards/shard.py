@@ -75,7 +75,8 @@ def read(samples: Path) -> Contents:
         problem = "two processes wrote it at once: its file system does not keep locks"
         return Contents(samples, records[:0], len(records), problem)
     try:
-        size = samples.stat().st_size
+        with open_regular(samples) as file:  # a network file system may know the size only of what is opened
+            size = os.fstat(file.fileno()).st_size
     except FileNotFoundError:
         size = 0
     cut = good & (2 * ends > size)
