@@ -18,6 +18,7 @@ from helpers.stores import RATE, Made, Table
 from soundbench.data.shards import shard, tending
 from soundbench.data.shards.pool import FORMAT, Pool, made_by
 from soundbench.data.shards.shard import Writer, read
+from soundbench.data.sounds import Sounds
 from soundbench.data.store import Store, open_store
 
 # Makes a store of the sounds 0 to N - 1; writes a line for each that is read, and for each message.
@@ -145,6 +146,23 @@ def test_a_process_that_waits_says_so(maker: Maker) -> None:
     assert finish(first) == finish(second)
     assert maker.said(second) == [f"sound: reading 1 clip into {pool}", waits]
     assert maker.reads == {"0": 1}
+
+
+def test_what_another_process_has_read_meanwhile_is_not_waited_for(tmp_path: Path) -> None:
+    class Other(Made):
+        def read(self, clip):
+            if clip.path == "1":
+                made_in(tmp_path, 0)
+            return super().read(clip)
+
+    def say(line: str) -> None:
+        assert "waiting" not in line
+
+    pool = Pool(made_in(tmp_path, 9).path)
+    table = Table(("0",), ("1",))
+    with pool.piece(f"{Sounds.of(table, Other(), RATE).key}-0", wait=False) as mine:
+        assert mine
+        right(open_store(table, Other(), RATE, tmp_path, say=say), 0, 1)
 
 
 def test_what_a_killed_process_held_is_read_by_the_one_that_waits(maker: Maker) -> None:

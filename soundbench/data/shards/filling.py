@@ -83,7 +83,7 @@ class Filling:
         began = time.monotonic()
         pieces = np.unique(np.flatnonzero(self.wanted) // self.size).tolist()
         try:
-            held_elsewhere = self._read(pieces)
+            held_elsewhere = self._unfinished(self._read(pieces))
             if held_elsewhere:
                 self.say(f"sound: waiting for another process, which reads it into {self.pool.folder}")
             for piece in held_elsewhere:
@@ -112,6 +112,12 @@ class Filling:
             self._writer.commit()
         self._release(read)
         return elsewhere
+
+    def _unfinished(self, pieces: list[int]) -> list[int]:
+        """Those of the pieces of which sounds are missing still."""
+        if pieces:
+            self._look_again()
+        return [piece for piece in pieces if self.wanted[piece * self.size :][: self.size].any()]
 
     def _release(self, read: list[int]) -> None:
         """Give back the locks of pieces that are committed."""
