@@ -213,7 +213,7 @@ def _fingerprint(dataset: Any) -> str:
     if not hasattr(dataset, "read"):
         return "files"
     try:
-        return str(dataset.fingerprint)
+        return f"{type(dataset).__qualname__}: {dataset.fingerprint}"  # others may have paths of the same names
     except AttributeError:
         raise BrokenPlugin(
             f"dataset {type(dataset).__name__}: it has read(clip), so it also needs the property fingerprint, which "

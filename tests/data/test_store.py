@@ -262,6 +262,16 @@ def test_its_fingerprint_is_part_of_the_key(make):
     assert make("3", dataset=dataset).path != before.path
 
 
+def test_another_dataset_of_the_same_fingerprint_has_sounds_of_its_own(make):
+    class Louder(Made):
+        def read(self, clip):
+            samples, rate = super().read(clip)
+            return samples * 2, rate
+
+    np.testing.assert_allclose(floats(make("3", dataset=Made()), 0), np.full(100, 0.3), atol=1e-4)
+    np.testing.assert_allclose(floats(make("3", dataset=Louder()), 0), np.full(100, 0.6), atol=1e-4)
+
+
 @pytest.mark.parametrize("threads", [False, True])
 def test_it_is_read_by_one_thread_unless_it_says_that_several_may(make, threads):
     seen, both = set(), threading.Barrier(2)

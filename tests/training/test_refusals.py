@@ -32,7 +32,6 @@ class Made:
     """
 
     multilabel = False
-    fingerprint = "made"
 
     def __init__(
         self,
@@ -44,6 +43,10 @@ class Made:
         clips: int = 12,
     ) -> None:
         self.bad, self.of, self.classes, self.labels, self.count = bad, of, classes, labels, clips
+
+    @property
+    def fingerprint(self):
+        return f"{self.bad} {self.of}"
 
     def clips(self):
         for number in range(self.count):

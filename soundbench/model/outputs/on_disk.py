@@ -44,10 +44,10 @@ class OnDisk:
         self._like, self._count = rows[:0], self._count + len(rows)
 
     def mapped(self) -> NDArray[Any]:
-        """All rows. What is written into the array is written into the file."""
-        if not self._count:
-            return self._like
+        """All rows, to which none can be added any more. What is written into the array is written into the file."""
         shape = (self._count, *self._like.shape[1:])
         # Not copied on write ("c"): the system sets memory aside for that, and refuses more than the machine has.
-        with files.explain_os_errors(self._folder):
+        with files.explain_os_errors(self._folder), self._file:
+            if not self._count:
+                return self._like
             return np.asarray(np.memmap(self._file, self._like.dtype, "r+", shape=shape))
