@@ -19,7 +19,7 @@ from helpers.toys import ToyLoss
 from sklearn.metrics import log_loss, top_k_accuracy_score
 
 from soundbench.audio import decoding
-from soundbench.data.batches import Grid
+from soundbench.data.batches import Grid, RawBatch
 from soundbench.errors import CallError, RunError, SoundError
 from soundbench.inference.classifier import Classifier
 from soundbench.inference.events import EventRules, find_events
@@ -40,6 +40,17 @@ def classifier() -> Classifier:
 @pytest.fixture
 def samples() -> np.ndarray:
     return (0.1 * np.random.default_rng(0).standard_normal(5000)).astype(np.float32)
+
+
+def test_so_many_windows_are_scored_together_as_asked_for(classifier: Classifier) -> None:
+    sizes: list[int] = []
+
+    def counted(raw: RawBatch) -> np.ndarray:
+        sizes.append(len(raw.samples))
+        return np.zeros((len(raw.samples), 7), np.float32)
+
+    ends = list(classifier.flow([np.ones(1600, np.float32)] * 500, 8000, batch=200, compute=counted))
+    assert (sizes, len(ends)) == ([200, 200, 100], 1000)
 
 
 def test_every_form_of_one_sound_gives_the_same_prediction(

@@ -65,7 +65,7 @@ def scored(
             waiting, rows, longest = [], 0, 0
         waiting.append(cut)
         rows, longest = rows + (size > 0), max(longest, size)
-        full = not bound.allows(rows + 1, longest) if size else len(waiting) > 4 * MANY
+        full = not bound.allows(rows + 1, longest) if size else len(waiting) > 4 * (bound.batch or MANY)
         if full or not rows:
             yield from _through(waiting, compute, bound.rate, classes)
             waiting, rows, longest = [], 0, 0
