@@ -92,6 +92,38 @@ def test_sounds_are_decoded_while_nobody_waits_but_not_all(paths: list[Path], mo
     assert sorted(begun) == [path.name for path in paths]
 
 
+@pytest.mark.parametrize("hop", [25, 8000])
+def test_sounds_that_wait_count_as_a_whole_though_windows_are_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hop: int
+) -> None:
+    """The first windows are a tenth of a second; all of the sound is in memory."""
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.zeros(30 * 8000), 8000)
+    begun: list[str] = []
+    blocks = audio.blocks
+
+    def noted(path: Path, *more: object) -> Iterator[np.ndarray]:
+        begun.append(path.name)
+        return blocks(path, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(audio, "blocks", noted)
+    cuts = cut_all([path] * 60, None, 8000, Grid(25, hop))
+    next(cuts)
+    time.sleep(0.5)
+    assert len(begun) <= 1 + 240 // 30 + 4  # the first, those that wait, and one for each thread
+    cuts.close()  # type: ignore[attr-defined]
+
+
+def test_a_list_may_change_while_its_files_are_scored(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "_SOUNDS", 2)
+    ends = []
+    for one in cut_all(paths, None, 8000, GRID):
+        if isinstance(one, EndOfSound):
+            ends.append(one.sound)
+            paths.clear()
+    assert ends == list(range(41))
+
+
 def test_many_bad_files_have_their_errors_in_their_places(tmp_path: Path) -> None:
     """More than are read ahead."""
     bad = tmp_path / "bad.wav"
@@ -169,3 +201,22 @@ def test_a_decoder_that_hangs_does_not_hold_a_process_that_is_stopped(number: si
         _, errors = process.communicate(timeout=30)
     assert process.returncode == -number
     assert (b"KeyboardInterrupt" in errors) == (number == signal.SIGINT)
+
+
+LEFT = """
+import sys
+from soundbench.data.windowing.grid import Grid
+from soundbench.inference.batching import ahead
+
+ahead._SECONDS = 1e9
+ahead.auto_threads = lambda _processes: 8
+cuts = ahead.cut_all([sys.argv[1]] * 400, None, 16000, Grid(16000, 16000))
+next(cuts)
+"""
+
+
+def test_a_program_may_end_while_sounds_are_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "noise.wav"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(20 * 44_100), 44_100)
+    done = subprocess.run([sys.executable, "-c", LEFT, path], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")

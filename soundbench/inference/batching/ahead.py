@@ -6,10 +6,11 @@ length. A thread that hangs in a decoder holds up the sounds after it, but not t
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,7 +21,7 @@ from soundbench.data.windowing.grid import Grid
 from soundbench.errors import SoundError, SoundWarning
 from soundbench.inference.predictions import EndOfSound
 from soundbench.machine import auto_threads, local_processes
-from soundbench.model.windows import Sound, Window, cut_windows
+from soundbench.model.windows import WHOLE, Sound, Window, cut_windows
 
 __all__ = ["cut_all"]
 
@@ -28,7 +29,7 @@ Cut: TypeAlias = tuple[int, Window] | EndOfSound
 
 # The most threads; the most sounds ahead; seconds of sound from which no other sound is begun; the seconds that the
 # threads get to end what they are at when nobody waits for it any more.
-_THREADS, _SOUNDS, _SECONDS, _PATIENCE = 8, 512, 240, 1.0
+_THREADS, _SOUNDS, _SECONDS, _PATIENCE = 8, 512, 240, 3.0
 # Windows that a thread cuts from a sound at a time.
 _WINDOWS = 32
 
@@ -49,7 +50,7 @@ def cut_all(sounds: Iterable[Sound], rate: int | None, target: int, grid: Grid) 
         CallError: what is no sound.
     """
     if isinstance(sounds, Sequence) and len(sounds) > 1 and all(isinstance(one, str | Path | bytes) for one in sounds):
-        yield from _cut_ahead(sounds, target, grid)
+        yield from _cut_ahead(tuple(sounds), target, grid)
         return
     for number, sound in enumerate(sounds):
         last, error = 0, None
@@ -65,11 +66,10 @@ def cut_all(sounds: Iterable[Sound], rate: int | None, target: int, grid: Grid) 
 def _cut_ahead(sounds: Sequence[Sound], target: int, grid: Grid) -> Iterator[Cut]:
     """The same of sounds in files, decoded by threads."""
     work = _Work(sounds, target, grid)
-    count = min(auto_threads(local_processes()), _THREADS, len(sounds))
-    threads = [threading.Thread(target=work.run, name="decoding", daemon=True) for _ in range(count)]
-    for thread in threads:
-        thread.start()
+    # Python ends threads that are still at work when it ends; inside a resampler, that would abort the process.
+    atexit.register(work.end)
     try:
+        work.start(min(auto_threads(local_processes()), _THREADS, len(sounds)))
         for number in range(len(sounds)):
             last, error = 0, None
             for part in work.parts_of(number):
@@ -79,10 +79,8 @@ def _cut_ahead(sounds: Sequence[Sound], target: int, grid: Grid) -> Iterator[Cut
                 error = part.error
             yield EndOfSound(number, last / target, error)
     finally:
-        work.close()
-        until = time.monotonic() + _PATIENCE
-        for thread in threads:
-            thread.join(max(until - time.monotonic(), 0))
+        atexit.unregister(work.end)
+        work.end()
 
 
 @attrs.frozen(eq=False)
@@ -93,6 +91,7 @@ class _Part:
         windows: at most `_WINDOWS`.
         warnings: what is odd about the sound.
         more: whether more windows may follow.
+        size: the samples that it holds.
         error: why the sound could not be read to its end.
         failure: what else ended the work on it.
     """
@@ -100,13 +99,9 @@ class _Part:
     windows: list[Window]
     warnings: list[SoundWarning]
     more: bool
+    size: int
     error: SoundError | None = None
     failure: BaseException | None = None
-
-    @property
-    def size(self) -> int:
-        """The samples of the windows."""
-        return sum(len(one.samples) for one in self.windows)
 
 
 class _Cutting:
@@ -114,23 +109,33 @@ class _Cutting:
 
     def __init__(self, number: int, sound: Sound, target: int, grid: Grid) -> None:
         self.number = number
+        self._whole = WHOLE * target
         self._warnings: list[SoundWarning] = []
         self._cuts = cut_windows(sound, None, target, grid, self._warnings.append)
 
-    def next(self) -> _Part:
-        """The next windows."""
+    def next(self, ended: Callable[[], bool]) -> _Part:
+        """The next windows; fewer if nobody wants them any more, which `ended` says."""
         windows: list[Window] = []
         error: SoundError | None = None
         failure: BaseException | None = None
         try:
-            windows.extend(islice(self._cuts, _WINDOWS))
+            windows.extend(takewhile(lambda _: not ended(), islice(self._cuts, _WINDOWS)))
         except SoundError as wrong:
             error = wrong
         except BaseException as wrong:  # for the thread that scores, as if it had read the sound itself
             failure = wrong
         warnings = self._warnings.copy()
         self._warnings.clear()
-        return _Part(windows, warnings, len(windows) == _WINDOWS, error, failure)
+        more = len(windows) == _WINDOWS
+        return _Part(windows, warnings, more, self._held(windows, more), error, failure)
+
+    def _held(self, windows: list[Window], more: bool) -> int:
+        """The most samples that these windows and the rest of the sound hold: windows may be views of all of it."""
+        if not windows:
+            return 0
+        first, last = windows[0], windows[-1]
+        span = last.start + len(last.samples) - first.start
+        return max(span, sum(len(one.samples) for one in windows)) + (self._whole if more else 0)
 
 
 class _Work:
@@ -146,11 +151,12 @@ class _Work:
         self._rest: _Cutting | None = None  # of the sound that is waited for
         self._cutting: dict[int, _Cutting] = {}
         self._closed = False
+        self._threads: list[threading.Thread] = []
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """The work of a thread."""
         while cutting := self._next():
-            part = cutting.next()
+            part = cutting.next(lambda: self._closed)
             with self._ready:
                 self._parts[cutting.number] = part
                 if part.more:
@@ -182,11 +188,21 @@ class _Work:
             self._room.notify_all()
         return part
 
-    def close(self) -> None:
-        """Let the threads end."""
+    def start(self, count: int) -> None:
+        """Start so many threads."""
+        for _ in range(count):
+            thread = threading.Thread(target=self._run, name="decoding", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def end(self) -> None:
+        """Let the threads end, and wait for them a moment."""
         with self._room:
             self._closed = True
             self._room.notify_all()
+        until = time.monotonic() + _PATIENCE
+        for thread in self._threads:
+            thread.join(max(until - time.monotonic(), 0))
 
     def _next(self) -> _Cutting | None:
         """What a thread does next, once there is something to do; None at the end."""
