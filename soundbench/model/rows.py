@@ -11,11 +11,14 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["by_rows"]
+__all__ = ["by_rows", "on_one_core"]
+
+Found = TypeVar("Found")
 
 # With fewer rows for each thread, preparing the operations costs more than the threads save.
 _ROWS = 6
@@ -41,6 +44,15 @@ def by_rows(compute: Callable[[Tensor, Tensor], Tensor], data: Tensor, lengths: 
     found = torch.cat([one.result() for one in waiting])
     torch.set_num_threads(threads)  # the pool's threads, when they begin, set the number for threads to come as well
     return found
+
+
+def on_one_core(work: Callable[[], Found]) -> Found:
+    """`work()`, in a thread whose operations use no other threads: small ones would only wait for them."""
+    threads = torch.get_num_threads()
+    pool = _pool(1, 1)
+    pool.submit(torch.get_num_threads).result()  # the thread begins, and keeps its number
+    torch.set_num_threads(threads)
+    return pool.submit(work).result()
 
 
 def _compute(compute: Callable[[Tensor, Tensor], Tensor], data: Tensor, lengths: Tensor) -> Tensor:

@@ -32,6 +32,13 @@ class Plain(nn.Sequential):
         super().__init__(nn.Conv1d(32, 16, 3, padding=1, bias=False), nn.BatchNorm1d(16), nn.ReLU())
 
 
+class Large(nn.Sequential):
+    """A layer of 4,128 products for each value, whose weights are not copied."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv1d(32, 16, 129, padding=64, bias=False), nn.BatchNorm1d(16))
+
+
 class Image(nn.Module):
     """A norm of images, with channels innermost, whose convolution has a bias."""
 
@@ -144,7 +151,17 @@ def apart(one: Network, exact: Network) -> float:
 
 @pytest.mark.parametrize(
     ("part", "left"),
-    [(Plain, 0), (Image, 0), (Matrix, 0), (Twice, 1), (Changed, 1), (OtherAxis, 1), (Shared, 2), (OfItsOwn, 1)],
+    [
+        (Plain, 0),
+        (Large, 1),
+        (Image, 0),
+        (Matrix, 0),
+        (Twice, 1),
+        (Changed, 1),
+        (OtherAxis, 1),
+        (Shared, 2),
+        (OfItsOwn, 1),
+    ],
 )
 def test_logits_are_those_of_the_network_with_its_norms(part: Callable[[], nn.Module], left: int) -> None:
     network = network_of(part())

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from soundbench.model.rows import by_rows
+from soundbench.model.rows import by_rows, on_one_core
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +50,17 @@ def test_each_thread_computes_rows_of_its_own(count: int, rows: list[int]) -> No
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
     assert sorted(noted.rows) == rows
     assert noted.inside == {1}
+
+
+def test_work_on_one_core_uses_one_thread_and_leaves_the_others_theirs() -> None:
+    seen = on_one_core(lambda: (torch.get_num_threads(), torch.get_num_threads()))
+    later: list[int] = []
+    other = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+    other.start()
+    other.join()
+    assert (seen, torch.get_num_threads(), later) == ((1, 1), 2, [2])
+    with pytest.raises(ZeroDivisionError):
+        on_one_core(lambda: 1 // 0)
 
 
 def test_a_thread_keeps_its_number_though_its_first_rows_need_no_other_thread() -> None:

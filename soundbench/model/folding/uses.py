@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import attrs
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 __all__ = ["Input", "inputs_of"]
 
@@ -69,7 +68,8 @@ class _Uses(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = func(*args, **(kwargs or {}))
         self._kept.append(out)
         shown = set() if func._schema.is_mutable else {_memory(one) for one in _tensors(out)}
-        self.count.update(_memory(one) for one in _tensors((args, kwargs)) if _memory(one) not in shown)
+        given = _tensors([*args, *(kwargs or {}).values()])
+        self.count.update(memory for memory in map(_memory, given) if memory not in shown)
         return out
 
 
@@ -117,8 +117,13 @@ def _hooked(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
-def _tensors(values: Any) -> list[Tensor]:
-    return [one for one in tree_leaves(values) if isinstance(one, Tensor)]
+def _tensors(values: Any) -> Iterator[Tensor]:
+    """The tensors among what an operation takes or gives, which may be in lists."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, list | tuple):
+        for one in values:
+            yield from _tensors(one)
 
 
 def _memory(tensor: Tensor) -> int:
