@@ -79,7 +79,11 @@ class Classifier:
 
     @property
     def network(self) -> Network:
-        """The network, waveform in, logits out; in float32, a copy without batch norms computes the scores."""
+        """The network, waveform in, logits out; once asked for, it computes the scores, with what is changed in it.
+
+        Until then a copy without batch norms does, in less time; they differ by rounding.
+        """
+        self.scorer = self.scorer.as_trained()
         return self.scorer.network
 
     @overload

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import torch
 
 import soundbench
 from soundbench import Recipe
@@ -55,8 +56,15 @@ def test_scores_are_computed_without_norms_in_float32_and_by_the_network_itself_
     found = soundbench.load(tmp_path / "model", device="cpu")
     sound = 0.1 * np.random.default_rng(0).standard_normal(40_000)
     scores = found.predict_proba(sound, 16000)
-    assert found.scorer.computing is not found.network
-    found.scorer = found.scorer.as_trained()
+    assert found.scorer.computing is not found.scorer.network
+    calls = []
+    found.network.backbone.register_forward_hook(lambda *_: calls.append(1))
     np.testing.assert_allclose(scores, found.predict_proba(sound, 16000), rtol=0, atol=1e-5)
+    assert calls
+    with torch.no_grad():  # what a network learns after it was loaded
+        for weight in found.network.backbone.parameters():
+            weight.zero_()
+    silence = found.predict_proba(np.zeros(40_000), 16000)
+    np.testing.assert_allclose(found.predict_proba(sound, 16000), silence, rtol=0, atol=1e-6)
     rough = soundbench.load(tmp_path / "model", device="cpu", precision="bf16")
     assert rough.scorer.computing is rough.network
