@@ -178,13 +178,13 @@ def test_nothing_is_left_at_work_when_the_rest_is_not_wanted(paths: list[Path]) 
 
 
 HANGING = """
-import sys, threading, time
+import os, threading
 from soundbench import audio
 from soundbench.data.windowing.grid import Grid
 from soundbench.inference.batching.ahead import cut_all
 
 def hang(path, *more):
-    print("hangs", flush=True)
+    os.write(1, b"hangs\\n")  # at once: the threads' lines must not mix
     threading.Event().wait()
 
 audio.blocks = hang
@@ -195,10 +195,13 @@ list(cut_all(["a.wav", "b.wav"], None, 8000, Grid(800, 800)))
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_decoder_that_hangs_does_not_hold_a_process_that_is_stopped(number: signal.Signals) -> None:
     with subprocess.Popen([sys.executable, "-c", HANGING], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"hangs\n"
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=30)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"hangs\n"
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == -number
     assert (b"KeyboardInterrupt" in errors) == (number == signal.SIGINT)
 
