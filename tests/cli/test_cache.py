@@ -50,8 +50,8 @@ def test_folders_are_listed_with_what_they_hold(root: Path, capsys: pytest.Captu
     assert cells.pop("0123456789abcdef01234567") == ["2.0 MB", "0", "of an older version, not read"]
     assert cells.pop(FEATURES) == ["0.0 MB", "0", "features"]
     assert sorted(cells.values()) == [
-        ["0.0 MB", "3", "1", "0", "sound, 8000 Hz, made 1"],
-        ["0.0 MB", "5", "1", "0", "sound, 16000 Hz, made 1"],
+        ["0.0 MB", "3", "1", "0", "sound, 8000 Hz, Made: made 1"],
+        ["0.0 MB", "5", "1", "0", "sound, 16000 Hz, Made: made 1"],
     ]
     assert err == f"2.0 MB in {root}\n"
 
