@@ -107,9 +107,11 @@ class Encoder(nn.Module):
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Waveforms `(B, S)` to hidden states `(B, F, T)` and their lengths in frames `(B,)`."""
         waveform = masks.apply(masks.wide(waveform).float(), lengths)
-        trained = torch.is_grad_enabled() and not self.frozen
+        whole = (torch.is_grad_enabled() and not self.frozen) or waveform.device.type != "cpu"
+        if whole or torch.compiler.is_compiling():  # in a compiled or exported graph the size of a batch is open
+            return self._features(waveform, lengths)
         rows = max(1, _TOGETHER // max(1, waveform.shape[1]))
-        if trained or waveform.device.type != "cpu" or rows >= len(waveform):
+        if rows >= len(waveform):
             return self._features(waveform, lengths)
         parts = [
             self._features(*part) for part in zip(torch.split(waveform, rows), torch.split(lengths, rows), strict=True)
