@@ -178,7 +178,7 @@ def test_nothing_is_left_at_work_when_the_rest_is_not_wanted(paths: list[Path]) 
 
 
 HANGING = """
-import os, threading
+import os, signal, threading
 from soundbench import audio
 from soundbench.data.windowing.grid import Grid
 from soundbench.inference.batching.ahead import cut_all
@@ -188,6 +188,7 @@ def hang(path, *more):
     threading.Event().wait()
 
 audio.blocks = hang
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a program in the background may be started without it
 list(cut_all(["a.wav", "b.wav"], None, 8000, Grid(800, 800)))
 """
 
