@@ -165,6 +165,32 @@ def test_what_another_process_has_read_meanwhile_is_not_waited_for(tmp_path: Pat
         right(open_store(table, Other(), RATE, tmp_path, say=say), 0, 1)
 
 
+def test_what_is_committed_is_used_while_the_rest_is_still_being_read(maker: Maker) -> None:
+    def committed() -> set[bytes]:
+        return {
+            key
+            for folder in maker.folder.glob("cache/*")
+            for one in Pool(folder).contents()
+            for key in one.records["key"]
+        }
+
+    filling = maker.start(40)
+    wait_until(lambda: len(committed()) >= 5, filling)
+    maker.close()
+    dataset, said = type("Slow", (Made,), {})(), []
+    sounds = Sounds.of(Table(*((str(number),) for number in range(40))), dataset, 16000)
+    names = [sounds.path(number) for number in np.flatnonzero(np.isin(sounds.keys, list(committed())))]
+    store = open_store(Table(*((name,) for name in names)), dataset, 16000, maker.folder / "cache", say=said.append)
+    samples, scales = store.gather(np.arange(len(names)), np.zeros(len(names), int), store.lengths, 50_000)
+    np.testing.assert_allclose(samples[:, 0] * scales, [int(name) / 100 for name in names], atol=1e-3)
+    assert len(said) == 1
+    assert "reading" not in said[0]
+    assert filling.poll() is None
+    maker.open()
+    finish(filling)
+    assert maker.reads == dict.fromkeys(map(str, range(40)), 1)
+
+
 def test_what_a_killed_process_held_is_read_by_the_one_that_waits(maker: Maker) -> None:
     maker.close()
     first = maker.start(1)
