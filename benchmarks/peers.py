@@ -1,6 +1,6 @@
 """Other programs for sound classification beside soundbench: the same work on the same sound, alternating.
 
-    SOUNDBENCH_DATA=... python benchmarks/peers.py --environments FOLDER [--only TASK ...] [--rounds 3] [--write]
+    SOUNDBENCH_DATA=... python benchmarks/peers.py --environments FOLDER [--only TASK ... | --write] [--rounds 3]
 
 `bash benchmarks/peers.sh FOLDER` makes the environments of the peers, each with its public package. The sound is that
 of ESC-50 under SOUNDBENCH_DATA, cut or joined to clips of one length and written as WAV at the sample rate of the
@@ -317,6 +317,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
+    if options.write and options.only != list(TASKS):
+        parser.error("--write saves the whole table, and --only measures a part of it: leave one of them out")
     pythons = {
         name: options.environments.absolute() / TASKS[name].environment / "bin" / "python" for name in options.only
     }
