@@ -110,9 +110,3 @@ def test_every_command_shown_exists(page: str, line: str) -> None:
     assert set(used) <= known, f"{page}: {line}"
     recipes = [word for word in words if word.startswith("recipes/")]
     assert all((ROOT / recipe).exists() for recipe in recipes), f"{page}: {line}"
-
-
-def test_the_version_is_one() -> None:
-    import soundbench
-
-    assert soundbench.__version__ == PROJECT["version"]

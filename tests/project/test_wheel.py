@@ -19,8 +19,12 @@ from pathlib import Path
 
 import pytest
 
+from soundbench import __version__ as VERSION
+
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path.name for path in (ROOT / "recipes").glob("*.toml"))
+FOLDERS = ("soundbench/", "plugins/soundbench_plugins/", "recipes/")
+ABOUT = f"soundbench-{VERSION}.dist-info"
 
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 
@@ -29,24 +33,78 @@ pytestmark = pytest.mark.slow
 Call = Callable[..., subprocess.CompletedProcess[str]]
 
 
+# What a tree in use has beside what belongs to a release.
+JUNK = (
+    ".mypy_cache/3.11/cache.json",
+    ".venv/lib/soundbench/models.py",
+    "build/lib/soundbench/errors.py",
+    "data/ESC-50/audio/1-100032-A-0.wav",
+    "plugins/soundbench_plugins/__pycache__/a.cpython-311.pyc",
+    "recipes/__pycache__/a.pyc",
+    "runs/quickstart/model/weights.safetensors",
+    "soundbench/__pycache__/errors.cpython-311.pyc",
+    "soundbench.egg-info/SOURCES.txt",
+)
+
+
+Build = Callable[[str, Path, Path], None]
+
+
 @pytest.fixture(scope="module")
-def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel and the source distribution, built from a copy of the tree."""
-    folder = tmp_path_factory.mktemp("dist")
-    tree = folder / "tree"
-    for name in ("soundbench", "plugins", "recipes"):
-        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tree / name)
+def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Builds a "wheel" or an "sdist" from one folder into another."""
     environment = dict(os.environ)
     if not find_spec("hatchling"):
-        backend = tomllib.loads((tree / "pyproject.toml").read_text())["build-system"]["requires"]
-        subprocess.run([*PIP, "install", "--target", str(folder / "backend"), *backend], check=True)
-        environment["PYTHONPATH"] = str(folder / "backend")
-    build = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
-    subprocess.run(build, cwd=tree, env=environment, check=True, capture_output=True)
+        backend = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+        folder = str(tmp_path_factory.mktemp("backend"))
+        subprocess.run([*PIP, "install", "--target", folder, *backend], check=True)
+        environment["PYTHONPATH"] = folder
+
+    def build(kind: str, source: Path, out: Path) -> None:
+        line = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(out)]
+        subprocess.run(line, cwd=source, env=environment, check=True, capture_output=True)
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def dist(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the source distribution, built from a tree in use, and the wheel, built from what is in it."""
+    folder = tmp_path_factory.mktemp("dist")
+    tree = folder / "tree"
+    copy(tracked(), tree)
+    for name in JUNK:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_bytes(b"junk")
+    build("sdist", tree, folder)
+    build("wheel", tree, folder / "direct")
+    (source,) = folder.glob("*.tar.gz")
+    with tarfile.open(source) as archive:
+        archive.extractall(folder, filter="data")
+    unpacked = folder / source.name.removesuffix(".tar.gz")
+    build("wheel", unpacked, folder)
     shutil.rmtree(tree)
+    shutil.rmtree(unpacked)
     return folder
+
+
+def copy(names: list[str], to: Path) -> None:
+    """Copy these files of the checkout."""
+    for name in names:
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, to / name)
+
+
+def tracked() -> list[str]:
+    """The files of the checkout, or where it is not one (an export of it) those of the folders that a release needs."""
+    try:
+        git = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+        listed = subprocess.run(git, capture_output=True, check=True).stdout.decode().split("\0")
+        return [name for name in listed if name and (ROOT / name).is_file()]
+    except (OSError, subprocess.CalledProcessError):
+        folders = ("soundbench", "plugins", "recipes", "tests", "benchmarks", "docs")
+        found = [path for name in folders for path in (ROOT / name).rglob("*")] + list(ROOT.glob("*"))
+        return [path.relative_to(ROOT).as_posix() for path in found if path.is_file() and path.suffix != ".pyc"]
 
 
 @pytest.fixture(scope="module")
@@ -74,29 +132,50 @@ def call(installed: Path, tmp_path: Path) -> Call:
     return call
 
 
-def test_the_wheel_holds_its_licence_its_types_and_its_recipes(dist: Path) -> None:
+def test_the_wheel_holds_the_package_its_plugins_and_recipes_and_nothing_else(dist: Path) -> None:
     (wheel,) = dist.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        names = set(archive.namelist())
-        metadata = Parser().parsestr(archive.read("soundbench-0.1.0.dist-info/METADATA").decode())
-        licence = archive.read("soundbench-0.1.0.dist-info/licenses/LICENSE")
+        names = archive.namelist()
+        metadata = Parser().parsestr(archive.read(f"{ABOUT}/METADATA").decode())
+        licence = archive.read(f"{ABOUT}/licenses/LICENSE")
+    files = [name for name in tracked() if name.startswith(FOLDERS)]
+    moved = [name.removeprefix("plugins/").replace("recipes/", "soundbench/recipes/", 1) for name in files]
+    about = ["METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"]
+    assert sorted(names) == sorted([*moved, *(f"{ABOUT}/{name}" for name in about)])
+    assert {"soundbench/py.typed", "soundbench_plugins/py.typed"} <= set(names)
     assert licence == (ROOT / "LICENSE").read_bytes()
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata.get_all("License-File") == ["LICENSE"]
-    assert names >= {"soundbench/py.typed", "soundbench_plugins/py.typed"}
-    assert names >= {f"soundbench/recipes/{name}" for name in RECIPES}
-    templates = (ROOT / "soundbench/report/html/templates").iterdir()
-    assert names >= {f"soundbench/report/html/templates/{path.name}" for path in templates}
-    assert {name.split("/")[0] for name in names} == {"soundbench", "soundbench_plugins", "soundbench-0.1.0.dist-info"}
+    assert not [line for line in metadata.get_all("Classifier", []) if line.startswith("License")]
+    assert metadata["Version"] == VERSION
+    assert wheel.stat().st_size < 4.5e6
 
 
-def test_the_source_distribution_holds_what_the_wheel_is_built_from(dist: Path) -> None:
+def test_the_source_distribution_holds_what_the_wheel_is_built_from_and_nothing_else(dist: Path) -> None:
     (source,) = dist.glob("*.tar.gz")
     with tarfile.open(source) as archive:
-        names = {name.removeprefix("soundbench-0.1.0/") for name in archive.getnames()}
-    assert names >= {"LICENSE", "README.md", "pyproject.toml"}
-    assert names >= {"soundbench/py.typed", "plugins/soundbench_plugins/py.typed"}
-    assert names >= {f"recipes/{name}" for name in RECIPES}
+        names = [name.removeprefix(f"soundbench-{VERSION}/") for name in archive.getnames()]
+    beside = ["CHANGELOG.md", "CITATION.cff", "LICENSE", "README.md", "constraints.txt", "pyproject.toml"]
+    made = ["PKG-INFO", ".gitignore"] if ".gitignore" in names else ["PKG-INFO"]
+    assert sorted(names) == sorted([*(name for name in tracked() if name.startswith(FOLDERS)), *beside, *made])
+
+
+def test_a_wheel_built_from_the_tree_is_the_same_byte_for_byte(dist: Path) -> None:
+    (wheel,), (direct,) = dist.glob("*.whl"), dist.glob("direct/*.whl")
+    with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(direct) as other:
+        assert one.namelist() == other.namelist()
+        assert [name for name in one.namelist() if one.read(name) != other.read(name)] == []
+
+
+def test_the_image_is_built_from_what_the_wheel_needs(build: Build, dist: Path, tmp_path: Path) -> None:
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    named = [name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]]
+    assert "constraints.txt" in named
+    copy([file for file in tracked() for name in named if file == name or file.startswith(f"{name}/")], tmp_path / "in")
+    build("wheel", tmp_path / "in", tmp_path)
+    (wheel,), (other,) = dist.glob("*.whl"), tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(other) as two:
+        assert two.namelist() == one.namelist()
 
 
 def test_the_licence_is_the_published_text() -> None:
