@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from soundbench.contracts import Batch, Clip
+    from soundbench.contracts import API_VERSION, Batch, Clip
     from soundbench.errors import SoundbenchError
     from soundbench.inference.classifier import Classifier
     from soundbench.inference.evaluation import evaluate
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from soundbench.training.run import resume, run
 
 __all__ = [
+    "API_VERSION",
     "Audio",
     "Batch",
     "Classifier",
@@ -59,6 +60,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _PLACES = {
+    "API_VERSION": "contracts:API_VERSION",
     "Audio": "recipe.tables:Audio",
     "Batch": "contracts:Batch",
     "Classifier": "inference.classifier:Classifier",

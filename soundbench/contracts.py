@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from soundbench.chance import Chance
 
 __all__ = [
+    "API_VERSION",
     "KINDS",
     "Annotation",
     "Augmentation",
@@ -66,6 +67,8 @@ __all__ = [
     "hookimpl",
 ]
 
+API_VERSION = "0.1"
+"""The version of the plugin API: that of soundbench without its last number."""
 
 LEAST_SCORE = 1e-12
 """No score counts as less in a log loss, which would else be infinite."""
@@ -121,8 +124,7 @@ class Clip:
         start: start within the file, in seconds.
         stop: end within the file, in seconds; None for the end of the file.
         fold: the fold that the publisher assigned, if any.
-        group: what clips have in common that must not be in both training and test: the original recording, a speaker,
-            a site; None means the file itself.
+        group: the original recording, the speaker or the site, never in both training and test; None: the file itself.
         extra: further values of the clip by name, all text, such as `{"site": "A4"}`; they are kept in `clips.csv`.
     """
 
@@ -393,8 +395,7 @@ class Reject(Protocol):
     """An `nn.Module(classes, *, ...)`: what the network gives for windows, to one reject score per window, `(B,)`.
 
     `classes` is K. The score is higher, the more a window is like the sound of training. It depends on this window
-    alone. Windows, and clips by the mean over their windows, whose score is below a threshold are of none of the
-    classes. The threshold is fitted after training, and is no concern of the component.
+    alone. Windows, and clips by their mean, below a threshold are of none of the classes; the framework fits it.
 
     `embeddings` says whether it needs the embeddings of the windows, the input of the network's last layer. One that
     must know the sound of training has a method `fit(logits, embeddings, targets)`, called once, after training, with
@@ -562,9 +563,8 @@ hookimpl = pluggy.HookimplMarker("soundbench")
 class Hooks:
     """The hooks of an observer, a class `(run, *, ...)`; `run` is a `RunInfo`.
 
-    An observer implements any of these methods, each decorated with `hookimpl`, with all or some of its arguments. They
-    are called in the main process only. If one raises, the error is logged with its file and line, now and at the end
-    of the run, the observer is removed, and the run continues.
+    An observer implements any of these methods, each decorated with `hookimpl`, with all or some of its arguments, for
+    the main process only. If one raises, the log has its file and line, the observer is removed, and the run continues.
     """
 
     @_spec

@@ -29,6 +29,7 @@ __all__ = [
     "show",
     "spell",
     "unknown_key",
+    "with_article",
 ]
 
 _WORDS: dict[Any, str] = {
@@ -99,6 +100,11 @@ def show(value: Any) -> str:
     else:
         text = str(value)
     return text if len(text) <= 80 else text[:76] + " ..."
+
+
+def with_article(noun: str) -> str:
+    """A noun after `a` or `an`."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def nearest(name: str, known: Collection[str]) -> str:

@@ -22,7 +22,7 @@ from soundbench.contracts import KINDS
 from soundbench.errors import BrokenPlugin, ClaimedTwice, Problem, UnknownPlugin
 from soundbench.files import read_bytes
 from soundbench.limits import TEXT, TIMES, WIDTH
-from soundbench.messages import join, nearest, show
+from soundbench.messages import join, nearest, show, with_article
 from soundbench.recipe.entry_points import Listing, import_failure, listings_of, normal
 from soundbench.recipe.source_code import defined_in, import_file, line_of
 from soundbench.recipe.tables import OWN
@@ -186,21 +186,21 @@ class Registry:
         if len(found) > 1:
             origins = " and ".join(f"{item.distribution} {item.version}".strip() for item in found)
             cure = " or ".join(f"use = {show(item.full_name)}" for item in found)
-            raise ClaimedTwice(f'{_a(kind)} "{name}" is provided by {origins}; choose one: {cure}')
+            raise ClaimedTwice(f'{with_article(kind)} "{name}" is provided by {origins}; choose one: {cure}')
         return found[0]
 
     def _unknown(self, kind: str, use: str) -> str:
         names = self.names(kind)
         known = [*names, *(item.full_name for item in self.listings(kind))] if "/" in use else names
         other = next((item.kind for item in self._listings if item.name == use), None)
-        hint = nearest(use, known) or (f'; "{use}" is {_a(other)};' if other else ";")
+        hint = nearest(use, known) or (f'; "{use}" is {with_article(other)};' if other else ";")
         allowed = f" ({ALLOW} allows {os.environ[ALLOW] or 'none'})" if ALLOW in os.environ else ""
         return f'there is no {kind} "{use}"{hint} known: {", ".join(names) or "none"}{allowed}'
 
     def _given(self, kind: str, obj: Any) -> Component:
         """A class or function given from Python; that of an installed plugin gets its name."""
         if not (inspect.isclass(obj) or inspect.isroutine(obj)):
-            raise BrokenPlugin(f"{_a(kind)} must be given as a class or a function, not as {obj!r:.60}")
+            raise BrokenPlugin(f"{with_article(kind)} must be given as a class or a function, not as {obj!r:.60}")
         for listing in self.listings(kind):
             if _reached(sys.modules.get(listing.module), listing.attribute) is obj:
                 return self.load(listing)
@@ -216,10 +216,6 @@ class Registry:
 def is_file(use: str) -> bool:
     """Whether a `use` names a component in a local file, not an installed one."""
     return use.startswith((".", "/", "~")) or use.endswith(".py") or ".py:" in use
-
-
-def _a(kind: str) -> str:
-    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def _reserved(kind: str) -> list[str]:

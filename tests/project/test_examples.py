@@ -84,8 +84,8 @@ def test_a_row_does_not_depend_on_its_padding_or_its_company(tiny: Component) ->
 
 
 def test_the_example_proves_its_contract(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    pooling = fake("pooling", "tap", "helpers.toys:ToyPooling")
-    monkeypatch.setattr("soundbench.recipe.registry.entry_points", lambda: EntryPoints([pooling]))
+    entries = [fake("pooling", "tap", "helpers.toys:ToyPooling"), fake("backbone", "tiny", "soundbench_tiny:Tiny")]
+    monkeypatch.setattr("soundbench.recipe.registry.entry_points", lambda: EntryPoints(entries))
     monkeypatch.setitem(sys.modules, "soundbench_tiny", module)
     runpy.run_path(str(TINY / "test_soundbench_tiny.py"))["test_the_contract"]()
     check_component("backbone", module.Tiny, thorough=True)

@@ -210,6 +210,12 @@ def test_every_recipe_is_found_by_its_name(call: Call, name: str) -> None:
     assert json.loads(done.stdout)["name"] == Path(name).stem
 
 
+def test_a_package_of_a_plugin_is_written(call: Call, tmp_path: Path) -> None:
+    done = call("-m", "soundbench", "new-plugin", "augmentation", "mine")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "work/mine/LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
 def test_a_name_that_is_none_of_them_is_told_with_all(call: Call) -> None:
     done = call("-m", "soundbench", "describe", "nothing_of_it.toml")
     assert (done.returncode, done.stderr) == (

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
-
 from soundbench import masks
+from torch import Tensor, nn
 
 
 class Tiny(nn.Module):

@@ -1,12 +1,10 @@
-"""Tiny keeps the contract of backbones."""
+"""`tiny` keeps the contract of its kind, backbone."""
 
 from __future__ import annotations
-
-from soundbench_tiny import Tiny
 
 from soundbench.testing import check_component
 
 
 def test_the_contract() -> None:
-    """Every promise."""
-    check_component("backbone", Tiny)
+    """Every promise of the component that the entry point names."""
+    check_component("backbone", "tiny")

@@ -1,0 +1,1 @@
+"""What `soundbench new-plugin` writes: the package of one component, from `templates/`."""
