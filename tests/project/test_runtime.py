@@ -92,7 +92,7 @@ def test_the_files_that_are_named_are_those_that_are_needed() -> None:
 def test_both_distributions_have_one_version_and_the_runtime_needs_no_more_than_its_libraries() -> None:
     project = PROJECT["project"]
     core = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert (project["version"], project["license"]) == (core["version"], core["license"])
+    assert (project["version"], project["license"]) == (soundbench.__version__, core["license"])
     assert (HERE / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
     assert [re.match(r"\w+", one)[0] for one in project["dependencies"]] == list(LIBRARIES)  # type: ignore[index]
     same = {one for one in core["dependencies"] if one.split(">")[0] in LIBRARIES}

@@ -39,8 +39,12 @@ def call(only_toys: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     return call
 
 
+# What tools leave in a folder.
+CACHES = {"__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
+
+
 def contents(folder: Path) -> dict[str, bytes]:
-    files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    files = [path for path in folder.rglob("*") if path.is_file() and not CACHES & set(path.parts)]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
