@@ -208,6 +208,13 @@ class Dataset(Protocol):
     [-1, 1], rate in Hz, and a property `fingerprint: str` that changes whenever the result of `read` would; with
     `threads = True` several threads call `read` at once. `multilabel` is True if a clip can have any number of labels.
 
+    If such sound lies in shards, files that hold many clips each, the dataset also has two more methods. `shards() ->
+    Mapping[str, str]` gives the name of each shard, in order, and its fingerprint, which changes whenever the shard
+    does; `fingerprint` then says only how shards are read. The path of a clip is the name of its shard, a slash, and
+    its own. `read_many(clips)` takes clips of one shard, in the order of `clips()`, and yields for each, in the order
+    given, what `read` returns, or the `SoundError` that it raises; it goes through the shard once. What it raises
+    itself is the reason why none of the remaining clips can be read. With `threads = True` each thread has a shard.
+
     A dataset that cuts its clips from annotated recordings also has a method `recordings() -> Iterable[Recording]`, by
     which `soundbench evaluate --events` scores events, and an attribute `negatives`: the class of clips that hold no
     annotation, or None. If it needs the lengths of the recordings, it sets `reads_headers = True`, and may read them in
@@ -359,11 +366,8 @@ class HeldOut:
         """The mean over clips of the log loss of their scores, if windows had these logits `(V, K)`.
 
         With one label a clip: `-sum_k t_k log p_k`. With several: the mean over the classes of the binary cross
-        entropy, `-t_k log p_k - (1 - t_k) log(1 - p_k)`. No score counts as less than 1e-12.
-
-        Args:
-            logits: calibrated.
-            target: `(N, K)` in place of the labels, such as smoothed ones.
+        entropy, `-t_k log p_k - (1 - t_k) log(1 - p_k)`. No score counts as less than 1e-12. `target` `(N, K)` may take
+        the place of the labels, such as smoothed ones.
         """
         scores = self.clip_scores(logits)
         target = self.target if target is None else target
@@ -575,12 +579,8 @@ class Hooks:
     def progressed(self, epoch: int, step: int, loss: float, rate: float, clips_per_second: float) -> None:
         """Training is under way; called a few times a second at most.
 
-        Args:
-            epoch: the current epoch, counted from 1.
-            step: optimizer steps since the start of the run.
-            loss: the mean loss since the previous call.
-            rate: the learning rate.
-            clips_per_second: the speed since the previous call.
+        `epoch` is counted from 1, `step` are optimizer steps since the start of the run, `rate` is the learning rate;
+        `loss`, a mean, and `clips_per_second` are of the time since the previous call.
         """
 
     @_spec

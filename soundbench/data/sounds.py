@@ -6,9 +6,7 @@ import hashlib
 import math
 import os
 import traceback
-from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
 from numbers import Real
 from typing import Any, Literal, TypeVar
 
@@ -17,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundbench import audio
+from soundbench.contracts import Clip
 from soundbench.data.clips import ClipTable
+from soundbench.data.shards.threads import in_threads
 from soundbench.errors import BrokenPlugin, DataError, SoundError
 from soundbench.machine import cores
 
-__all__ = ["Sounds", "in_threads"]
+__all__ = ["Sounds", "shard_of"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -42,12 +42,13 @@ class Sounds:
     Attributes:
         table: the clips.
         dataset: the dataset of the clips; if it has `read`, it reads the sound itself, in one thread only unless it
-            says `threads = True`.
+            says `threads = True`; if it has `shards`, all sounds of one in a pass.
         rate: the sample rate of the result in Hz.
         trim: threshold for trimming the ends, in dB below the loudest frame, or `off`.
         made: the way in which they are read: versions of libraries, sample rate, trimming, the dataset's `fingerprint`.
         keys: for each sound, a digest of what else its samples depend on: path, size and modification time of a file,
-            start and stop, `(M,)` S16.
+            or path and fingerprint of the shard; start and stop, `(M,)` S16.
+        shards: the shard of each sound, `(M,)` int32, those of one beside one another; None if they are not in shards.
         of_rows: the sound of each row of the table, `(N,)` int32.
         rows: the first row of the table of each sound, `(M,)`.
     """
@@ -60,13 +61,14 @@ class Sounds:
     keys: NDArray[np.bytes_]
     of_rows: NDArray[np.int32]
     rows: NDArray[np.int64]
+    shards: NDArray[np.int32] | None = None
 
     @classmethod
     def of(cls, table: ClipTable, dataset: Any, rate: int, trim: float | Literal["off"] = "off") -> Sounds:
         """The sounds of a table.
 
         Raises:
-            BrokenPlugin: the dataset reads its sound itself, but has no fingerprint.
+            BrokenPlugin: the dataset reads its sound itself, but has no fingerprint; or a clip is in no shard of it.
         """
         codes: dict[str, int] = {}
         paths = np.fromiter((codes.setdefault(str(path), len(codes)) for path in table.paths), np.int32, len(table))
@@ -86,9 +88,12 @@ class Sounds:
         of_rows[order] = np.cumsum(new) - 1
         trimmed = "" if trim == "off" else f", trimmed {float(trim)} dB"
         made = f"{VERSION}, {rate} Hz{trimmed}, {_fingerprint(dataset)}"
-        identify = str if hasattr(dataset, "read") else _identity
-        keys = _keys(map(identify, names), *(column[new] for column in columns))
-        return cls(table, dataset, rate, trim, made, keys, of_rows, order[new])
+        identities, shards = _identities(names, dataset)
+        ranks = columns[0][new]
+        keys = _keys(identities, ranks, *(column[new] for column in columns[1:]))
+        return cls(
+            table, dataset, rate, trim, made, keys, of_rows, order[new], None if shards is None else shards[ranks]
+        )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -144,10 +149,15 @@ class Sounds:
             items: taken as they are needed.
             workers: the number of threads; None for one per core.
         """
-        if self.of_files or getattr(self.dataset, "threads", False) is True:
+        if self.by_threads:
             yield from in_threads(work, items, workers or cores())
         else:
             yield from map(work, items)
+
+    @property
+    def by_threads(self) -> bool:
+        """Whether several threads may read sounds at once."""
+        return self.of_files or getattr(self.dataset, "threads", False) is True
 
     def load(self, number: int) -> NDArray[np.float32]:
         """The samples of a sound, `(S,)`, at least one: resampled and trimmed.
@@ -175,30 +185,74 @@ class Sounds:
         start, end = float(self.table.starts[row]), None if math.isnan(stop) else stop
         return audio.decode_for(self.path(number), self.rate, start, end, notice)
 
+    def load_many(self, numbers: Iterable[int]) -> Iterator[NDArray[np.float32] | SoundError]:
+        """For each of the sounds of one shard, what `load` returns or raises, by one pass through the shard."""
+        clips = [self.table.clip(int(self.rows[number])) for number in numbers]
+        for sound in self._ask_many(clips):
+            if isinstance(sound, SoundError):
+                yield sound
+            else:
+                yield audio.trim(audio.resample(*sound, self.rate), self.rate, self.trim)
+
+    def _ask_many(self, clips: list[Clip]) -> Iterator[tuple[NDArray[np.float32], int] | SoundError]:
+        """For each clip of a shard, the samples from the dataset's `read_many`, or why it cannot be read."""
+        done, reason = 0, "its dataset's read_many ends before it"
+        given: Iterator[Any] = iter(())
+        try:
+            given = iter(self.dataset.read_many(clips))
+            for clip, sound in zip(clips, given, strict=False):
+                done += 1
+                yield self._checked(clip, sound)
+        except MemoryError:
+            raise
+        except Exception as error:
+            reason = _reason(error, "read_many")
+        for clip in clips[done:]:
+            yield SoundError(clip.path, reason)
+
     def _ask(self, row: int) -> tuple[NDArray[np.float32], int]:
         """The samples from the dataset's `read`, checked like those of a file."""
         clip = self.table.clip(row)
         try:
-            given, hertz = self.dataset.read(clip)
-            samples, rate = np.asarray(given, dtype=np.float32), _whole(hertz)
+            given = self.dataset.read(clip)
         except (SoundError, MemoryError):
             raise
-        except (OSError, DataError) as error:
-            raise SoundError(clip.path, " ".join(str(error).split())) from error
-        except Exception as error:  # a mistake in its code, or no (samples, rate)
-            last = traceback.extract_tb(error.__traceback__)[-1]
-            reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
-            place = f"{os.path.basename(last.filename)}, line {last.lineno}"
-            raise SoundError(clip.path, f"its dataset's read fails: {reason} ({place})") from error
+        except Exception as error:
+            raise SoundError(clip.path, _reason(error, "read")) from error
+        sound = self._checked(clip, given)
+        if isinstance(sound, SoundError):
+            raise sound
+        return sound
+
+    def _checked(self, clip: Clip, given: Any) -> tuple[NDArray[np.float32], int] | SoundError:
+        """The samples and the rate of what a dataset returns for a clip; or what is wrong with them."""
+        if isinstance(given, SoundError):
+            return given
+        try:
+            samples, hertz = given
+            samples, rate = np.asarray(samples, dtype=np.float32), _whole(hertz)
+        except Exception as error:  # no (samples, rate)
+            return SoundError(clip.path, _reason(error, "read"))
+        reason = ""
         if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
             found = "NaN or infinite samples" if samples.ndim == 1 and len(samples) else f"the shape {samples.shape}"
-            raise SoundError(clip.path, f"its dataset returns {found}; expected finite samples (S,), at least one")
-        if rate is None:
-            raise SoundError(clip.path, f"its dataset returns the sample rate {hertz!r}; expected 1 to {FASTEST} Hz")
-        if rate * 16 < self.rate and len(samples) > LONGEST * rate:  # resampling would make it too large
+            reason = f"its dataset returns {found}; expected finite samples (S,), at least one"
+        elif rate is None:
+            reason = f"its dataset returns the sample rate {hertz!r}; expected 1 to {FASTEST} Hz"
+        elif rate * 16 < self.rate and len(samples) > LONGEST * rate:  # resampling would make it too large
             hours = f"it lasts {len(samples) / rate / 3600:,.0f} hours; at such a low rate the limit is one hour"
-            raise SoundError(clip.path, f"its dataset returns a sample rate of {rate} Hz, so that {hours}")
-        return samples, rate
+            reason = f"its dataset returns a sample rate of {rate} Hz, so that {hours}"
+        return SoundError(clip.path, reason) if reason or rate is None else (samples, rate)
+
+
+def _reason(error: Exception, method: str) -> str:
+    """Why a dataset's method gives no sound: what it says, or the mistake in its code."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError | DataError):
+        return text
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    reason = f"{type(error).__name__}: {text}".rstrip(": ")
+    return f"its dataset's {method} fails: {reason} ({os.path.basename(last.filename)}, line {last.lineno})"
 
 
 def _whole(rate: Any) -> int | None:
@@ -219,6 +273,37 @@ def _fingerprint(dataset: Any) -> str:
             f"dataset {type(dataset).__name__}: it has read(clip), so it also needs the property fingerprint, which "
             "must change whenever the result of read changes"
         ) from None
+
+
+def _identities(names: list[str], dataset: Any) -> tuple[Iterable[str], NDArray[np.int32] | None]:
+    """What samples depend on for each of the sorted paths; and the shard of each `(P,)`, if they are in shards.
+
+    Raises:
+        BrokenPlugin: a path is in no shard.
+    """
+    if not hasattr(dataset, "shards"):
+        return map(str if hasattr(dataset, "read") else _identity, names), None
+    fingerprints: Mapping[str, str] = dataset.shards()
+    codes = {name: code for code, name in enumerate(fingerprints)}
+    shards = [shard_of(name, fingerprints) for name in names]
+    if None in shards:
+        raise BrokenPlugin(
+            f"dataset {type(dataset).__name__}: {names[shards.index(None)]} begins with none of the "
+            f"{len(codes):,} names that shards() gives, and a slash"
+        )
+    owners = [str(shard) for shard in shards]
+    identities = (f"{name}\0{fingerprints[owner]}" for name, owner in zip(names, owners, strict=True))
+    return identities, np.array([codes[owner] for owner in owners], np.int32)
+
+
+def shard_of(path: str, shards: Container[str]) -> str | None:
+    """The shard that the path of a clip is in; None if it is in none."""
+    end = path.rfind("/")
+    while end > 0:
+        if path[:end] in shards:
+            return path[:end]
+        end = path.rfind("/", 0, end)
+    return None
 
 
 def _keys(
@@ -242,21 +327,3 @@ def _identity(path: str) -> str:
     except OSError:
         return f"{absolute}\0missing"
     return f"{absolute}\0{found.st_size}\0{found.st_mtime_ns}"
-
-
-def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Generator[Result, None, None]:
-    """Yield the result of `work` for each item, in order, computed in threads.
-
-    At most two results per thread are computed ahead, so that memory does not grow with the number of items.
-    """
-    pool = ThreadPoolExecutor(workers)
-    ahead: deque[Future[Result]] = deque()
-    try:
-        for item in items:
-            ahead.append(pool.submit(work, item))
-            if len(ahead) > 2 * workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -19,12 +19,14 @@ from threading import Barrier
 from typing import Any
 from unittest import mock
 
+import attrs
 import numpy as np
 
 from soundbench.audio import SUFFIXES
 from soundbench.contracts import Clip
 from soundbench.data.clips import ClipTable
-from soundbench.errors import DataError, MissingDataError
+from soundbench.data.sounds import shard_of
+from soundbench.errors import DataError, MissingDataError, SoundError
 from soundbench.recipe.structuring import plain
 from soundbench.testing.cases import Case
 from soundbench.testing.file_access import FileAccess
@@ -265,6 +267,52 @@ def _read_by_threads(read: Callable[[Clip], tuple[Any, Any]], clips: Sequence[Cl
             raise Broken(f"read({clip.path}) {what} while threads call it; it has threads = True")
 
 
+def shards(case: Case) -> str:
+    """Each clip is in one shard; `read_many` gives what `read` does, and an error of one clip is its own."""
+    found, dataset = table(case), case.make()
+    if not hasattr(dataset, "shards"):
+        raise NotApplicable("its sound is not in shards")
+    names = dataset.shards()
+    if not isinstance(names, Mapping) or not all(
+        isinstance(text, str) and text for pair in names.items() for text in pair
+    ):
+        raise Broken(f"shards() must map the name of each shard to its fingerprint, both text, returns {names!r}")
+    for when, again in (("in a second call", dataset.shards()), ("in another instance", case.make().shards())):
+        if list(again.items()) != list(names.items()):
+            raise Broken(f"{when}, shards() returns {again!r}, not {names!r}")
+    by_shard: dict[str, list[Clip]] = {name: [] for name in names}
+    for clip in map(found.clip, range(len(found))):
+        name = shard_of(clip.path, names)
+        if name is None or shard_of(name, names):
+            raise Broken(f"clip {clip.path} is in {'no shard' if name is None else 'two shards'} of {', '.join(names)}")
+        by_shard[name].append(clip)
+    for clips in filter(None, by_shard.values()):
+        _read_many(dataset, clips[:MOST])
+    return f"{len(found)} clips in {len(names)} shards"
+
+
+def _read_many(dataset: Any, clips: list[Clip]) -> None:
+    """Raise an error if `read_many` gives other sound than `read`; one of the clips that it gets is not there."""
+    absent = attrs.evolve(clips[0], path=f"{clips[0].path}-absent")
+    for given in (clips, [clips[0], absent, *clips[1::2]]):
+        try:
+            sounds = list(dataset.read_many(given))
+        except SoundError as error:
+            raise Broken(f"read_many raises a SoundError, which it should yield: {error}") from error
+        if len(sounds) != len(given):
+            raise Broken(f"read_many yields {len(sounds)} sounds for {len(given)} clips, one of which may not be there")
+        for clip, sound in zip(given, sounds, strict=True):
+            try:
+                alone = dataset.read(clip)
+            except SoundError as error:
+                alone = error
+            failed = isinstance(sound, SoundError)
+            if failed != isinstance(alone, SoundError):
+                raise Broken(f"read_many gives {sound!r} for {clip.path}, read {alone!r}")
+            if not failed and not (sound[1] == alone[1] and np.array_equal(sound[0], alone[0])):
+                raise Broken(f"read_many gives other samples for {clip.path} than read")
+
+
 def missing(case: Case) -> str:
     """The constructor needs no data; `classes` or `clips()` names what is missing, in a `MissingDataError`."""
     if not case.paths:
@@ -290,5 +338,6 @@ CHECKS: Checks = {
     "processes": processes,
     "no sound read": no_sound_read,
     "sounds": sounds,
+    "shards": shards,
     "missing": missing,
 }

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from soundbench.data.sounds import in_threads
+from soundbench.data.shards.threads import in_threads
 
 
 def test_results_come_in_the_order_of_the_items() -> None:

@@ -17,7 +17,7 @@ import soundbench
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "soundbench"
 BUILTINS = ROOT / "plugins" / "soundbench_plugins"
-OPEN = {"contracts", "errors", "audio", "chance", "masks", "terminal", "files", "limits"}
+OPEN = {"contracts", "errors", "audio", "chance", "masks", "terminal", "files", "limits", "sources"}
 # They stand above all rooms, and nothing imports them: the face, and `python -m soundbench`.
 ABOVE = {"soundbench", "soundbench.__main__"}
 FILES = {

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 from helpers.contract_suite import says
 from helpers.toys import ToyDataset
 
 from soundbench.contracts import Clip
-from soundbench.errors import MissingDataError
+from soundbench.errors import MissingDataError, SoundError
 from soundbench.testing import ContractError, check_component
 
 pytestmark = pytest.mark.usefixtures("only_toys")
@@ -259,9 +260,119 @@ class Crowded(ToyDataset):
             self.reading -= 1
 
 
+class Sharded(ToyDataset):
+    """In two shards.
+
+    Args:
+        clips: how many.
+        seed: of the noise.
+    """
+
+    def clips(self) -> Iterator[Clip]:
+        for number, clip in enumerate(super().clips()):
+            yield attrs.evolve(clip, path=f"{'ab'[number % 2]}/{number}")
+
+    def shards(self) -> Mapping[str, str]:
+        return {"a": "1", "b": "1"}
+
+    def read(self, clip: Clip) -> tuple[np.ndarray, int]:
+        name = clip.path.split("/")[-1]
+        if not name.isdecimal():
+            raise SoundError(clip.path, "it is not there")
+        return super().read(attrs.evolve(clip, path=name))
+
+    def read_many(self, clips: Sequence[Clip]) -> Iterator[tuple[np.ndarray, int] | SoundError]:
+        for clip in clips:
+            try:
+                yield self.read(clip)
+            except SoundError as error:
+                yield error
+
+
+class Beside(Sharded):
+    """Clips that are in no shard.
+
+    Args:
+        clips: how many.
+        seed: of the noise.
+    """
+
+    def shards(self) -> Mapping[str, str]:
+        return {"a": "1"}
+
+
+class Nested(Sharded):
+    """A shard inside of another.
+
+    Args:
+        clips: how many.
+        seed: of the noise.
+    """
+
+    def clips(self) -> Iterator[Clip]:
+        yield from (attrs.evolve(clip, path=f"c/{clip.path}") for clip in super().clips())
+
+    def shards(self) -> Mapping[str, str]:
+        return {"c/a": "1", "c/b": "1", "c": "1"}
+
+
+class Moving(Sharded):
+    """Other fingerprints each time.
+
+    Args:
+        clips: how many.
+        seed: of the noise.
+    """
+
+    def shards(self) -> Mapping[str, str]:
+        return {name: str(time.monotonic_ns()) for name in "ab"}
+
+
+class Backwards(Sharded):
+    """Gives a shard in the order that suits it.
+
+    Args:
+        clips: how many.
+        seed: of the noise.
+    """
+
+    def read_many(self, clips: Sequence[Clip]) -> Iterator[tuple[np.ndarray, int] | SoundError]:
+        yield from super().read_many(clips[::-1])
+
+
+class Dropping(Sharded):
+    """Leaves out what it cannot read.
+
+    Args:
+        clips: how many.
+        seed: of the noise.
+    """
+
+    def read_many(self, clips: Sequence[Clip]) -> Iterator[tuple[np.ndarray, int] | SoundError]:
+        yield from (found for found in super().read_many(clips) if not isinstance(found, SoundError))
+
+
+class Raising(Sharded):
+    """Ends at the first clip that it cannot read.
+
+    Args:
+        clips: how many.
+        seed: of the noise.
+    """
+
+    def read_many(self, clips: Sequence[Clip]) -> Iterator[tuple[np.ndarray, int] | SoundError]:
+        yield from map(self.read, clips)
+
+
 @pytest.mark.parametrize(
     ("component", "promise", "message"),
     [
+        (Beside, "shards", r"clip b/1 is in no shard of a"),
+        (Nested, "shards", r"clip c/a/0 is in two shards of c/a, c/b, c"),
+        (Moving, "shards", r"in a second call, shards\(\) returns \{'a': .*\}, not \{'a': .*\}"),
+        (Backwards, "shards", r"read_many gives other samples for a/0 than read"),
+        (Dropping, "shards", r"read_many yields 11 sounds for 12 clips, one of which may not be there"),
+        (Raising, "shards", r"read_many raises a SoundError, which it should yield: a/0-absent: it is not there"),
         (
             Unsorted,
             "order",
@@ -297,8 +408,13 @@ def test_a_dataset_that_breaks_a_promise(component: type[Any], promise: str, mes
 def test_a_dataset_is_checked_with_its_example() -> None:
     report = check_component("dataset", Files)
     states = {result.promise: result.state for result in report.results}
-    assert states.pop("processes") == "not applicable"
+    assert states.pop("processes") == states.pop("shards") == "not applicable"
     assert set(states.values()) == {"ok"}
+
+
+def test_a_dataset_in_shards_is_checked() -> None:
+    (result,) = [one for one in check_component("dataset", Sharded).results if one.promise == "shards"]
+    assert (result.state, result.message) == ("ok", "40 clips in 2 shards")
 
 
 def test_a_dataset_may_say_that_it_reads_headers() -> None:
@@ -317,6 +433,7 @@ def test_without_an_example_only_missing_data_is_checked(monkeypatch: pytest.Mon
         "processes",
         "no sound read",
         "sounds",
+        "shards",
     ]
 
 
@@ -352,7 +469,7 @@ def test_an_order_that_differs_between_processes_is_found_if_thorough(tmp_path: 
     path.write_text(SETS)
     check_component("dataset", f"{path}:Sets")
     with pytest.raises(
-        ContractError, match=r"breaks 1 of 11 .*\n  processes: the order differs between processes: Clip.* and Clip"
+        ContractError, match=r"breaks 1 of 12 .*\n  processes: the order differs between processes: Clip.* and Clip"
     ):
         check_component("dataset", f"{path}:Sets", thorough=True)
     path.write_text(SETS.replace("in {", "in [").replace('"h"}', '"h"]'))

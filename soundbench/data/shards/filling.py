@@ -1,8 +1,9 @@
 """Fill a pool with the sounds of a table that it lacks: in threads, beside any number of other processes.
 
-The sounds of a table are cut into pieces, the same ones in every process that has the table. A process reads the pieces
-whose locks it gets, into a shard of its own, then waits for those that others hold: what one of them did not finish,
-since it was killed, is read here.
+The sounds of a table are cut into pieces, the same ones in every process that has the table; where the dataset has its
+sound in shards, a piece is what a shard holds, which a thread reads in one pass. A process reads the pieces whose locks
+it gets, into a shard of its own, then waits for those that others hold: what one of them did not finish, since it was
+killed, is read here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 import attrs
 import numpy as np
@@ -17,9 +19,11 @@ from numpy.typing import NDArray
 
 from soundbench.data.shards.pool import Pool
 from soundbench.data.shards.shard import Writer
+from soundbench.data.shards.threads import interleaved
 from soundbench.data.sounds import Sounds
 from soundbench.data.windowing.quantizing import Quantized, quantize
 from soundbench.errors import SoundError
+from soundbench.machine import cores
 from soundbench.messages import megabytes
 from soundbench.terminal import PATIENCE, Throttle
 
@@ -60,7 +64,7 @@ class Filling:
         self.wanted = np.zeros(len(sounds), dtype=bool)
         self.wanted[missing] = True
         self.total = self.left = len(missing)
-        self.size = max(1, min(PIECE, len(sounds) // PIECES))
+        self.edges = _edges(sounds)
         self.order = np.argsort(sounds.keys, kind="stable")
         self.errors: dict[int, str] = {}
         self.done = self.samples = 0
@@ -81,7 +85,7 @@ class Filling:
             OSError: the pool cannot be written; what is committed stays.
         """
         began = time.monotonic()
-        pieces = np.unique(np.flatnonzero(self.wanted) // self.size).tolist()
+        pieces = np.unique(np.searchsorted(self.edges, np.flatnonzero(self.wanted), "right") - 1).tolist()
         try:
             held_elsewhere = self._unfinished(self._read(pieces))
             if held_elsewhere:
@@ -100,7 +104,12 @@ class Filling:
         """Read pieces; returns those that other processes hold. Never waits for one while it holds another."""
         elsewhere: list[int] = []
         read: list[int] = []
-        stream = self.sounds.spread(self._load, self._claimed(pieces, wait, elsewhere), self.workers)
+        claimed = self._claimed(pieces, wait, elsewhere)
+        if self.sounds.shards is None:
+            stream = self.sounds.spread(self._load, chain.from_iterable(claimed), self.workers)
+        else:
+            threads = (self.workers or cores()) if self.sounds.by_threads else 1
+            stream = interleaved(self._load_shard, claimed, threads)
         with contextlib.closing(stream):
             for item, sound in stream:
                 self._keep(item.number, sound)
@@ -117,7 +126,7 @@ class Filling:
         """Those of the pieces of which sounds are missing still."""
         if pieces:
             self._look_again()
-        return [piece for piece in pieces if self.wanted[piece * self.size :][: self.size].any()]
+        return [piece for piece in pieces if self.wanted[self.edges[piece] : self.edges[piece + 1]].any()]
 
     def _release(self, read: list[int]) -> None:
         """Give back the locks of pieces that are committed."""
@@ -125,8 +134,8 @@ class Filling:
             self._held.pop(piece).close()
         read.clear()
 
-    def _claimed(self, pieces: Iterable[int], wait: bool, elsewhere: list[int]) -> Iterator[_Item]:
-        """The sounds of the pieces whose locks can be had, those that are still missing."""
+    def _claimed(self, pieces: Iterable[int], wait: bool, elsewhere: list[int]) -> Iterator[list[_Item]]:
+        """Of each piece whose lock can be had, the sounds that are still missing; in the dataset's order."""
         for piece in pieces:
             stack = contextlib.ExitStack()
             if not stack.enter_context(self.pool.piece(f"{self._table}-{piece}", wait)):
@@ -134,12 +143,13 @@ class Filling:
                 continue
             self._held[piece] = stack
             self._look_again()
-            first = piece * self.size
-            numbers = first + np.flatnonzero(self.wanted[first : first + self.size])
+            first = self.edges[piece]
+            numbers = first + np.flatnonzero(self.wanted[first : self.edges[piece + 1]])
             if not len(numbers):
                 self._held.pop(piece).close()
-            for number in numbers.tolist():
-                yield _Item(number, piece if number == numbers[-1] else None)
+                continue
+            numbers = numbers[np.argsort(self.sounds.rows[numbers])]
+            yield [_Item(number, piece if number == numbers[-1] else None) for number in numbers.tolist()]
 
     def _look_again(self) -> None:
         """Strike out what other processes have read."""
@@ -156,6 +166,11 @@ class Filling:
             return item, quantize(self.sounds.load(item.number))
         except SoundError as error:
             return item, error
+
+    def _load_shard(self, items: list[_Item]) -> Iterator[tuple[_Item, Quantized | SoundError]]:
+        sounds = self.sounds.load_many(item.number for item in items)
+        for item, sound in zip(items, sounds, strict=True):
+            yield item, sound if isinstance(sound, SoundError) else quantize(sound)
 
     def _keep(self, number: int, sound: Quantized | SoundError) -> None:
         """Write a sound, or note why it cannot be read."""
@@ -178,3 +193,12 @@ class Filling:
             self._writer.commit()
         self._writing.close()
         self._writer = self._writing.enter_context(self.pool.writer(needed))
+
+
+def _edges(sounds: Sounds) -> NDArray[np.int64]:
+    """The number of the first sound of each piece, and of all sounds, `(P + 1,)`."""
+    if sounds.shards is not None:
+        firsts = np.flatnonzero(np.diff(sounds.shards, prepend=-1))
+    else:
+        firsts = np.arange(0, len(sounds), max(1, min(PIECE, len(sounds) // PIECES)))
+    return np.append(firsts, len(sounds))

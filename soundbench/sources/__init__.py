@@ -1,0 +1,12 @@
+"""Files that hold many clips each, here or elsewhere: found by patterns, compared with what they were, opened.
+
+Plugins may use the names here. An address, such as `https://host/a.tar` or `s3://bucket/a.tar`, is read by fsspec; most
+protocols need a library, as `pip install 'fsspec[http]'` brings it.
+"""
+
+from __future__ import annotations
+
+from soundbench.sources.finding import find_files, state_of
+from soundbench.sources.remote import is_remote, open_source
+
+__all__ = ["find_files", "is_remote", "open_source", "state_of"]
