@@ -104,8 +104,8 @@ batch = click.option(
     "--batch",
     type=click.IntRange(1),
     metavar="N",
-    help="Number of windows processed together. Default: those of one minute of sound, at most 32, or 64 of up to half "
-    "a second.",
+    help="Number of windows processed together. Default: those of one minute of sound, at most 32, or those of "
+    "half a minute, at most 256.",
 )
 
 _EVENT_RULES = (

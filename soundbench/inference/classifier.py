@@ -152,7 +152,7 @@ class Classifier:
             rate: sample rate in Hz, if `sound` is samples.
             window: length of a window in seconds; None for the model's.
             hop: seconds between the starts of windows; None for `window`, or the model's hop if that is None too.
-            batch: number of windows scored together; None for those of a minute of sound, at most 32 (64 up to 0.5 s).
+            batch: number of windows scored together; None for those of a minute of sound, at most 32 (short ones: 256).
             errors: whether a sound that cannot be read is raised, or returned in the place of its prediction.
 
         Raises:
@@ -187,7 +187,7 @@ class Classifier:
             rate: sample rate in Hz, if the sounds are samples.
             window: length of a window in seconds; None for the model's.
             hop: seconds between the starts of windows; None for `window`, or the model's hop if that is None too.
-            batch: number of windows scored together; None for those of a minute of sound, at most 32 (64 up to 0.5 s).
+            batch: number of windows scored together; None for those of a minute of sound, at most 32 (short ones: 256).
 
         Raises:
             SoundError: a sound cannot be read.
@@ -242,7 +242,7 @@ class Classifier:
             rate: sample rate in Hz, if `sound` is samples.
             window: length of a window in seconds; None for the model's.
             hop: seconds between the starts of windows; None for `window`, or the model's hop if that is None too.
-            batch: number of windows scored together; None for those of a minute of sound, at most 32 (64 up to 0.5 s).
+            batch: number of windows scored together; None for those of a minute of sound, at most 32 (short ones: 256).
 
         Raises:
             SoundError: the sound cannot be read; possibly raised after some windows.
@@ -268,7 +268,7 @@ class Classifier:
             rules: how scores become events; None for `event_rules()`.
             window: length of a window in seconds; None for the model's.
             hop: seconds between the starts of windows; None for `window`, or the model's hop if that is None too.
-            batch: number of windows scored together; None for those of a minute of sound, at most 32 (64 up to 0.5 s).
+            batch: number of windows scored together; None for those of a minute of sound, at most 32 (short ones: 256).
         """
         finder = EventFinder(self.classes, rules or self.event_rules())
         found: list[Event] = []
@@ -334,7 +334,7 @@ class Classifier:
             rate: sample rate in Hz, if `sound` is samples.
             window: length of a window in seconds; None for the model's.
             hop: seconds between the starts of windows; None for `window`, or the model's hop if that is None too.
-            batch: number of windows scored together; None for those of a minute of sound, at most 32 (64 up to 0.5 s).
+            batch: number of windows scored together; None for those of a minute of sound, at most 32 (short ones: 256).
         """
         sounds = sound if isinstance(sound, list) else [sound]
         found = means(self.flow(sounds, rate, window=window, hop=hop, batch=batch, compute=self.scorer.embeddings))

@@ -47,7 +47,7 @@ class Wanted:
         threshold: report classes scoring at least this; None for the model's thresholds, or the best class.
         top: the number of classes to report, with their scores; None for those that pass, and the scores of all.
         rules: how scores become events.
-        batch: number of windows scored together; None for those of a minute of sound, at most 32 (64 up to 0.5 s).
+        batch: number of windows scored together; None for those of a minute of sound, at most 32 (short ones: 256).
         summary: whether a sound gets a count for each class that is found in it, instead of its rows.
     """
 
@@ -141,8 +141,8 @@ def _rows(
             found += [dated(_event(path, **event.to_dict()), began) for event in finder.finish()]
             yield from sorted(found, key=lambda row: row.start or 0.0)
         yield Done(paths[one.sound], one.seconds, one.error.reason if one.error else None)
-        finder = EventFinder(classifier.classes, wanted.rules)
-        found = []
+        if wanted.per == "event":
+            finder, found = EventFinder(classifier.classes, wanted.rules), []
         mean.clear()
 
 

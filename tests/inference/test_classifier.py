@@ -307,7 +307,7 @@ def test_no_more_than_a_minute_goes_through_the_network_at_once(
     rows: list[int] = []
     monkeypatch.setattr(Scorer, "rated", lambda self, raw: rows.append(len(raw.index)) or np.zeros((rows[-1], 5)))
     sound = np.full(8000 * 100, 0.1, np.float32)
-    for window, wanted in ((0.2, 64), (0.6, 32), (7.0, 8), (90.0, 1)):
+    for window, wanted in ((0.1, 256), (0.2, 160), (1.5, 32), (7.0, 8), (90.0, 1)):
         rows.clear()
         list(classifier.windows(sound, 8000, window=window))
         assert rows[0] == wanted

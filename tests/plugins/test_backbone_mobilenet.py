@@ -92,7 +92,7 @@ class Plain:
 
 
 @pytest.mark.parametrize("width", [0.1, 0.4])
-@pytest.mark.parametrize("frames", [33, 64, 201])
+@pytest.mark.parametrize("frames", [8, 33, 64, 201])
 def test_it_computes_what_the_papers_say(width: float, frames: int) -> None:
     network = _lived_in(MobileNet(80, width=width)).double()
     x = torch.randn(2, 80, frames, dtype=torch.float64)
@@ -125,7 +125,8 @@ def test_any_number_of_bands_and_frames_will_do(bands: int, frames: int) -> None
         network.train(mode)
         y, lengths = network(torch.randn(1, bands, frames), torch.tensor([frames]))
         size = -(-frames // 32)
-        assert y.shape == (1, network.channels, max(size, 2))  # room for two, so that norms can be trained
+        # In training there is room for two, so that norms have something to compute statistics of.
+        assert y.shape == (1, network.channels, max(size, 2) if mode else size)
         assert lengths.tolist() == [size]
         assert torch.isfinite(y).all()
 
@@ -220,7 +221,7 @@ def test_it_is_exported_with_any_batch_and_length(bands: int) -> None:
         y, counts = exported(x, lengths)
         expected, known = network(x, lengths)
         assert torch.equal(counts, known)
-        torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(y[:, :, : expected.shape[2]], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -83,15 +83,21 @@ class MobileNet(nn.Module):
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Features `(B, F, T)` to frame-level vectors `(B, C, T')` and their lengths."""
-        # Always at least two frames of output: norms have two values to compute statistics of in training, and export
-        # does not specialise on one frame.
-        features, _ = masks.extend(features, lengths, 33)
+        # At least two frames of output in training, whose norms compute statistics of them, and in export, which would
+        # specialise on one frame. Elsewhere frames that no row has would only take time.
+        least = 33 if self.training or torch.compiler.is_compiling() else 1
+        features, _ = masks.extend(features, lengths, least)
         x = self.entry(features.unsqueeze(1).contiguous(memory_format=torch.channels_last))
         lengths = masks.strided(lengths, 2)
         for block in self.blocks:
             x, lengths = block(x, lengths)
-        frames = self.exit(x).mean(2).transpose(1, 2)
+        frames = _over_bands(self.exit(x)).transpose(1, 2)
         return F.hardswish(self.last(frames)).transpose(1, 2), lengths
+
+
+def _over_bands(x: Tensor) -> Tensor:
+    """The mean of `(B, C, F, T)` over bands, `(B, C, T)`, with the channels innermost as in `x`: four times as fast."""
+    return x.permute(0, 2, 3, 1).mean(1).transpose(1, 2)
 
 
 def _eights(width: float) -> int:
@@ -173,7 +179,7 @@ class Gate(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """`(B, C, F, T)` to the same."""
-        mean = masks.mean(x.mean(2), lengths)
+        mean = masks.mean(_over_bands(x), lengths)
         weights = self.excite(self.squeeze(mean).relu()).sigmoid()
         weighed: Tensor = x * weights.to(x.dtype)[:, :, None, None]
         return weighed

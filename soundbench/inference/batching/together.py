@@ -18,10 +18,10 @@ __all__ = ["BATCH", "MINUTE", "Bound", "scored"]
 Values: TypeAlias = NDArray[np.float32]
 Cut: TypeAlias = tuple[int, Window] | EndOfSound
 
-# The default batch: the windows of so many seconds of sound, but at most so many windows; of windows up to half a
-# second, at most twice as many: what a batch costs whatever its size would be most of their time.
+# The default batch: the windows of so many seconds of sound, but at most so many windows; of windows under a second
+# those of so many seconds, at most so many: what a batch costs whatever its size would be most of their time.
 MINUTE, BATCH = 60, 32
-SHORT, MANY = 0.5, 64
+SHORT, MANY = 32, 256
 
 
 @attrs.frozen
@@ -29,8 +29,8 @@ class Bound:
     """How many windows are scored together.
 
     Attributes:
-        batch: their number; None for those of a minute of sound, with what they are padded with, at most 32, or 64 of
-            up to half a second.
+        batch: their number; None for those of a minute of sound, with what they are padded with, at most 32, or those
+            of half a minute, at most 256.
         rate: the model's sample rate in Hz.
     """
 
@@ -41,8 +41,8 @@ class Bound:
         """Whether so many windows are not too many, the longest of which has so many samples; one never is."""
         if self.batch is not None or rows == 1:
             return rows <= (self.batch or 1)
-        most = MANY if longest <= SHORT * self.rate else BATCH
-        return rows <= most and rows * longest <= MINUTE * self.rate
+        size = rows * longest
+        return size <= MINUTE * self.rate if rows <= BATCH else rows <= MANY and size <= SHORT * self.rate
 
 
 def scored(
