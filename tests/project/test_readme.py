@@ -61,7 +61,7 @@ def test_the_readme_in_chinese_moves_with_the_other() -> None:
     english, chinese = ([re.sub(r"\s+# .*", "", block) for block in blocks(page)] for page in READMES)
     assert chinese == english
     english_links, chinese_links = (re.findall(r"\]\((.*?)\)", page.read_text(encoding="utf-8")) for page in READMES)
-    assert [link.replace("README.md", "README.zh-CN.md") for link in chinese_links] == english_links
+    assert ["README.zh-CN.md" if link == "README.md" else link for link in chinese_links] == english_links
     english_rows, chinese_rows = (
         re.findall(r"^\| .*", page.read_text(encoding="utf-8"), re.MULTILINE) for page in READMES
     )

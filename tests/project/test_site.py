@@ -1,0 +1,125 @@
+"""The site: built without a warning, all links followed; its generated pages leave out no command, option or name."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import attrs
+import click
+import pytest
+
+from soundbench.cli.main import group
+from soundbench.contracts import KINDS
+from soundbench.recipe.registry import Registry
+from soundbench.recipe.structuring import key_of
+from soundbench.recipe.tables import CORE, OWN, TABLES
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def generated() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generated", ROOT / "docs" / "site" / "generated.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def pages(generated: ModuleType) -> dict[str, str]:
+    return generated.pages()
+
+
+def section(page: str, heading: str) -> str:
+    """What follows a heading of the second level that has this anchor."""
+    found = re.search(rf"^## .*\{{ #{re.escape(heading)} \}}$(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    assert found, heading
+    return found[1]
+
+
+def all_commands(command: click.Command, path: str) -> list[tuple[str, click.Command]]:
+    found = [(path, command)]
+    if isinstance(command, click.Group):
+        with click.Context(command) as context:
+            for name in command.list_commands(context):
+                below = command.get_command(context, name)
+                assert below is not None
+                found += all_commands(below, f"{path} {name}")
+    return found
+
+
+def test_every_option_of_every_command_is_shown(pages: dict[str, str]) -> None:
+    for path, command in all_commands(group, "soundbench"):
+        text = section(pages["docs/reference/commands.md"], path.replace(" ", "-"))
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and not parameter.hidden:
+                assert all(option in text for option in parameter.opts), f"{path} {parameter.opts}"
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_key_of_a_table_and_every_component_is_shown(table: str, pages: dict[str, str]) -> None:
+    page = pages[f"docs/reference/recipe/{table}.md"]
+    settings = CORE.get(table) or OWN.get(table)
+    for field in attrs.fields(settings) if settings else ():
+        assert f"| `{key_of(field)}` |" in page
+    for item in Registry().listings(table) if table in KINDS else ():
+        assert f"[`{item.name}`](../components/{table}.md#{item.name})" in page
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_option_of_every_component_is_shown(kind: str, pages: dict[str, str]) -> None:
+    registry = Registry()
+    for item in registry.listings(kind):
+        text = section(pages[f"docs/reference/components/{kind}.md"], item.name)
+        for field in attrs.fields(registry.get(kind, item.name).options):
+            assert re.search(rf"^\| `{field.name}` \| .* \| .* \| \S.* \|$", text, re.MULTILINE), field.name
+    assert f"`soundbench.{kind}`" in pages[f"docs/reference/kinds/{kind}.md"]
+
+
+def test_every_public_name_is_shown(generated: ModuleType, pages: dict[str, str]) -> None:
+    for module in generated.MODULES:
+        page = pages[f"docs/reference/python/{module}.md"]
+        for name in import_module(module).__all__:
+            assert name.startswith("__") or section(page, name).strip(), f"{module}.{name}"
+
+
+class Fetched(HTMLParser):
+    """What a browser loads by itself when it opens a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, Any]]) -> None:
+        given = dict(attributes)
+        if tag in {"script", "img", "iframe", "source", "audio", "video"}:
+            self.addresses.append(given.get("src") or "")
+        if tag == "link" and given.get("rel") != "canonical":
+            self.addresses.append(given.get("href") or "")
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning_and_fetches_nothing_from_elsewhere(tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    built = sorted((tmp_path / "site").rglob("*.html"))
+    assert len(built) > 100
+    for page in built:
+        fetched = Fetched()
+        fetched.feed(page.read_text(encoding="utf-8"))
+        for address in fetched.addresses:
+            assert not address.startswith(("http:", "https:", "//")), page
+            assert page.name == "404.html" or not address or (page.parent / address.partition("?")[0]).exists(), page
