@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Machine", "auto_threads", "cores", "local_processes", "settle", "started_by"]
+__all__ = ["Machine", "auto_threads", "cores", "local_processes", "processor", "settle", "started_by"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -66,6 +67,15 @@ def _quota_of(group: Path, names: Sequence[str]) -> float:
         if quota > 0 < period:
             return quota / period
     return math.inf
+
+
+def processor() -> str:
+    """The name of the processor."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def auto_threads(local_world: int = 1, workers: int = 0) -> int:

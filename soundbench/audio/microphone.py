@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from soundbench.audio.capture import LONGEST_WAIT, Block, BlockQueue
 from soundbench.errors import CallError, DeviceError
 
-__all__ = ["Microphone", "Pauses", "list_devices"]
+__all__ = ["Microphone", "Pauses", "list_devices", "portaudio"]
 
 # Seconds without a sample after which a device counts as disconnected.
 SILENT = 3.0
@@ -30,7 +30,7 @@ FIRST_LOOK, LONGEST_LOOK = 0.5, 30.0
 PAUSE, SETTLED, JITTER, LATEST = 0.25, 0.5, 0.05, 2.0
 
 
-def _portaudio() -> ModuleType:
+def portaudio() -> ModuleType:
     """The module `sounddevice`.
 
     Raises:
@@ -62,8 +62,8 @@ def _quiet() -> Iterator[None]:
 
 def list_devices() -> list[dict[str, Any]]:
     """The input devices: index, name, channels, rate, and whether it is the default."""
-    portaudio = _portaudio()
-    default = portaudio.default.device[0]
+    library = portaudio()
+    default = library.default.device[0]
     return [
         {
             "index": index,
@@ -72,7 +72,7 @@ def list_devices() -> list[dict[str, Any]]:
             "rate": round(device["default_samplerate"]),
             "default": index == default,
         }
-        for index, device in enumerate(portaudio.query_devices())
+        for index, device in enumerate(library.query_devices())
         if device["max_input_channels"]
     ]
 
@@ -170,7 +170,7 @@ class Microphone:
         channels: int = 1,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._portaudio = _portaudio()
+        self._portaudio = portaudio()
         self._wanted: int | str | None = int(device) if device and device.isdecimal() else device
         self.channels, self._say = channels, say
         self._name = ""

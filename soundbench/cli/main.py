@@ -40,6 +40,7 @@ COMMANDS = {
     "import": ("soundbench.cli.import_model:command", "Convert a model of another program to a model folder."),
     "data": ("soundbench.cli.data:command", "Check a recipe's sound files, or list those of a folder."),
     "cache": ("soundbench.cli.cache:command", "List, check or remove decoded sound and features."),
+    "doctor": ("soundbench.cli.doctor:command", "Show what this machine has, and how to get what is missing."),
     "list-plugins": ("soundbench.cli.list_plugins:command", "List the components that a recipe can name."),
     "new-plugin": ("soundbench.cli.new_plugin:command", "Write a package for a component of your own."),
 }

@@ -22,7 +22,7 @@ from soundbench.data.shards.filling import Filling
 from soundbench.data.shards.pool import Placed, Pool, name_of
 from soundbench.data.shards.tending import kept
 from soundbench.data.sounds import Sounds
-from soundbench.errors import DataError
+from soundbench.errors import CallError, DataError
 from soundbench.files import room
 from soundbench.messages import megabytes, printable
 
@@ -37,10 +37,17 @@ Say = Callable[[str], None]
 
 
 def cache_folder() -> Path:
-    """The cache folder: $SOUNDBENCH_CACHE, or else `soundbench` in the user's cache folder."""
+    """The cache folder: $SOUNDBENCH_CACHE, or else `soundbench` in the user's cache folder.
+
+    Raises:
+        CallError: neither is known, since the user has no home folder.
+    """
     if chosen := os.environ.get("SOUNDBENCH_CACHE"):
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "soundbench"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "soundbench"
+    except RuntimeError:
+        raise CallError("no folder to keep decoded sound in: this user has no home; set SOUNDBENCH_CACHE") from None
 
 
 def open_store(

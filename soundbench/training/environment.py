@@ -21,7 +21,7 @@ from soundbench.data import digests
 from soundbench.data.clips import ClipTable, fingerprint
 from soundbench.data.splits import PARTS, SplitResult
 from soundbench.errors import CallError, DataError, RunError
-from soundbench.machine import Machine, cores, settle
+from soundbench.machine import Machine, cores, processor, settle
 from soundbench.messages import out_of_memory
 from soundbench.recipe import Recipe
 from soundbench.recipe.toml import parse
@@ -154,7 +154,7 @@ def describe_environment(recipe: Recipe, machine: Machine, data: str) -> dict[st
         "python": platform.python_version(),
         "system": platform.platform(),
         "packages": {name: _version(name) for name in _PACKAGES},
-        "device": torch.cuda.get_device_name(machine.device) if cuda else _processor(),
+        "device": torch.cuda.get_device_name(machine.device) if cuda else processor(),
         "precision": machine.precision,
         "threads": machine.threads,
         "channels_last": machine.channels_last,
@@ -365,15 +365,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _processor() -> str:
-    """The name of the processor."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 @contextmanager
