@@ -46,18 +46,20 @@ def command(
 ) -> int:
     """Write embeddings of the sound files PATHS, computed by the model of RUN.
 
-    An embedding is the input of the network's last layer. RUN is a run directory, its model/ folder, or an ONNX file of
-    soundbench export. PATHS are files, folders and globs; - reads a list of paths from standard input. Writes
-    embeddings.npy and index.csv to --out.
+    An embedding is the input of the network's last layer. RUN is a run directory, its model/ folder, an ONNX file of
+    soundbench export, or a name of soundbench models. PATHS are files, folders and globs; - reads a list of paths from
+    standard input. Writes embeddings.npy and index.csv to --out.
     """
     from soundbench import distributed
     from soundbench.data.sound_files import find_sounds
     from soundbench.inference.many_files import Wanted, embed_into, model_digest
+    from soundbench.model.named.names import model_path
 
     try:
-        classifier, files = sounds.opened(run, partial(find_sounds, paths), device, trust_code, accept_changes)
+        path = model_path(run)
+        classifier, files = sounds.opened(path, partial(find_sounds, paths), device, trust_code, accept_changes)
         wanted = Wanted(per, window, hop, batch=batch)
-        errors = embed_into(out, classifier, files, wanted, model_digest(run), sounds.started)
+        errors = embed_into(out, classifier, files, wanted, model_digest(path), sounds.started)
         return sounds.finish(errors, len(files), out)
     finally:
         distributed.leave()

@@ -107,8 +107,8 @@ def command(
 ) -> None:
     """Evaluate the model of RUN on labelled sound, and write a report.
 
-    RUN is a run directory; or a model folder or an ONNX file of soundbench export, with --dataset or --events, and
-    --out. The last line printed is the folder of the report.
+    RUN is a run directory; or a model folder, an ONNX file of soundbench export or a name of soundbench models, with
+    --dataset or --events, and --out. The last line printed is the folder of the report.
     """
     from soundbench.cli.launch import launch
 

@@ -61,8 +61,9 @@ def command(
 ) -> None:
     """Write the model of RUN as one file for another runtime: sound in, scores out.
 
-    RUN is a run directory or its model/ folder. Before the file is kept, it scores at least 32 sounds beside the model;
-    if a score differs by more than 0.0001, or in 8 bits more than 10% of the labels do, it is not written.
+    RUN is a run directory, its model/ folder, or a name of soundbench models. Before the file is kept, it scores at
+    least 32 sounds beside the model; if a score differs by more than 0.0001, or in 8 bits more than 10% of the labels
+    do, it is not written.
     """
     from soundbench.inference.export.exporting import export
 

@@ -98,8 +98,8 @@ def command(
 ) -> int:
     """Classify the sound files PATHS with the model of RUN.
 
-    RUN is a run directory, its model/ folder, or an ONNX file of soundbench export. PATHS are files, folders and globs;
-    - reads a list of paths from standard input. Sounds may have any length.
+    RUN is a run directory, its model/ folder, an ONNX file of soundbench export, or a name of soundbench models. PATHS
+    are files, folders and globs; - reads a list of paths from standard input. Sounds may have any length.
     """
     from soundbench.cli.launch import launch
     from soundbench.data.sound_files import find_sounds
@@ -126,16 +126,18 @@ def _work(
     from soundbench.inference.loading import find_model
     from soundbench.inference.many_files import model_digest, score_into
     from soundbench.model.folder import scores_digest
+    from soundbench.model.named.names import model_path
 
     try:
-        classifier, files = sounds.opened(run, find, device, trust_code, accept_changes, asked["precision"])
+        path = model_path(run)
+        classifier, files = sounds.opened(path, find, device, trust_code, accept_changes, asked["precision"])
         wanted, form, times = _asked(classifier, **asked)
         if out:
             _refuse(plot is not None, "--plot cannot be used with --out")
             named = out.suffix == form.suffix and not out.exists()
             _refuse(named, f"--out is a folder, which gets results{form.suffix}: leave out {form.suffix}")
-            model = model_digest(run)
-            scores = model if Path(run).is_file() else scores_digest(find_model(run))
+            model = model_digest(path)
+            scores = model if path.is_file() else scores_digest(find_model(path))
             errors = score_into(out, classifier, files, wanted, form, model, sounds.started, times, scores)
         else:
             _refuse(distributed.world() > 1, ALONE)

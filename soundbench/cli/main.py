@@ -41,6 +41,7 @@ COMMANDS = {
     "data": ("soundbench.cli.data:command", "Check a recipe's sound files, or list those of a folder."),
     "cache": ("soundbench.cli.cache:command", "List, check or remove decoded sound and features."),
     "doctor": ("soundbench.cli.doctor:command", "Show what this machine has, and how to get what is missing."),
+    "models": ("soundbench.cli.models:command", "List the models that installed packages bring."),
     "list-plugins": ("soundbench.cli.list_plugins:command", "List the components that a recipe can name."),
     "new-plugin": ("soundbench.cli.new_plugin:command", "Write a package for a component of your own."),
 }

@@ -79,10 +79,11 @@ def command(
     trust_code: bool,
     accept_changes: bool,
 ) -> None:
-    """Answer requests over HTTP with a trained MODEL: a run directory, its model/ folder or an ONNX file.
+    """Answer requests over HTTP with a trained MODEL.
 
-    POST a sound file to /predict or /events, open / in a browser. If the environment has SOUNDBENCH_TOKEN, clients must
-    send it as a bearer token. SIGTERM and Ctrl-C let what is running finish.
+    MODEL is a run directory, its model/ folder, an ONNX file of soundbench export, or a name of soundbench models. POST
+    a sound file to /predict or /events, open / in a browser. If the environment has SOUNDBENCH_TOKEN, clients must send
+    it as a bearer token. SIGTERM and Ctrl-C let what is running finish.
     """
     from soundbench.errors import CallError
 
@@ -94,17 +95,19 @@ def command(
         from soundbench.cli.process import own_process
         from soundbench.inference.loading import load
         from soundbench.inference.many_files import model_digest
+        from soundbench.model.named.names import model_path
         from soundbench.serving.refusals import Limits
         from soundbench.serving.server import serve
 
         own_process(device)
         _allow_files()
+        path = model_path(model)
         with ThreadPoolExecutor(1) as thread:
             # GNU OpenMP keeps threads for each thread that computes, until it ends, and once there are more than cores,
             # those that wait for each other sleep: were the model loaded here, scoring would take twice as long.
-            loading = thread.submit(load, model, device=device, trust_code=trust_code, accept_changes=accept_changes)
+            loading = thread.submit(load, path, device=device, trust_code=trust_code, accept_changes=accept_changes)
             classifier = loading.result()
-        card = {"model": printable(_name(model)), "digest": model_digest(model), "soundbench": _version()}
+        card = {"model": printable(_name(model)), "digest": model_digest(path), "soundbench": _version()}
         address, own_port = listener.getsockname()[:2]
 
         def started() -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def opened(
-    run: str,
+    run: str | Path,
     find: Callable[[], list[Path]],
     device: str,
     trust_code: bool,
@@ -25,7 +25,7 @@ def opened(
     """The classifier of a run and the files to score, the same in every process.
 
     Args:
-        run: the run directory, model folder or ONNX file.
+        run: the run directory, model folder or ONNX file; or the name of an installed model.
         find: finds the files; called by the main process.
         device: the device to compute on.
         trust_code: whether Python code stored with the model may be executed.

@@ -92,8 +92,8 @@ def command(
 ) -> None:
     """Classify sound as it arrives with the model of RUN, and print its events.
 
-    RUN is a run directory, its model/ folder, or an ONNX file of soundbench export. Each event is printed when it ends.
-    Ctrl-C stops the command.
+    RUN is a run directory, its model/ folder, an ONNX file of soundbench export, or a name of soundbench models. Each
+    event is printed when it ends. Ctrl-C stops the command.
     """
     from soundbench.cli.meter import Meter
     from soundbench.cli.process import own_process

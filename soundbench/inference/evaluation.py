@@ -26,6 +26,7 @@ from soundbench.inference.loading import load_by_all
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
 from soundbench.model.exported.network import as_scorer
+from soundbench.model.named.names import model_path
 from soundbench.model.outputs.window_logits import WindowLogits, clip_means, window_logits
 from soundbench.model.scoring import Scorer
 from soundbench.recipe import Recipe
@@ -67,7 +68,8 @@ def evaluate(
     The processes of a group, which all call this, share the clips; the first one writes the report.
 
     Args:
-        run: the run directory; or only a model folder or an ONNX file, which need `dataset` and `out`.
+        run: the run directory; or only a model folder, an ONNX file or the name of an installed model, which need
+            `dataset` and `out`.
         dataset: a recipe, to evaluate on its test set; a manifest or a folder of class folders, to evaluate on all of
             its clips; None for the run's own test set.
         checkpoint: `best`, `last`, or a file of the run's `checkpoints/`.
@@ -87,7 +89,7 @@ def evaluate(
     """
     distributed.join(device)
     began, log = time.monotonic(), Log(say)
-    directory = opened(Path(run), dataset is not None, out is not None)
+    directory = opened(run, dataset is not None, out is not None)
     classifier = load_by_all(directory.path, device=device, trust_code=trust_code, accept_changes=accept_changes)
     classifier.scorer = scorer = as_scorer(classifier.scorer, str(run)).as_trained()
     environment = _environment(directory, accept_changes, log)
@@ -162,8 +164,9 @@ def _windows(classifier: Classifier, sound: EvaluatedClips, store: Store, batch:
 # The model ------------------------------------------------------------------------------------------------------------
 
 
-def opened(path: Path, dataset: bool, out: bool) -> RunDirectory:
-    """The run directory; of a model folder alone, one that has nothing but its path."""
+def opened(run: str | os.PathLike[str], dataset: bool, out: bool) -> RunDirectory:
+    """The run directory; of a model alone, one that has nothing but its path."""
+    path = model_path(run)
     if not path.is_file() and not (path / "model.toml").exists():
         return RunDirectory.open(path)
     if not dataset:

@@ -19,6 +19,7 @@ from soundbench.machine import settle
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
 from soundbench.model.folding.norms import folded
+from soundbench.model.named.names import model_path
 from soundbench.model.rejecting.rejector import Rejector
 from soundbench.model.scoring import Scorer
 
@@ -33,13 +34,14 @@ def load(
     trust_code: bool = False,
     accept_changes: bool = False,
 ) -> Classifier:
-    """Load the classifier of a run directory, of a copy of its `model/` folder, or of an ONNX file exported from it.
+    """Load the classifier of a run directory, of a copy of its `model/` folder, of an ONNX file exported from it, or of
+    an installed package.
 
     The model's files are checked against `digests.json`. Process-wide settings (threads, signals, the allocator, random
     states) are left unchanged.
 
     Args:
-        path: the run directory, the model folder or the file.
+        path: the run directory, the model folder or the file; or the name of an installed model.
         device: the device to compute on: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: `fp32`, or `bf16`, which GPUs and some CPUs compute faster; scores then differ by up to about 0.03.
         trust_code: whether Python code stored with the model (`use = "./mine.py:Net"`) may be executed.
@@ -47,12 +49,15 @@ def load(
             replaced where the folder can be written to.
 
     Raises:
-        CallError: the folder does not exist, or holds one run per fold; a device or precision that there is not.
+        CallError: there is no such folder, file or installed model, or it holds one run per fold; a device or precision
+            that there is not.
         RunError: the folder holds no model, one that has changed, or one that cannot be used.
+        PluginError: two packages have an installed model of this name, or its folder is missing.
     """
     if precision not in ("fp32", "bf16"):
         raise CallError(f"precision must be 'fp32' or 'bf16', is {precision!r}")
-    if Path(path).is_file():
+    path = model_path(path)
+    if path.is_file():
         if device not in ("auto", "cpu"):
             raise CallError(f"{path}: an exported file is computed on the CPU; use the device 'auto' or 'cpu'")
         if precision != "fp32":
@@ -89,12 +94,13 @@ def load_by_all(path: str | os.PathLike[str], *, accept_changes: bool = False, *
 
 
 def find_model(path: str | os.PathLike[str]) -> Path:
-    """The model folder of a run directory, or the path itself if it is one, or may be.
+    """The model folder of a run directory or of an installed model, or the path itself if it is one, or may be.
 
     Raises:
         CallError: the folder does not exist, is a file, or holds one run per fold.
+        PluginError: an installed model cannot be used.
     """
-    folder = Path(path)
+    folder = model_path(path)
     if folder.is_file():
         raise CallError(f"{folder}: is a file; give the run directory, or its model folder")
     if not folder.is_dir():

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from soundbench import files
 from soundbench.data import digests
 from soundbench.data.clips import normal
-from soundbench.errors import Problem, RecipeError, RunError
+from soundbench.errors import PluginError, Problem, RecipeError, RunError, SoundbenchError
 from soundbench.messages import nearest, show
 from soundbench.model import folder as model_folder
+from soundbench.model.named.names import model_path
 from soundbench.model.network import Network
 from soundbench.recipe import Recipe
 
@@ -105,11 +106,21 @@ def initialize(
     if recipe.init.from_ is None:
         return
     try:
-        weights = load_matching(network, recipe.init.from_, classes, accept_changes)
-    except RunError as error:
-        raise RecipeError(recipe.source, [Problem("init.from", str(error))]) from error
+        weights = load_matching(network, _named(recipe.init.from_), classes, accept_changes)
+    except SoundbenchError as error:
+        installed = isinstance(error, PluginError)
+        raise RecipeError(recipe.source, [Problem("init.from", str(error), installed)]) from error
     for line in weights.lines():
         say(line)
+
+
+def _named(source: Path | str) -> Path:
+    """The place of the weights; what is no path that is there may be the name of an installed model.
+
+    A recipe gives paths in full. One in the working directory may have been meant as a name.
+    """
+    beside = isinstance(source, Path) and source.parent == Path.cwd()
+    return model_path(source.name if isinstance(source, Path) and beside else source)
 
 
 def load_matching(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import Distribution, EntryPoint
 
 import attrs
@@ -14,7 +15,12 @@ from soundbench.contracts import KINDS
 from soundbench.errors import BrokenPlugin, NotInstalled, PluginError
 from soundbench.recipe.source_code import summary_of
 
-__all__ = ["Listing", "import_failure", "listings_of", "normal"]
+__all__ = ["ALLOW", "Listing", "allowed", "import_failure", "listings_of", "normal", "origins_of"]
+
+ALLOW = "SOUNDBENCH_PLUGINS"
+"""The environment variable with the distributions whose components and models are used; all, where it is not set."""
+
+Origin = tuple[str, str, tuple[str, ...]]
 
 
 @attrs.frozen
@@ -61,24 +67,37 @@ class Listing:
 
 
 def listings_of(entries: Iterable[EntryPoint]) -> set[Listing]:
-    """The components among entry points.
+    """The components among entry points."""
+    kinds = {kind.group: kind.name for kind in KINDS.values()}
+    ours = (entry for entry in entries if entry.group in kinds)
+    return {
+        Listing(kinds[entry.group], entry.name, name, version, entry.value, requires)
+        for entry, (name, version, requires) in origins_of(ours)
+    }
+
+
+def allowed(entries: Iterable[EntryPoint]) -> list[EntryPoint]:
+    """Those entry points of the distributions that the environment variable `SOUNDBENCH_PLUGINS` names; all without."""
+    if ALLOW not in os.environ:
+        return list(entries)
+    names = {normal(name.strip()) for name in os.environ[ALLOW].split(",")}
+    return [entry for entry, (name, *_) in origins_of(entries) if normal(name) in names]
+
+
+def origins_of(entries: Iterable[EntryPoint]) -> Iterator[tuple[EntryPoint, Origin]]:
+    """Entry points, each with the name, the version and the requirements of its distribution.
 
     The metadata of a distribution, its README included, is parsed at every access of one of its properties, which takes
     longer than all else; here once.
     """
-    kinds = {kind.group: kind.name for kind in KINDS.values()}
-    origins: dict[int, tuple[str, str, tuple[str, ...]]] = {}
-    found = set()
+    origins: dict[int, Origin] = {}
     for entry in entries:
-        if entry.group in kinds:
-            if id(entry.dist) not in origins:
-                origins[id(entry.dist)] = _origin(entry.dist)
-            name, version, requires = origins[id(entry.dist)]
-            found.add(Listing(kinds[entry.group], entry.name, name, version, entry.value, requires))
-    return found
+        if id(entry.dist) not in origins:
+            origins[id(entry.dist)] = _origin(entry.dist)
+        yield entry, origins[id(entry.dist)]
 
 
-def _origin(distribution: Distribution | None) -> tuple[str, str, tuple[str, ...]]:
+def _origin(distribution: Distribution | None) -> Origin:
     """Name, version and requirements of a distribution."""
     metadata = None if distribution is None else distribution.metadata
     if metadata is None:

@@ -23,13 +23,12 @@ from soundbench.errors import BrokenPlugin, ClaimedTwice, Problem, UnknownPlugin
 from soundbench.files import read_bytes
 from soundbench.limits import TEXT, TIMES, WIDTH
 from soundbench.messages import join, nearest, show, with_article
-from soundbench.recipe.entry_points import Listing, import_failure, listings_of, normal
+from soundbench.recipe.entry_points import ALLOW, Listing, allowed, import_failure, listings_of, normal
 from soundbench.recipe.source_code import defined_in, import_file, line_of
 from soundbench.recipe.tables import OWN
 
 __all__ = ["Component", "Listing", "Registry", "is_file"]
 
-ALLOW = "SOUNDBENCH_PLUGINS"
 # The kinds whose integers are sizes of something that is made; others have seeds, counts of clips and steps.
 _SIZED = ("augmentation", "featurizer", "backbone", "pooling", "loss")
 
@@ -125,17 +124,13 @@ class Registry:
     @cached_property
     def _listings(self) -> list[Listing]:
         found = self._given_entry_points
-        allowed: set[str] | None = None
         if found is None:
             installed = entry_points()  # reads those of all distributions; once, not once a kind
-            found = [entry for kind in KINDS.values() for entry in installed.select(group=kind.group)]
-            if ALLOW in os.environ:
-                allowed = {normal(name.strip()) for name in os.environ[ALLOW].split(",")}
-        listings = listings_of(found)
-        if allowed is not None:
-            listings = {item for item in listings if normal(item.distribution) in allowed}
+            found = allowed(entry for kind in KINDS.values() for entry in installed.select(group=kind.group))
         order = list(KINDS)
-        return sorted(listings, key=lambda item: (order.index(item.kind), item.name, item.distribution, item.value))
+        return sorted(
+            listings_of(found), key=lambda item: (order.index(item.kind), item.name, item.distribution, item.value)
+        )
 
     def listings(self, kind: str | None = None) -> list[Listing]:
         """The installed components, in the order of `KINDS`, then by name."""
@@ -194,8 +189,8 @@ class Registry:
         known = [*names, *(item.full_name for item in self.listings(kind))] if "/" in use else names
         other = next((item.kind for item in self._listings if item.name == use), None)
         hint = nearest(use, known) or (f'; "{use}" is {with_article(other)};' if other else ";")
-        allowed = f" ({ALLOW} allows {os.environ[ALLOW] or 'none'})" if ALLOW in os.environ else ""
-        return f'there is no {kind} "{use}"{hint} known: {", ".join(names) or "none"}{allowed}'
+        only = f" ({ALLOW} allows {os.environ[ALLOW] or 'none'})" if ALLOW in os.environ else ""
+        return f'there is no {kind} "{use}"{hint} known: {", ".join(names) or "none"}{only}'
 
     def _given(self, kind: str, obj: Any) -> Component:
         """A class or function given from Python; that of an installed plugin gets its name."""

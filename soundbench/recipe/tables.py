@@ -76,7 +76,6 @@ RENAMED = {
 }
 
 T = TypeVar("T")
-
 _DEVICES = ("auto", "cpu", "cuda")
 Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
@@ -113,9 +112,7 @@ def _between(low: int, high: int) -> Validator:
     return _range(f"from {low} to {high}", lambda value: low <= value <= high)
 
 
-def _below_one(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if _is_number(value) and not 0 <= value < 1:
-        raise ValueError(f"{attribute.name} must be at least 0 and below 1, is {show(value)}")
+_below_one = _range("at least 0 and below 1", lambda value: 0 <= value < 1)
 
 
 def _share(empty: bool) -> Validator:
@@ -267,11 +264,11 @@ class Init:
     """The weights of the network before training.
 
     Attributes:
-        from_: a run directory, a model folder or a file of weights; tensors that match in name and shape are loaded,
-            the others are initialised randomly.
+        from_: a run directory, a model folder, a file of weights or the name of an installed model; tensors that match
+            in name and shape are loaded, the others are initialised randomly.
     """
 
-    from_: Path | None = attrs.field(default=None, metadata={"key": "from"})
+    from_: Path | str | None = attrs.field(default=None, metadata={"key": "from"})
 
 
 @keyed

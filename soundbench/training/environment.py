@@ -263,15 +263,16 @@ def learnt_before(recipe: Recipe, dataset: Dataset, table: ClipTable, test: NDAr
     Raises:
         RunError: the `clips.csv` of a run is damaged.
     """
-    source, runs, known = recipe.init.from_, list[RunDirectory](), set[str]()
+    start, runs, known = recipe.init.from_, list[RunDirectory](), set[str]()
+    source = start if isinstance(start, Path) else None  # an installed model is no run
     while source is not None and (run := _run_of(source)) is not None and run not in runs:
         runs.append(run)
         tables = _tables_of(run)
         if not hasattr(dataset, "read") or _dataset_of(tables) == _dataset_of(recipe.tables()):
             rows = files.read_rows(run.clips, "part", "path")
             known.update(row["path"] for row in rows if row["part"] in ("train", "validation"))
-        start = _table(tables, "init").get("from")
-        source = Path(start) if isinstance(start, str) else None
+        before = _table(tables, "init").get("from")
+        source = Path(before) if isinstance(before, str) else None
     count = sum(table.paths[row] in known for row in test.tolist())
     if not count:
         return ""

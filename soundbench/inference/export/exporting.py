@@ -31,6 +31,7 @@ from soundbench.inference.export.thresholds import fit_again, has_thresholds
 from soundbench.inference.loading import find_model, load
 from soundbench.messages import out_of_memory
 from soundbench.model import folder as model_folder
+from soundbench.model.named.names import model_path
 from soundbench.model.network import cost
 from soundbench.model.windows import cut_windows
 from soundbench.recipe.registry import Component, Registry
@@ -104,7 +105,7 @@ def export(
     """Export a model, and keep the file if it gives the scores of the model.
 
     Args:
-        run: the run directory, or only a model folder, which needs `out`.
+        run: the run directory, or only a model folder or the name of an installed model, which need `out`.
         to: the exporter.
         out: the file to write; None for `model` and the exporter's suffix in the run's `exports/`.
         options: the exporter's options.
@@ -125,7 +126,7 @@ def export(
     """
     component = (registry or Registry()).get("exporter", to)
     values = _options(component, options or {})
-    model = _opened(Path(run), trust_code, accept_changes)
+    model = _opened(model_path(run), trust_code, accept_changes)
     path = _place(model, component, out, int8 is not None)
     _refuse_components(model)
     samples, compared_on = _samples(model, compare_on, trust_code)

@@ -88,7 +88,7 @@ def evaluate_events(
     The processes of a group, which all call this, share the recordings; the first one writes the report.
 
     Args:
-        run: the run directory; or only a model folder, which needs `out`.
+        run: the run directory; or only a model folder or the name of an installed model, which need `out`.
         tables: a table of annotations, or a folder of them; or a recipe whose dataset has annotated recordings, of
             which those of its test set are scored.
         sounds: the folder of the recordings; None for that of the tables.
@@ -113,7 +113,7 @@ def evaluate_events(
     """
     distributed.join(device)
     began, log, how = time.monotonic(), Log(say), how or Criteria()
-    directory = opened(Path(run), True, out is not None)
+    directory = opened(run, True, out is not None)
     classifier = load_by_all(directory.path, device=device, trust_code=trust_code, accept_changes=accept_changes)
     notes = fill(classifier, directory, checkpoint, log)
     rules = wanted(classifier) if wanted else Wanted("event", rules=classifier.event_rules())

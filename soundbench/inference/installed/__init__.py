@@ -1,0 +1,1 @@
+"""A `listing` of the models that installed packages bring."""

@@ -1,0 +1,120 @@
+"""What a listing says of installed models: from `model.toml` and the model card, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from soundbench import files, limits
+from soundbench.errors import SoundbenchError
+from soundbench.messages import megabytes, printable
+from soundbench.model.named.names import NamedModel
+from soundbench.recipe import toml
+from soundbench.recipe.reading import check_format
+from soundbench.report.card import front_matter
+
+__all__ = ["CARD", "Listed", "as_text", "listed"]
+
+CARD = "README.md"
+"""The model card, in the model folder."""
+
+# A class list that is longer is cut in the text, not in JSON.
+_SHOWN = 12
+_UNKNOWN = "not stated"
+
+
+@attrs.frozen
+class Listed:
+    """A model as a listing shows it.
+
+    Attributes:
+        name: the name that commands take.
+        distribution: the distribution that brings it.
+        version: the version of the distribution.
+        classes: the names of its classes.
+        bytes: the size of its folder.
+        license: its licence, by its card; empty where that does not say.
+        data_license: that of the data that it learnt from, likewise.
+        figures: each metric's `value`, `low` and `high`, by its card; empty where it was not tested.
+        summary: the figures in a line.
+        protocol: how it was tested, in a line.
+        error: why it cannot be used; empty if nothing is known against it.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    classes: tuple[str, ...] = ()
+    bytes: int = 0
+    license: str = ""
+    data_license: str = ""
+    figures: Mapping[str, Any] = attrs.field(factory=dict)
+    summary: str = ""
+    protocol: str = ""
+    error: str = ""
+
+
+def listed(models: Sequence[NamedModel]) -> list[Listed]:
+    """The models, each with what its folder says of it; one that cannot be read has an `error`."""
+    names = [model.name for model in models]
+    return [_listed(model, names.count(model.name) > 1) for model in models]
+
+
+def as_text(models: Sequence[Listed]) -> str:
+    """Several lines about each model."""
+    return "\n\n".join("\n".join(map(printable, _lines(model))) for model in models)
+
+
+def _lines(model: Listed) -> list[str]:
+    head = f"{model.name}  ({model.distribution} {model.version})"
+    if model.error:
+        return [head, f"  cannot be used: {model.error}"]
+    names = ", ".join(model.classes[:_SHOWN]) + (", ..." if len(model.classes) > _SHOWN else "")
+    licenses = f"{model.license or _UNKNOWN}; of the data: {model.data_license or _UNKNOWN}"
+    rows = {
+        "classes": f"{len(model.classes)}: {names}",
+        "size": megabytes(model.bytes),
+        "licence": licenses,
+        "figures": model.summary or _UNKNOWN,
+        "protocol": model.protocol or _UNKNOWN,
+    }
+    return [head, *(f"  {key:<9} {value}" for key, value in rows.items())]
+
+
+def _listed(model: NamedModel, twice: bool) -> Listed:
+    row = Listed(model.name, model.distribution, model.version)
+    try:
+        folder = model.folder()
+        path = folder / "model.toml"
+        with files.explain_os_errors(path):
+            tables = toml.parse(files.read_bytes(path, limits.TEXT))
+            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        check_format(str(path), tables.get("format", 0))
+    except (SoundbenchError, ValueError) as error:
+        return attrs.evolve(row, error=str(error))
+    classes = tables.get("classes")
+    row = attrs.evolve(row, classes=tuple(map(str, classes)) if isinstance(classes, list) else (), bytes=size)
+    if twice:
+        row = attrs.evolve(row, error="another distribution has a model of this name; uninstall one of them")
+    return _with_card(row, folder / CARD)
+
+
+def _with_card(row: Listed, path: Path) -> Listed:
+    """The row with what the card says, if there is one that can be read."""
+    try:
+        text = files.read_bytes(path, limits.TEXT).decode()
+    except (OSError, ValueError):
+        return row
+    facts = front_matter.facts_of(text)
+    figures = facts.get("figures")
+    return attrs.evolve(
+        row,
+        license=front_matter.scalar_of(text, "license").removeprefix("unknown"),
+        data_license=str(facts.get("data_license", "")),
+        figures=figures if isinstance(figures, dict) else {},
+        summary=str(facts.get("summary", "")),
+        protocol=str(facts.get("protocol", "")),
+    )

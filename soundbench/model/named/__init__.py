@@ -1,0 +1,1 @@
+"""Models that installed packages bring, found by their `names`."""

@@ -1,0 +1,1 @@
+"""The model card: its `front_matter`."""

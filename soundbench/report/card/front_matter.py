@@ -1,0 +1,111 @@
+"""The head of a Markdown page as model hubs read it: YAML between lines of `---`, written and read without a library.
+
+A page that soundbench has written carries a seal, a digest of all of it, which shows whether somebody has edited it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+__all__ = ["facts_of", "is_as_written", "page", "scalar_of"]
+
+OWN = "soundbench"
+"""The key of what soundbench itself reads of the page: one line of JSON, which is YAML too."""
+
+_SEAL = re.compile(r'(?<="seal": ")[0-9a-f]{32}(?="\})')
+_EMPTY = "0" * 32
+# What YAML refuses even in quotes, or reads as the end of a line.
+_UNPRINTABLE = re.compile("[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+# A string without quotes: no other type, no indicator, nothing that ends it.
+_BARE = re.compile(r"[a-z][a-z0-9_./-]*(?: [a-z0-9_./-]+)*", re.IGNORECASE)
+_OTHER_TYPES = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
+
+
+def page(head: Mapping[str, Any], facts: Mapping[str, Any], body: str) -> str:
+    """A page with its head, sealed.
+
+    Args:
+        head: the keys for hubs: strings, numbers, lists and mappings.
+        facts: what soundbench reads again by `facts_of`; values of JSON.
+        body: the Markdown below the head.
+    """
+    own = _json({**facts, "seal": _EMPTY})
+    text = "\n".join(["---", *_block(head), f"{OWN}: {own}", "---", "", body])
+    return _SEAL.sub(_digest(text), text, count=1)
+
+
+def is_as_written(text: str) -> bool:
+    """Whether a page is as `page` made it, to the letter."""
+    found = _SEAL.search(text)
+    return found is not None and found[0] == _digest(_SEAL.sub(_EMPTY, text, count=1))
+
+
+def facts_of(text: str) -> dict[str, Any]:
+    """The facts of a page that `page` made; empty where there are none that can be read."""
+    for line in _head(text):
+        if line.startswith(f"{OWN}: "):
+            try:
+                found = json.loads(line.removeprefix(f"{OWN}: "))
+            except (ValueError, RecursionError):
+                return {}
+            return found if isinstance(found, dict) else {}
+    return {}
+
+
+def scalar_of(text: str, key: str) -> str:
+    """The text at a key of the head, if it is on the line of the key; else an empty string."""
+    for line in _head(text):
+        if line.startswith(f"{key}:"):
+            value = line.removeprefix(f"{key}:").strip()
+            quoted = re.fullmatch(r"""(["'])(.*)\1\s*(#.*)?""", value)
+            return quoted[2] if quoted else re.sub(r"\s+#.*|^#.*", "", value)
+    return ""
+
+
+def _head(text: str) -> list[str]:
+    """The lines of the head."""
+    first, *lines = text.removeprefix("\ufeff").splitlines() or [""]
+    return lines[: lines.index("---")] if first.rstrip() == "---" and "---" in lines else []
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
+
+
+def _block(value: Mapping[str, Any] | Sequence[Any], indent: str = "") -> Iterator[str]:
+    """Lines of YAML in block style."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _entry(f"{indent}{_scalar(key)}:", item, indent + "  ")
+    else:
+        for item in value:
+            if isinstance(item, Mapping) and item:
+                first, *more = _block(item, indent + "  ")
+                yield from (f"{indent}- {first.lstrip()}", *more)
+            else:
+                yield from _entry(f"{indent}-", item, indent + "  ")
+
+
+def _entry(head: str, item: Any, indent: str) -> Iterator[str]:
+    if isinstance(item, Mapping | list | tuple) and item:
+        yield head
+        yield from _block(item, indent)
+    else:
+        yield f"{head} {_json(item) if isinstance(item, Mapping | list | tuple) else _scalar(item)}"
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, str) and _BARE.fullmatch(value) and value.lower() not in _OTHER_TYPES:
+        return value
+    text = _json(value)
+    return re.sub(r"^(-?\d+)e", r"\1.0e", text) if isinstance(value, float) else text  # YAML 1.1 wants the point
+
+
+def _json(value: Any) -> str:
+    """A value as JSON that is YAML too: without the characters that YAML refuses."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -1,0 +1,171 @@
+"""Models by name: what a name stands for, among packages that are made up but found as real ones are."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.model_packages import install
+
+from soundbench.cli.main import invoke
+from soundbench.errors import BrokenPlugin, CallError, ClaimedTwice
+from soundbench.model.named import names
+from soundbench.model.named.names import installed, model_path
+from soundbench.report.card import front_matter
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the path, in which packages are installed, and an empty one to work in."""
+    made, work = tmp_path / "site", tmp_path / "work"
+    made.mkdir()
+    work.mkdir()
+    monkeypatch.syspath_prepend(made)
+    monkeypatch.setenv("SOUNDBENCH_PLUGINS", "acme-sounds,Zoo.Sounds")
+    monkeypatch.chdir(work)
+    names._say_once.cache_clear()
+    return made
+
+
+def test_a_name_is_the_folder_that_the_entry_point_names(site: Path) -> None:
+    folder = install(site, "owls")
+    assert model_path("owls") == folder
+    assert [(model.name, model.origin) for model in installed()] == [("owls", "acme-sounds 1.0")]
+
+
+def test_a_package_of_several_folders_has_its_model_in_one_of_them(site: Path, tmp_path: Path) -> None:
+    """As a namespace package, which other distributions share, and as an editable installation may leave it."""
+    other = tmp_path / "elsewhere" / "acme_sounds"
+    other.mkdir(parents=True)
+    folder = install(site, "owls")
+    (site / "acme_sounds" / "__init__.py").unlink()
+    sys.path.insert(0, str(other.parent))
+    try:
+        assert model_path("owls") == folder
+    finally:
+        sys.path.remove(str(other.parent))
+
+
+def test_paths_are_never_names(site: Path) -> None:
+    install(site, "owls")
+    for path in ("./owls", "a/owls", "/owls", ".", "..", "owls/"):
+        assert model_path(path) == Path(path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_folder_or_file_of_that_name_wins_and_that_is_said_once(
+    site: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(site, "owls")
+    Path("owls").mkdir() if kind == "folder" else Path("owls").write_text("")
+    assert model_path("owls") == model_path("owls") == Path("owls")
+    line = f"owls: taken for the {kind} of this name here, not for the model of acme-sounds 1.0\n"
+    assert capsys.readouterr() == ("", line)
+    Path("other").mkdir()
+    assert model_path("other") == Path("other")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_name_of_two_distributions_is_refused_with_both(site: Path) -> None:
+    install(site, "owls")
+    install(site, "owls", distribution="zoo-sounds", version="2.1")
+    with pytest.raises(
+        ClaimedTwice, match=r'^two models are called "owls", of acme-sounds 1\.0 .* and zoo-sounds 2\.1'
+    ):
+        model_path("owls")
+
+
+def test_an_unknown_name_is_answered_with_the_nearest(site: Path) -> None:
+    with pytest.raises(CallError, match=r"^owls: no such run .* installed: none \(see soundbench models\)$"):
+        model_path("owls")
+    install(site, "owls")
+    with pytest.raises(CallError, match=r'^owl: .*; did you mean "owls"\? installed: owls \(see soundbench models\)$'):
+        model_path("owl")
+
+
+def test_a_folder_that_is_missing_is_named_with_its_package(site: Path) -> None:
+    install(site, "owls", model=None)
+    with pytest.raises(BrokenPlugin, match=r'^model "owls" \(acme-sounds 1\.0\): acme_sounds/models/owls, its folder '):
+        model_path("owls")
+
+
+def test_only_distributions_that_the_environment_allows_count(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(site, "owls")
+    install(site, "owls", distribution="zoo-sounds")
+    monkeypatch.setenv("SOUNDBENCH_PLUGINS", "zoo_sounds")
+    assert model_path("owls") == site / "zoo_sounds" / "models" / "owls"
+
+
+CARD = front_matter.page(
+    {"license": "cc-by-4.0"},
+    {
+        "figures": {"accuracy": {"value": 0.9, "low": 0.8, "high": 0.95}},
+        "summary": "accuracy 90%",
+        "protocol": "fold 5",
+    },
+    "# owls\n",
+)
+
+
+def test_the_listing_says_what_folder_and_card_say(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = install(site, "owls")
+    (folder / "README.md").write_text(CARD)
+    (folder / "weights.safetensors").write_bytes(bytes(2_000_000))
+    assert invoke(["models"]) == 0
+    assert capsys.readouterr() == (
+        "owls  (acme-sounds 1.0)\n"
+        "  classes   2: dog, owl\n"
+        "  size      2.0 MB\n"
+        "  licence   cc-by-4.0; of the data: not stated\n"
+        "  figures   accuracy 90%\n"
+        "  protocol  fold 5\n",
+        "",
+    )
+    assert invoke(["models", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["classes"], row["figures"]["accuracy"]["high"], row["error"]) == (["dog", "owl"], 0.95, "")
+
+
+def test_what_cannot_be_used_is_listed_with_the_reason(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install(site, "newer", model='format = 99\nclasses = ["dog"]\n')
+    install(site, "gone", distribution="zoo-sounds", model=None)
+    assert invoke(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "gone  (zoo-sounds 1.0)"
+    assert lines[1].startswith("  cannot be used: ")
+    assert "zoo_sounds/models/gone" in lines[1]
+    assert lines[3] == "newer  (acme-sounds 1.0)"
+    assert "format: is 99, but this soundbench knows formats up to" in lines[4]
+
+
+def test_a_model_without_a_card_or_with_a_damaged_one_is_listed(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = install(site, "owls")
+    for content in (None, b"\xff\xfe", b"# mine\n", b'---\nlicense: "mit" # mine\nsoundbench: [1\n---\n'):
+        if content is not None:
+            (folder / "README.md").write_bytes(content)
+        assert invoke(["models"]) == 0
+        out = capsys.readouterr().out
+        assert "figures   not stated" in out
+    assert "licence   mit; of the data: not stated" in out
+
+
+def test_without_models_the_listing_says_where_they_come_from(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["models"]) == 0
+    assert capsys.readouterr() == (
+        "",
+        "no model is installed: packages bring them, by the entry point group soundbench.model\n",
+    )
+
+
+def test_names_are_found_and_listed_without_torch_and_without_the_package(site: Path) -> None:
+    install(site, "owls")
+    code = (
+        "import sys; from soundbench.cli.main import invoke; from soundbench.model.named.names import model_path;"
+        "print(model_path('owls').name, invoke(['models']), sorted({'torch', 'acme_sounds'} & set(sys.modules)))"
+    )
+    line = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(site)!r}); {code}"]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "owls 0 []"

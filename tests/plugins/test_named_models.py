@@ -1,0 +1,117 @@
+"""An installed model by its name, in every command and call that takes a run: the same answers as by its folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from helpers.model_packages import install
+from helpers.served import Server
+
+import soundbench
+from soundbench import Recipe
+from soundbench.cli.main import invoke
+from soundbench.model import folder as model_folder
+from soundbench.model.assembly import assemble
+from soundbench.recipe import model_tables
+
+SMALL = {"use": "campplus", "growth": 4, "width": 8, "front": 2, "layers": [1]}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of an untrained network."""
+    recipe = Recipe(dataset="tones", backbone=SMALL)
+    made = assemble(recipe)
+    folder = tmp_path_factory.mktemp("made") / "model"
+    model_folder.save_model(folder, model_tables(recipe, made.dataset.classes), made.network)
+    return folder
+
+
+@pytest.fixture
+def site(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The model, installed as `pitches`, and a folder to work in with two sounds."""
+    made, work = tmp_path / "site", tmp_path / "work"
+    work.mkdir()
+    folder = install(made, "pitches")
+    shutil.copytree(model, folder, dirs_exist_ok=True)
+    for path in folder.rglob("*"):  # as of a package of the system
+        path.chmod(0o444)
+    folder.chmod(0o555)
+    monkeypatch.syspath_prepend(made)
+    monkeypatch.setenv("PYTHONPATH", str(made), prepend=":")
+    monkeypatch.chdir(work)
+    for name in ("a", "b"):
+        sound = 0.1 * np.random.default_rng(ord(name)).standard_normal(20_000)
+        soundfile.write(f"{name}.wav", sound, 16000)
+    return folder
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[Any]:
+    """The JSON lines of a command."""
+    code = invoke([*map(str, arguments)])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_infer_and_stream_print_what_they_print_for_the_folder(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (("a.wav", "b.wav", "--json"), ("--source", "a.wav", "--json")):
+        command = "stream" if "--source" in words else "infer"
+        named, by_path = (printed(capsys, command, run, *words) for run in ("pitches", site))
+        scores = [[row["scores"] for row in rows if "scores" in row] for rows in (named, by_path)]
+        assert scores[0] == scores[1] != []
+
+
+def test_infer_and_embed_continue_with_the_folder_where_the_name_began(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (("infer", "{}", "a.wav", "--out", "scores"), ("embed", "{}", "a.wav", "--out", "vectors")):
+        for run in ("pitches", site):
+            assert invoke([word.format(run) for word in words]) == 0
+    assert "pitches" not in capsys.readouterr().err
+
+
+def test_load_from_python(site: Path) -> None:
+    np.testing.assert_array_equal(
+        soundbench.load("pitches").predict_proba("a.wav"), soundbench.load(site).predict_proba("a.wav")
+    )
+
+
+def test_evaluate_needs_data_and_a_place_as_for_a_folder(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("table.csv").write_text("path,label\na.wav,swell\nb.wav,decay\n")
+    assert invoke(["evaluate", "pitches", "--dataset", "table.csv"]) == 2
+    assert "has no place for reports: give a folder with --out" in capsys.readouterr().err
+    assert invoke(["evaluate", "pitches", "--dataset", "table.csv", "--out", "report", "--no-cache"]) == 0
+    assert json.loads(Path("report/report.json").read_text())["clips"] == 2
+
+
+def test_export_needs_a_place(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["export", "pitches", "--to", "pt2"]) == 2
+    assert "has no place for exports: give a file with --out" in capsys.readouterr().err
+
+
+def test_training_begins_with_its_weights(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = Recipe(
+        dataset={"use": "tones", "clips": 40}, backbone=SMALL, init={"from": "pitches"}, train={"epochs": 1}
+    )
+    said: list[str] = []
+    soundbench.run(recipe, out="run", cache=False, say=said.append)
+    assert any(line.startswith("init: ") and "pitches" in line for line in said), said
+    assert invoke(["run", "quickstart.toml", "--set", "init.from=pitchs", "--out", "other"]) == 2
+    assert 'did you mean "pitches"?' in capsys.readouterr().err
+
+
+def test_a_server_names_the_model(site: Path) -> None:
+    server = Server(Path("pitches"))
+    try:
+        card = server.json("GET", "/model")
+    finally:
+        server.process.terminate()
+        server.process.communicate()
+    assert card["card"]["model"] == "pitches"
