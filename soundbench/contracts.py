@@ -207,6 +207,7 @@ class Dataset(Protocol):
     A dataset whose sound is not in files also has a method `read(clip) -> (samples, rate)`, samples `(S,)` float32 in
     [-1, 1], rate in Hz, and a property `fingerprint: str` that changes whenever the result of `read` would; with
     `threads = True` several threads call `read` at once. `multilabel` is True if a clip can have any number of labels.
+    A dataset of published sound can name its licence in `license`, for model cards: `license = "CC-BY-4.0"`.
 
     If such sound lies in shards, files that hold many clips each, the dataset also has two more methods. `shards() ->
     Mapping[str, str]` gives the name of each shard, in order, and its fingerprint, which changes whenever the shard
@@ -221,8 +222,7 @@ class Dataset(Protocol):
     `clips()` by `soundbench.audio.info`.
 
     `classes` and `clips()` raise `soundbench.errors.MissingDataError` with the path of a missing file or table, and
-    `DataError` with the row of an invalid entry. The constructor does not read data: `soundbench describe` works
-    without it.
+    `DataError` with the row of an invalid entry. The constructor reads no data: `soundbench describe` works without it.
     """
 
     multilabel: bool

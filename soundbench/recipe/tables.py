@@ -344,10 +344,14 @@ class Report:
     Attributes:
         by: columns of the clips, such as ["site", "recordist"]; metrics are given for each of their values.
         sounds: how many of the worst mistakes `report.html` shows with their sound; 0 for none.
+        license: the licence of the model, for its card, such as "CC-BY-4.0"; empty if it is not stated.
+        data_license: the licence of the data; empty for what the dataset states itself, if it does.
     """
 
     by: list[str] = attrs.field(factory=list)
     sounds: int = attrs.field(default=20, validator=_between(0, 200))
+    license: str = ""
+    data_license: str = ""
 
 
 CORE: dict[str, type] = {"split": Split, "audio": Audio, "head": Head, "init": Init, "train": Train, "report": Report}

@@ -26,7 +26,7 @@ from soundbench.report.rejecting.figures import lines as rejection_lines
 from soundbench.report.resampling import LEVEL
 from soundbench.report.run_directory import RunDirectory
 
-__all__ = ["summary", "write", "write_pages"]
+__all__ = ["NO_TEST", "class_table", "headline", "metric_lines", "summary", "write", "write_pages"]
 
 # Of a run that trains on everything.
 NO_TEST = "no test set: nothing is known of how well the model does"
@@ -170,8 +170,8 @@ def _page(run: RunDirectory, report: Mapping[str, Any], picture: Sequence[str]) 
     """`report.md`, line by line."""
     yield f"# {_cell(str(report.get('name', run.path.name)))}"
     if report["metrics"]:
-        yield from ("", _headline(report), "")
-        yield from _metrics(report)
+        yield from ("", headline(report), "")
+        yield from metric_lines(report)
         yield from _beside(report)
         yield from _folds(report)
         yield from _by_value(report)
@@ -181,7 +181,7 @@ def _page(run: RunDirectory, report: Mapping[str, Any], picture: Sequence[str]) 
     yield from rejection_lines(report)
     yield from _protocol(report)
     if report["metrics"]:
-        yield from _classes(report)
+        yield from ("", "## Classes", "", *class_table(report))
     yield from _confusion(report, picture)
     yield from _skipped(report)
     yield from _again(run, report)
@@ -201,7 +201,7 @@ def _confusion(report: Mapping[str, Any], picture: Sequence[str]) -> Iterator[st
     yield from picture
 
 
-def _headline(report: Mapping[str, Any]) -> str:
+def headline(report: Mapping[str, Any]) -> str:
     """The main metric with its interval, what it was measured on, and the baseline that ignores the sound."""
     metrics, baseline = report["metrics"], report["baseline"]
     measured = f"{counted(report['clips'], 'test clip')} from {counted(report['groups'], 'group')}"
@@ -218,7 +218,7 @@ def _headline(report: Mapping[str, Any]) -> str:
     )
 
 
-def _metrics(report: Mapping[str, Any]) -> Iterator[str]:
+def metric_lines(report: Mapping[str, Any]) -> Iterator[str]:
     """A table of all metrics, and notes on their intervals."""
     baseline, level = report["baseline"], f"{LEVEL:.0%} interval"
     rows = []
@@ -331,9 +331,8 @@ def _protocol(report: Mapping[str, Any]) -> Iterator[str]:
         yield from ("", f"Note: {_cell(str(note))}.".replace("..", "."))
 
 
-def _classes(report: Mapping[str, Any]) -> Iterator[str]:
+def class_table(report: Mapping[str, Any]) -> Iterator[str]:
     """A row for each class."""
-    yield from ("", "## Classes", "")
     several = bool(report.get("multilabel"))
     rows = []
     for number, row in enumerate(report["per_class"], 1):

@@ -87,7 +87,7 @@ class RunDirectory:
     model = _Place("model")
     model_toml = _Place("model/model.toml")
     weights = _Place("model/weights.safetensors")
-    model_digests = _Place("model/digests.json")
+    card = _Place("model/README.md")
     code = _Place("model/code")
     assets = _Place("model/assets")
     predictions = _Place("predictions.csv")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from soundbench import distributed
 from soundbench import recipe as recipes
-from soundbench.contracts import Calibration, HeldOut, Loss
+from soundbench.contracts import Calibration, Dataset, HeldOut, Loss
 from soundbench.data.clips import ClipTable
 from soundbench.model import assembly, logits
 from soundbench.model.logits import HeldOutLogits
@@ -22,8 +22,10 @@ from soundbench.model.network import cost
 from soundbench.model.outputs.window_logits import WindowLogits, clip_means, refuse_not_finite
 from soundbench.model.rejecting.rejector import state_of
 from soundbench.model.scoring import ClipScores, Scorer
-from soundbench.recipe import ComponentSpec
+from soundbench.recipe import ComponentSpec, Recipe
 from soundbench.report import calibration, pages, run_directory
+from soundbench.report.card.cross_validation import cross_validation
+from soundbench.report.card.writing import write_card
 from soundbench.report.protocol import protocol, skipped
 from soundbench.report.thresholds import choose_thresholds
 from soundbench.training import loop
@@ -227,6 +229,7 @@ def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
         "name": recipe.name,
         "protocol": protocol(as_written, table, prepared.cut, opened.parts, trained.best_epoch, prepared.learnt),
         **figures,
+        "licenses": {"model": recipe.report.license, "data": _data_license(recipe, prepared.made.dataset)},
         "folds": [{"test": recipe.tables()["split"]["test"], "metrics": figures["metrics"]}],
         "prior": opened.prior.tolist(),
         "parts": {name: len(rows) for name, rows in opened.parts.items()},
@@ -238,20 +241,27 @@ def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
         "sounds": recipe.report.sounds,
         "seconds": round(time.monotonic() - began, 1),
     }
+    crossed, unlike = distributed.from_main(lambda: cross_validation(as_written))
+    report |= {"cross_validation": crossed} if crossed else {}
 
     def write() -> None:
         if scored.test is not None:
             rejected = rejected_clips(scored.fitted.rejection.rejector, scored.windows)
             run_directory.write_predictions(directory, table, scored.test.index, scored.test.scores, rejected)
             logits.write(directory.logits, with_scores(scored.fitted.rejection, scored.windows, table))
-        problem = pages.write(directory, report, prepared.made.dataset)
+        problems = [unlike, pages.write(directory, report, prepared.made.dataset), write_card(directory)]
         run_directory.seal_results(directory)
-        if problem:
+        for problem in filter(None, problems):
             log(problem)
         log(pages.summary(report))
 
     distributed.from_main(write)
     return report
+
+
+def _data_license(recipe: Recipe, dataset: Dataset) -> str:
+    """What the recipe states, or else the dataset itself."""
+    return recipe.report.data_license or str(getattr(dataset, "license", ""))
 
 
 def _figures(scored: Scored, log: Log) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def test_every_name_is_where_the_design_has_it(run: RunDirectory) -> None:
         "model": "model",
         "model_toml": "model/model.toml",
         "weights": "model/weights.safetensors",
-        "model_digests": "model/digests.json",
+        "card": "model/README.md",
         "code": "model/code",
         "assets": "model/assets",
         "predictions": "predictions.csv",

@@ -29,6 +29,7 @@ class SpeechCommands:
     """
 
     multilabel = False
+    license = "CC-BY-4.0"
     classes: ClassVar[tuple[str, ...]] = (
         *("backward", "bed", "bird", "cat", "dog", "down", "eight", "five", "follow", "forward", "four", "go"),
         *("happy", "house", "learn", "left", "marvin", "nine", "no", "off", "on", "one", "right", "seven", "sheila"),

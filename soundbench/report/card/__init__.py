@@ -1,1 +1,1 @@
-"""The model card: its `front_matter`."""
+"""The model card: its `text`, its `front_matter`, and how it is written beside a model (`writing`)."""

@@ -11,6 +11,7 @@ from soundbench.data import digests
 from soundbench.errors import RecipeError, RunError, SoundbenchError
 from soundbench.recipe import dataset_of
 from soundbench.report import lock, pages, run_directory
+from soundbench.report.card.writing import write_card
 from soundbench.report.html import run_page
 from soundbench.report.run_directory import RunDirectory
 
@@ -54,8 +55,11 @@ def renew(
                 run_directory.seal_results(run)
             else:
                 digests.write_table(run.digests, table | digests.table_of(run.path, written))
+        kept = write_card(run) if run.model_toml.exists() else ""
     if drawn.problem:
         say(f"{run.report_html}: {drawn.problem}")
+    if kept:
+        say(kept)
     return run
 
 

@@ -20,7 +20,7 @@ from soundbench.report.html.places import Places
 from soundbench.report.metrics import metric_of
 from soundbench.report.run_directory import FOLDS, Predictions, RunDirectory
 
-__all__ = ["Drawn", "draw", "folds_of"]
+__all__ = ["Drawn", "draw", "folds_of", "sentence"]
 
 _LARGEST = 14_500_000
 """Bytes that a page has at most; sound that does not fit is left out."""
@@ -70,7 +70,7 @@ def draw(run: RunDirectory, report: Mapping[str, Any], dataset: Any | str | None
         Section("Reproduce", _again(shown)),
     ]
     title = str(shown.get("name", run.path.name))
-    lead = _sentence(run, folds, shown)
+    lead = sentence(run, folds, shown)
     room = _LARGEST - len(page(title, [*sections, *after], lead=lead).encode("utf-8", "replace"))
     notes: list[str] = []
     worst, silent = Markup(""), ""
@@ -122,7 +122,7 @@ def _environment(run: RunDirectory, folds: Sequence[RunDirectory], report: Mappi
 # What was run ---------------------------------------------------------------------------------------------------------
 
 
-def _sentence(run: RunDirectory, folds: Sequence[RunDirectory], report: Mapping[str, Any]) -> str:
+def sentence(run: RunDirectory, folds: Sequence[RunDirectory], report: Mapping[str, Any]) -> str:
     """What was run on what, and by which protocol."""
     protocol, parts = report.get("protocol") or {}, report.get("parts") or {}
     tested = f"{numbers.counted(report['clips'], 'clip')} from {numbers.counted(report['groups'], 'group')}"

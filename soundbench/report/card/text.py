@@ -1,0 +1,247 @@
+"""The text of a model card: the use of a model, its data, how well it does, what it cannot do, how it was made.
+
+What is not known is said to be unknown. The card is sent to others, so it has no paths of the machine that made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+import tomli_w
+
+from soundbench.messages import markdown, printable
+from soundbench.report import calibration, pages
+from soundbench.report.card import front_matter
+from soundbench.report.html.numbers import counted, percent, with_interval
+from soundbench.report.html.places import Places
+from soundbench.report.metrics import metric_of
+from soundbench.report.rejecting import figures as rejecting
+
+__all__ = ["Facts", "card"]
+
+# Up to so many classes have a row each.
+_ROWS_UP_TO = 60
+# The names that hubs have for metrics, where they are not ours.
+_TYPES = {"macro_f1": "f1"}
+
+
+@attrs.frozen
+class Facts:
+    """What a card is made from.
+
+    Attributes:
+        report: the content of `report.json`.
+        recipe: the tables of `recipe.toml`.
+        model: the tables of `model.toml`.
+        version: that of soundbench.
+        trained: what was trained, and how it was tested, in a sentence.
+    """
+
+    report: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    model: Mapping[str, Any]
+    version: str
+    trained: str
+
+    @property
+    def name(self) -> str:
+        """The name of the recipe."""
+        return str(self.report.get("name", "model"))
+
+    @property
+    def dataset(self) -> str:
+        """The name of the dataset; of one in a local file, that of the class."""
+        table = self.recipe.get("dataset")
+        return str(table.get("use") if isinstance(table, Mapping) else "unknown").rpartition(":")[2]
+
+    @property
+    def tested(self) -> Mapping[str, Any]:
+        """The report whose figures these are: the run's own, or that of the cross-validation of its recipe."""
+        crossed = self.report.get("cross_validation")
+        return {**self.report, **crossed} if crossed else self.report
+
+    @property
+    def protocol(self) -> str:
+        """What was trained and tested, in a sentence or two."""
+        crossed = self.report.get("cross_validation")
+        return self.trained + (f" By the same recipe, in cross-validation: {crossed['sentence']}" if crossed else "")
+
+    def license_of(self, what: str) -> str:
+        """The licence of the `model` or of the `data`; empty where nobody has stated it."""
+        return str((self.report.get("licenses") or {}).get(what, ""))
+
+
+def card(facts: Facts) -> str:
+    """The card, with its front matter."""
+    shown = attrs.evolve(facts, report=Places.of(facts.report).report(facts.report))
+    sections = (_use(shown), _data(shown), _figures(shown), _limits(shown), _again(shown))
+    title = f"# {markdown(facts.name)}"
+    body = "\n".join([title, *(line for section in sections for line in section)]) + "\n"
+    return front_matter.page(_head(facts), _own(facts), body)
+
+
+# For programs ---------------------------------------------------------------------------------------------------------
+
+
+def _head(facts: Facts) -> dict[str, Any]:
+    """The front matter as model hubs read it."""
+    head = {
+        "license": facts.license_of("model").lower() or "unknown",
+        "library_name": "soundbench",
+        "pipeline_tag": "audio-classification",
+        "tags": ["soundbench", "audio", "sound-classification"],
+    }
+    metrics = [
+        {"type": _TYPES.get(name, name), "name": metric_of(name).title, "value": figure["value"]}
+        for name, figure in facts.tested["metrics"].items()
+        if figure["value"] is not None
+    ]
+    if not metrics:
+        return head
+    result = {
+        "task": {"type": "audio-classification"},
+        "dataset": {"name": facts.dataset, "type": facts.dataset, "split": "test"},
+        "metrics": metrics,
+    }
+    return head | {"model-index": [{"name": facts.name, "results": [result]}]}
+
+
+def _own(facts: Facts) -> dict[str, Any]:
+    """What `soundbench models` reads."""
+    keys = ("value", "low", "high")
+    report = facts.tested
+    return {
+        "data_license": facts.license_of("data"),
+        "figures": {name: {key: figure[key] for key in keys} for name, figure in report["metrics"].items()},
+        "clips": report["clips"],
+        "groups": report["groups"],
+        "summary": _summary(report),
+        "protocol": facts.protocol,
+    }
+
+
+def _summary(report: Mapping[str, Any]) -> str:
+    """The first figure and what it was measured on, in a line."""
+    for name, figure in report["metrics"].items():
+        return f"{metric_of(name).title} {with_interval(name, figure)}, on {_measured(report)}"
+    return pages.NO_TEST
+
+
+def _measured(report: Mapping[str, Any]) -> str:
+    return f"{counted(report['clips'], 'test clip')} from {counted(report['groups'], 'group')}"
+
+
+# For people -----------------------------------------------------------------------------------------------------------
+
+
+def _use(facts: Facts) -> Iterator[str]:
+    """What the model is for, and how it is called."""
+    model, audio = facts.model, facts.model["audio"]
+    several = "those of its classes that it hears" if model.get("multilabel") else "one of its classes"
+    unknown = ", or `unknown`," if _rejects(model) else ""
+    yield ""
+    yield f"A model of soundbench, for sound classification: it gives a sound {several}{unknown} with a score."
+    yield from ("", f"Its {len(model['classes'])} classes: {', '.join(map(markdown, model['classes']))}.")
+    yield from ("", "## Use", "", "With soundbench installed, and FOLDER the folder that this file is in:", "")
+    yield from ("```sh", "soundbench infer FOLDER recording.wav", "soundbench stream FOLDER", "```", "")
+    yield from ("```python", "import soundbench", "")
+    yield from ('soundbench.load("FOLDER").predict("recording.wav").label', "```", "")
+    yield "Sound may have any format, length and sample rate. It is mixed to one channel, resampled to"
+    yield f"{audio['rate']:,} Hz, and scored in windows of {audio['window']:g} s; the scores of a longer sound are the"
+    yield "means over its windows."
+
+
+def _data(facts: Facts) -> Iterator[str]:
+    """What the model learnt from, and what its licences are."""
+    parts = facts.report.get("parts") or {}
+    table = {key: value for key, value in (facts.recipe.get("dataset") or {}).items() if key != "use"}
+    kept = {key: value for key, value in table.items() if not isinstance(value, str) or _no_path(value)}
+    options = ", ".join(f"{key} = {value}" for key, value in kept.items())
+    yield from ("", "## Data", "")
+    yield f"Dataset `{facts.dataset}`" + (f" ({markdown(options)})" if options else "") + ":"
+    yield ", ".join(f"{count:,} {part}" for part, count in parts.items()) + " clips."
+    yield ""
+    yield f"- Licence of the data: {markdown(facts.license_of('data')) or '**not stated**'}."
+    yield f"- Licence of the model: {markdown(facts.license_of('model')) or '**not stated**'}."
+
+
+def _no_path(value: str) -> bool:
+    return not any(mark in value for mark in "/\\") and "." not in value
+
+
+def _figures(facts: Facts) -> Iterator[str]:
+    """How the model was tested, and with which result."""
+    report = facts.tested
+    yield from ("", "## Figures", "", markdown(facts.protocol))
+    for note in (report.get("protocol") or {}).get("notes", []):
+        yield from ("", f"Note: {markdown(str(note).rstrip('.'))}.")
+    if report["metrics"]:
+        yield from ("", pages.headline(report), "", *pages.metric_lines(report))
+        if len(report["classes"]) <= _ROWS_UP_TO:
+            yield from ("", "### By class", "", *pages.class_table(report))
+    else:
+        yield from ("", f"**{pages.NO_TEST[0].upper()}{pages.NO_TEST[1:]}.**")
+    # What this network was calibrated on, and the figures of the folds.
+    both = ({**report.get(name, {}), **facts.report.get(name, {})} for name in ("calibration", "reject"))
+    calibrated, rejected = both
+    yield from calibration.lines({"calibration": calibrated})
+    yield from rejecting.lines({**report, "reject": rejected})
+
+
+def _limits(facts: Facts) -> Iterator[str]:
+    """What the model cannot do, as far as the files of its run say."""
+    report, model = facts.tested, facts.model
+    yield from ("", "## Limits", "")
+    if "cross_validation" in facts.report:
+        yield "- The figures are of networks that the same recipe trained without the clips that they were tested on."
+        yield "  This network has learnt from all clips, and was not tested itself."
+    if report["metrics"]:
+        yield f"- The figures are of {_measured(report)} of `{facts.dataset}`. Sound of other places and microphones"
+        yield "  may fare worse. With labelled sound: `soundbench evaluate FOLDER --dataset SOUNDS --out REPORT`."
+        yield from _worst(report)
+    if _rejects(model):
+        yield "- Some sound of none of the classes is taken for one of them all the same."
+    else:
+        yield "- It never says that a sound is of none of its classes" + (
+            ", but for one whose scores are all low." if model.get("multilabel") else "."
+        )
+    yield f"- Each window is scored by itself, and nothing above {model['audio']['rate'] / 2:,.0f} Hz is heard."
+    yield "- Nobody has tested it for uses on which somebody's safety depends."
+
+
+def _rejects(model: Mapping[str, Any]) -> bool:
+    """Whether it calls sound of none of its classes unknown."""
+    return bool((model.get("reject") or {}).get("use", "none") != "none")
+
+
+def _worst(report: Mapping[str, Any]) -> Iterator[str]:
+    """The classes of which most clips are missed, and those that were not tested."""
+    rows = sorted((row for row in report["per_class"] if row["support"]), key=lambda row: row["recall"])
+    if len(rows) > 1:
+        named = [f"{markdown(row['class'])} (found in {percent(row['recall'])} of its clips)" for row in rows[:3]]
+        yield f"- The weakest classes: {', '.join(named)}."
+    if missing := report["classes_without_clips"]:
+        yield f"- Not tested, for want of clips: {', '.join(map(markdown, missing))}."
+
+
+def _again(facts: Facts) -> Iterator[str]:
+    """The recipe, and the command that runs it."""
+    places = Places.of(facts.report)
+    tables = {key: _named(places, value) for key, value in facts.recipe.items() if key != "observer"}
+    yield from ("", "## How it was made", "")
+    yield f"By soundbench {facts.version}, from this recipe, with the data in the place that `[dataset]` names:"
+    yield from ("", "```sh", "soundbench run recipe.toml", "```", "")
+    yield from ("<details><summary>recipe.toml</summary>", "", "```toml")
+    yield from map(printable, tomli_w.dumps(tables).strip().splitlines())
+    yield from ("```", "", "</details>")
+
+
+def _named(places: Places, value: Any) -> Any:
+    """A value of the recipe, with the names of absolute paths."""
+    if isinstance(value, Mapping):
+        return {key: _named(places, item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_named(places, item) for item in value]
+    return places.name(value) if isinstance(value, str) else value

@@ -1,0 +1,80 @@
+"""Every run writes a card beside its model: no part of what digests cover, kept where it was edited."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers.runs import RECIPE, toy_run
+
+import soundbench
+from soundbench import files
+from soundbench.report.card import front_matter
+from soundbench.report.run_directory import RunDirectory
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+SETS = ("train.epochs=1", "dataset.clips=80", "split.validation=0")
+
+
+def test_a_run_writes_a_card_and_its_model_works_with_any_card_and_without(recipe: Path, tmp_path: Path) -> None:
+    run = RunDirectory(toy_run(recipe, tmp_path / "run", 'report.license="MIT"', "train.epochs=1"))
+    text = run.card.read_text(encoding="utf-8")
+    assert front_matter.is_as_written(text)
+    assert front_matter.scalar_of(text, "license") == "mit"
+    figure = files.read_json(run.report_json)["metrics"]["accuracy"]
+    assert front_matter.facts_of(text)["figures"]["accuracy"] == figure
+    said: list[str] = []
+    run.card.write_text(text + "Mine.\n", encoding="utf-8")
+    soundbench.resume(run.path, trust_code=True, say=said.append)
+    assert said == [f"{run.path}: this run is finished; nothing to resume"]
+    assert run.card.read_text(encoding="utf-8").endswith("Mine.\n")
+    alone = shutil.copytree(run.model, tmp_path / "alone")
+    assert soundbench.load(alone, trust_code=True).classes
+    (alone / "README.md").unlink()
+    assert soundbench.load(alone, trust_code=True).classes
+
+
+def test_results_made_anew_leave_an_edited_card(recipe: Path, tmp_path: Path) -> None:
+    run = RunDirectory(toy_run(recipe, tmp_path / "run", "train.epochs=1"))
+    run.card.write_text("# mine\n", encoding="utf-8")
+    run.report_md.unlink()
+    said: list[str] = []
+    soundbench.resume(run.path, trust_code=True, say=said.append)
+    assert run.report_md.exists()
+    assert run.card.read_text(encoding="utf-8") == "# mine\n"
+    assert [line for line in said if "README.md" in line] == [
+        f"{run.card}: was edited, and is kept as it is; for a new one, remove it and call soundbench report {run.path}"
+    ]
+
+
+@pytest.fixture(scope="module")
+def folds(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A cross-validation."""
+    folder = tmp_path_factory.mktemp("crossed")
+    (folder / "toy.toml").write_text(RECIPE)
+    made = soundbench.read_recipe(folder / "toy.toml", SETS)
+    return RunDirectory(soundbench.run_folds(made, out=folder / "folds", cache=False).path)
+
+
+def test_a_model_of_all_clips_has_the_figures_of_the_cross_validation_that_calibrates_it(
+    recipe: Path, folds: RunDirectory, tmp_path: Path
+) -> None:
+    pooled = files.read_json(folds.report_json)
+    everything = [*SETS, "split.test=0", f'calibration.predictions="{folds.logits}"']
+    run = RunDirectory(toy_run(recipe, tmp_path / "run", *everything))
+    text = run.card.read_text(encoding="utf-8")
+    facts = front_matter.facts_of(text)
+    assert facts["figures"]["accuracy"] == pooled["metrics"]["accuracy"]
+    assert (facts["clips"], facts["groups"]) == (pooled["clips"], pooled["groups"])
+    assert "This network has learnt from all clips, and was not tested itself." in text
+    assert f"for each of {len(pooled['folds'])} folds was trained on the other folds" in facts["protocol"]
+
+
+def test_the_figures_of_another_recipe_are_not_taken(recipe: Path, folds: RunDirectory, tmp_path: Path) -> None:
+    other = [*SETS, "split.test=0", f'calibration.predictions="{folds.logits}"', "train.epochs=2", "train.keep=2"]
+    said: list[str] = []
+    run = RunDirectory(toy_run(recipe, tmp_path / "run", *other, say=said.append))
+    assert f"the card has no figures of {folds.path}: its recipe is another one, by train.epochs" in said
+    assert "No test set: nothing is known" in run.card.read_text(encoding="utf-8")
