@@ -7,6 +7,7 @@ values beyond it in float files are kept. A damaged file raises an error and is 
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +30,7 @@ __all__ = [
     "Source",
     "blocks",
     "decode",
+    "decode_bytes",
     "decode_for",
     "info",
     "load",
@@ -131,6 +133,19 @@ def decode(source: Source, start: float = 0.0, stop: float | None = None) -> tup
         SoundError: the sound cannot be read; the message names it and the reason.
     """
     return _decode(source, start, stop, warn)
+
+
+class _Named(io.BytesIO):
+    """The bytes of a file, with its name."""
+
+    name = ""
+
+
+def decode_bytes(data: bytes, name: str, start: float = 0.0, stop: float | None = None) -> tuple[np.ndarray, int]:
+    """`decode` the bytes of a file that errors and warnings call `name`."""
+    source = _Named(data)
+    source.name = name
+    return decode(source, start, stop)
 
 
 def _decode(source: Source, start: float, stop: float | None, notice: Notice) -> tuple[np.ndarray, int]:

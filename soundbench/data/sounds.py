@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import traceback
-from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from numbers import Real
 from typing import Any, Literal, TypeVar
 
@@ -20,8 +20,9 @@ from soundbench.data.clips import ClipTable
 from soundbench.data.shards.threads import in_threads
 from soundbench.errors import BrokenPlugin, DataError, SoundError
 from soundbench.machine import cores
+from soundbench.sources import shard_of
 
-__all__ = ["Sounds", "shard_of"]
+__all__ = ["Sounds"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -294,16 +295,6 @@ def _identities(names: list[str], dataset: Any) -> tuple[Iterable[str], NDArray[
     owners = [str(shard) for shard in shards]
     identities = (f"{name}\0{fingerprints[owner]}" for name, owner in zip(names, owners, strict=True))
     return identities, np.array([codes[owner] for owner in owners], np.int32)
-
-
-def shard_of(path: str, shards: Container[str]) -> str | None:
-    """The shard that the path of a clip is in; None if it is in none."""
-    end = path.rfind("/")
-    while end > 0:
-        if path[:end] in shards:
-            return path[:end]
-        end = path.rfind("/", 0, end)
-    return None
 
 
 def _keys(

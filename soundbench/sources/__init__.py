@@ -6,7 +6,7 @@ protocols need a library, as `pip install 'fsspec[http]'` brings it.
 
 from __future__ import annotations
 
-from soundbench.sources.finding import find_files, state_of
+from soundbench.sources.finding import find_files, shard_of, state_of
 from soundbench.sources.remote import is_remote, open_source
 
-__all__ = ["find_files", "is_remote", "open_source", "state_of"]
+__all__ = ["find_files", "is_remote", "open_source", "shard_of", "state_of"]

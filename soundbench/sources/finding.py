@@ -5,14 +5,14 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import partial
 from pathlib import Path
 
 from soundbench.errors import MissingDataError
 from soundbench.sources.remote import about, is_remote, named, patiently, place
 
-__all__ = ["find_files", "state_of"]
+__all__ = ["find_files", "shard_of", "state_of"]
 
 # What file systems of fsspec say of a file that changes with it.
 _STATES = (
@@ -83,3 +83,13 @@ def _expanded(pattern: str) -> list[str]:
         width = len(first) if first.startswith("0") else 0
         inside = [f"{number:0{width}d}" for number in numbers]
     return [whole for one in inside for whole in _expanded(pattern[: found.start()] + one + pattern[found.end() :])]
+
+
+def shard_of(path: str, shards: Container[str]) -> str | None:
+    """The shard that the path of a clip is in; None if it is in none."""
+    end = path.rfind("/")
+    while end > 0:
+        if path[:end] in shards:
+            return path[:end]
+        end = path.rfind("/", 0, end)
+    return None

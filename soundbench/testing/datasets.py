@@ -25,9 +25,9 @@ import numpy as np
 from soundbench.audio import SUFFIXES
 from soundbench.contracts import Clip
 from soundbench.data.clips import ClipTable
-from soundbench.data.sounds import shard_of
 from soundbench.errors import DataError, MissingDataError, SoundError
 from soundbench.recipe.structuring import plain
+from soundbench.sources import shard_of
 from soundbench.testing.cases import Case
 from soundbench.testing.file_access import FileAccess
 from soundbench.testing.results import Broken, Checks, NotApplicable

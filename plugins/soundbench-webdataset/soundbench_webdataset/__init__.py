@@ -24,7 +24,7 @@ import numpy as np
 from soundbench import audio
 from soundbench.contracts import Clip
 from soundbench.errors import DataError, SoundError
-from soundbench.sources import find_files, open_source, state_of
+from soundbench.sources import find_files, open_source, shard_of, state_of
 from soundbench_webdataset.listing import Labels, Listing, Member, listing
 
 __all__ = ["WebDataset"]
@@ -126,12 +126,10 @@ class WebDataset:
     def _shard(self, path: str) -> Listing:
         """The shard of a clip's path."""
         listings = self._listings()
-        place = path.find("/")
-        while place >= 0:
-            if path[:place] in listings:
-                return listings[path[:place]]
-            place = path.find("/", place + 1)
-        raise SoundError(path, "it is in none of the shards")
+        name = shard_of(path, listings)
+        if name is None:
+            raise SoundError(path, "it is in none of the shards")
+        return listings[name]
 
     def _listings(self) -> dict[str, Listing]:
         """What the shards hold; they are looked through once."""
@@ -147,19 +145,11 @@ class WebDataset:
             yield from shard.members.values()
 
 
-class _Named(io.BytesIO):
-    """The bytes of a sound file, with a name for errors."""
-
-    name = ""
-
-
 def _decoded(clip: Clip, file: BinaryIO, member: Member) -> Sound | SoundError:
     """The sound of a clip in an open shard."""
     file.seek(member.offset)
-    data = _Named(file.read(member.size))
-    data.name = clip.path
     try:
-        return audio.decode(data, clip.start, clip.stop)
+        return audio.decode_bytes(file.read(member.size), clip.path, clip.start, clip.stop)
     except SoundError as error:
         return error
 
