@@ -164,9 +164,15 @@ def refuse_unreadable(errors: Sequence[tuple[str, str]], count: int, on_error: s
     """
     if not errors or (on_error == "skip" and len(errors) < count):
         return
-    listed = [printable(f"  {path}: {reason}") for path, reason in errors[:LISTED]]
-    if len(errors) > LISTED:
-        listed.append(f"  ... and {len(errors) - LISTED} more")
+    lines: dict[str, int] = {}
+    for path, reason in errors:
+        of_shard = path.startswith(f"{reason.partition(': ')[0]}/")  # said once, for all clips of the shard
+        line = reason if of_shard else f"{path}: {reason}"
+        lines[line] = lines.get(line, 0) + 1
+    shown = list(lines.items())[:LISTED]
+    listed = [printable(f"  {line}") + (f" ({count:,} clips)" if count > 1 else "") for line, count in shown]
+    if left := len(errors) - sum(count for _, count in shown):
+        listed.append(f"  ... and {left} more")
     remedy = "fix or remove them"
     if len(errors) < count:
         remedy += ', or skip them with audio.on_error = "skip"'

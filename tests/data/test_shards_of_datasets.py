@@ -122,6 +122,19 @@ def test_what_ends_a_pass_is_the_reason_of_all_that_follow(make, error, reason):
     assert all(found.startswith(reason) for found in store.errors.values())
 
 
+def test_a_shard_that_cannot_be_read_is_named_once(make):
+    dataset = Sharded()
+    dataset.failing["b/2"] = DataError("b: it is cut off")
+    dataset.failing["a/1"] = SoundError("a/1", "damaged")
+    with pytest.raises(DataError) as error:
+        make(dataset)
+    assert str(error.value).splitlines()[:3] == [
+        "4 of 9 clips cannot be read:",
+        "  a/1: damaged",
+        "  b: it is cut off (3 clips)",
+    ]
+
+
 def test_a_pass_that_ends_early_is_said(make):
     class Short(Sharded):
         def read_many(self, clips: Sequence[Clip]) -> Iterator:

@@ -8,8 +8,10 @@ members are passed over. Whatever else is wrong with a shard is an error, since 
 from __future__ import annotations
 
 import os
+import sys
 import tarfile
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, BinaryIO, Self
 
 import attrs
@@ -22,6 +24,7 @@ from soundbench.sources import open_source, state_of
 __all__ = ["Labels", "Listing", "Member", "listing"]
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
+_NOTHING: Mapping[str, str] = {}
 _OWN = frozenset({"start", "stop", "path"})  # names of columns that clips have for something else
 
 
@@ -101,7 +104,7 @@ def listing(name: str, keys: Labels) -> Listing:
                 objects[stem] = _object(name, file, member)
             else:
                 sounds[stem] = member
-    for stem in objects.keys() - sounds.keys():
+    for stem in sorted(objects.keys() - sounds.keys()):
         raise DataError(f"{name}: {stem}.json is of no sound: there is no other member {stem}.wav, .flac, .ogg, ...")
     members = (_member(name, sound, stem, objects, keys) for stem, sound in sounds.items())
     return Listing(name, state, {member.name: member for member in members})
@@ -193,7 +196,7 @@ def _member(name: str, sound: tarfile.TarInfo, stem: str, objects: Mapping[str, 
     group = keys.group or "group"
     if keys.group and keys.group not in given:
         raise DataError(f"{where}: has no {keys.group!r}, which dataset.group names")
-    texts = {key: str(value) for key, value in given.items() if _is_plain(value) and str(value)}
+    texts = {sys.intern(key): sys.intern(str(one)) for key, one in given.items() if _is_plain(one) and str(one)}
     fold = texts.get("fold")
     extra = {key: text for key, text in texts.items() if key not in _OWN | {keys.label, "group", "fold", group}}
     labels = _labels(where, given[keys.label], keys)
@@ -204,7 +207,7 @@ def _member(name: str, sound: tarfile.TarInfo, stem: str, objects: Mapping[str, 
         labels,
         int(fold) if fold and fold.isdecimal() and len(fold) <= limits.DIGITS else fold,
         texts.get(group),
-        extra,
+        extra or _NOTHING,
     )
 
 
@@ -215,7 +218,13 @@ def _labels(where: str, value: Any, keys: Labels) -> tuple[str, ...]:
         wanted = "a list of texts" if keys.multilabel else "a text"
         advice = "" if keys.multilabel or not isinstance(value, list) else "; set dataset.multilabel = true"
         raise DataError(f"{where}: {keys.label!r} must be {wanted}, is {str(value)[:40]!r}{advice}")
-    return tuple(map(str, given))
+    return _once(tuple(map(str, given)))
+
+
+@lru_cache(1 << 12)
+def _once(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """The same object for equal labels, which a million clips share."""
+    return labels
 
 
 def _is_plain(value: Any) -> bool:
