@@ -16,7 +16,8 @@ from soundbench.cli import options, output
 def command(run: Path, trust_code: bool, accept_changes: bool) -> None:
     """Make report.html and report.md of RUN anew, from its report.json and the tables beside it.
 
-    RUN is the directory of a run, of all folds, or of an evaluation. The sound of the worst mistakes is read from the
+    RUN is the directory of a run, of all folds, or of an evaluation. The model card of a run is made anew too, unless
+    it was edited. The sound of the worst mistakes is read from the
     dataset again. The last line printed is the path of report.html.
     """
     from soundbench.report.html.renewal import renew

@@ -127,10 +127,8 @@ class Registry:
         if found is None:
             installed = entry_points()  # reads those of all distributions; once, not once a kind
             found = allowed(entry for kind in KINDS.values() for entry in installed.select(group=kind.group))
-        order = list(KINDS)
-        return sorted(
-            listings_of(found), key=lambda item: (order.index(item.kind), item.name, item.distribution, item.value)
-        )
+        listings, order = listings_of(found), list(KINDS)
+        return sorted(listings, key=lambda item: (order.index(item.kind), item.name, item.distribution, item.value))
 
     def listings(self, kind: str | None = None) -> list[Listing]:
         """The installed components, in the order of `KINDS`, then by name."""

@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 from helpers.model_packages import install
 from helpers.served import Server
+from safetensors.torch import load_file
 
 import soundbench
 from soundbench import Recipe
 from soundbench.cli.main import invoke
+from soundbench.errors import RecipeError
 from soundbench.model import folder as model_folder
 from soundbench.model.assembly import assemble
+from soundbench.model.weights import initialize
 from soundbench.recipe import model_tables
 
 SMALL = {"use": "campplus", "growth": 4, "width": 8, "front": 2, "layers": [1]}
@@ -97,16 +101,39 @@ def test_export_needs_a_place(site: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_training_begins_with_its_weights(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = Recipe(
-        dataset={"use": "tones", "clips": 40}, backbone=SMALL, init={"from": "pitches"}, train={"epochs": 1}
-    )
+    recipe = Recipe(dataset="tones", backbone=SMALL, init={"from": "pitches"})
+    network = assemble(recipe).network
     said: list[str] = []
-    soundbench.run(recipe, out="run", cache=False, say=said.append)
-    assert any(line.startswith("init: ") and "pitches" in line for line in said), said
-    assert invoke(["run", "quickstart.toml", "--set", "init.from=pitchs", "--out", "other"]) == 2
-    assert 'did you mean "pitches"?' in capsys.readouterr().err
+    initialize(recipe, network, soundbench.load("pitches").classes, said.append)
+    wanted = load_file(site / "weights.safetensors")
+    for name, tensor in network.state_dict().items():
+        if name in wanted and not name.endswith("num_batches_tracked"):
+            torch.testing.assert_close(tensor, wanted[name], rtol=0, atol=0)
+    assert said
+    assert Recipe(dataset="tones", backbone=SMALL, init={"from": "pitches"}).to_toml().count('from = "pitches"') == 1
+    Path("pitches").mkdir()
+    beside = Recipe(dataset="tones", backbone=SMALL, init={"from": "pitches"})
+    with pytest.raises(RecipeError, match=r"init\.from: pitches: not a run and not a model"):
+        initialize(beside, network, (), said.append)
+    assert "taken for the folder of this name here" in capsys.readouterr().err
+    unknown = Recipe(dataset="tones", backbone=SMALL, init={"from": "pitchs"})
+    with pytest.raises(RecipeError, match=r'init\.from: pitchs: .* did you mean "pitches"'):
+        initialize(unknown, network, (), said.append)
 
 
+def test_a_model_of_a_newer_version_is_refused_with_the_formats_that_this_one_knows(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.chmod(0o755)
+    newer = site / "model.toml"
+    newer.chmod(0o644)
+    newer.write_text(newer.read_text().replace("format = 2", "format = 99", 1))
+    model_folder.accept(site)
+    assert invoke(["infer", "pitches", "a.wav"]) == 2
+    assert "format: is 99, but this soundbench knows formats up to" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_a_server_names_the_model(site: Path) -> None:
     server = Server(Path("pitches"))
     try:

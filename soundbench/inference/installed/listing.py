@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from soundbench import files, limits
-from soundbench.errors import SoundbenchError
+from soundbench.errors import RunError, SoundbenchError
 from soundbench.messages import megabytes, printable
 from soundbench.model.named.names import NamedModel
 from soundbench.recipe import toml
@@ -88,18 +88,26 @@ def _listed(model: NamedModel, twice: bool) -> Listed:
     row = Listed(model.name, model.distribution, model.version)
     try:
         folder = model.folder()
-        path = folder / "model.toml"
-        with files.explain_os_errors(path):
-            tables = toml.parse(files.read_bytes(path, limits.TEXT))
-            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        check_format(str(path), tables.get("format", 0))
-    except (SoundbenchError, ValueError) as error:
+        tables = _tables(folder / "model.toml")
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    except (SoundbenchError, OSError) as error:
         return attrs.evolve(row, error=str(error))
     classes = tables.get("classes")
     row = attrs.evolve(row, classes=tuple(map(str, classes)) if isinstance(classes, list) else (), bytes=size)
     if twice:
         row = attrs.evolve(row, error="another distribution has a model of this name; uninstall one of them")
     return _with_card(row, folder / CARD)
+
+
+def _tables(path: Path) -> dict[str, Any]:
+    """The content of `model.toml`, of a format that this version knows."""
+    try:
+        with files.explain_os_errors(path):
+            tables = toml.parse(files.read_bytes(path, limits.TEXT))
+    except ValueError as error:
+        raise RunError(f"{path}: damaged: {error}") from None
+    check_format(str(path), tables.get("format", 0))
+    return tables
 
 
 def _with_card(row: Listed, path: Path) -> Listed:

@@ -22,6 +22,8 @@ _SAME = (
     *("dataset", "audio", "augmentation", "featurizer", "backbone", "pooling", "head", "init", "loss"),
     *("optimizer", "scheduler", "train"),
 )
+# Fitted after training; their options are the fitted ones.
+_FITTED = ("calibration", "reject")
 # What of [train] says where and how fast, and not what is learnt.
 _MACHINE = (
     *("device", "precision", "threads", "num_workers", "channels_last", "compile", "tf32", "cudnn_benchmark"),
@@ -57,7 +59,9 @@ def cross_validation(recipe: Recipe) -> tuple[dict[str, Any], str]:
         report = files.read_json(run.report_json, *_KEPT[:8])
     except (SoundbenchError, OSError, ValueError, IndexError) as error:
         return {}, f"the figures of {run.path} cannot be read: {error}"
-    if different := [key for name in _SAME for key in _differing(name, mine.get(name), other.get(name))]:
+    different = [key for name in _SAME for key in _differing(name, mine.get(name), other.get(name))]
+    different += [f"{name}.use" for name in _FITTED if mine[name].get("use") != other.get(name, {}).get("use")]
+    if different:
         return {}, f"the card has no figures of {run.path}: its recipe is another one, by {', '.join(different)}"
     figures = {key: report[key] for key in _KEPT if key in report}
     return figures | {"sentence": run_page.sentence(run, folds, report)}, ""

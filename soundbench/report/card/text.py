@@ -144,7 +144,9 @@ def _use(facts: Facts) -> Iterator[str]:
     yield ""
     yield f"A model of soundbench, for sound classification: it gives a sound {several}{unknown} with a score."
     yield from ("", f"Its {len(model['classes'])} classes: {', '.join(map(markdown, model['classes']))}.")
-    yield from ("", "## Use", "", "With soundbench installed, and FOLDER the folder that this file is in:", "")
+    yield from ("", "## Use", "")
+    yield "With soundbench installed; FOLDER is the folder of this file, or the name that a package gives the model:"
+    yield ""
     yield from ("```sh", "soundbench infer FOLDER recording.wav", "soundbench stream FOLDER", "```", "")
     yield from ("```python", "import soundbench", "")
     yield from ('soundbench.load("FOLDER").predict("recording.wav").label', "```", "")
@@ -156,19 +158,14 @@ def _use(facts: Facts) -> Iterator[str]:
 def _data(facts: Facts) -> Iterator[str]:
     """What the model learnt from, and what its licences are."""
     parts = facts.report.get("parts") or {}
-    table = {key: value for key, value in (facts.recipe.get("dataset") or {}).items() if key != "use"}
-    kept = {key: value for key, value in table.items() if not isinstance(value, str) or _no_path(value)}
-    options = ", ".join(f"{key} = {value}" for key, value in kept.items())
+    table = _named(Places.of(facts.report), facts.recipe.get("dataset") or {})
+    options = ", ".join(f"{key} = {value}" for key, value in table.items() if key != "use")
     yield from ("", "## Data", "")
     yield f"Dataset `{facts.dataset}`" + (f" ({markdown(options)})" if options else "") + ":"
     yield ", ".join(f"{count:,} {part}" for part, count in parts.items()) + " clips."
     yield ""
     yield f"- Licence of the data: {markdown(facts.license_of('data')) or '**not stated**'}."
     yield f"- Licence of the model: {markdown(facts.license_of('model')) or '**not stated**'}."
-
-
-def _no_path(value: str) -> bool:
-    return not any(mark in value for mark in "/\\") and "." not in value
 
 
 def _figures(facts: Facts) -> Iterator[str]:
