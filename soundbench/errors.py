@@ -14,6 +14,7 @@
         ├── UnknownPlugin      2   no plugin of that kind and name
         ├── NotInstalled       3   a package that it needs is not installed
         ├── BrokenPlugin       3   its import fails, or it does not follow its contract
+        ├── OtherApi           3   it is made for another version of the plugin API
         └── ClaimedTwice       3   two distributions provide the same name
 
     UserWarning
@@ -40,6 +41,7 @@ __all__ = [
     "LostProcess",
     "MissingDataError",
     "NotInstalled",
+    "OtherApi",
     "PluginError",
     "Problem",
     "RecipeError",
@@ -213,6 +215,10 @@ class NotInstalled(PluginError):
 
 class BrokenPlugin(PluginError):
     """The import of the plugin fails, or it does not follow its contract."""
+
+
+class OtherApi(PluginError):
+    """The plugin is made for another version of the plugin API."""
 
 
 class ClaimedTwice(PluginError):

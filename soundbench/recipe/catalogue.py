@@ -9,8 +9,9 @@ from typing import Any
 import attrs
 
 from soundbench.contracts import KINDS
-from soundbench.errors import CallError, PluginError
+from soundbench.errors import CallError, OtherApi, PluginError
 from soundbench.messages import nearest, printable, show, spell
+from soundbench.recipe.entry_points import unfit
 from soundbench.recipe.registry import Component, Listing, Registry
 from soundbench.recipe.source_code import argument_docs
 
@@ -23,13 +24,13 @@ class Entry:
 
     Attributes:
         listing: the metadata.
-        checked: whether the component was imported.
+        status: "ok", "broken" or "other API"; empty if the component was not imported.
         error: why it cannot be used; None if it can, or was not imported.
         note: further information for the user.
     """
 
     listing: Listing
-    checked: bool = False
+    status: str = ""
     error: str | None = None
     note: str = ""
 
@@ -38,7 +39,8 @@ class Entry:
         item = self.listing
         entry = {"kind": item.kind, "name": item.name, "distribution": item.distribution, "version": item.version}
         entry["summary"] = item.summary()
-        return entry | ({"ok": self.error is None, "error": self.error} if self.checked else {})
+        checked = {"ok": self.error is None, "status": self.status, "error": self.error}
+        return entry | (checked if self.status else {})
 
 
 @attrs.frozen
@@ -137,11 +139,11 @@ def as_table(entries: Sequence[Entry]) -> str:
     if not entries:
         return "nothing is installed"
     header = ("KIND", "NAME", "DISTRIBUTION", "VERSION", "SUMMARY")
-    checked = any(entry.checked for entry in entries)
+    checked = any(entry.status for entry in entries)
     rows = [header[:4] + ("STATUS",) * checked + header[4:]]
     for entry in entries:
         item = entry.listing
-        status = ("broken" if entry.error else "ok",) * checked
+        status = (entry.status,) * checked
         rows.append((item.kind, item.name, item.distribution, item.version, *status, item.summary()))
     notes = dict.fromkeys(text for entry in entries for text in (entry.error, entry.note) if text)
     return "\n".join([*as_columns(rows), *([""] if notes else []), *notes])
@@ -166,14 +168,15 @@ def _default(option: dict[str, Any]) -> str:
 
 def _entry(registry: Registry, listing: Listing, check: bool) -> Entry:
     same = [item for item in registry.listings(listing.kind) if item.name == listing.name]
-    note = ""
+    notes = [reason] if (reason := unfit(listing)) else []
     if len(same) > 1:
         uses = " or ".join(f"use = {show(item.full_name)}" for item in same)
-        note = f'{listing.kind} "{listing.name}" is provided by {len(same)} distributions; choose one: {uses}'
-    error = None
-    if check:
-        try:
-            registry.load(listing)
-        except PluginError as broken:
-            error = str(broken)
-    return Entry(listing, check, error, note)
+        notes += [f'{listing.kind} "{listing.name}" is provided by {len(same)} distributions; choose one: {uses}']
+    note = "\n".join(notes)
+    if not check:
+        return Entry(listing, note=note)
+    try:
+        registry.load(listing)
+    except PluginError as error:
+        return Entry(listing, "other API" if isinstance(error, OtherApi) else "broken", str(error), note)
+    return Entry(listing, "ok", note=note)

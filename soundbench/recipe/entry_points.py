@@ -7,15 +7,20 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from importlib.metadata import Distribution, EntryPoint
+from functools import cache
+from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 import attrs
 
-from soundbench.contracts import KINDS
+from soundbench.contracts import API_VERSION, KINDS
 from soundbench.errors import BrokenPlugin, NotInstalled, PluginError
 from soundbench.recipe.source_code import summary_of
 
-__all__ = ["ALLOW", "Listing", "allowed", "import_failure", "listings_of", "normal", "origins_of"]
+if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
+
+__all__ = ["ALLOW", "Listing", "allowed", "import_failure", "listings_of", "made_for", "normal", "origins_of", "unfit"]
 
 ALLOW = "SOUNDBENCH_PLUGINS"
 """The environment variable with the distributions whose components and models are used; all, where it is not set."""
@@ -103,6 +108,46 @@ def _origin(distribution: Distribution | None) -> Origin:
     if metadata is None:
         return "", "", ()
     return metadata["Name"] or "", metadata["Version"] or "", tuple(metadata.get_all("Requires-Dist") or ())
+
+
+def unfit(listing: Listing) -> str:
+    """Why a component is not made for this version of soundbench, by what its distribution requires; else empty."""
+    wanted = _wanted(listing.requires)
+    if wanted is None or wanted.contains(_own_version(), prereleases=True):
+        return ""
+    cure = f"install another version of {listing.distribution}, or of soundbench"
+    return f"{listing} is made for soundbench{wanted}, and this is {_own_version()}, plugin API {API_VERSION}: {cure}"
+
+
+def made_for(listing: Listing) -> str:
+    """The version of the plugin API that a distribution is made for: the least that it requires; empty if none is."""
+    least = [part.version for part in _wanted(listing.requires) or () if part.operator in (">=", "~=", "==")]
+    found = [start[0] for text in least if (start := re.match(r"\d+\.\d+", text))]
+    return max(found, key=lambda api: [int(number) for number in api.split(".")], default="")
+
+
+@cache
+def _wanted(requires: tuple[str, ...]) -> SpecifierSet | None:
+    """The versions of soundbench that the requirements of a distribution allow; None if none is about soundbench."""
+    for line in requires:
+        if re.match(r"soundbench(?![\w.-])", line, re.IGNORECASE):
+            from packaging.requirements import InvalidRequirement, Requirement  # only where a stranger's is installed
+
+            try:
+                requirement = Requirement(line)
+            except InvalidRequirement:
+                continue
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                return requirement.specifier
+    return None
+
+
+@cache
+def _own_version() -> str:
+    try:
+        return version("soundbench")
+    except PackageNotFoundError:  # it runs from a folder where nothing is installed
+        return API_VERSION
 
 
 def import_failure(what: str, error: BaseException, module: str, listing: Listing | None = None) -> PluginError:

@@ -1,7 +1,8 @@
 """The registry: finds a component by kind and name, among entry points, in a local file, or given from Python.
 
 Listings read metadata and import nothing; a component is imported and checked when it is requested. A plugin that
-cannot be used affects only recipes that use it. There are four errors: unknown, not installed, broken, claimed twice.
+cannot be used affects only recipes that use it. There are five errors: unknown, not installed, broken, made for another
+version of the plugin API, claimed twice.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from typing import Any
 
 import attrs
 
-from soundbench.contracts import KINDS
-from soundbench.errors import BrokenPlugin, ClaimedTwice, Problem, UnknownPlugin
+from soundbench.contracts import API_VERSION, KINDS
+from soundbench.errors import BrokenPlugin, ClaimedTwice, OtherApi, Problem, UnknownPlugin
 from soundbench.files import read_bytes
 from soundbench.limits import TEXT, TIMES, WIDTH
 from soundbench.messages import join, nearest, show, with_article
-from soundbench.recipe.entry_points import ALLOW, Listing, allowed, import_failure, listings_of, normal
+from soundbench.recipe.entry_points import ALLOW, Listing, allowed, import_failure, listings_of, made_for, normal, unfit
 from soundbench.recipe.source_code import defined_in, import_file, line_of
 from soundbench.recipe.tables import OWN
 
@@ -150,6 +151,7 @@ class Registry:
             UnknownPlugin: there is no such component; also if a file does not exist or does not define it.
             NotInstalled: a package that it needs is not installed.
             BrokenPlugin: its import fails, or its signature does not follow the contract.
+            OtherApi: it is made for another version of the plugin API.
             ClaimedTwice: two distributions provide that name.
         """
         if not isinstance(use, str):
@@ -161,12 +163,11 @@ class Registry:
     def load(self, listing: Listing) -> Component:
         """Import the component of a listing, once."""
         if listing not in self._loaded:
+            if reason := unfit(listing):
+                raise OtherApi(reason)
             unique = len([item for item in self.listings(listing.kind) if item.name == listing.name]) <= 1
             name = listing.name if unique else listing.full_name
-            obj = _import(listing)
-            self._loaded[listing] = _check(
-                str(listing), listing.kind, name, obj, listing.distribution, listing.version, None
-            )
+            self._loaded[listing] = _load(listing, name)
         return self._loaded[listing]
 
     def _find(self, kind: str, use: str) -> Listing:
@@ -221,6 +222,18 @@ def _reached(module: Any, attribute: str) -> Any:
     for part in attribute.split("."):
         module = getattr(module, part, None)
     return module
+
+
+def _load(listing: Listing, name: str) -> Component:
+    """The component of a listing; one that cannot be used may have been made for what is no longer there."""
+    try:
+        obj = _import(listing)
+        return _check(str(listing), listing.kind, name, obj, listing.distribution, listing.version, None)
+    except BrokenPlugin as error:
+        api = made_for(listing)
+        if api in ("", API_VERSION):
+            raise
+        raise OtherApi(f"{error}; it is made for plugin API {api}, and this is {API_VERSION}") from error
 
 
 def _import(listing: Listing) -> Any:

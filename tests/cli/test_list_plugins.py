@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from helpers.entry_points import TOYS, fake
 
+from soundbench import API_VERSION, __version__
 from soundbench.cli.main import invoke
 from soundbench.contracts import KINDS
 
@@ -147,6 +148,30 @@ def test_check_imports_each_and_names_the_broken(call: Call) -> None:
     assert code == 3
     assert [(entry["ok"], entry["error"]) for entry in json.loads(out)] == [(True, None), (False, TOLD)]
     assert call("--check")[0] == 0
+
+
+NEWER = fake("pooling", "newer", "helpers.toys:ToyPooling", "newer-dist", "2.0", ["torch", "soundbench>=7,<9"])
+MADE = 'pooling "newer" (newer-dist 2.0, module helpers.toys) is made for soundbench<9,>=7, and this is '
+CURE = "install another version of newer-dist, or of soundbench"
+
+
+def test_what_is_made_for_another_api_is_told_apart_from_what_is_broken(call: Call) -> None:
+    code, out, err = call("pooling", more=(NEWER,))
+    assert (code, err) == (0, "")
+    told = f"{MADE}{__version__}, plugin API {API_VERSION}: {CURE}"
+    assert out.splitlines()[-1] == told
+    assert call("pooling", "newer", more=(NEWER,)) == (3, "", f"{told}\n")
+    code, out, _ = call("pooling", "--check", more=(NEWER, TORN))
+    assert code == 3
+    lines = out.splitlines()
+    rows = {line.split()[1]: line for line in lines[1:4]}
+    assert "  ok  " in rows["mean"]
+    assert "  other API  " in rows["newer"]
+    assert rows["torn"].endswith("  broken")
+    assert lines[4:] == ["", told, TOLD]
+    found = json.loads(call("pooling", "--check", "--json", more=(NEWER, TORN))[1])
+    assert [entry["status"] for entry in found] == ["ok", "other API", "broken"]
+    assert [entry["ok"] for entry in found] == [True, False, False]
 
 
 def test_a_name_claimed_twice_is_listed_twice_with_the_way_out(call: Call) -> None:

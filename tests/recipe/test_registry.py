@@ -16,8 +16,8 @@ import pytest
 from helpers import toys
 from helpers.entry_points import Listener, fake, toy_registry
 
-from soundbench.contracts import KINDS
-from soundbench.errors import BrokenPlugin, ClaimedTwice, NotInstalled, PluginError, UnknownPlugin
+from soundbench.contracts import API_VERSION, KINDS
+from soundbench.errors import BrokenPlugin, ClaimedTwice, NotInstalled, OtherApi, PluginError, UnknownPlugin
 from soundbench.recipe.registry import Registry
 
 if TYPE_CHECKING:
@@ -71,6 +71,47 @@ def test_listings_come_in_the_order_of_kinds_and_then_of_names() -> None:
         ("dataset", "alpha"), ("dataset", "noise"), ("augmentation", "drop"), ("augmentation", "gain"),
     ]  # fmt: skip
     assert [item.name for item in toy_registry().listings("augmentation")] == ["drop", "gain"]
+
+
+@pytest.mark.parametrize(
+    ("requires", "fits"),
+    [
+        ([], True),
+        (["soundbench"], True),
+        (["soundbench>=0.1"], True),
+        (["Soundbench[av] (>=0.1,<0.3)"], True),
+        (["torch>=99", "soundbench-runtime>=99", "soundbench_tiny>=99"], True),
+        (['soundbench>=99; extra == "new"'], True),
+        (["soundbench >=, 99"], True),  # nobody can read it
+        (["soundbench>=99"], False),
+        (["torch", "soundbench[av]>=99 ; python_version > '3'"], False),
+        (["soundbench<0.1"], False),
+    ],
+)
+def test_a_distribution_says_which_api_it_is_made_for_by_what_it_requires(requires: list[str], fits: bool) -> None:
+    registry = Registry([fake("pooling", "p", "helpers.toys:ToyPooling", "theirs", "1.2", requires)])
+    if fits:
+        assert registry.get("pooling", "p").obj is toys.ToyPooling
+        return
+    message = refused(OtherApi, "pooling", "p", registry)
+    assert message.startswith('pooling "p" (theirs 1.2, module helpers.toys) is made for soundbench')
+    assert message.endswith("install another version of theirs, or of soundbench")
+
+
+def test_what_is_made_for_another_api_is_not_imported(write: Write) -> None:
+    write("of_the_future", "raise RuntimeError('imported')")
+    registry = Registry([fake("pooling", "p", "of_the_future:P", requires=["soundbench>=99"])])
+    assert "imported" not in refused(OtherApi, "pooling", "p", registry)
+
+
+def test_what_fails_and_is_made_for_an_older_api_is_not_called_broken_alone(write: Write) -> None:
+    write("of_the_past", "from soundbench.contracts import WhatIsGone")
+    for requires, error in ((["soundbench>=0.0.3,<9"], OtherApi), ([f"soundbench~={API_VERSION}"], BrokenPlugin)):
+        registry = Registry([fake("pooling", "p", "of_the_past:P", requires=requires)])
+        message = refused(error, "pooling", "p", registry)
+        assert "cannot import name 'WhatIsGone'" in message
+        past = f"; it is made for plugin API 0.0, and this is {API_VERSION}"
+        assert message.endswith(past) == (error is OtherApi)
 
 
 def test_groups_that_are_no_kind_are_left_alone() -> None:
