@@ -13,19 +13,42 @@ import attrs
 
 from soundbench.messages import escaped, printable
 
-__all__ = ["PATIENCE", "StatusLine", "Throttle", "bar", "clock", "columns", "on_terminal", "printable"]
+__all__ = [
+    "PATIENCE",
+    "QUIET",
+    "StatusLine",
+    "Throttle",
+    "bar",
+    "clock",
+    "columns",
+    "on_terminal",
+    "printable",
+    "report",
+]
 
+# Set in the environment by `--quiet`, so that processes of a command have it too: no progress is printed.
+QUIET = "SOUNDBENCH_QUIET"
 # Seconds between two progress lines where they cannot be redrawn in place.
 PATIENCE = 20.0
 
 
 def on_terminal() -> bool:
-    """Whether standard error is a terminal, where a line can be redrawn."""
-    return sys.stderr is not None and sys.stderr.isatty()
+    """Whether standard error is a terminal, or the output of a notebook: there, a line can be redrawn."""
+    return sys.stderr is not None and (sys.stderr.isatty() or _in_notebook())
+
+
+def _in_notebook() -> bool:
+    """Whether standard error is shown below a cell: Jupyter, VS Code and Colab redraw a line after a carriage return.
+
+    They know none of the other control characters that terminals know, so that nothing else may be used.
+    """
+    return type(sys.stderr).__module__.startswith("ipykernel.")
 
 
 def columns() -> int:
-    """The width of the terminal; 80 if it reports none."""
+    """The width of the terminal; 80 if it reports none, and in a notebook, which may report that of its server."""
+    if _in_notebook():
+        return 80
     try:
         return os.get_terminal_size(sys.stderr.fileno()).columns or 80
     except (AttributeError, OSError, ValueError):
@@ -87,7 +110,7 @@ class StatusLine:
     def say(self, line: str) -> None:
         """Erase the status line and print a permanent line."""
         self.erase()
-        _write(escaped(line) + "\n")
+        report(line)
 
     def erase(self) -> None:
         """Erase the status line, so that others can write."""
@@ -102,7 +125,12 @@ class StatusLine:
             self._drawn = 0
 
 
+def report(line: str) -> None:
+    """Print a line of progress, such as what a run is at."""
+    _write(escaped(line) + "\n")
+
+
 def _write(text: str) -> None:
-    if sys.stderr is not None:
+    if sys.stderr is not None and QUIET not in os.environ:
         sys.stderr.write(text)
         sys.stderr.flush()

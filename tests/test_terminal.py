@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 import sys
 import time
 from types import SimpleNamespace
@@ -115,3 +116,32 @@ def test_times(seconds: float, text: str) -> None:
 )
 def test_bars(share: float, text: str) -> None:
     assert bar(share, 8) == text
+
+
+def shown_by_jupyter(text: str) -> str:
+    """What a cell shows: JupyterLab's `fixCarriageReturn`, @jupyterlab/rendermime."""
+    text = re.sub(r"\r+\n", "\n", text)
+    while found := re.search(r"^([^\r\n]*)\r+([^\r\n]*)", text, re.MULTILINE):
+        base, insert = found.groups()
+        text = text[: found.start()] + insert + base[len(insert) :] + text[found.end() :]
+    return text
+
+
+def test_in_a_notebook_one_line_is_redrawn_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream of a notebook is no terminal by its own account; its class is in ipykernel."""
+    stream = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})()
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert on_terminal()
+    assert columns() == 80
+    line = StatusLine()
+    line.show("epoch 1/2 [##----]  30%")
+    line.show("epoch 1/2 [####--]  7%")
+    assert shown_by_jupyter(stream.getvalue()).split("\n") == ["epoch 1/2 [####--]  7% "]
+    line.say("epoch 1/2 loss 1.0")
+    line.show("epoch 2/2 [#-----]")
+    line.say("epoch 2/2 loss 0.5")
+    line.show("over")
+    line.erase()
+    cell = [one.rstrip() for one in shown_by_jupyter(stream.getvalue()).split("\n")]
+    assert cell == ["epoch 1/2 loss 1.0", "epoch 2/2 loss 0.5", ""]
+    assert not re.search("[\x00-\x09\x0b\x0c\x0e-\x1f]", stream.getvalue())

@@ -94,6 +94,7 @@ def extra(name: str) -> Finding:
 
 def plugins() -> Finding:
     """Every component that is installed, imported, as a recipe that names it would."""
+    from soundbench.recipe.catalogue import catalogue
     from soundbench.recipe.registry import Registry
 
     registry = Registry()
@@ -111,8 +112,9 @@ def plugins() -> Finding:
     usable = sum(counts.values()) - len(bad) - len(lacking)
     listed = ", ".join(f"{origin} ({count})" for origin, count in counts.items())
     says = f"{usable} of {sum(counts.values())} components can be used: {listed or 'none is installed'}"
-    details = (*bad, *lacking)
-    values = {"components": counts, "broken": bad, "lacking": lacking}
+    twice = list(dict.fromkeys(entry.note for entry in catalogue(registry) if entry.note))
+    details = (*bad, *lacking, *twice)
+    values = {"components": counts, "broken": bad, "lacking": lacking, "claimed twice": twice}
     cure = "soundbench list-plugins --check shows each"
     return broken(says, values, cure, details) if bad else ok(says, values, details=details)
 

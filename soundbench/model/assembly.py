@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from soundbench import limits
-from soundbench.contracts import Augmentation, Calibration, Dataset, Loss, Reject
+from soundbench.contracts import KINDS, Augmentation, Calibration, Dataset, Loss, Reject
 from soundbench.data.clips import class_names
 from soundbench.errors import BrokenPlugin, DataError, Problem, RecipeError, SoundbenchError
 from soundbench.messages import out_of_memory, show
@@ -27,7 +27,9 @@ from soundbench.model.network import Head, Network, by_length
 from soundbench.model.rejecting.left_out import without
 from soundbench.model.weights import unknown_part
 from soundbench.recipe import ComponentSpec, Model, Recipe
+from soundbench.recipe.catalogue import check_kind
 from soundbench.recipe.entry_points import import_failure
+from soundbench.recipe.registry import Registry
 from soundbench.recipe.source_code import place_of
 from soundbench.recipe.structuring import problems_of
 
@@ -35,6 +37,7 @@ __all__ = [
     "Assembly",
     "Placed",
     "assemble",
+    "create",
     "make_calibration",
     "make_component",
     "make_dataset",
@@ -111,6 +114,35 @@ def make_component(problems: list[Problem], key: str, spec: ComponentSpec, *supp
     except Exception as error:
         raise _broken(key, spec, error) from error
     return None
+
+
+def create(kind: str, use: str | Callable[..., Any], /, **options: Any) -> Any:
+    """Make a component by its kind and name.
+
+        backbone = soundbench.create("backbone", "campplus", bands=80, growth=16)
+
+    Args:
+        kind: such as `backbone`.
+        use: as in a recipe: `name`, `distribution/name`, `./file.py:Name`, or the class itself.
+        **options: what the framework supplies to components of this kind, such as `bands`, and the component's options.
+
+    Raises:
+        CallError: there is no such kind, or an option is missing, unknown or out of range; all of them at once.
+        PluginError: there is no such component, or it cannot be used.
+    """
+    check_kind(kind)
+    component, supplied = Registry().get(kind, use), KINDS[kind].supplied
+    needs = f"is missing; a {kind} needs {', '.join(supplied)}"
+    problems = [Problem(f"{kind}.{name}", needs) for name in supplied if name not in options]
+    table = {name: value for name, value in options.items() if name not in supplied}
+    checked, faults = component.structure(table, kind)
+    problems += faults
+    if not problems:
+        spec = ComponentSpec(kind, component.name, checked, component)
+        made = make_component(problems, kind, spec, *(options[name] for name in supplied))
+    if problems:
+        raise RecipeError("create", problems)
+    return made
 
 
 def _broken(key: str, spec: ComponentSpec, error: Exception) -> BrokenPlugin:

@@ -101,6 +101,11 @@ class Network(nn.Module):
         self.pooling = pooling
         self.head = head
 
+    def __repr__(self) -> str:
+        parts = (self.featurizer, self.backbone, self.pooling, self.head)
+        count = sum(parameter.numel() for parameter in self.parameters())
+        return f"Network({', '.join(type(part).__name__ for part in parts)}: {count:,} parameters)"
+
     def features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Features `(B, F, T)` and lengths in frames.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib import import_module
 from typing import Any
 
 import attrs
@@ -15,7 +17,10 @@ from soundbench.recipe.entry_points import unfit
 from soundbench.recipe.registry import Component, Listing, Registry
 from soundbench.recipe.source_code import argument_docs
 
-__all__ = ["Details", "Entry", "as_table", "catalogue", "check_kind", "details"]
+__all__ = ["Details", "Entry", "as_table", "built_in", "catalogue", "check_kind", "details", "list_components"]
+
+# The distribution of the built-in components.
+OWN = "soundbench"
 
 
 @attrs.frozen
@@ -132,6 +137,41 @@ def details(registry: Registry, kind: str, name: str) -> Details:
     own = (component.distribution, name.rpartition("/")[2])
     listed = [item for item in registry.listings(kind) if (item.distribution, item.name) == own]
     return Details(component, listed[0] if component.distribution and listed else None)
+
+
+def list_components(kind: str) -> list[str]:
+    """The names of the installed components of a kind, as recipes and `soundbench.create` take them; imports none.
+
+        soundbench.list_components("backbone")  # ['campplus', 'ecapa-tdnn', ...]
+
+    A name that two distributions have stands there as `distribution/name`, once for each.
+
+    Raises:
+        CallError: there is no such kind; with the nearest one and all.
+    """
+    check_kind(kind)
+    listings = Registry().listings(kind)
+    names = [item.name for item in listings]
+    return [item.name if names.count(item.name) == 1 else item.full_name for item in listings]
+
+
+def built_in(kind: str, name: str) -> Any:
+    """A built-in component by the name of its class or function, imported: `soundbench.backbones.CAMPPlus`.
+
+    Raises:
+        AttributeError: there is none; with the nearest name.
+    """
+    places = _built_ins(kind)
+    if name not in places:
+        face = "losses" if kind == "loss" else f"{kind}s"
+        raise AttributeError(f"module 'soundbench.{face}' has no attribute {name!r}{nearest(name, places)}")
+    return getattr(import_module(places[name]), name)
+
+
+@cache
+def _built_ins(kind: str) -> dict[str, str]:
+    """The module of each built-in component of a kind, by the name of its class or function."""
+    return {item.attribute: item.module for item in Registry().listings(kind) if item.distribution == OWN}
 
 
 def as_table(entries: Sequence[Entry]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from soundbench.messages import escaped
 from soundbench.recipe import Recipe, local_files
 from soundbench.report import run_directory
 from soundbench.report.run_directory import RunDirectory
+from soundbench.terminal import report
 
 __all__ = ["Log", "Say", "resume_line", "to_stderr"]
 
@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 def to_stderr(line: str) -> None:
     """Print a line of progress to standard error, apart from a command's result."""
-    print(escaped(line), file=sys.stderr, flush=True)
+    report(line)
 
 
 def resume_line(

@@ -160,15 +160,17 @@ def test_plugins_have_verdicts_and_what_they_print_is_no_result(
         [
             fake("pooling", "mean", "doctored:Mean", "good", "1.0"),
             fake("pooling", "gone", "doctored:Gone", "bad", "2.0"),
+            fake("pooling", "mean", "doctored:Mean", "bad", "2.0"),
         ]
     )
     monkeypatch.setattr("soundbench.recipe.registry.entry_points", lambda: entries)
     code, found = doctor("plugins")
     assert code == 1
     row = found["plugins"]
-    assert (row["status"], row["values"]["components"]) == ("broken", {"bad 2.0": 1, "good 1.0": 1})
+    assert (row["status"], row["values"]["components"]) == ("broken", {"bad 2.0": 2, "good 1.0": 1})
     assert len(row["values"]["broken"]) == 1
     assert 'no "Gone"' in row["values"]["broken"][0]
+    assert 'pooling "mean" is provided by 2 distributions' in row["details"][1]
 
 
 def test_an_extra_is_missing_by_its_packages_and_by_their_versions(monkeypatch: pytest.MonkeyPatch) -> None:
