@@ -241,7 +241,7 @@ class Microphone:
         if not names:
             return "no microphone: this machine has no audio input device"
         if self._wanted is None:
-            return f"there is no default microphone; choose one with --device: {', '.join(names)}"
+            return f"there is no default microphone; choose one with --microphone: {', '.join(names)}"
         return f"no single microphone matches {self._wanted!r}; known: {', '.join(names)}"
 
     def _start(self) -> None:

@@ -16,7 +16,7 @@ def command() -> None:
 
 
 @command.command(short_help="Check the sound files of a recipe before a run.")
-@click.argument("recipe")
+@options.recipe()
 @options.set_keys
 @options.json_object
 def check(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
@@ -53,8 +53,8 @@ def check(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
 
 @command.command(short_help="Write a manifest of a folder that has one folder per class.")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=options.PATH, metavar="FILE", help="File to write. Default: standard output.")
-def manifest(folder: Path, output: Path | None) -> None:
+@click.option("--out", type=options.PATH, metavar="FILE", help="File to write. Default: standard output.")
+def manifest(folder: Path, out: Path | None) -> None:
     """Write a manifest, a CSV file with path, label and group, of the sounds in FOLDER.
 
     FOLDER has one folder per class, named after the class.
@@ -62,9 +62,9 @@ def manifest(folder: Path, output: Path | None) -> None:
     from soundbench.data.sound_files import manifest_of
     from soundbench.files import write_text
 
-    text = manifest_of(folder, output.parent if output else Path())
-    if output is None:
+    text = manifest_of(folder, out.parent if out else Path())
+    if out is None:
         rows(text)
         return
-    write_text(output, text)
-    say(f"{text.count(chr(10)) - 1} sound files listed in {output}")
+    write_text(out, text)
+    say(f"{text.count(chr(10)) - 1} sound files listed in {out}")

@@ -8,7 +8,7 @@ from soundbench.cli import options, output
 
 
 @click.command()
-@click.argument("recipe")
+@options.recipe()
 @options.set_keys
 @options.json_object
 def command(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:

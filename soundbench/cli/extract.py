@@ -10,7 +10,7 @@ from soundbench.cli import options, output
 
 
 @click.command()
-@click.argument("recipe")
+@options.recipe()
 @options.set_keys
 @options.device(None)
 @options.cache

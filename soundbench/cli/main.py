@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from soundbench.cli import output
 from soundbench.cli.process import shorten_waiting
@@ -40,6 +41,8 @@ COMMANDS = {
     "import": ("soundbench.cli.import_model:command", "Convert a model of another program to a model folder."),
     "data": ("soundbench.cli.data:command", "Check a recipe's sound files, or list those of a folder."),
     "cache": ("soundbench.cli.cache:command", "List, check or remove decoded sound and features."),
+    "recipes": ("soundbench.cli.recipes:command", "List the recipes of soundbench, or copy one to change it."),
+    "completion": ("soundbench.cli.completion:command", "Print what lets a shell complete commands and options."),
     "doctor": ("soundbench.cli.doctor:command", "Show what this machine has, and how to get what is missing."),
     "models": ("soundbench.cli.models:command", "List the models that installed packages bring."),
     "list-plugins": ("soundbench.cli.list_plugins:command", "List the components that a recipe can name."),
@@ -62,8 +65,10 @@ class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
+            if ctx.resilient_parsing:  # a shell asks what could stand here
+                return None
             from soundbench.messages import nearest
 
             hint = nearest(cmd_name, COMMANDS) or ";"
@@ -72,15 +77,42 @@ class _Commands(click.Group):
         command: click.Command = getattr(import_module(module), attribute)
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        begun = [(name, summary) for name, (_, summary) in COMMANDS.items() if name.startswith(incomplete)]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=summary) for name, summary in begun), *options]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
 
+def _versions(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    """Print the versions of soundbench, of torch as its metadata have it, and of Python."""
+    if not asked or ctx.resilient_parsing:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = []
+    for name in ("soundbench", "torch"):
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"{name} (not installed)")
+    output.result(f"{', '.join(found)}, Python {'.'.join(map(str, sys.version_info[:3]))}")
+    ctx.exit()
+
+
 @click.command(cls=_Commands, name="soundbench", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of any error. May stand anywhere in the call.")
-@click.version_option(package_name="soundbench", prog_name="soundbench", message="%(prog)s %(version)s")
-def group(debug: bool) -> None:
+@click.option(
+    "--quiet", is_flag=True, help="Print no progress: results, warnings and errors alone. May stand anywhere."
+)
+@click.option("--verbose", is_flag=True, help="Print what libraries log, and every warning. May stand anywhere.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_versions, help="Show versions and exit."
+)
+def group(debug: bool, quiet: bool, verbose: bool) -> None:
     """Train, evaluate and use sound classifiers that TOML recipes describe."""
 
 
@@ -104,12 +136,15 @@ def _open_standard_streams() -> None:
 
 def invoke(arguments: Sequence[str]) -> int:
     """Run the command line with these arguments; returns the exit code."""
-    plain = [argument for argument in arguments if argument != "--debug"]
+    switches, plain = _switches(arguments)
     output.prepare()
     try:
         if sys.stdout is None:
             raise click.UsageError("standard output is closed; to discard the results, send them to /dev/null")
-        code = group.main(args=plain, prog_name="soundbench", standalone_mode=False)
+        if {"--quiet", "--verbose"} <= switches:
+            raise click.UsageError("--quiet and --verbose: give one of them")
+        with output.how_much(quiet="--quiet" in switches, verbose="--verbose" in switches):
+            code = group.main(args=plain, prog_name="soundbench", standalone_mode=False)
     except SystemExit as asked:
         return asked.code if isinstance(asked.code, int) else int(asked.code is not None)
     except click.ClickException as error:
@@ -121,12 +156,20 @@ def invoke(arguments: Sequence[str]) -> int:
         output.say("stopped by hand")
         return 130
     except Exception as error:
-        if len(plain) < len(arguments):
+        if "--debug" in switches:
             traceback.print_exc()
         message, code = _explain(error)
         output.say(message)
         return code
     return code if isinstance(code, int) else 0
+
+
+def _switches(arguments: Sequence[str]) -> tuple[set[str], list[str]]:
+    """The options that may stand anywhere before `--`, and the other arguments."""
+    words = list(arguments)
+    end = words.index("--") if "--" in words else len(words)
+    asked = set(words[:end]) & {"--debug", "--quiet", "--verbose"}
+    return asked, [word for word in words[:end] if word not in asked] + words[end:]
 
 
 def _explain(error: Exception) -> tuple[str, int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from soundbench import limits
 from soundbench.cli import output
@@ -21,12 +22,13 @@ __all__ = [
     "event_rules",
     "hop",
     "json_object",
-    "list_devices",
+    "list_microphones",
     "microphone",
     "no_cache",
     "precision",
     "processes",
     "raw_samples",
+    "recipe",
     "set_keys",
     "start_times",
     "trust_code",
@@ -39,6 +41,30 @@ PATH = click.Path(path_type=Path)
 SCORE = click.FloatRange(0, 1)
 
 # Recipes and results --------------------------------------------------------------------------------------------------
+
+
+def _say_which(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    """Say it where the name of a recipe of soundbench stands for a file of the working folder."""
+    from soundbench.recipe.reading import find_recipe, is_bare, shipped_recipes
+
+    if name is not None and is_bare(name) and name in shipped_recipes():
+        found = find_recipe(name)
+        if found != shipped_recipes()[name]:
+            output.say(f"{name}: the file {found} of this folder, not the recipe of soundbench with this name")
+    return name
+
+
+def _complete_recipe(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
+    from soundbench.recipe.reading import shipped_recipes
+
+    names = [CompletionItem(name) for name in shipped_recipes() if name.startswith(begun)]
+    return [CompletionItem(begun, type="file"), *names]  # bash drops what stands before a file
+
+
+def recipe(required: bool = True) -> Callable[[Command], Command]:
+    """A recipe: the path of a file, or the name of one that ships with soundbench."""
+    return click.argument("recipe", required=required, callback=_say_which, shell_complete=_complete_recipe)
+
 
 set_keys = click.option(
     "--set",
@@ -58,11 +84,11 @@ accept_changes = click.option(
 # The machine ----------------------------------------------------------------------------------------------------------
 
 
-def device(default: str | None = "auto", name: str = "--device") -> Callable[[Command], Command]:
+def device(default: str | None = "auto") -> Callable[[Command], Command]:
     """The device to compute on; without a default, that of the recipe."""
     shown = default or "the recipe's train.device"
     return click.option(
-        name,
+        "--device",
         default=default,
         metavar="DEVICE",
         help=f"Device to compute on: auto, cpu, cuda or cuda:N. Default: {shown}.",
@@ -210,7 +236,7 @@ def raw_samples(command: Command) -> Command:
 # Microphones ----------------------------------------------------------------------------------------------------------
 
 
-def _list_devices(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:
+def _list_microphones(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:
     """Print the devices that can record, and exit."""
     if not asked or ctx.resilient_parsing:
         return
@@ -227,13 +253,13 @@ def _list_devices(ctx: click.Context, _option: click.Parameter, asked: bool) -> 
 
 
 microphone = click.option(
-    "--device", metavar="NAME", help="Microphone, by number or part of its name. Default: the system's."
+    "--microphone", "mic", metavar="NAME", help="Microphone, by number or part of its name. Default: the system's."
 )
-list_devices = click.option(
-    "--list-devices",
+list_microphones = click.option(
+    "--list-microphones",
     is_flag=True,
     is_eager=True,
     expose_value=False,
-    callback=_list_devices,
+    callback=_list_microphones,
     help="List the microphones and exit.",
 )

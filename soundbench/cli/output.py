@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from soundbench.messages import escaped, printable
 
-__all__ = ["drop_the_rest", "prepare", "result", "result_json", "rows", "say"]
+__all__ = ["drop_the_rest", "how_much", "prepare", "result", "result_json", "rows", "say"]
 
 
 def prepare() -> None:
@@ -35,6 +37,28 @@ def _show_warning(message: Warning | str, category: type[Warning], *place: Any) 
         return
     start = "\r\x1b[K" if on_terminal() else ""  # a status line may stand there
     sys.stderr.write(f"{start}{printable(str(message))}\n")
+
+
+@contextlib.contextmanager
+def how_much(quiet: bool, verbose: bool) -> Iterator[None]:
+    """Print no progress in the body, in no process that it starts; or also what libraries log, and every warning."""
+    if verbose:
+        import logging
+
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
+        warnings.simplefilter("always")
+    if not quiet:
+        yield
+        return
+    from soundbench.terminal import QUIET
+
+    before = os.environ.get(QUIET)
+    os.environ[QUIET] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[QUIET]
 
 
 def result(text: object) -> None:

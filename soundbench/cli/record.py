@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     "--channels", default=1, type=click.IntRange(1), metavar="N", help="Number of channels to record. Default: 1."
 )
 @options.microphone
-@options.list_devices
+@options.list_microphones
 @click.option(
     "--out",
     type=options.PATH,
@@ -61,7 +61,7 @@ def command(
     seconds: float | None,
     rate: int,
     channels: int,
-    device: str | None,
+    mic: str | None,
     out: Path | None,
     label: str | None,
     split: bool,
@@ -78,7 +78,7 @@ def command(
     if label is not None:
         refuse_label(label)
     place = places(out, label, split)
-    microphone = Microphone(device, rate, channels, say=output.say)
+    microphone = Microphone(mic, rate, channels, say=output.say)
     if microphone.rate != rate:
         output.say(f"the device records at {microphone.rate} Hz; it is resampled to {rate} Hz")
     printer = _Printer(Meter())

@@ -11,7 +11,7 @@ from soundbench.cli import options, output
 
 
 @click.command()
-@click.argument("recipe", required=False)
+@options.recipe(required=False)
 @options.set_keys
 @click.option(
     "--folds",
@@ -61,7 +61,7 @@ def command(
     accept_changes: bool,
     processes: int,
 ) -> None:
-    """Train and test the model that RECIPE, a TOML file, describes.
+    """Train and test the model that RECIPE describes: a TOML file, or the name of one of soundbench recipes.
 
     The run directory receives the model, its predictions and the report; the last line printed is its path.
     """

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 )
 @options.raw_samples
 @options.microphone
-@options.list_devices
-@options.device(name="--compute")
+@options.list_microphones
+@options.device()
 @options.window
 @options.hop
 @click.option(
@@ -75,8 +75,8 @@ def command(
     form: str | None,
     rate: int | None,
     channels: int | None,
-    device: str | None,
-    compute: str,
+    mic: str | None,
+    device: str,
     window: float | None,
     hop: float | None,
     gate: float | None,
@@ -102,17 +102,17 @@ def command(
     from soundbench.inference.loading import load
     from soundbench.inference.stream import Stream
 
-    _refuse(source, form, rate, channels, device)
+    _refuse(source, form, rate, channels, mic)
     if (time_from or time_pattern) and (source in {"mic", "-"} or not as_json):
         raise CallError("--time-from and --time-pattern are for --json and a file")
     times = sounds.start_times(time_from, time_pattern)
-    own_process(compute)
-    classifier = load(run, device=compute, trust_code=trust_code, accept_changes=accept_changes)
+    own_process(device)
+    classifier = load(run, device=device, trust_code=trust_code, accept_changes=accept_changes)
     starter = live.EventPrograms(commands, classifier.classes)
     if threshold is not None:
         rules["on"] = threshold
     found = classifier.event_rules(**rules)
-    opened = _opened(source, form, rate, channels, device, classifier.rate)
+    opened = _opened(source, form, rate, channels, mic, classifier.rate)
     sampled = None if isinstance(opened, Path) else opened.rate
     kept = live.KEPT if record_events else 0.0
     stream = Stream(classifier, sampled, window=window, hop=hop, gate=gate, rules=found, keep=kept)
@@ -136,7 +136,7 @@ def command(
         sounds.report(times)
 
 
-def _refuse(source: str, form: str | None, rate: int | None, channels: int | None, device: str | None) -> None:
+def _refuse(source: str, form: str | None, rate: int | None, channels: int | None, mic: str | None) -> None:
     from soundbench.audio.codings import find_format
     from soundbench.errors import CallError
 
@@ -144,18 +144,18 @@ def _refuse(source: str, form: str | None, rate: int | None, channels: int | Non
         raise CallError("--format, --rate and --channels are for raw samples on standard input: --source -")
     if form:
         find_format(form)
-    if source != "mic" and device:
-        raise CallError("--device is for --source mic")
+    if source != "mic" and mic:
+        raise CallError("--microphone is for --source mic")
 
 
 def _opened(
-    source: str, form: str | None, rate: int | None, channels: int | None, device: str | None, wanted: int
+    source: str, form: str | None, rate: int | None, channels: int | None, mic: str | None, wanted: int
 ) -> Source | Path:
     from soundbench.audio.capture import Pipe
     from soundbench.audio.microphone import Microphone
 
     if source == "mic":
-        return Microphone(device, wanted, say=output.say)
+        return Microphone(mic, wanted, say=output.say)
     return Pipe(sys.stdin.fileno(), form, rate, channels) if source == "-" else Path(source)
 
 

@@ -48,7 +48,7 @@ def portaudio() -> Finding:
 
 
 def microphones() -> Finding:
-    """The microphones; their names, which may be a person's, are left to `stream --list-devices`."""
+    """The microphones; their names, which may be a person's, are left to `stream --list-microphones`."""
     from soundbench.audio.microphone import list_devices
     from soundbench.errors import DeviceError
 
@@ -62,4 +62,4 @@ def microphones() -> Finding:
     shown = "; ".join(
         f"{one['channels']} channels, {one['rate']} Hz{', the default' if one['default'] else ''}" for one in found
     )
-    return ok(f"{len(found)} ({shown}); soundbench stream --list-devices names them", {"devices": values})
+    return ok(f"{len(found)} ({shown}); soundbench stream --list-microphones names them", {"devices": values})

@@ -19,7 +19,17 @@ from soundbench.recipe import toml
 from soundbench.recipe.registry import is_file
 from soundbench.recipe.tables import FORMAT, TABLES
 
-__all__ = ["Draft", "check_format", "draft_of", "find_recipe", "merge_component", "merge_tables", "read_draft"]
+__all__ = [
+    "Draft",
+    "check_format",
+    "draft_of",
+    "find_recipe",
+    "is_bare",
+    "merge_component",
+    "merge_tables",
+    "read_draft",
+    "shipped_recipes",
+]
 
 
 @attrs.define
@@ -210,25 +220,44 @@ def shipped() -> Path | None:
     return next((folder for folder in (package / "recipes", package.parent / "recipes") if folder.is_dir()), None)
 
 
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that ship with soundbench, by their names, which have no suffix."""
+    folder = shipped()
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))} if folder else {}
+
+
 def find_recipe(path: str | Path) -> Path:
     """The path of a recipe: as given, or else a recipe of that name that ships with soundbench.
+
+    A bare name such as `quickstart` stands for the file `quickstart.toml` of the working folder, or for that recipe.
 
     Raises:
         RecipeError: there is no such file.
     """
-    given, folder = Path(path), shipped()
+    given = Path(path)
     if "\0" in str(path):
         raise RecipeError(show(str(path)), [Problem("", "a path cannot have a NUL character")])
-    if os.path.exists(given):  # Path.exists raises an error for a name that is too long
+    bare = is_bare(path)
+    named = Path(f"{path}.toml") if bare else given
+    if os.path.exists(given) and not (bare and os.path.isdir(given)):  # Path.exists raises for a name that is too long
         return given
-    if found := _ours(given):
+    if bare and os.path.exists(named):
+        return named
+    if found := _ours(named):
         return found
-    ours = sorted(item.name for item in folder.glob("*.toml")) if folder else []
+    if os.path.exists(given):
+        return given
+    ours = [item.name for item in shipped_recipes().values()]
     beside = [item.name for item in given.parent.glob("*.toml")] if os.path.isdir(given.parent) else []
     hint = nearest(given.name, [*beside, *ours]) or ";"
     raise RecipeError(
         str(path), [Problem("", f"there is no such file{hint} recipes of soundbench: {', '.join(ours) or 'none'}")]
     )
+
+
+def is_bare(path: str | Path) -> bool:
+    """Whether what names a recipe is a name and no path: without folder or suffix."""
+    return str(path) == Path(path).stem != ""
 
 
 def _ours(given: Path) -> Path | None:

@@ -210,7 +210,7 @@ def test_a_full_disk_is_one_line(make: Make, small_disk: Path, capsys: pytest.Ca
             2,
             "silence must be a level in dB of full scale, such as -45, is nan",
         ),
-        (["--device", "USB"], 1, "no single microphone matches 'USB'; known: 0 Fake Mic"),
+        (["--microphone", "USB"], 1, "no single microphone matches 'USB'; known: 0 Fake Mic"),
     ],
 )
 def test_what_cannot_be_is_said(

@@ -125,7 +125,7 @@ def lost_in(errors: str) -> int:
 
 
 def test_what_is_played_is_recorded_without_a_gap(card: Card) -> None:
-    listed = card.soundbench("record", "--list-devices")
+    listed = card.soundbench("record", "--list-microphones")
     assert "default" in listed.communicate(timeout=30)[0]
     played = noise(20)
     card.play(played)

@@ -120,7 +120,7 @@ def test_manifest_lists_a_folder_of_class_folders(folder: Path, capsys: pytest.C
     (folder / "mine/.cache/c.wav").touch()
     (folder / "lists").mkdir()
 
-    code = invoke(["data", "manifest", "mine", "-o", "lists/mine.csv"])
+    code = invoke(["data", "manifest", "mine", "--out", "lists/mine.csv"])
     with (folder / "lists/mine.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
 
@@ -167,7 +167,7 @@ def test_a_manifest_that_cannot_be_written_is_reported_in_a_line(
     (folder / "mine/dog").mkdir(parents=True)
     (folder / "mine/dog/a.wav").touch()
 
-    assert invoke(["data", "manifest", "mine", "-o", "recipe.toml/list.csv"]) == 1
+    assert invoke(["data", "manifest", "mine", "--out", "recipe.toml/list.csv"]) == 1
     assert "recipe.toml/list.csv" in capsys.readouterr().err
 
 

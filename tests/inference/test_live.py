@@ -308,10 +308,10 @@ def test_a_microphone_that_goes_is_waited_for(
 
 
 def test_devices_are_listed_without_a_run(fake: FakeAudio, capsys: pytest.CaptureFixture[str]) -> None:
-    assert invoke(["stream", "--list-devices"]) == 0
+    assert invoke(["stream", "--list-microphones"]) == 0
     assert capsys.readouterr().out == "*  0  Fake Mic  (1 channels, 8000 Hz)\n"
     fake.known = []
-    assert invoke(["stream", "--list-devices"]) == 1
+    assert invoke(["stream", "--list-microphones"]) == 1
     assert capsys.readouterr().err.startswith("no microphone: ")
 
 
@@ -327,7 +327,7 @@ def test_a_machine_without_a_microphone_is_one_line(
     ("more", "message"),
     [
         (["--rate", "8000"], "--format, --rate and --channels are for raw samples on standard input: --source -"),
-        (["--source", "a.wav", "--device", "1"], "--device is for --source mic"),
+        (["--source", "a.wav", "--microphone", "1"], "--microphone is for --source mic"),
         (["--json", "--time-from", "name"], "--time-from and --time-pattern are for --json and a file"),
         (["--source", "a.wav", "--time-from", "name"], "--time-from and --time-pattern are for --json and a file"),
         (["--on", "loww", "true"], "--on: the model has no class 'loww'"),
@@ -335,7 +335,7 @@ def test_a_machine_without_a_microphone_is_one_line(
         (["--on", "low", "a 'b"], '--on low: "a \'b": No closing quotation'),
         (["--source", "a.wav", "--gate", "nan"], "gate must be dB of full scale, such as -50, is nan"),
         (["--source", "a.wav", "--window", "0"], "window must be from "),
-        (["--compute", "tpu"], "unknown device 'tpu'; use 'auto', 'cpu', 'cuda' or 'cuda:N'"),
+        (["--device", "tpu"], "unknown device 'tpu'; use 'auto', 'cpu', 'cuda' or 'cuda:N'"),
         (["--smooth", "2"], "smooth must be odd and at least 1, is 2"),
     ],
 )
