@@ -61,9 +61,10 @@ def command(
     accept_changes: bool,
     processes: int,
 ) -> None:
-    """Train and test the model that RECIPE describes: a TOML file, or the name of one of soundbench recipes.
+    """Train and test the model that RECIPE, a TOML file, describes.
 
-    The run directory receives the model, its predictions and the report; the last line printed is its path.
+    RECIPE may be the name of a recipe of soundbench, such as quickstart. The run directory receives the model, its
+    predictions and the report; the last line printed is its path.
     """
     from soundbench.cli.launch import launch
 
