@@ -13,7 +13,7 @@ from soundbench.chance import order
 from soundbench.data.clips import ClipTable, normal
 from soundbench.errors import Problem, RecipeError
 
-__all__ = ["Order", "balanced_order", "class_weights", "members"]
+__all__ = ["Order", "balanced_order", "class_weights", "members", "order_by_shards"]
 
 Rows = NDArray[np.int64]
 
@@ -35,6 +35,8 @@ class Order:
         seed: the seed of the order.
         rank: the rank of this process.
         world: the number of processes.
+        shards: the shard of each of `rows`, if few of them are in memory; None if clips of all may follow one another.
+        at_once: the shards whose clips are shuffled together.
     """
 
     rows: Rows = attrs.field(eq=False)
@@ -43,6 +45,8 @@ class Order:
     rank: int = 0
     world: int = 1
     members: Sequence[Rows] | None = attrs.field(default=None, eq=False)
+    shards: NDArray[np.int32] | None = attrs.field(default=None, eq=False)
+    at_once: int = 1
     _shown: dict[int, Rows] = attrs.field(init=False, factory=dict, eq=False, repr=False)
 
     @property
@@ -57,12 +61,18 @@ class Order:
 
     def _order(self, epoch: int) -> Rows:
         """The index into `rows` at each position of an epoch."""
-        if self.members is None:
+        if self.members is None and self.shards is None:
             return _order(len(self.rows), self.seed, epoch)
         if epoch not in self._shown:
             self._shown.clear()
-            self._shown[epoch] = balanced_order(self.members, len(self.rows), self.seed, epoch)
+            self._shown[epoch] = self._made(epoch)
         return self._shown[epoch]
+
+    def _made(self, epoch: int) -> Rows:
+        if self.members is not None:
+            return balanced_order(self.members, len(self.rows), self.seed, epoch)
+        assert self.shards is not None
+        return order_by_shards(self.shards, self.at_once, self.seed, epoch)
 
     def size(self, step: int) -> int:
         """Clips in one step, over all processes together."""
@@ -102,6 +112,23 @@ def balanced_order(members: Sequence[Rows], count: int, seed: int, epoch: int) -
         shuffled = own[order(len(own), seed, epoch, f"class[{number}]")]
         shown[places] = shuffled[np.arange(len(places)) % len(own)]
     return shown
+
+
+def order_by_shards(shards: NDArray[np.int32], at_once: int, seed: int, epoch: int) -> Rows:
+    """Clips in an order in which few shards follow one another: all clips of `at_once` shards, then those of the next.
+
+    Shards are shuffled; the clips of those that are together are in the order that all clips would have.
+
+    Args:
+        shards: the shard of each clip, `(N,)`.
+        at_once: the number of shards.
+        seed: the seed of the run.
+        epoch: counted from 1.
+    """
+    names, own = np.unique(shards, return_inverse=True)
+    turn = np.argsort(order(len(names), seed, epoch, "shards"))
+    place = np.argsort(order(len(shards), seed, epoch))
+    return np.lexsort((place, turn[own] // at_once))
 
 
 def class_weights(given: Mapping[str, float] | str, table: ClipTable, rows: Rows, source: str) -> NDArray[np.float32]:

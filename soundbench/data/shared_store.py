@@ -31,7 +31,7 @@ def sound_store(
     Args:
         table: the clips.
         dataset: the dataset of the clips.
-        audio: the sample rate and trimming.
+        audio: the sample rate and trimming, and whether sound is kept.
         cache: the cache folder; True for the user's default, False for a temporary folder.
         say: called with progress messages.
         on_error: whether a sound that cannot be read is an error or skipped; None for the setting of `audio`.
@@ -45,7 +45,10 @@ def sound_store(
             own = stack.enter_context(tempfile.TemporaryDirectory(prefix="soundbench-"))
             folder = Path(distributed.gather(own)[distributed.rank() - distributed.local_rank()])
         wanted = on_error or audio.on_error
-        yield _agreed(partial(open_store, table, dataset, audio.rate, folder, wanted, say, trim=audio.trim))
+        # An evaluation on other data, in files, by a model whose recipe keeps no sound, does.
+        most = None if audio.store or not hasattr(dataset, "shards") else audio.shards_in_memory
+        open_ = partial(open_store, table, dataset, audio.rate, folder, wanted, say, trim=audio.trim, in_memory=most)
+        yield _agreed(open_)
 
 
 def _agreed(open_: Callable[..., Store]) -> Store:

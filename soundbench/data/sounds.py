@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from numbers import Real
 from typing import Any, Literal, TypeVar
 
@@ -22,7 +22,7 @@ from soundbench.errors import BrokenPlugin, DataError, SoundError
 from soundbench.machine import cores
 from soundbench.sources import shard_of
 
-__all__ = ["Sounds"]
+__all__ = ["Sounds", "shards_of"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -284,17 +284,24 @@ def _identities(names: list[str], dataset: Any) -> tuple[Iterable[str], NDArray[
     """
     if not hasattr(dataset, "shards"):
         return map(str if hasattr(dataset, "read") else _identity, names), None
-    fingerprints: Mapping[str, str] = dataset.shards()
-    codes = {name: code for code, name in enumerate(fingerprints)}
-    shards = [shard_of(name, fingerprints) for name in names]
-    if None in shards:
+    shards, fingerprints = shards_of(names, dataset), list(dataset.shards().values())
+    return (f"{name}\0{fingerprints[own]}" for name, own in zip(names, shards.tolist(), strict=True)), shards
+
+
+def shards_of(paths: Sequence[str], dataset: Any) -> NDArray[np.int32]:
+    """The shard that each path is in, `(P,)`, as its place in `dataset.shards()`.
+
+    Raises:
+        BrokenPlugin: a path is in no shard.
+    """
+    codes = {name: code for code, name in enumerate(dataset.shards())}
+    owners = [shard_of(path, codes) for path in paths]
+    if None in owners:
         raise BrokenPlugin(
-            f"dataset {type(dataset).__name__}: {names[shards.index(None)]} begins with none of the "
+            f"dataset {type(dataset).__name__}: {paths[owners.index(None)]} begins with none of the "
             f"{len(codes):,} names that shards() gives, and a slash"
         )
-    owners = [str(shard) for shard in shards]
-    identities = (f"{name}\0{fingerprints[owner]}" for name, owner in zip(names, owners, strict=True))
-    return identities, np.array([codes[owner] for owner in owners], np.int32)
+    return np.array([codes[str(owner)] for owner in owners], np.int32)
 
 
 def _keys(

@@ -21,6 +21,7 @@ from soundbench.data.samples import Store
 from soundbench.data.shards.filling import Filling
 from soundbench.data.shards.pool import Placed, Pool, name_of
 from soundbench.data.shards.tending import kept
+from soundbench.data.shards.unkept import unkept
 from soundbench.data.sounds import Sounds
 from soundbench.errors import CallError, DataError
 from soundbench.files import room
@@ -60,6 +61,7 @@ def open_store(
     workers: int | None = None,
     trim: float | Literal["off"] = "off",
     unreadable: Mapping[int, str] | None = None,
+    in_memory: int | None = None,
 ) -> Store:
     """Open the store of a table's sound; what of it is not decoded yet is.
 
@@ -73,23 +75,35 @@ def open_store(
         workers: threads for decoding; None for one per core.
         trim: threshold for trimming the ends, in dB below the loudest frame, or `off`.
         unreadable: why other processes could not read rows of the same table: they are not in this store either.
+        in_memory: keep no sound on disk, and so many of the dataset's shards in memory; None to keep it.
 
     Raises:
         DataError: sound that cannot be read, with the first few listed; or a folder that cannot be written.
     """
     sounds = Sounds.of(table, dataset, rate, trim)
     root = (folder or cache_folder()).absolute()
-    pool = Pool(root / name_of(sounds.made))
     with _explained(root):
         # Processes whose tables differ are refused once their stores are open.
         known = {int(sounds.of_rows[row]): why for row, why in (unreadable or {}).items() if row < len(table)}
-        placed, errors = _placed(pool, sounds, known, say, workers)
-        pool.used()
+        if in_memory is None:
+            store, errors = _kept(root, sounds, known, say, workers)
+        else:
+            store, errors = unkept(sounds, root, in_memory, known, say, workers)
     reasons = [(sounds.path(number), reason) for number, reason in errors.items()]
     refuse_unreadable(reasons, len(sounds), on_error)
     if errors:
         say(f"sound: {_counted(len(errors), len(sounds))} and are skipped")
-    return Store(pool.folder, placed, errors, sounds.of_rows)
+    return store
+
+
+def _kept(
+    root: Path, sounds: Sounds, unreadable: Mapping[int, str], say: Say, workers: int | None
+) -> tuple[Store, Mapping[int, str]]:
+    """The store of sounds that are kept in the cache folder; and why some cannot be read, by their number."""
+    pool = Pool(root / name_of(sounds.made))
+    placed, errors = _placed(pool, sounds, unreadable, say, workers)
+    pool.used()
+    return Store(pool.folder, placed, errors, sounds.of_rows), errors
 
 
 def _placed(

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from soundbench import distributed
 from soundbench.data.clips import ClipTable
 from soundbench.data.order import Order, class_weights, members
+from soundbench.data.sounds import shards_of
 from soundbench.data.splits import SplitResult
 from soundbench.errors import DataError, Problem, RecipeError
 from soundbench.messages import nearest, show
@@ -72,11 +73,30 @@ def plan(
     train = recipe.train
     balanced = members(table, parts["train"]) if train.sampler == "balanced" else None
     rank, world = distributed.rank(), distributed.world()
-    order = Order(parts["train"], train.batch_size, train.seed, rank, world, balanced)
+    shards = None if recipe.audio.store else _shards(recipe, made, table)[parts["train"]]
+    at_once = recipe.audio.shards_in_memory
+    order = Order(parts["train"], train.batch_size, train.seed, rank, world, balanced, shards, at_once)
     _refuse_small_batches(recipe, made.network, order)
     if train.sync_batch_norm and world > 1:
         _refuse_unsynchronised(recipe, made.network)
     return Plan(parts, order, weights)
+
+
+def _shards(recipe: Recipe, made: Assembly, table: ClipTable) -> NDArray[np.int32]:
+    """The shard of each clip, `(N,)`, of a recipe by which no sound is kept; refuse one that needs all at once."""
+    if not hasattr(made.dataset, "shards"):
+        text = f"must be true: the sound of the dataset {recipe.dataset.use!r} is not in shards"
+        raise RecipeError(recipe.source, [Problem("audio.store", text)])
+    problems = []
+    if recipe.train.sampler == "balanced":
+        text = 'must be "uniform" if audio.store is false: "balanced" draws from all shards at once'
+        problems.append(Problem("train.sampler", text))
+    if recipe.train.num_workers:
+        text = "must be 0 if audio.store is false: each process would read and hold shards of its own"
+        problems.append(Problem("train.num_workers", text))
+    if problems:
+        raise RecipeError(recipe.source, problems)
+    return shards_of(table.paths.names, made.dataset)[table.paths.codes]
 
 
 def _refuse_single_label_loss(recipe: Recipe, made: Assembly, table: ClipTable) -> None:

@@ -33,9 +33,7 @@ __all__ = [
     "Init",
     "Reject",
     "Report",
-    "Split",
-    "Train",
-    "keyed",
+    *("Split", "Train", "keyed"),
 ]
 
 TABLES = (
@@ -206,6 +204,8 @@ class Audio:
         level: RMS level in dB that each window is scaled to, or "off".
         trim: cut off the start and end of a sound where it is more than this many dB below its loudest 20 ms, or "off".
         on_error: whether an unreadable clip stops the run, or is skipped and reported.
+        store: whether decoded sound is kept on disk; false, for datasets in shards, reads shards anew in each epoch.
+        shards_in_memory: if `store` is false, how many shards are in memory, among which clips are shuffled.
     """
 
     rate: int = attrs.field(default=16000, validator=_between(1000, 384000))
@@ -214,14 +214,15 @@ class Audio:
     level: float | Literal["off"] = attrs.field(default="off", validator=_between(-100, 0))
     trim: float | Literal["off"] = attrs.field(default="off", validator=_above(0))
     on_error: Literal["fail", "skip"] = "fail"
+    store: bool = True
+    shards_in_memory: int = attrs.field(default=8, validator=_between(1, 65536))
 
     def __attrs_post_init__(self) -> None:
         if self.hop is not None and self.hop > self.window:
             raise ValueError(f"hop must be at most window ({self.window} s), or sound is skipped; is {self.hop}")
         if self.window * self.rate > limits.SAMPLES:
-            raise ValueError(
-                f"window must have at most {limits.SAMPLES:,} samples, at {self.rate} Hz is {self.window} s"
-            )
+            most = f"{limits.SAMPLES:,} samples"
+            raise ValueError(f"window must have at most {most}, at {self.rate} Hz is {self.window} s")
         if self.window * self.rate < 1:
             raise ValueError(f"window must be at least one sample long at {self.rate} Hz, is {self.window} s")
 

@@ -10,7 +10,7 @@ from helpers.clip_tables import table_of
 
 from soundbench.chance import order
 from soundbench.contracts import Clip
-from soundbench.data.order import Order, members
+from soundbench.data.order import Order, members, order_by_shards
 
 SIZES = [(1, 64), (63, 64), (65, 64), (100, 7), (1000, 3), (4097, 64)]
 
@@ -62,3 +62,40 @@ def test_the_members_of_classes_are_the_clips_that_carry_them() -> None:
     expected = [[place for place, row in enumerate(rows) if code in carried[row]] for code in range(12)]
     assert [own.tolist() for own in found] == [own for own in expected if own]
     assert {own.dtype for own in found} == {np.dtype(np.int64)}
+
+
+# Shards ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 7])
+def test_clips_of_few_shards_follow_one_another(at_once):
+    shards = np.random.default_rng(1).integers(0, 10, 500).astype(np.int32)
+    found = order_by_shards(shards, at_once, 3, 2)
+    assert sorted(found) == list(range(500))
+    seen: list[set[int]] = [set()]
+    for shard in shards[found].tolist():
+        if shard not in seen[-1] and len(seen[-1]) == at_once:
+            seen.append(set())
+        seen[-1].add(shard)
+    assert [len(window) for window in seen] == [at_once] * (10 // at_once) + [10 % at_once] * (10 % at_once > 0)
+    assert sum(map(len, seen)) == 10
+
+
+def test_where_all_shards_fit_the_order_is_that_of_files():
+    shards = np.arange(300, dtype=np.int32) % 8
+    for epoch in (1, 2):
+        plain = Order(np.arange(300), 32, 5)
+        for at_once in (8, 100):
+            windowed = Order(np.arange(300), 32, 5, shards=shards, at_once=at_once)
+            for step in range(plain.steps):
+                assert [one.tolist() for one in windowed.step(epoch, step)] == [
+                    one.tolist() for one in plain.step(epoch, step)
+                ]
+
+
+def test_shards_and_clips_are_shuffled_anew_in_each_epoch_and_by_each_seed():
+    shards = (np.arange(300) // 30).astype(np.int32)
+    orders = {tuple(order_by_shards(shards, 2, seed, epoch)) for seed in (1, 2) for epoch in (1, 2)}
+    assert len(orders) == 4
+    firsts = {tuple(np.unique(shards[list(found[:60])])) for found in orders}
+    assert len(firsts) > 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.stores import RATE, Table
+from helpers.stores import RATE, Sharded, Table
 
 from soundbench.contracts import Clip
 from soundbench.data.shards.threads import interleaved
@@ -17,34 +17,6 @@ from soundbench.errors import BrokenPlugin, DataError, SoundError
 from soundbench.sources import shard_of
 
 ROWS = [f"{shard}/{name}" for shard in ("b", "a-1", "a") for name in ("2", "1", "10")]
-
-
-class Sharded:
-    """Shards by their names, with fingerprints; a sound is a constant, a hundredth of its number."""
-
-    fingerprint = "sharded 1"
-
-    def __init__(self, *names: str, threads: bool = False, **changed: str) -> None:
-        self.names = {name: changed.get(name, "first") for name in names or ("b", "a-1", "a")}
-        self.threads = threads
-        self.passes: list[list[str]] = []
-        self.failing: dict[str, Exception] = {}
-
-    def shards(self) -> dict[str, str]:
-        return self.names
-
-    def read(self, clip: Clip) -> tuple[np.ndarray, int]:
-        if error := self.failing.get(clip.path):
-            raise error
-        return np.full(100, int(clip.path.split("/")[1]) / 100, np.float32), RATE
-
-    def read_many(self, clips: Sequence[Clip]) -> Iterator:
-        self.passes.append([clip.path for clip in clips])
-        for clip in clips:
-            try:
-                yield self.read(clip)
-            except SoundError as error:
-                yield error
 
 
 @pytest.fixture
@@ -111,7 +83,7 @@ def test_an_error_of_one_clip_is_its_own(make):
     [
         (DataError("b.tar: cut off"), "b.tar: cut off"),
         (OSError("gone"), "gone"),
-        (KeyError("x"), r"its dataset's read_many fails: KeyError: 'x' (test_shards_of_datasets.py, line"),
+        (KeyError("x"), r"its dataset's read_many fails: KeyError: 'x' (stores.py, line"),
     ],
 )
 def test_what_ends_a_pass_is_the_reason_of_all_that_follow(make, error, reason):

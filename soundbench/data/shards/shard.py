@@ -24,7 +24,10 @@ from numpy.typing import NDArray
 
 from soundbench.files import open_regular, open_to_append
 
-__all__ = ["DIGEST", "LARGEST", "RECORD", "Contents", "Records", "Writer", "digest_of", "read", "read_records"]
+__all__ = [
+    *("DIGEST", "LARGEST", "RECORD", "Contents", "Records", "Writer"),
+    *("are_whole", "digest_of", "read", "read_records", "record_of"),
+]
 
 # Bytes of a shard; the sound that would make it larger begins another.
 LARGEST = 1 << 30
@@ -66,7 +69,7 @@ def read(samples: Path) -> Contents:
         OSError: its journal cannot be read.
     """
     records = read_records(samples.with_suffix(".journal"))
-    good = _are_whole(records)
+    good = are_whole(records)
     problem = "" if good.all() else f"{samples.stem}.journal has {_count(~good)} with a wrong checksum"
     ends = records["offset"] + records["length"]
     starts = np.concatenate([[0], ends[:-1]])
@@ -107,7 +110,15 @@ def digest_of(samples: NDArray[np.int16], scale: float) -> bytes:
     return digest.digest()
 
 
-def _are_whole(records: Records) -> NDArray[np.bool_]:
+def record_of(key: bytes, offset: int, samples: NDArray[np.int16], scale: float) -> Records:
+    """The record `(1,)` of a sound `(S,)` that lies at an offset."""
+    record = np.zeros(1, RECORD)
+    record[0] = (key, digest_of(samples, scale), offset, len(samples), scale, 0)
+    record["check"] = zlib.crc32(record.tobytes()[:_CHECKED])
+    return record
+
+
+def are_whole(records: Records) -> NDArray[np.bool_]:
     """Which records have their checksum, `(M,)`."""
     data, step = memoryview(records.tobytes()), RECORD.itemsize
     found = (zlib.crc32(data[at : at + _CHECKED]) for at in range(0, len(data), step))
@@ -160,9 +171,7 @@ class Writer:
         Raises:
             OSError: it cannot be written, as on a full disk.
         """
-        record = np.zeros(1, RECORD)
-        record[0] = (key, digest_of(samples, scale), self._end, len(samples), scale, 0)
-        record["check"] = zlib.crc32(record.tobytes()[:_CHECKED])
+        record = record_of(key, self._end, samples, scale)
         self._samples.write(samples.astype("<i2", copy=False).data)
         self._end += len(samples)
         self._pending.append(record)

@@ -17,16 +17,17 @@ import numpy as np
 from soundbench.data.shards import shard
 from soundbench.data.shards.pool import ABOUT, FORMAT, PREFIX, Pool, made_by
 from soundbench.data.shards.shard import Contents
+from soundbench.data.shards.unkept import PREFIX as LENGTHS
 from soundbench.data.sounds import VERSION
 from soundbench.files import lock, open_regular
 from soundbench.messages import megabytes
 
 __all__ = ["Kept", "damage", "kept", "prune"]
 
-Kind = Literal["sound", "features", "older"]
+Kind = Literal["sound", "features", "lengths", "older"]
 
 # The names of folders that soundbench makes: pools, features, and stores before there were shards, whole or unfinished.
-_NAMED = re.compile(rf"({PREFIX}|features-|tmp-\d+-(?:old-)?|)[0-9a-f]{{24}}")
+_NAMED = re.compile(rf"({PREFIX}|features-|{LENGTHS}|tmp-\d+-(?:old-)?|)[0-9a-f]{{24}}")
 # Files of a store before there were shards.
 _FORMER = ("meta.toml", "audio.i16")
 _IN_USE = "a process is writing to it; it stays"
@@ -38,8 +39,8 @@ class Kept:
 
     Attributes:
         path: the folder.
-        kind: decoded sound, features computed in advance, or what an older version of soundbench or of the libraries
-            that decode has made, which is not read any more.
+        kind: decoded sound, features computed in advance, lengths of sound that is not kept, or what an older version
+            of soundbench or of the libraries that decode has made, which is not read any more.
         size: bytes.
         shards: of sound, the number of shards.
         sounds: of sound, the number of sounds that can be read.
@@ -67,7 +68,7 @@ class Kept:
         """What it is, in words."""
         if self.kind == "sound":
             return f"sound, {self.made.removeprefix(VERSION).lstrip(', ')}"
-        return "features" if self.kind == "features" else "of an older version, not read"
+        return "of an older version, not read" if self.kind == "older" else self.kind
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -92,8 +93,9 @@ def _look(path: Path) -> Kept | None:
     size = sum(one.st_size for one in stats)
     if named[1] == PREFIX:
         return _look_at_pool(path, size)
-    if named[1] == "features-":
-        return Kept(path, "features", size, used=max(one.st_mtime for one in (path.stat(), *stats)))
+    if named[1] in ("features-", LENGTHS):
+        used = max(one.st_mtime for one in (path.stat(), *stats))
+        return Kept(path, "lengths" if named[1] == LENGTHS else "features", size, used=used)
     if named[1] or all((path / name).exists() for name in _FORMER):
         return Kept(path, "older", size, used=path.stat().st_mtime)
     return None

@@ -53,7 +53,7 @@ def _tables(first: Result, other: Result) -> Iterator[str]:
     a, b = (
         _flat("dataset", _dataset(one.protocol["dataset"]))
         | _flat("split", _split(one.protocol))
-        | _flat("audio", _filled(Audio, one.protocol["audio"]))
+        | _flat("audio", _audio(one.protocol["audio"]))
         for one in (first, other)
     )
     for key in {**a, **b}:
@@ -68,6 +68,11 @@ def _dataset(table: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(use, str) or not is_file(use):
         return table
     return {**table, "use": use.replace("\\", "/").split("/")[-1]}
+
+
+def _audio(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The table of sound with every key, but those that say where it is kept: it is the same sound."""
+    return {key: value for key, value in _filled(Audio, table).items() if key not in ("store", "shards_in_memory")}
 
 
 def _split(protocol: Mapping[str, Any]) -> dict[str, Any]:
