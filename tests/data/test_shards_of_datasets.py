@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,41 @@ def test_threads_read_a_shard_each_where_the_dataset_allows_it(make):
     dataset = Together("x", "y", threads=True)
     make(dataset, ["x/1", "x/2", "y/3"], workers=2)
     assert sorted(dataset.passes) == [["x/1", "x/2"], ["y/3"]]
+
+
+def test_two_that_need_the_same_shards_read_each_once(make):
+    """Each reads one shard while the other is at work on another; both then have all."""
+    both = threading.Barrier(2, timeout=20)
+
+    class Meeting(Sharded):
+        def read_many(self, clips: Sequence[Clip]) -> Iterator:
+            both.wait()
+            yield from super().read_many(clips)
+
+    datasets = Meeting("x", "y"), Meeting("x", "y")
+    rows = ["x/1", "x/2", "y/3"]
+    with ThreadPoolExecutor(2) as threads:
+        stores = list(threads.map(lambda dataset: make(dataset, rows), datasets))
+    assert sorted(datasets[0].passes + datasets[1].passes) == [["x/1", "x/2"], ["y/3"]]
+    assert stores[0].digest == stores[1].digest
+
+
+def test_what_was_read_of_a_shard_before_a_failure_is_kept(make):
+    class Killed(Sharded):
+        def read_many(self, clips: Sequence[Clip]) -> Iterator:
+            for place, sound in enumerate(super().read_many(clips)):
+                if place == 2 and self.stops:
+                    raise MemoryError
+                yield sound
+
+    dataset = Killed("x")
+    dataset.stops = True
+    with pytest.raises(MemoryError):
+        make(dataset, ["x/1", "x/2", "x/3", "x/4"])
+    dataset.stops = False
+    make(dataset, ["x/1", "x/2", "x/3", "x/4"])
+    assert dataset.passes[1][-2:] == ["x/3", "x/4"]
+    assert len(dataset.passes[1]) < 4
 
 
 def test_an_error_of_one_clip_is_its_own(make):

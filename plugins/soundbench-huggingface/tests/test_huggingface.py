@@ -36,7 +36,7 @@ def table(features: Mapping[str, Any] | None = None, **columns: Any) -> pa.Table
     return pa.table(columns).replace_schema_metadata(about)
 
 
-def column(*sounds: bytes | None) -> list[dict]:
+def column(*sounds: bytes | None) -> list[dict[str, Any]]:
     return [{"bytes": data, "path": f"{number}.wav"} for number, data in enumerate(sounds)]
 
 
@@ -83,8 +83,8 @@ def test_clips_are_the_rows_of_each_file(tmp_path: Path, suffix: str) -> None:
 
 
 def test_labels_that_are_texts_and_columns_that_options_name(tmp_path: Path) -> None:
-    sounds = {"audio": column(sound(), sound()), "other": column(None, None)}
-    rows = table(**sounds, tags=[["b", "a"], ["c"]], site=[7, 8], fold=[3, 4])
+    sounds: dict[str, Any] = {"audio": column(sound(), sound()), "other": column(None, None)}
+    rows = table(None, **sounds, tags=[["b", "a"], ["c"]], site=[7, 8], fold=[3, 4])
     write(tmp_path / "a.parquet", rows)
     dataset = HuggingFace(root=tmp_path, label="tags", multilabel=True, group="site", sound="audio")
     assert dataset.classes == ("a", "b", "c")
@@ -150,6 +150,7 @@ def test_one_damaged_sound_is_not_the_loss_of_the_others(tmp_path: Path, suffix:
         f"{tmp_path}/a.{suffix}/1: its row has no sound: the file that it names, '1.wav', is not in it; "
         "save the dataset with its sound embedded"
     )
+    assert not isinstance(good, SoundError)
     assert len(good[0]) == 800
 
 
@@ -169,7 +170,9 @@ ONE, DOG = column(sound()), ["dog"]
         ({"a": ONE, "b": ONE, "label": DOG}, {}, "has several columns of sound, a, b; choose one"),
     ],
 )
-def test_columns_that_are_not_there(tmp_path: Path, columns: dict, options: dict, reason: str) -> None:
+def test_columns_that_are_not_there(
+    tmp_path: Path, columns: dict[str, Any], options: dict[str, Any], reason: str
+) -> None:
     write(tmp_path / "a.parquet", table(**columns))
     text = said(lambda: list(HuggingFace(root=tmp_path, **options).clips()))
     assert text.startswith(f"{tmp_path}/a.parquet: {reason}")
@@ -188,7 +191,7 @@ def test_columns_that_are_not_there(tmp_path: Path, columns: dict, options: dict
         ),
     ],
 )
-def test_labels_that_are_none(tmp_path: Path, label: list, features: dict, reason: str) -> None:
+def test_labels_that_are_none(tmp_path: Path, label: list[Any], features: dict[str, Any], reason: str) -> None:
     write(tmp_path / "a.parquet", table(features, audio=column(sound(), sound()), label=label))
     assert said(lambda: list(HuggingFace(root=tmp_path).clips())).startswith(f"{tmp_path}/a.parquet, {reason}")
 
@@ -252,6 +255,6 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{"shards": []}, {"shards": [""]}, {"label": ""}])
-def test_options_without_a_meaning(options: dict) -> None:
+def test_options_without_a_meaning(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=rf"^{next(iter(options))} must "):
         HuggingFace(**options)

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from soundbench_webdataset import WebDataset
 from test_webdataset import GOOD, said, write
 
-from soundbench.errors import MissingDataError
+from soundbench.errors import MissingDataError, SoundError
 from soundbench.sources import remote
 
 
@@ -84,16 +85,22 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def sounds(dataset: WebDataset) -> list[np.ndarray]:
-    return [found[0] for found in dataset.read_many(list(dataset.clips()))]
+    """The samples of all clips, none of which fails."""
+    return [samples(found) for found in dataset.read_many(list(dataset.clips()))]
+
+
+def samples(found: tuple[np.ndarray, int] | SoundError) -> np.ndarray:
+    assert not isinstance(found, SoundError)
+    return found[0]
 
 
 @pytest.fixture
-def wanted(tmp_path) -> list[np.ndarray]:
+def wanted(tmp_path: Path) -> list[np.ndarray]:
     (tmp_path / "a.tar").write_bytes(tar())
     return sounds(WebDataset(root=tmp_path))
 
 
-def test_shards_in_another_file_system(wanted) -> None:
+def test_shards_in_another_file_system(wanted: list[np.ndarray]) -> None:
     import fsspec
 
     memory = fsspec.filesystem("memory")
@@ -106,7 +113,7 @@ def test_shards_in_another_file_system(wanted) -> None:
             "memory:/shards/01.tar",
         ]
         clips = list(dataset.clips())
-        np.testing.assert_array_equal(next(iter(dataset.read_many(clips[2:])))[0], wanted[0])
+        np.testing.assert_array_equal(samples(next(iter(dataset.read_many(clips[2:])))), wanted[0])
     before = dataset.shards()
     memory.pipe("/shards/01.tar", tar())
     after = WebDataset(shards=["memory://shards/*.tar"]).shards()
@@ -114,15 +121,15 @@ def test_shards_in_another_file_system(wanted) -> None:
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_shards_on_a_server(server, wanted, ranges) -> None:
+def test_shards_on_a_server(server: Server, wanted: list[np.ndarray], ranges: bool) -> None:
     server.ranges = ranges
     dataset = WebDataset(shards=[server.url])
     np.testing.assert_array_equal(sounds(dataset), wanted)
-    for clip, samples in zip(dataset.clips(), wanted, strict=True):
-        np.testing.assert_array_equal(dataset.read(clip)[0], samples)
+    for clip, one in zip(dataset.clips(), wanted, strict=True):
+        np.testing.assert_array_equal(dataset.read(clip)[0], one)
 
 
-def test_a_server_that_fails_at_first_is_asked_again(server, wanted) -> None:
+def test_a_server_that_fails_at_first_is_asked_again(server: Server, wanted: list[np.ndarray]) -> None:
     def trouble(request: Any, number: int) -> bool:
         if number <= 2:
             request.send_error(503)
@@ -132,7 +139,7 @@ def test_a_server_that_fails_at_first_is_asked_again(server, wanted) -> None:
     np.testing.assert_array_equal(sounds(WebDataset(shards=[server.url])), wanted)
 
 
-def test_a_connection_that_breaks_in_the_middle_goes_on(server, wanted) -> None:
+def test_a_connection_that_breaks_in_the_middle_goes_on(server: Server, wanted: list[np.ndarray]) -> None:
     def trouble(request: Any, number: int) -> bool:
         if request.command != "GET" or number > 2:
             return False
@@ -148,7 +155,7 @@ def test_a_connection_that_breaks_in_the_middle_goes_on(server, wanted) -> None:
 
 
 @pytest.mark.parametrize("silent", [True, False])
-def test_a_server_that_stops_answering_is_named_after_some_tries(server, silent) -> None:
+def test_a_server_that_stops_answering_is_named_after_some_tries(server: Server, silent: bool) -> None:
     ended = threading.Event()
 
     def trouble(request: Any, number: int) -> bool:
@@ -169,7 +176,7 @@ def test_a_server_that_stops_answering_is_named_after_some_tries(server, silent)
 
 
 @pytest.mark.parametrize("status", [404, 410])
-def test_a_shard_that_is_not_there_is_named_at_once(server, status) -> None:
+def test_a_shard_that_is_not_there_is_named_at_once(server: Server, status: int) -> None:
     def trouble(request: Any, number: int) -> bool:
         request.send_error(status)
         return True
@@ -180,7 +187,7 @@ def test_a_shard_that_is_not_there_is_named_at_once(server, status) -> None:
     assert server.asked.count("GET") <= 1
 
 
-def test_a_server_that_refuses_is_not_asked_again(server) -> None:
+def test_a_server_that_refuses_is_not_asked_again(server: Server) -> None:
     def trouble(request: Any, number: int) -> bool:
         request.send_error(403)
         return True
@@ -190,7 +197,7 @@ def test_a_server_that_refuses_is_not_asked_again(server) -> None:
     assert server.asked.count("HEAD") == 1
 
 
-def test_a_shard_that_changes_on_the_server(server) -> None:
+def test_a_shard_that_changes_on_the_server(server: Server) -> None:
     dataset = WebDataset(shards=[server.url])
     clips = list(dataset.clips())
     server.tag = "two"

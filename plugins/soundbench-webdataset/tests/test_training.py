@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from soundbench.contracts import Clip
 from soundbench.errors import DataError
 
 CLASSES = ("dog", "cat", "owl")
-COMMON = {
+COMMON: dict[str, Any] = {
     "split": {"test": [4], "validation": [3]},
     "audio": {"rate": 8000, "window": 0.1},
     "backbone": {"use": "tdnn", "channels": 16},
@@ -30,7 +31,8 @@ COMMON = {
 
 def make(folder: Path, clips: int, shards: int) -> None:
     """Sounds in files with a manifest, and the same files in tar shards."""
-    draws, rows, members = np.random.default_rng(5), [], [{} for _ in range(shards)]
+    draws, rows = np.random.default_rng(5), list[dict[str, Any]]()
+    members: list[dict[str, Any]] = [{} for _ in range(shards)]
     for number in range(clips):
         label, form = CLASSES[number % 3], ("wav", "flac", "ogg")[number // 3 % 3]
         samples = 0.1 * draws.standard_normal(draws.integers(500, 4000)) * (1 + number % 3)

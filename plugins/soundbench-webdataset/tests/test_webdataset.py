@@ -28,7 +28,7 @@ def sound(seed: int = 0, count: int = 800, form: str = "WAV") -> bytes:
     return made.getvalue()
 
 
-def write(path: Path | io.BytesIO, members: Mapping[str, bytes | dict | tarfile.TarInfo]) -> None:
+def write(path: Path | io.BytesIO, members: Mapping[str, Any]) -> None:
     """A tar file; a dict is written as JSON, a `TarInfo` as it is."""
     where = {"fileobj": path} if isinstance(path, io.BytesIO) else {"name": path}
     with tarfile.open(mode="w", **where) as tar:
@@ -46,7 +46,7 @@ def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
     return about
 
 
-GOOD = {"1.wav": sound(1), "1.json": {"label": "dog"}, "2.wav": sound(2), "2.json": {"label": "cat"}}
+GOOD: Mapping[str, Any] = {"1.wav": sound(1), "1.json": {"label": "dog"}, "2.wav": sound(2), "2.json": {"label": "cat"}}
 
 
 def said(make: Callable[[], Any]) -> str:
@@ -124,7 +124,7 @@ def test_one_damaged_sound_is_not_the_loss_of_the_others(tmp_path: Path) -> None
     bad, *good = dataset.read_many(list(dataset.clips()))
     assert isinstance(bad, SoundError)
     assert str(bad).startswith(f"{tmp_path}/a.tar/0.wav: ")
-    assert [len(found[0]) for found in good] == [800, 800]
+    assert [isinstance(found, SoundError) or len(found[0]) for found in good] == [800, 800]
 
 
 # What is refused ------------------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ LABEL = {"label": "dog"}
         ({"1.wav": sound(), "1.json": {"label": True}}, "'label' must be a text"),
     ],
 )
-def test_a_shard_that_holds_what_it_should_not(tmp_path: Path, members: dict, reason: str) -> None:
+def test_a_shard_that_holds_what_it_should_not(tmp_path: Path, members: Mapping[str, Any], reason: str) -> None:
     write(tmp_path / "a.tar", members)
     text = said(lambda: list(WebDataset(root=tmp_path).clips()))
     assert text.startswith(f"{tmp_path}/a.tar: ")
@@ -222,6 +222,6 @@ def test_a_shard_that_vanishes_or_changes_after_it_was_looked_through(tmp_path: 
     ("options", "reason"),
     [({"shards": []}, "shards must "), ({"shards": [""]}, "shards must "), ({"label": ""}, "label ")],
 )
-def test_options_without_a_meaning(options: dict, reason: str) -> None:
+def test_options_without_a_meaning(options: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=f"^{reason}"):
         WebDataset(**options)
