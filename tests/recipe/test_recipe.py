@@ -128,7 +128,7 @@ def test_every_default_is_written_out(recipes: Recipes) -> None:
         },
         "calibration": {"use": "divide"},
         "reject": {"use": "distance", "keep": 0.95, "noise": True, "leave_out": [], "silence": True},
-        "report": {"by": [], "sounds": 20},
+        "report": {"by": [], "sounds": 20, "license": "", "data_license": ""},
         "observer": [],
     }
 
