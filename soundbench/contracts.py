@@ -289,7 +289,7 @@ class Backbone(Protocol):
     their lengths to that minimum (`shortest` is the number of frames; 1 if not set). In evaluation mode padding must
     not change a result. A backbone that cannot guarantee this, such as an ordinary image network, sets `ragged = False`
     and receives rows of equal length only, in training too. Every parameter gets a gradient. `torch.export` works with
-    dynamic batch size and length, if rows may differ in length.
+    dynamic batch size and length, if rows may differ in length. `assets` and `from_assets` are as a featurizer's.
     `default_pooling` (a table with `use`) and `default_head` (a `[head]` table) are those of its paper. A backbone that
     is faster on a CPU without `train.channels_last` sets `channels_last = False`; `auto` then does not use it there.
     """

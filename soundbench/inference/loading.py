@@ -67,7 +67,7 @@ def load(
     stored, source = model_folder.open_model(folder, accept_changes), str(folder / "model.toml")
     model = recipes.read_model(stored.tables, base=folder, trust_code=trust_code, source=source)
     with torch.random.fork_rng(devices=[]):  # weights are drawn before they are loaded
-        network, loss = assembly.make_network(model, source, folder / "assets")
+        network, loss = assembly.make_network(model, source, folder)
     stored.fill(network, len(model.classes))
     fits = getattr(network.backbone, "channels_last", True)
     machine = settle(device, precision="fp32", local_rank=distributed.local_rank(), fits=fits)

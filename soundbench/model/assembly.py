@@ -23,6 +23,7 @@ from soundbench.data.clips import class_names
 from soundbench.errors import BrokenPlugin, DataError, Problem, RecipeError, SoundbenchError
 from soundbench.messages import out_of_memory, show
 from soundbench.model.bounds import made_within_bounds
+from soundbench.model.folder import ASSETS
 from soundbench.model.network import Head, Network, by_length
 from soundbench.model.rejecting.left_out import without
 from soundbench.model.weights import unknown_part
@@ -252,23 +253,34 @@ def _classes(problems: list[Problem], dataset: Dataset | None, assumed: int) -> 
     return len(classes), None
 
 
-def make_network(model: Model, source: str, assets: Path | None = None) -> tuple[Network, Loss]:
+def make_network(model: Model, source: str, folder: Path | None = None) -> tuple[Network, Loss]:
     """Create the network and loss that a `model.toml` describes, with weights not loaded yet.
 
     Args:
         model: the content of `model.toml`.
         source: its name in messages.
-        assets: the folder of files that the featurizer wrote when the model was saved.
+        folder: of the model, with the files that featurizer and backbone wrote when it was saved.
     """
     problems: list[Problem] = []
-    if assets is not None and hasattr(model.featurizer.component.obj, "from_assets"):
-        remake = functools.partial(model.featurizer.component.obj.from_assets, assets)
-        component = attrs.evolve(model.featurizer.component, obj=remake)
-        model = attrs.evolve(model, featurizer=attrs.evolve(model.featurizer, component=component))
+    if folder is not None:
+        model = attrs.evolve(
+            model,
+            featurizer=_from_assets(model.featurizer, folder),
+            backbone=_from_assets(model.backbone, folder),
+        )
     network, loss = _network(problems, model, len(model.classes))
     if problems or network is None or loss is None:
         raise RecipeError(source, problems)
     return network, loss
+
+
+def _from_assets(spec: ComponentSpec, folder: Path) -> ComponentSpec:
+    """A component that is created from its files in the model's folder, if it can be."""
+    remake = getattr(spec.component.obj, "from_assets", None)
+    if remake is None:
+        return spec
+    remake = functools.partial(remake, folder / ASSETS[spec.kind])
+    return attrs.evolve(spec, component=attrs.evolve(spec.component, obj=remake))
 
 
 def _network(problems: list[Problem], of: Recipe | Model, classes: int) -> tuple[Network | None, Loss | None]:

@@ -30,6 +30,7 @@ from soundbench.model.rejecting.rejector import fill
 from soundbench.recipe import toml
 
 __all__ = [
+    "ASSETS",
     "MARKED",
     "StoredModel",
     "accept",
@@ -47,6 +48,9 @@ __all__ = [
 
 MARKED = "thresholds.csv"
 """How the thresholds of the classes came about, where they are from a person's marks."""
+
+ASSETS = {"featurizer": "assets", "backbone": "assets/backbone"}
+"""Where the files are that a part of the network is created from again."""
 
 _TABLES, _WEIGHTS, _DIGESTS = "model.toml", "weights.safetensors", "digests.json"
 _REJECT = "reject.safetensors"  # what a component that rejects sound was fitted to, if it is fitted to anything
@@ -118,14 +122,13 @@ def _before(folder: Path) -> digests.Table:
 
 
 def _write_assets(folder: Path, network: Network, before: digests.Table) -> None:
-    """Let the featurizer write the files that it is created from again, unless they are there."""
-    write = getattr(network.featurizer, "assets", None)
-    if write is None:
-        return
-    known = {name: digest for name, digest in before.items() if name.startswith("assets/")}
-    if not known or digests.changed(folder, known):
-        (folder / "assets").mkdir(exist_ok=True)
-        write(folder / "assets")
+    """Let featurizer and backbone write the files that they are created from again, unless they are there."""
+    for part, place in ASSETS.items():
+        write = getattr(network.get_submodule(part), "assets", None)
+        known = {name: digest for name, digest in before.items() if name.startswith(f"{place}/")}
+        if write is not None and (not known or digests.changed(folder, known)):
+            (folder / place).mkdir(parents=True, exist_ok=True)
+            write(folder / place)
 
 
 def _of_others(folder: Path) -> dict[str, str]:

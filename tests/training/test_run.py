@@ -514,3 +514,28 @@ def test_what_a_featurizer_must_carry_along_is_in_the_model(recipe: Path, tmp_pa
     assert (run / "model" / "assets" / "vocabulary.txt").read_text() == "a b c"
     featurizer = soundbench.load(run, trust_code=True).network.featurizer
     assert (featurizer.words, featurizer.floor) == ("a b c", 1e-5)
+
+
+class CarryingBackbone(toys.ToyBackbone):
+    """A backbone whose model must carry a file along."""
+
+    words = ""
+
+    @classmethod
+    def from_assets(cls, folder: Path, bands: int, **options: Any) -> CarryingBackbone:
+        made = cls(bands, **options)
+        made.words = (folder / "vocabulary.txt").read_text()
+        return made
+
+    def assets(self, folder: Path) -> None:
+        (folder / "vocabulary.txt").write_text("d e f")
+
+
+def test_a_backbone_and_a_featurizer_carry_along_files_of_one_name(recipe: Path, tmp_path: Path) -> None:
+    parts = (f'featurizer="{Path(__file__)}:Carrying"', f'backbone="{Path(__file__)}:CarryingBackbone"')
+    run = toy_run(recipe, tmp_path / "run", *parts, "train.epochs=1")
+    network = soundbench.load(run, trust_code=True).network
+    assert (network.featurizer.words, network.backbone.words) == ("a b c", "d e f")
+    (run / "model" / "assets" / "backbone" / "vocabulary.txt").write_text("d e")
+    with pytest.raises(RunError, match=r"assets/backbone/vocabulary\.txt"):
+        soundbench.load(run, trust_code=True)
