@@ -336,11 +336,8 @@ def _exhausted(path: Path) -> int:
     """The error number of what stops a library from writing a file: a full disk, or the limit on a file's size."""
     if shutil.disk_usage(path.parent).free < _FULL:
         return errno.ENOSPC
-    with suppress(ImportError, OSError):
-        import resource
-
-        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-        if limit != resource.RLIM_INFINITY and path.lstat().st_size + _FULL > limit:
+    with suppress(OSError):
+        if path.lstat().st_size + _FULL > limits.of_process("FSIZE"):
             return errno.EFBIG
     return 0
 

@@ -1,6 +1,10 @@
-"""The largest inputs and values that are accepted; what exceeds one is refused in one line."""
+"""The largest inputs and values that are accepted, each refused in one line; and the limits that the system sets."""
 
 from __future__ import annotations
+
+import math
+from importlib import import_module
+from typing import Any
 
 __all__ = [
     "CELLS",
@@ -26,6 +30,8 @@ __all__ = [
     "WIDTH",
     "WINDOW",
     "YAML",
+    "of_process",
+    "raise_of_process",
 ]
 
 # Bytes of a file. TEXT: a recipe, `model.toml`, a list of classes, JSON that describes something, Python source. TABLE:
@@ -70,3 +76,31 @@ SIZED = 300_000_000
 WINDOW = 600
 SAMPLES = 30_000_000
 PROBE = 10
+
+
+def of_process(name: str) -> float:
+    """The limit of this process on a resource, as `ulimit` shows it; infinity where there is none.
+
+    Args:
+        name: as in `RLIMIT_...`: "AS", "DATA" and "FSIZE" in bytes, "NOFILE" in open files.
+    """
+    resource = _resource()
+    soft = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0] if resource else math.inf
+    return math.inf if resource and soft == resource.RLIM_INFINITY else soft
+
+
+def raise_of_process(name: str, wanted: int) -> None:
+    """Raise a limit of this process that is below `wanted`, as far as its user may; nothing where there are none."""
+    resource = _resource()
+    if resource and of_process(name) < wanted:
+        which = getattr(resource, f"RLIMIT_{name}")
+        hard = resource.getrlimit(which)[1]
+        resource.setrlimit(which, (wanted if hard == resource.RLIM_INFINITY else min(hard, wanted), hard))
+
+
+def _resource() -> Any:
+    """Python's module for limits, which only POSIX systems have."""
+    try:
+        return import_module("resource")
+    except ImportError:
+        return None

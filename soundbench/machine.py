@@ -1,7 +1,8 @@
 """Devices, precision, threads and memory layout: what `auto` means on this machine, settled when a run starts.
 
-The rules follow the measurements in `benchmarks/results/`. Importing this module does not import torch, so that
-counting cores is fast.
+What the system says of its processor is asked here alone; where it says nothing, there is a plain answer. The rules
+follow the measurements in `benchmarks/results/`. Importing this module does not import torch, so that counting cores is
+fast.
 """
 
 from __future__ import annotations
@@ -23,7 +24,15 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Machine", "auto_threads", "cores", "local_processes", "processor", "settle", "started_by"]
+__all__ = [
+    "Machine",
+    "auto_threads",
+    "cores",
+    "local_processes",
+    "processor",
+    "settle",
+    "started_by",
+]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -70,12 +79,10 @@ def _quota_of(group: Path, names: Sequence[str]) -> float:
 
 
 def processor() -> str:
-    """The name of the processor."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    """The name of the processor: of Linux, or else what the system calls it."""
+    with suppress(OSError, StopIteration), open("/proc/cpuinfo", encoding="utf-8") as file:
+        return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    return platform.processor() or platform.machine()
 
 
 def auto_threads(local_world: int = 1, workers: int = 0) -> int:

@@ -6,10 +6,10 @@ Standard input is a pipe that only the sweep holds open (`studies/processes.py`)
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 
+from soundbench import signals
 from soundbench.cli.main import main
 
 # Seconds for the step that is under way and its checkpoint, once the sweep has gone.
@@ -19,9 +19,9 @@ _GRACE = 10.0
 def _end_with_the_sweep() -> None:
     while os.read(0, 1):
         pass
-    os.kill(os.getpid(), signal.SIGTERM)
+    signals.stop_this_process()
     time.sleep(_GRACE)
-    os.killpg(os.getpgrp(), signal.SIGKILL)  # its own group: with the processes that load its batches
+    signals.kill(os.getpid())  # with the processes that load its batches
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from typing import Any, NoReturn, TypeVar
 
 import attrs
 
+from soundbench import signals
 from soundbench.cli import output
 from soundbench.errors import CallError, LostProcess, RunError
 from soundbench.machine import started_by
@@ -43,7 +44,7 @@ class _Process:
     """One of the processes, and its report of how it ended."""
 
     process: SpawnProcess
-    pipe: Connection
+    pipe: Any  # a `Connection`; on Windows a `PipeConnection`
     reported: bool = False
     result: Any = None
     error: BaseException | None = None
@@ -80,7 +81,7 @@ def launch(work: Callable[..., T], arguments: Sequence[Any], count: int) -> T:
         count: number of processes.
 
     Raises:
-        CallError: this process is one of several already, or the system is not supported.
+        CallError: this process is one of several already, or the system supports only one.
         RunError: a process died.
         BaseException: the error that ended a process first, and therefore all of them.
     """
@@ -88,7 +89,7 @@ def launch(work: Callable[..., T], arguments: Sequence[Any], count: int) -> T:
         raise CallError(
             f"--processes starts processes itself, but {starter} has already started this process; use only one of them"
         )
-    if not hasattr(signal, "pthread_sigmask"):
+    if count > 1 and not signals.POSIX:
         raise CallError("--processes needs Linux or macOS; leave it out to use one process")
     with _started(work, arguments, count) as processes:
         failed = _watch(processes)
@@ -107,13 +108,7 @@ def _cause(failed: Sequence[_Process], processes: Sequence[_Process]) -> BaseExc
     if one.error is not None:
         return one.error
     place = f"process {processes.index(one) + 1} of {len(processes)}"
-    return RunError(f"{place} {_death(one.process.exitcode or 0)}")
-
-
-def _death(code: int) -> str:
-    if code == -signal.SIGKILL:
-        return "was killed (SIGKILL), probably because the system ran out of memory"
-    return f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code} and no message"
+    return RunError(f"{place} {signals.death(one.process.exitcode or 0)}")
 
 
 @contextlib.contextmanager
@@ -125,7 +120,7 @@ def _started(work: Callable[..., Any], arguments: Sequence[Any], count: int) -> 
     processes: list[_Process] = []
     try:
         # Signals wait until a process can handle them: one that arrived during its start would show a traceback.
-        with _blocked():
+        with signals.held_back():
             for rank in range(count):
                 receiving, sending = spawn.Pipe(duplex=False)
                 own = {**both, "RANK": str(rank), "LOCAL_RANK": str(rank)}
@@ -136,7 +131,8 @@ def _started(work: Callable[..., Any], arguments: Sequence[Any], count: int) -> 
         yield processes
     finally:
         for one in processes:
-            _send(one.process, signal.SIGKILL)
+            if one.process.pid is not None and one.process.exitcode is None:
+                signals.kill(one.process.pid)  # with the processes that load data for it
             one.process.join()
             one.pipe.close()
 
@@ -172,7 +168,8 @@ def _passing_on(processes: Sequence[_Process]) -> Iterator[list[int]]:
     def pass_on(number: int, _frame: Any) -> None:
         received.append(number)
         for one in processes:
-            _send(one.process, number)
+            if one.process.pid is not None and one.process.exitcode is None:
+                signals.send(one.process.pid, number)
 
     if threading.current_thread() is not threading.main_thread():
         yield received
@@ -188,30 +185,6 @@ def _passing_on(processes: Sequence[_Process]) -> Iterator[list[int]]:
             signal.signal(number, handler or signal.SIG_DFL)
 
 
-def _send(process: SpawnProcess, number: int) -> None:
-    """Send a signal to a process; SIGKILL also to the processes that load data for it."""
-    if process.pid is None or process.exitcode is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        if number != signal.SIGKILL:
-            os.kill(process.pid, number)
-            return
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:  # it has no process group of its own yet
-            os.kill(process.pid, number)
-
-
-@contextlib.contextmanager
-def _blocked() -> Iterator[None]:
-    """Block signals meanwhile."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -224,13 +197,13 @@ def _free_port() -> int:
 
 def _work(work: Callable[..., Any], arguments: Sequence[Any], environment: Mapping[str, str], pipe: Connection) -> None:
     """Do the work, and report to the starter how it ended."""
-    os.setsid()  # the starter passes on signals from the terminal, so each process gets one once
+    signals.lead_a_session()  # the starter passes on signals from the terminal, so each process gets one once
     os.environ.update(environment)
     threading.Thread(target=_end_with_the_starter, daemon=True).start()
     end: tuple[Any, BaseException | None, str]
     try:
         signal.signal(signal.SIGTERM, _terminated)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        signals.let_through()
         output.prepare()
         end = work(*arguments), None, ""
     except BaseException as error:
@@ -261,4 +234,4 @@ def _end_with_the_starter() -> None:
     starter = multiprocessing.parent_process()
     assert starter is not None
     wait([starter.sentinel])
-    os.kill(os.getpid(), signal.SIGTERM)
+    signals.stop_this_process()

@@ -8,12 +8,16 @@ that a process keeps its peak memory. `benchmarks/heap.py` measures both.
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
 import os
 import platform
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from soundbench import limits
 
 __all__ = ["keep"]
 
@@ -29,7 +33,7 @@ def keep() -> bool:
 
     An allocator loaded in its place (jemalloc or tcmalloc, by LD_PRELOAD) is left unchanged.
     """
-    if platform.libc_ver()[0] != "glibc":
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL("libc.so.6", use_errno=True)
     libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
@@ -57,12 +61,9 @@ def _address(function: Any) -> int | None:
 
 def _rationed() -> bool:
     """Whether reserved addresses count against a limit: of this process, or of a Linux without overcommit."""
-    import resource  # exists wherever glibc does
-
-    limits = [resource.getrlimit(which)[0] for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
-    if any(limit != resource.RLIM_INFINITY for limit in limits):
+    if min(limits.of_process("AS"), limits.of_process("DATA")) < math.inf:
         return True
     try:
-        return _OVERCOMMIT.read_text().strip() == "2"
+        return _OVERCOMMIT.read_text(encoding="ascii").strip() == "2"
     except OSError:
         return False

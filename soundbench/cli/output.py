@@ -19,10 +19,16 @@ __all__ = ["drop_the_rest", "how_much", "prepare", "result", "result_json", "row
 
 
 def prepare() -> None:
-    """Let the streams of this process take any name, and a warning about a sound be one line."""
+    """Let the streams of this process take any name, and a warning about a sound be one line.
+
+    To a pipe or a file, results are UTF-8 as what `--out` writes, unless PYTHONIOENCODING says otherwise: Windows has
+    another encoding there.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names may have bytes that are not UTF-8
+    if isinstance(sys.stdout, io.TextIOWrapper) and not (sys.stdout.isatty() or os.environ.get("PYTHONIOENCODING")):
+        sys.stdout.reconfigure(encoding="utf-8")
     warnings.showwarning = _show_warning  # type: ignore[assignment]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from soundbench import limits
 from soundbench.cli import options, output
 from soundbench.messages import printable
 
@@ -100,7 +101,7 @@ def command(
         from soundbench.serving.server import serve
 
         own_process(device)
-        _allow_files()
+        limits.raise_of_process("NOFILE", _FILES)
         path = model_path(model)
         with ThreadPoolExecutor(1) as thread:
             # GNU OpenMP keeps threads for each thread that computes, until it ends, and once there are more than cores,
@@ -172,15 +173,3 @@ def _version() -> str:
         return version("soundbench")
     except PackageNotFoundError:  # run from a checkout
         return "unknown"
-
-
-def _allow_files() -> None:
-    """Allow more open files than a shell does, as far as this user may."""
-    try:
-        import resource
-    except ImportError:  # no POSIX
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

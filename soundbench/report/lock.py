@@ -14,6 +14,7 @@ import filelock
 
 from soundbench import files
 from soundbench.errors import RunError
+from soundbench.signals import has_gone
 
 __all__ = ["LOCK", "NOTE", "held"]
 
@@ -71,12 +72,7 @@ def _read(note: Path) -> dict[str, Any]:
 
 
 def _has_gone(holder: dict[str, Any]) -> bool:
-    if not holder or holder["host"] != socket.gethostname() or os.name == "nt":  # there, `os.kill` ends processes
-        return False
     try:
-        os.kill(int(holder["process"]), 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, ValueError, OverflowError):
+        return bool(holder) and holder["host"] == socket.gethostname() and has_gone(int(holder["process"]))
+    except ValueError:
         return False
-    return False

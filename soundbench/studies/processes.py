@@ -6,9 +6,7 @@ Their standard input is a pipe that only the starter holds open: its end, in whi
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import subprocess
 import threading
 import time
@@ -19,6 +17,7 @@ from typing import IO
 
 import attrs
 
+from soundbench import signals
 from soundbench.messages import printable
 
 __all__ = ["Process", "Processes"]
@@ -57,20 +56,17 @@ class Process:
     def send(self, number: int) -> None:
         """Send it a signal, if it still works."""
         if self.popen.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.popen.pid, number)
+            signals.send(self.popen.pid, number)
 
     def why(self) -> str:
         """Why it failed, in one line: its last message."""
         code = self.popen.returncode
-        if code == -signal.SIGKILL:
-            return "was killed (SIGKILL), probably because the system ran out of memory"
         if code < 0:
-            return f"died of {signal.Signals(-code).name}"
+            return signals.death(code)
         lines = [line.strip() for line in self.lines]
         notes = [number for number, line in enumerate(lines, start=1) if line.startswith(_NOTE)]
         message = lines[notes[-1] :] if notes else lines[-1:]  # which may have several lines after the run's note
-        return printable("; ".join(message).replace(":; ", ": ")) or f"ended with exit code {code} and no message"
+        return printable("; ".join(message).replace(":; ", ": ")) or signals.death(code)
 
 
 class Processes:
@@ -92,8 +88,7 @@ class Processes:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         for one in self._started:
             if one.popen.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(one.popen.pid, signal.SIGKILL)
+                signals.kill(one.popen.pid)
                 one.popen.wait()
         os.close(self._held)
         os.close(self._watched)

@@ -181,7 +181,10 @@ def _remove(folder: Path) -> bool:
         for place in (*folder.glob("piece-*.lock"), *shards):
             if not held.enter_context(lock(place, wait=False)):
                 return False
-        shutil.rmtree(folder)
+        for path in folder.rglob("*"):
+            if path.suffix != ".lock" and not path.is_dir():
+                path.unlink()
+    shutil.rmtree(folder)  # the locks are no longer open: Windows removes nothing that is
     return True
 
 

@@ -163,9 +163,10 @@ def _cut(one: Detection, pad: float) -> bytes:
 
 
 def _name(text: str) -> str:
-    """A name that any file system takes."""
+    """A name that any file system takes; Windows has devices of some names, with any suffix."""
     plain = re.sub(r'[\x00-\x1f\ud800-\udfff/\\:*?"<>|]', "_", text)
-    return plain.encode()[:NAME].decode(errors="ignore").strip(". ") or "_"
+    named = plain.encode()[:NAME].decode(errors="ignore").strip(". ") or "_"
+    return f"_{named}" if re.match(r"(con|prn|aux|nul|com\d|lpt\d) *(\.|$)", named, re.IGNORECASE) else named
 
 
 def _unused(stem: Path, names: set[str]) -> Path:

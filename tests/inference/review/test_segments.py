@@ -92,6 +92,15 @@ def test_long_names_are_cut_to_what_a_disk_takes() -> None:
 
 
 @pytest.mark.usefixtures("sounds")
+def test_no_folder_has_the_name_of_a_device_of_windows() -> None:
+    labels = ("con", "Aux", "lpt1.left", "nul ", "console", "com", "auxiliary")
+    found = events(*(("a/day.wav", 1.0 + place, 1.5 + place, label, 0.9) for place, label in enumerate(labels)))
+    write_segments(Path("out"), written("csv", "event", found), Choice())
+    folders = {path.name for path in Path("out/clips").iterdir()}
+    assert folders == {"_con", "_Aux", "_lpt1.left", "_nul", "console", "com", "auxiliary"}
+
+
+@pytest.mark.usefixtures("sounds")
 def test_a_window_stands_for_each_of_its_labels_whose_score_is_known() -> None:
     scores = {"dog": 0.6, "a|b": 0.5, "cat": 0.1}
     rows = [
