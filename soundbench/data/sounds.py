@@ -198,10 +198,8 @@ class Sounds:
     def _ask_many(self, clips: list[Clip]) -> Iterator[tuple[NDArray[np.float32], int] | SoundError]:
         """For each clip of a shard, the samples from the dataset's `read_many`, or why it cannot be read."""
         done, reason = 0, "its dataset's read_many ends before it"
-        given: Iterator[Any] = iter(())
         try:
-            given = iter(self.dataset.read_many(clips))
-            for clip, sound in zip(clips, given, strict=False):
+            for clip, sound in zip(clips, self.dataset.read_many(clips), strict=False):
                 done += 1
                 yield self._checked(clip, sound)
         except MemoryError:

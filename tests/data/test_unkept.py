@@ -83,6 +83,8 @@ def test_a_batch_of_more_shards_than_are_in_memory(make):
     for ours, theirs in zip(store.gather(*window), kept_.gather(*window), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert passes(dataset) == ["b", "a-1", "a", "b"]
+    nothing = np.zeros(0, np.int64)  # a process whose share of a step is empty
+    assert store.gather(nothing, nothing, nothing, 30)[0].shape == (0, 30)
 
 
 def test_shards_of_a_batch_are_decoded_by_several_threads(make):
@@ -110,7 +112,7 @@ def test_lengths_are_taken_once_and_only_of_what_is_new(make, tmp_path):
     make(changed)
     assert passes(changed) == ["c"]
     (folder,) = kept(tmp_path / "cache")
-    assert (folder.kind, folder.what) == ("lengths", "lengths")
+    assert (folder.kind, folder.what) == ("lengths", "lengths of clips whose sound is not kept")
     for path in folder.path.iterdir():
         path.write_bytes(path.read_bytes()[:-1] + b"?")  # the last record of each
     make(again)

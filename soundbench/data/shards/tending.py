@@ -68,7 +68,8 @@ class Kept:
         """What it is, in words."""
         if self.kind == "sound":
             return f"sound, {self.made.removeprefix(VERSION).lstrip(', ')}"
-        return "of an older version, not read" if self.kind == "older" else self.kind
+        other = {"lengths": "lengths of clips whose sound is not kept", "older": "of an older version, not read"}
+        return other.get(self.kind, self.kind)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""

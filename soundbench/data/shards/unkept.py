@@ -60,6 +60,8 @@ class Unkept(Store):
     ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
         """As of a store; the shards that rows beside one another need are decoded at once, in threads."""
         needed = self._placed.shard[self.sounds[np.asarray(rows)]].tolist()
+        if not needed:
+            return super().gather(rows, starts, counts, size)
         parts, first = [], 0
         while first < len(needed):
             wanted: dict[int, None] = {}
