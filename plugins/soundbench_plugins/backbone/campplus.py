@@ -140,8 +140,10 @@ class Residual(nn.Module):
             halved: Tensor = shortcut(x)
             return halved
         # In training every second band is indexed: the gradient of a strided 1x1 convolution is slow on a CPU. Indexed
-        # with the channels innermost, so that its gradient has the layout of the others it is added to.
-        return F.conv2d(x.permute(0, 2, 3, 1)[:, ::2].permute(0, 3, 1, 2), shortcut.weight, shortcut.bias)
+        # with the channels innermost, so that its gradient has the layout of the others it is added to; copied once,
+        # not by the convolution and again by its gradient.
+        halved = x.permute(0, 2, 3, 1)[:, ::2].contiguous().permute(0, 3, 1, 2)
+        return F.conv2d(halved, shortcut.weight, shortcut.bias)
 
 
 def _rectified(x: Tensor, keep: Tensor | None) -> Tensor:

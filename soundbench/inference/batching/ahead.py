@@ -1,7 +1,8 @@
 """Sounds cut into windows, by threads ahead of the one that scores them; the windows come in the order of the sounds.
 
-How far ahead is limited by what the windows hold, so that memory grows neither with the number of sounds nor with their
-length. A thread that hangs in a decoder holds up the sounds after it, but not the end of the process.
+Where the one that scores waits, all of them work, else one of them. How far ahead is limited by what the windows hold,
+so that memory grows neither with the number of sounds nor with their length. A thread that hangs in a decoder holds up
+the sounds after it, but not the end of the process.
 """
 
 from __future__ import annotations
@@ -151,6 +152,8 @@ class _Work:
         self._rest: _Cutting | None = None  # of the sound that is waited for
         self._cutting: dict[int, _Cutting] = {}
         self._closed = False
+        self._busy = 0  # threads that are at a sound
+        self._waited = False  # whether the one that scores waits for a sound
         self._threads: list[threading.Thread] = []
 
     def _run(self) -> None:
@@ -179,9 +182,11 @@ class _Work:
     def _taken(self, number: int) -> _Part:
         with self._ready:
             self._at = number
-            self._room.notify()
+            self._waited = number not in self._parts
+            self._room.notify_all()
             while number not in self._parts:
                 self._ready.wait()
+            self._waited = False
             part = self._parts.pop(number)
             self._held -= part.size
             self._rest = self._cutting.pop(number, None)
@@ -190,6 +195,7 @@ class _Work:
 
     def start(self, count: int) -> None:
         """Start so many threads."""
+        self._busy = count
         for _ in range(count):
             thread = threading.Thread(target=self._run, name="decoding", daemon=True)
             thread.start()
@@ -207,8 +213,10 @@ class _Work:
     def _next(self) -> _Cutting | None:
         """What a thread does next, once there is something to do; None at the end."""
         with self._room:
+            self._busy -= 1
             while not (self._closed or self._rest or self._may_begin()):
                 self._room.wait()
+            self._busy += 1
             if self._closed:
                 return None
             if found := self._rest:
@@ -218,6 +226,10 @@ class _Work:
             return _Cutting(self._begun - 1, self._sounds[self._begun - 1], self._target, self._grid)
 
     def _may_begin(self) -> bool:
-        """Whether there is another sound, and it is waited for, or there is room for more ahead."""
+        """Whether there is another sound, and it is waited for, or there is room for more ahead.
+
+        One thread works ahead while windows are scored: more would take turns with those that score, and all be late.
+        """
         room = self._begun - self._at < _SOUNDS and self._held < _SECONDS * self._target
-        return self._begun < len(self._sounds) and (self._begun == self._at or room)
+        free = self._waited or not self._busy
+        return self._begun < len(self._sounds) and (self._begun == self._at or (room and free))
