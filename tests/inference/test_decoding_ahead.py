@@ -92,6 +92,35 @@ def test_sounds_are_decoded_while_nobody_waits_but_not_all(paths: list[Path], mo
     assert sorted(begun) == [path.name for path in paths]
 
 
+def test_one_thread_works_ahead_while_windows_are_scored_and_all_where_the_scores_wait(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_work: list[int] = []
+    seen: list[int] = []
+
+    def slowly(*args: object) -> Iterator[object]:
+        at_work.append(1)
+        seen.append(len(at_work))
+        time.sleep(0.01)
+        at_work.pop()
+        yield from ()
+
+    monkeypatch.setattr(ahead, "cut_windows", slowly)
+    rest = cut_all(paths, None, 8000, GRID)
+    next(rest)  # the threads have begun, perhaps several sounds
+    time.sleep(0.05)
+    seen.clear()
+    until = time.monotonic() + 20
+    while len(seen) < 5 and time.monotonic() < until:  # what scoring would take
+        time.sleep(0.01)
+    assert len(seen) >= 5
+    assert max(seen) == 1
+    list(rest)
+    seen.clear()
+    assert len(list(cut_all(paths, None, 8000, GRID))) == len(paths)
+    assert max(seen) > 1
+
+
 @pytest.mark.parametrize("hop", [25, 8000])
 def test_sounds_that_wait_count_as_a_whole_though_windows_are_short(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hop: int
