@@ -16,7 +16,9 @@ import pytest
 import torch
 from helpers.entry_points import fake, toy_registry
 
-from soundbench.contracts import KINDS
+from soundbench import masks
+from soundbench.contracts import KINDS, Batch, Hooks, Program, RunInfo
+from soundbench.recipe.new_plugin.package import package_of
 from soundbench.recipe.registry import Component
 from soundbench.testing import check_component
 
@@ -108,3 +110,25 @@ def test_the_page_names_what_each_kind_is_given() -> None:
     for kind in KINDS.values():
         given = ", ".join(f"`{name}`" for name in kind.supplied) or "nothing"
         assert f"| `{kind.name}` | {given} |" in page
+
+
+KINDS_PAGE = (ROOT / "docs" / "kinds.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_of_kinds_shows_what_new_plugin_writes(kind: str) -> None:
+    section = re.split(r"^## ", KINDS_PAGE.partition(f"\n## {kind}\n")[2], flags=re.MULTILINE)[0]
+    assert package_of(kind, "mine")["soundbench_mine.py"] in re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+
+
+def test_the_dataset_of_files_on_the_page_keeps_its_contract(tmp_path: Path) -> None:
+    (block,) = [block for block in re.findall(r"```python\n(.*?)```", KINDS_PAGE, re.DOTALL) if "class Yard" in block]
+    (tmp_path / "yard.py").write_text(block, encoding="utf-8")
+    check_component("dataset", f"{tmp_path}/yard.py:Yard")
+
+
+def test_the_page_of_kinds_names_all_that_a_component_is_given() -> None:
+    hooks = [name for name in vars(Hooks) if not name.startswith("_")]
+    fields = [field.name for cls in (Batch, RunInfo, Program) for field in attrs.fields(cls)]
+    for name in (*hooks, *fields, *masks.__all__):
+        assert re.search(rf"`(\w+\(.*?\), )*{name}\b", KINDS_PAGE), name
