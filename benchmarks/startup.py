@@ -54,6 +54,7 @@ def main() -> None:
             install(write_package(kind, f"startup-{kind}", parent=Path(temporary)), site)
         (site / "soundbench_startup_backbone.py").write_text("raise RuntimeError('broken')\n")
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installation has its bytecode
         commands = [["-c", "import click"], *(["-m", "soundbench", argument] for argument in MOST)]
         seconds: list[list[float]] = [[] for _ in commands]
         for number in in_turns(rounds + 1, len(commands)):  # the first round fills caches

@@ -42,8 +42,10 @@ def command(kind: str | None, name: str | None, as_json: bool, check: bool, cont
         output.result_json([found.to_dict()]) if as_json else output.result(found.to_text())
         return
     entries = catalogue(registry, kind, check)
-    rows = [entry.to_dict() for entry in entries]
-    output.result_json(rows) if as_json else output.result(as_table(entries))
+    if as_json:
+        output.result_json([entry.to_dict() for entry in entries])
+    else:
+        output.result(as_table(entries))
     if any(entry.error for entry in entries):
         raise SystemExit(3)
 

@@ -35,6 +35,8 @@ __all__ = [
     "summary_of",
 ]
 
+_HEAD = re.compile(r"^(?:class|def|async def) +(\w+)", re.MULTILINE)
+
 _Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -77,8 +79,8 @@ def _docstring(source: str, name: str) -> str | None:
 
     None if there is none, or the source must be parsed to find it.
     """
-    heads = list(re.finditer(rf"^(?:class|def|async def) +{re.escape(name)}\b", source, re.MULTILINE))
-    if not name or not heads:
+    heads = [head for head in _HEAD.finditer(source) if head[1] == name]
+    if not heads:
         return None
     tokens = tokenize.generate_tokens(io.StringIO(source[heads[-1].start() :]).readline)
     significant = (token for token in tokens if token.type not in (tokenize.NL, tokenize.COMMENT))
