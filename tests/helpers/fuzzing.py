@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import time
@@ -17,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from helpers.sound_files import files
 
 __all__ = ["mutated", "run"]
+
+resource = pytest.importorskip("resource")  # limits a process, on POSIX systems
 
 MEMORY = 1 << 30
 SECONDS = 5.0

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import fcntl
 import io
 import os
-import pty
 import struct
-import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +14,9 @@ from soundbench_plugins.observer.progress import Progress
 
 from soundbench import terminal as terminals
 from soundbench.contracts import Hooks, RunInfo
+
+# A terminal to draw on, which POSIX systems have.
+fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
 
 ROW = {
     "epoch": 1,
