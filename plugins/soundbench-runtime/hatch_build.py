@@ -32,7 +32,7 @@ class CoreFiles(BuildHookInterface):
         for name, text in (core_files() if wheel else _originals()).items():
             path = self._made / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8", newline="\n")
             build_data["force_include"][str(path)] = f"{prefix}/{name}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:

@@ -224,7 +224,7 @@ def fingerprint(table: ClipTable, parts: npt.NDArray[np.int8], lengths: npt.NDAr
         lengths: the length of each clip in samples, `(N,)`; 0 if it cannot be read.
     """
     digest = hashlib.blake2b(digest_size=16)
-    for text in chain(table.classes, ("/".join(path.split("/")[-2:]) for path in table.paths.names)):
+    for text in chain(table.classes, ("/".join(path.replace("\\", "/").split("/")[-2:]) for path in table.paths.names)):
         digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
     columns = (table.paths.codes, table.starts, table.stops, table.label_offsets, table.label_values, parts, lengths)
     for column in columns:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from soundbench.contracts import Clip
-from soundbench.data.clips import ClipTable, class_names, similar_names
+from soundbench.data.clips import ClipTable, class_names, fingerprint, similar_names
 from soundbench.errors import DataError
 
 
@@ -248,3 +248,10 @@ def test_groups_and_folds_in_two_unicode_forms_are_one() -> None:
     clips = [Clip(name, ("dog",), fold=name, group=name) for name in (COMPOSED, DECOMPOSED)]
     table = ClipTable.of(Listed(["dog"], clips))
     assert table.groups.names == table.folds.names == (COMPOSED,)
+
+
+def test_a_fingerprint_is_the_same_where_paths_have_backslashes() -> None:
+    ours, theirs = "/data/sounds/dog/1.wav", "D:\\sounds\\dog\\1.wav"
+    tables = [ClipTable.of(Listed(["dog"], [Clip(path, ("dog",))])) for path in (ours, theirs, "/data/cat/1.wav")]
+    here, there, other = (fingerprint(table, np.zeros(1, np.int8), np.ones(1, np.int64)) for table in tables)
+    assert here == there != other
