@@ -182,7 +182,7 @@ def _remove(folder: Path) -> bool:
         for place in (*folder.glob("piece-*.lock"), *shards):
             if not held.enter_context(lock(place, wait=False)):
                 return False
-        for path in folder.rglob("*"):
+        for path in list(folder.rglob("*")):
             if path.suffix != ".lock" and not path.is_dir():
                 path.unlink()
     shutil.rmtree(folder)  # the locks are no longer open: Windows removes nothing that is
