@@ -15,7 +15,10 @@ from soundbench.recipe import Recipe
 if TYPE_CHECKING:
     from soundbench.data.store import Store
 
-__all__ = ["protocol", "skipped"]
+__all__ = ["NOT_TESTED", "protocol", "skipped"]
+
+NOT_TESTED = "no test set: everything was trained on, and nothing is known of other sound"
+"""The note of a run that trains on all clips."""
 
 
 def protocol(
@@ -44,7 +47,7 @@ def protocol(
     if not validated:
         notes.append("no validation set: the last epoch was tested")
     if recipe.split.test == 0:
-        notes.append("no test set: everything was trained on, and nothing is known of other sound")
+        notes.append(NOT_TESTED)
     for part, name in (("train", "training"), ("test", "test"))[: 1 if recipe.split.test == 0 else 2]:
         rows = np.zeros(len(table), np.bool_)
         rows[parts[part]] = True

@@ -17,6 +17,7 @@ from soundbench.report.card import front_matter
 from soundbench.report.html.numbers import counted, percent, with_interval
 from soundbench.report.html.places import Places
 from soundbench.report.metrics import metric_of
+from soundbench.report.protocol import NOT_TESTED
 from soundbench.report.rejecting import figures as rejecting
 
 __all__ = ["Facts", "card"]
@@ -173,6 +174,8 @@ def _figures(facts: Facts) -> Iterator[str]:
     report = facts.tested
     yield from ("", "## Figures", "", markdown(facts.protocol))
     for note in (report.get("protocol") or {}).get("notes", []):
+        if note == NOT_TESTED and report["metrics"]:
+            continue  # the figures of a cross-validation are known
         yield from ("", f"Note: {markdown(str(note).rstrip('.'))}.")
     if report["metrics"]:
         yield from ("", pages.headline(report), "", *pages.metric_lines(report))
@@ -215,8 +218,9 @@ def _rejects(model: Mapping[str, Any]) -> bool:
 
 def _worst(report: Mapping[str, Any]) -> Iterator[str]:
     """The classes of which most clips are missed, and those that were not tested."""
-    rows = sorted((row for row in report["per_class"] if row["support"]), key=lambda row: row["recall"])
-    if len(rows) > 1:
+    missed = [row for row in report["per_class"] if row["support"] and row["recall"] < 1]
+    rows = sorted(missed, key=lambda row: row["recall"])
+    if rows:
         named = [f"{markdown(row['class'])} (found in {percent(row['recall'])} of its clips)" for row in rows[:3]]
         yield f"- The weakest classes: {', '.join(named)}."
     if missing := report["classes_without_clips"]:
