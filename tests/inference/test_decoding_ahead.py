@@ -92,7 +92,7 @@ def test_sounds_are_decoded_while_nobody_waits_but_not_all(paths: list[Path], mo
     assert sorted(begun) == [path.name for path in paths]
 
 
-def test_one_thread_works_ahead_while_windows_are_scored_and_all_where_the_scores_wait(
+def test_half_of_the_threads_work_ahead_while_windows_are_scored_and_all_where_the_scores_wait(
     paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_work: list[int] = []
@@ -114,11 +114,11 @@ def test_one_thread_works_ahead_while_windows_are_scored_and_all_where_the_score
     while len(seen) < 5 and time.monotonic() < until:  # what scoring would take
         time.sleep(0.01)
     assert len(seen) >= 5
-    assert max(seen) == 1
+    assert max(seen) <= 2
     list(rest)
     seen.clear()
     assert len(list(cut_all(paths, None, 8000, GRID))) == len(paths)
-    assert max(seen) > 1
+    assert max(seen) > 2
 
 
 @pytest.mark.parametrize("hop", [25, 8000])

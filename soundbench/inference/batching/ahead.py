@@ -1,6 +1,6 @@
 """Sounds cut into windows, by threads ahead of the one that scores them; the windows come in the order of the sounds.
 
-Where the one that scores waits, all of them work, else one of them. How far ahead is limited by what the windows hold,
+Where the one that scores waits, all of them work, else half of them. How far ahead is limited by what the windows hold,
 so that memory grows neither with the number of sounds nor with their length. A thread that hangs in a decoder holds up
 the sounds after it, but not the end of the process.
 """
@@ -228,8 +228,9 @@ class _Work:
     def _may_begin(self) -> bool:
         """Whether there is another sound, and it is waited for, or there is room for more ahead.
 
-        One thread works ahead while windows are scored: more would take turns with those that score, and all be late.
+        Half of the threads work ahead while windows are scored: more would take turns with those that score, and all be
+        late.
         """
         room = self._begun - self._at < _SOUNDS and self._held < _SECONDS * self._target
-        free = self._waited or not self._busy
+        free = self._waited or self._busy < max(len(self._threads) // 2, 1)
         return self._begun < len(self._sounds) and (self._begun == self._at or (room and free))
