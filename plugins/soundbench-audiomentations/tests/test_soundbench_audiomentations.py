@@ -1,0 +1,167 @@
+"""The augmentation `audiomentations` keeps its contract with any transform, refuses in a line what it cannot use."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import audiomentations
+import numpy as np
+import pytest
+import soundfile
+import torch
+from soundbench_audiomentations import Audiomentations
+
+from soundbench.chance import Chance
+from soundbench.contracts import Batch
+from soundbench.errors import DataError, MissingDataError
+from soundbench.testing import check_component
+
+RATE = 16_000
+
+
+@pytest.mark.parametrize(
+    ("transform", "options"),
+    [
+        ("AddGaussianSNR", {"min_snr_db": 10.0}),
+        ("AddColorNoise", {}),
+        ("LowPassFilter", {}),
+        ("TimeStretch", {"leave_length_unchanged": False}),
+        ("PitchShift", {}),
+        ("Trim", {}),
+        ("RepeatPart", {}),
+        ("AdjustDuration", {"duration_seconds": 0.3}),
+        ("Normalize", {}),
+        ("TanhDistortion", {}),
+        ("Reverse", {}),
+    ],
+)
+def test_the_contract(transform: str, options: dict[str, Any]) -> None:
+    check_component(
+        "augmentation", "audiomentations", options={"transform": transform, "options": options, "chance": 0.8}
+    )
+
+
+@pytest.fixture
+def noises(tmp_path: Path) -> Path:
+    """A folder of two noises."""
+    (tmp_path / "noises").mkdir()
+    for name in ("a", "b"):
+        noise = np.random.default_rng(ord(name)).normal(0, 0.1, 2 * RATE)
+        soundfile.write(tmp_path / "noises" / f"{name}.wav", noise, RATE)
+    return tmp_path / "noises"
+
+
+@pytest.mark.parametrize("transform", ["AddBackgroundNoise", "AddShortNoises", "ApplyImpulseResponse"])
+def test_the_contract_of_those_with_files(transform: str, noises: Path) -> None:
+    check_component(
+        "augmentation", "audiomentations", options={"transform": transform, "sounds": noises, "chance": 0.8}
+    )
+
+
+def batch(rows: int, first: int = 0) -> Batch:
+    """Rows of one second of noise, each the same whatever the batch; their positions begin with `first`."""
+    data = torch.stack([torch.randn(RATE, generator=torch.Generator().manual_seed(first + row)) for row in range(rows)])
+    places = torch.arange(first, first + rows)
+    return Batch(0.1 * data, torch.full((rows,), RATE), torch.ones(rows, 1), places, places)
+
+
+def test_a_row_is_what_the_library_makes_of_it_from_the_rows_own_seed() -> None:
+    before, chance = batch(3), Chance(1, 2, "augmentation[0]")
+    after = Audiomentations(RATE, transform="Gain", chance=1.0)(before, chance)
+    seeds = chance.bits(before.position, "seed").tolist()
+    assert len({float((after.data[row] / before.data[row]).mean()) for row in range(3)}) == 3
+    for row, seed in enumerate(seeds):
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        expected = audiomentations.Gain(p=1.0)(before.data[row].numpy(), RATE)
+        np.testing.assert_array_equal(after.data[row].numpy(), expected)
+
+
+def test_how_many_rows_are_changed_is_the_chance() -> None:
+    before = batch(400)
+    after = Audiomentations(RATE, transform="PolarityInversion", chance=0.25)(before, Chance(1, 1, "augmentation[0]"))
+    changed = (after.data != before.data).any(1)
+    assert 70 <= int(changed.sum()) <= 130  # 100, three and a half deviations to each side
+    assert torch.equal(after.data[changed], -before.data[changed])
+
+
+def test_rows_do_not_become_longer() -> None:
+    before = batch(4)
+    options: dict[str, bool | int | float | str] = {"duration_seconds": 3.0}
+    after = Audiomentations(RATE, transform="AdjustDuration", options=options, chance=1.0)(before, Chance(1, 1, "x"))
+    assert torch.equal(after.data, before.data)
+    options = {"duration_seconds": 0.5}
+    after = Audiomentations(RATE, transform="AdjustDuration", options=options, chance=1.0)(before, Chance(1, 1, "x"))
+    assert after.lengths.tolist() == [RATE // 2] * 4
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            {"transform": "AddGausianSNR"},
+            r"^transform must be one of audiomentations, is 'AddGausianSNR'; .*AddGaussianSNR",
+        ),
+        ({"transform": "Lambda"}, r"^transform must be one of audiomentations, is 'Lambda'"),
+        (
+            {"options": {"min_snr": 3.0}},
+            r"^options must be those of AddGaussianSNR, has 'min_snr'; did you mean 'min_snr_db'",
+        ),
+        ({"options": {"p": 0.3}}, r"^options must not have 'p': it is the key 'chance' beside them$"),
+        ({"options": {"min_snr_db": 50.0}}, r"^options must be what AddGaussianSNR takes: "),
+        ({"transform": "AddBackgroundNoise"}, r"^sounds must be given, since AddBackgroundNoise needs them$"),
+        ({"sounds": Path("noises")}, r"^sounds must not be given, since AddGaussianSNR takes none$"),
+        ({"chance": 1.5}, r"^chance must be from 0 to 1, is 1\.5$"),
+    ],
+)
+def test_what_it_cannot_use_is_refused_in_one_line(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text) as error:
+        Audiomentations(RATE, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_files_are_asked_for_before_training(tmp_path: Path) -> None:
+    augmentation = Audiomentations(RATE, transform="AddBackgroundNoise", sounds=tmp_path / "none")
+    with pytest.raises(MissingDataError, match=rf"^{tmp_path}/none: no such file or folder; sounds must name one$"):
+        augmentation.prepare()
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "notes.txt").write_text("no sound")
+    with pytest.raises(DataError, match=rf"^{tmp_path}/text: AddBackgroundNoise cannot be computed: "):
+        Audiomentations(RATE, transform="AddBackgroundNoise", sounds=tmp_path / "text").prepare()
+
+
+RECIPE = """
+backbone = "tdnn"
+[dataset]
+use = "tones"
+clips = 60
+[split]
+test = [5]
+[audio]
+window = 1.0
+[[augmentation]]
+use = "audiomentations"
+transform = "AddBackgroundNoise"
+sounds = "noises"
+options = { min_snr_db = 10, max_snr_db = 20.5 }
+[train]
+epochs = 1
+batch_size = 16
+"""
+
+
+def test_a_recipe_trains_with_it_and_misses_its_files_in_one_line(noises: Path) -> None:
+    folder = noises.parent
+    (folder / "tones.toml").write_text(RECIPE)
+    command = [sys.executable, "-m", "soundbench", "run", "tones.toml", "--cache", "cache", "--out"]
+    done = subprocess.run([*command, "run"], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    noises.rename(folder / "elsewhere")
+    done = subprocess.run([*command, "again"], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    text = f"augmentation[0] (audiomentations): {noises}: no such file or folder; sounds must name one\n"
+    assert done.stderr.endswith(text)
