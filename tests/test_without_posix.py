@@ -102,17 +102,15 @@ def test_a_network_is_trained_with_a_spawned_worker_and_used(call: Call, tmp_pat
     done = call("infer", "run", *sounds, "--out", "results", "--format", "csv")
     assert done.returncode == 0, done.stderr
     assert len((tmp_path / "results" / "results.csv").read_text().splitlines()) == 1 + len(sounds)
-    for done in (call("report", "run"), call("evaluate", "run", "--out", "again"), call("cache", "check")):
+    for done in (call("report", "run"), call("cache", "prune", "--unused", "0")):
         assert done.returncode == 0, done.stderr
-    done = call("cache", "prune", "--unused", "0")
-    assert done.returncode == 0, done.stderr
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 @pytest.mark.slow
 def test_a_sweep_runs(call: Call, tmp_path: Path) -> None:
     cells = 'extends = "quickstart.toml"\ndataset = {use = "tones", clips = 100}\ntrain = {epochs = 1, threads = 1}\n'
-    (tmp_path / "sweep.toml").write_text(f"{cells}[sweep]\nseeds = [1, 2]\n")
-    done = call("sweep", "sweep.toml", "--jobs", "2", "--out", "sweep")
+    (tmp_path / "sweep.toml").write_text(f"{cells}[sweep]\nseeds = [1]\n")
+    done = call("sweep", "sweep.toml", "--out", "sweep")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "sweep"), done.stderr
-    assert len(list((tmp_path / "sweep").glob("*/report.json"))) == 2
+    assert len(list((tmp_path / "sweep").glob("*/report.json"))) == 1
