@@ -176,11 +176,8 @@ def _union_hook(union: Any) -> Callable[[Any, Any], Any]:
         if value is None and NoneType in members:
             return None
         inside: Exception | None = None
-        named = Path in members and str in members and not _is_there(value)
-        if named and isinstance(value, str) and value:
-            _path(value, Path)  # what no path can be is no name either
         for member in members:
-            if member is NoneType or (member is Path and named):
+            if member is NoneType or (member is Path and str in members and not _is_there(value)):
                 continue
             try:
                 return _converter.structure(value, member)

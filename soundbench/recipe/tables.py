@@ -269,7 +269,7 @@ class Init:
             in name and shape are loaded, the others are initialised randomly.
     """
 
-    from_: Path | str | None = attrs.field(default=None, metadata={"key": "from"})
+    from_: Path | str | None = attrs.field(default=None, validator=limits.nameable, metadata={"key": "from"})
 
 
 @keyed
