@@ -110,6 +110,5 @@ def _resource() -> Any:
 def nameable(_: Any, attribute: Any, value: Any) -> None:
     """A validator of attrs: refuses text that is a name where no file could have it."""
     if isinstance(value, str) and ("\0" in value or any(len(part.encode()) > 255 for part in value.split("/"))):
-        raise ValueError(
-            f"{attribute.metadata.get('key', attribute.name)} must be a path or a name, of at most 255 bytes and without NUL"
-        )
+        key = attribute.metadata.get("key", attribute.name)
+        raise ValueError(f"{key} must be a path or a name, of at most 255 bytes and without NUL")
