@@ -55,6 +55,7 @@ def lay_out(folder: Path) -> None:
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for name in FILES:
         shutil.copy(ROOT / name, folder / name)
+    shutil.copy(Path(__file__).with_name("site.css"), folder)
     (folder / "README.zh-CN.md").rename(folder / "README.zh.md")
     for path, text in pages().items():
         page = folder / path
@@ -72,4 +73,5 @@ def slug(title: str, separator: str) -> str:
 def _for_the_site(text: str) -> str:
     """A page without its line of languages, which the site has in its head, and without what fences say to tests."""
     text = re.sub(r"^(English|\[English\]\(.*?\)) \| .*\n\n", "", text, count=1, flags=re.MULTILINE)
+    text = text.replace("README.zh-CN.md", "README.zh.md")
     return re.sub(r"^( *```\w+) .*$", r"\1", text, flags=re.MULTILINE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import re
 import subprocess
@@ -92,6 +93,62 @@ def test_every_public_name_is_shown(generated: ModuleType, pages: dict[str, str]
         page = pages[f"docs/reference/python/{module}.md"]
         for name in import_module(module).__all__:
             assert name.startswith("__") or section(page, name).strip(), f"{module}.{name}"
+
+
+def without_comments(page: Path) -> list[str]:
+    fences = re.findall(r"^```.*?^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [re.sub(r"\s+# .*", "", fence) for fence in fences]
+
+
+def prose(page: Path) -> str:
+    """A page without its code blocks and its line of languages, with links as the English page has them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^.*(?:简体中文|English\]).*\n", "", text, count=1)
+    return re.sub(r"\.zh(?:-CN)?\.md", ".md", text)
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.zh.md")), ids=lambda page: page.stem)
+def test_a_page_in_chinese_has_the_code_links_headings_and_tables_of_the_english_one(page: Path) -> None:
+    english = page.with_name(page.name.replace(".zh", ""))
+    assert without_comments(page) == without_comments(english)
+    text, other = prose(english), prose(page)
+    assert sorted(re.findall(r"\]\((.*?)\)", other)) == sorted(re.findall(r"\]\((.*?)\)", text))
+    titles = re.findall(r"^##+ (.*)$", text, re.MULTILINE)
+    anchors = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+    assert re.findall(r"^<a id=\"(.*)\"></a>\n\n##+ ", other, re.MULTILINE) == anchors
+    rows, others = (re.findall(r"^\| .*", text, re.MULTILINE) for text in (text, other))
+    for row, same in zip(rows, others, strict=True):
+        assert sorted(re.findall(r"`[^`]+`", same)) == sorted(re.findall(r"`[^`]+`", row))
+
+
+def public_members(obj: Any) -> list[tuple[str, Any]]:
+    """A public object, and of a class its own public methods and properties."""
+    found = [(obj.__qualname__, obj)]
+    for name, member in vars(obj).items() if inspect.isclass(obj) else ():
+        function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+        if not name.startswith("_") and inspect.isfunction(function):
+            found.append((f"{obj.__qualname__}.{name}", function))
+    return found
+
+
+def test_every_public_name_is_documented_and_typed(generated: ModuleType) -> None:
+    lacking = []
+    for module in map(import_module, generated.MODULES):
+        assert module.__doc__
+        for name in module.__all__:
+            obj = getattr(module, name)
+            for place, member in public_members(obj) if inspect.isclass(obj) or inspect.isfunction(obj) else ():
+                if not inspect.getdoc(member):
+                    lacking.append(f"{module.__name__}: {place} has no docstring")
+                if inspect.isfunction(member) and not typed(member):
+                    lacking.append(f"{module.__name__}: {place} is not typed: {inspect.signature(member)}")
+    assert not lacking, "\n".join(lacking)
+
+
+def typed(function: Any) -> bool:
+    signature = inspect.signature(function)
+    given = [one.annotation for one in signature.parameters.values() if one.name not in {"self", "cls"}]
+    return inspect.Signature.empty not in [*given, signature.return_annotation]
 
 
 class Fetched(HTMLParser):
