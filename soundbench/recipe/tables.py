@@ -221,8 +221,7 @@ class Audio:
         if self.hop is not None and self.hop > self.window:
             raise ValueError(f"hop must be at most window ({self.window} s), or sound is skipped; is {self.hop}")
         if self.window * self.rate > limits.SAMPLES:
-            most = f"{limits.SAMPLES:,} samples"
-            raise ValueError(f"window must have at most {most}, at {self.rate} Hz is {self.window} s")
+            raise ValueError(f"window must be at most {limits.SAMPLES:,} samples at {self.rate} Hz, is {self.window} s")
         if self.window * self.rate < 1:
             raise ValueError(f"window must be at least one sample long at {self.rate} Hz, is {self.window} s")
 
