@@ -10,6 +10,7 @@ clip_tables.py         tables of given or drawn clips
 stores.py              what a store is made of
 observers.py           one observer, attached to a run that is none
 html.py                a page in HTML as a browser reads it
+pages.py               the code blocks of pages, and a folder in which they run
 chords.py              sounds of several labels, their manifest and a recipe
 contract_suite.py      what the contract suite says of a component
 launched.py            what launched processes do

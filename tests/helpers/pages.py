@@ -1,0 +1,337 @@
+"""The code blocks of pages, and a folder in which they run: with the sounds, data and runs that the pages speak of."""
+
+from __future__ import annotations
+import __future__
+
+import contextlib
+import csv
+import glob
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+import soundfile
+
+from helpers import TESTS
+from helpers.fake_sounddevice import FakeAudio
+
+ROOT = TESTS.parent
+CODE = ("sh", "console", "python", "toml", "r")
+FENCE = re.compile(r"^( *)```(\w*)((?: [\w-]+=\"[^\"]*\")*)\s*$")
+
+CLASSES = ("dog", "rain", "crying_baby", "nothing", "rooster", "clock_tick")
+# Folders of runs that pages name: each is a copy of one trained run.
+RUNS = (
+    *("RUN", "quickstart", "runs/mine", "runs/esc10", "runs/us", "runs/urbansound", "runs/big"),
+    *("runs/tdnn", "runs/tdnn-seed2", "runs/cnn10", "runs/quickstart-20261125-021953", "runs/quickstart"),
+    *("runs/urbansound_campplus-20261122-101500", "runs/esc50_campplus-20261122-101500", "runs/mine-20261129-071940"),
+)
+SOUNDS = (
+    *("own.wav", "a.wav", "b.wav", "b.flac", "long.flac", "street.wav", "joined.wav", "kitchen.wav", "dog.wav"),
+    *(
+        "decay.wav",
+        "swell.wav",
+        "noise.wav",
+        "garden.wav",
+        "yard.wav",
+        "SITE_20200410_163456.wav",
+        "20200410_163456.wav",
+        "bark.wav",
+    ),
+    *("day1/1.wav", "day1/2.wav", "recordings/1.wav", "recordings/dog.wav", "SOUNDS/1.wav"),
+    *(f"south/100652-3-0-{number}.wav" for number in range(2)),
+    *(f"north/180256-3-0-{number}.wav" for number in range(2)),
+)
+
+
+@attrs.frozen
+class Block:
+    """A fenced block: where it begins, its language, what its fence says beside it, its text."""
+
+    page: Path
+    line: int
+    language: str
+    says: dict[str, str]
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(page: Path) -> list[Block]:
+    """All blocks of a page; a fence that is not understood is an error."""
+    found, inside = [], None
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        if inside is not None and line.strip() == "```":
+            indent, language, says, start, lines = inside
+            text = "".join(f"{one.removeprefix(indent)}\n" for one in lines)
+            found.append(Block(page, start, language, says, text))
+            inside = None
+        elif inside is not None:
+            inside[-1].append(line)
+        elif line.lstrip().startswith("```"):
+            match = FENCE.match(line)
+            assert match, f'{page}:{number}: a fence must be a language and NAME="TEXT", is {line}'
+            inside = (match[1], match[2], dict(re.findall(r"([\w-]+)=\"([^\"]*)\"", match[3])), number, [])
+    assert inside is None, page
+    return found
+
+
+def commands(block: Block) -> list[str]:
+    """The commands of a block, each on one line; what they print is left out."""
+    joined = block.text.replace("\\\n", " ")
+    if block.language == "console":
+        return re.findall(r"^\$ (.*)$", joined, re.MULTILINE)
+    return [line for line in joined.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def tone(seconds: float, rate: int, frequency: float) -> np.ndarray:
+    noise = np.random.default_rng(int(frequency)).normal(0, 0.02, int(seconds * rate))
+    return (noise + 0.2 * np.sin(2 * np.pi * frequency * np.arange(len(noise)) / rate)).astype(np.float32)
+
+
+def write_sound(path: Path, seconds: float = 0.6, rate: int = 16000, frequency: float = 500) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, tone(seconds, rate, frequency), rate)
+
+
+def _class_folders(root: Path, count: int) -> None:
+    for place, name in enumerate(CLASSES):
+        for number in range(count):
+            write_sound(root / name / f"{number + 1}.wav", 0.5, frequency=300 + 400 * place + 7 * number)
+
+
+def _esc50(root: Path) -> None:
+    """ESC-50 in miniature: two recordings of each class of ESC-10 in each fold."""
+    names = ["dog", "rooster", "rain", "sea_waves", "crackling_fire", "crying_baby", "sneezing", "clock_tick"]
+    targets = dict(zip([*names, "helicopter", "chainsaw"], (0, 1, 10, 11, 12, 20, 21, 38, 40, 41), strict=True))
+    rows = []
+    for fold in range(1, 6):
+        for name, target in targets.items():
+            for take in range(2):
+                source = f"{fold}{target:02d}{take}"
+                file = f"{fold}-{source}-A-{target}.wav"
+                rows.append([file, fold, target, name, True, source, "A"])
+                write_sound(root / "audio" / file, 0.5, 44100, 300 + 90 * target + 11 * fold + take)
+    (root / "meta").mkdir()
+    with (root / "meta" / "esc50.csv").open("w", newline="") as file:
+        header = ["filename", "fold", "target", "category", "esc10", "src_file", "take"]
+        csv.writer(file).writerows([header, *rows])
+
+
+def _urbansound(root: Path) -> None:
+    """UrbanSound8K in miniature: two clips of each class in each of the first two folds, one in the others."""
+    names = ["air_conditioner", "car_horn", "children_playing", "dog_bark", "drilling", "engine_idling", "gun_shot"]
+    rows = []
+    for fold in range(1, 11):
+        for number, name in enumerate([*names, "jackhammer", "siren", "street_music"]):
+            for take in range(2 if fold < 3 else 1):
+                source = f"{fold}{number}{take}"
+                file = f"{source}-{number}-0-0.wav"
+                rows.append([file, source, 0.0, 0.5, 1, fold, number, name])
+                write_sound(root / "audio" / f"fold{fold}" / file, 0.5, 16000, 300 + 200 * number + 5 * fold + take)
+    (root / "metadata").mkdir()
+    with (root / "metadata" / "UrbanSound8K.csv").open("w", newline="") as file:
+        header = ["slice_file_name", "fsID", "start", "end", "salience", "fold", "classID", "class"]
+        csv.writer(file).writerows([header, *rows])
+
+
+def furnish(folder: Path) -> None:
+    """Fill a folder with what pages speak of."""
+    for name in ("docs", "plugins", "benchmarks", "constraints.txt", "Dockerfile.serve"):
+        (folder / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "recipes", folder / "recipes")
+    for place, name in enumerate(SOUNDS):
+        write_sound(
+            folder / name, 3.0 if name in {"long.flac", "garden.wav", "joined.wav"} else 0.6, frequency=300 + 50 * place
+        )
+    soundfile.write(folder / "silence.wav", np.zeros(8000, np.float32), 16000)
+    (folder / "dog.raw").write_bytes((tone(1.0, 16000, 500) * 32767).astype("<i2").tobytes())
+    for name, count in (("sounds", 6), ("my_sounds", 6), ("other_sounds", 2)):
+        _class_folders(folder / name, count)
+    _esc50(folder / "data" / "ESC-50")
+    _urbansound(folder / "data" / "UrbanSound8K")
+    mine = 'name = "mine"\nextends = "recipes/quickstart.toml"\n[dataset]\nuse = "folder"\nroot = "sounds"\n'
+    (folder / "mine.toml").write_text(f"{mine}[split]\ntest = 0.3\nvalidation = 0.2\n")
+    (folder / "mine.py").write_text("from soundbench_plugins.backbone.identity import Identity as Net\n\nMyNet = Net\n")
+    programs = folder / "bin"
+    programs.mkdir()
+    for name, does in {"arecord": "cat dog.raw", "ffmpeg": "cat dog.wav", "aplay": "true"}.items():
+        (programs / name).write_text(f"#!/bin/sh\n{does}\n")
+        (programs / name).chmod(0o755)
+    esc10 = '[dataset]\nuse = "esc50"\nroot = "data/ESC-50"\nsubset = "esc10"\n'
+    (folder / "RECIPE").write_text(f'extends = "recipes/quickstart.toml"\n{esc10}')
+    write_sound(folder / "TABLES" / "1.wav", 3.0)
+    (folder / "TABLES" / "1.txt").write_text("0.5\t1.5\tdog\n")
+    lists = folder / "dataset"
+    lists.mkdir()
+    (lists / "label_list.txt").write_text("dog\nrain\n")
+    for part, numbers in (("train", range(1, 5)), ("test", range(5, 7))):
+        rows = [f"../sounds/{name}/{n}.wav\t{place}\n" for place, name in enumerate(CLASSES[:2]) for n in numbers]
+        (lists / f"{part}_list.txt").write_text("".join(rows))
+
+
+def without_training(patch: pytest.MonkeyPatch, trained: Path) -> None:
+    """Let a run of this process prepare what its recipe says, and end as a copy of one that was trained."""
+    from soundbench import recipe as recipes
+    from soundbench.report.results.run import Run
+    from soundbench.training import folds, run, stages
+
+    def copied(recipe: Any, *, out: Any = None, **_: Any) -> Run:
+        prepared = stages.prepare(recipes.given(recipe), cache=False, say=print)
+        path = Path(out or f"runs/{prepared.recipe.name}-{len(list(Path('runs').glob('*')))}")
+        shutil.copytree(trained, path, dirs_exist_ok=True)
+        return Run(path)
+
+    patch.setattr(run, "run", copied)
+    patch.setattr(folds, "run_folds", copied)
+
+
+def given_names() -> dict[str, Any]:
+    """What the Python of a page finds that is the reader's own: a source of sound, a table, a network."""
+    from soundbench_plugins.backbone.identity import Identity
+
+    own = {"blocks": [tone(1.0, 48000, 500)], "table": {"path": ["a.wav", "b.wav"]}, "MyNet": Identity}
+    return {"__name__": "page", **own}
+
+
+@attrs.define
+class Workshop:
+    """A furnished folder, in which the blocks of one page run one after the other."""
+
+    folder: Path
+    patch: pytest.MonkeyPatch
+    names: dict[str, Any] = attrs.field(factory=given_names)
+
+    def run(self, block: Block) -> None:
+        getattr(self, f"_{block.language}")(block)
+
+    def _python(self, block: Block) -> None:
+        text = "\n" * block.line + textwrap.dedent(block.text)
+        exec(compile(text, block.page, "exec", __future__.annotations.compiler_flag), self.names)
+
+    def _sh(self, block: Block) -> None:
+        for line in commands(block):
+            code = self._command(line)
+            assert (code != 0) == ("fails" in block.says), f"{block}: {line}: exit code {code}"
+
+    _console = _sh
+
+    def _toml(self, block: Block) -> None:
+        from soundbench import read_recipe
+        from soundbench.contracts import KINDS
+        from soundbench.errors import RecipeError
+
+        tables = tomllib.loads(block.text)
+        if "project" in tables:
+            groups = tables["project"].get("entry-points", {})
+            assert all(name.removeprefix("soundbench.") in KINDS for name in groups), block
+            return
+        path = self.folder / block.says.get("file", "shown.toml")
+        path.write_text(block.text)
+        missing = [
+            f'{name} = "{use}"\n' for name, use in (("dataset", "tones"), ("backbone", "tdnn")) if name not in tables
+        ]
+        whole = self.folder / path.parent.relative_to(self.folder) / "whole.toml"
+        whole.write_text(("" if "extends" in tables else "".join(missing)) + _without_sweep(block.text))
+        with pytest.raises(RecipeError) if "fails" in block.says else contextlib.nullcontext():
+            read_recipe(whole)
+
+    def _command(self, line: str) -> int:
+        """Run a line of a shell; returns its exit code."""
+        source, _, last = line.rpartition(" | ")
+        words = shlex.split(last, comments=True)
+        if words[:2] == ["pip", "install"]:
+            return self._install(words[2:])
+        if words[0] not in {"soundbench", "soundbench-run-onnx"}:
+            return subprocess.run(["bash", "-ec", line], check=False).returncode
+        target = words[-1] if len(words) > 2 and words[-2] == ">" else None
+        with contextlib.ExitStack() as stack:
+            if target:
+                words = words[:-2]
+                stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(target, "w"))))
+            if source:
+                piped = self.folder / "piped"
+                with piped.open("wb") as file:
+                    subprocess.run(["bash", "-ec", source], stdout=file, check=True)
+                self.patch.setattr(sys, "stdin", stack.enter_context(piped.open()))
+            elif words[1] in {"stream", "record"} and "--source" not in words:
+                self._listen()
+            return _invoke([*_expanded(words)])
+
+    def _listen(self) -> None:
+        """Give this process a microphone that hears two seconds; then somebody presses Ctrl-C."""
+        fake = FakeAudio(tone(2.0, 16000, 500)[:, None], 16000)
+        self.patch.setitem(sys.modules, "sounddevice", fake)
+
+        def press() -> None:
+            while fake.at < 3 * fake.rate:
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=press, daemon=True).start()
+
+    def _install(self, words: Sequence[str]) -> int:
+        """Look whether what is installed exists; what a folder registers is found from then on."""
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        for word in words:
+            match = re.fullmatch(r"(?:soundbench|\.)\[(.*)\]", word)
+            if match:
+                assert set(match[1].split(",")) <= set(extras), word
+            elif "/" in word and not word.startswith("http"):
+                self._register(Path(word))
+        return 0
+
+    def _register(self, package: Path) -> None:
+        project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+        info = self.folder / "installed" / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+        )
+        groups = project.get("entry-points", {})
+        lines = [f"[{group}]\n" + "".join(f"{n} = {v}\n" for n, v in names.items()) for group, names in groups.items()]
+        (info / "entry_points.txt").write_text("\n".join(lines))
+        self.patch.syspath_prepend(info.parent)
+        self.patch.syspath_prepend(package.resolve())
+
+
+def _without_sweep(text: str) -> str:
+    return re.split(r"^\[sweep\]$", text, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def _expanded(words: Sequence[str]) -> Iterator[str]:
+    """The words with files in place of patterns, and without `--processes N`: the work is done by this process."""
+    left = iter(words)
+    for word in left:
+        if word == "--processes":
+            next(left)
+        else:
+            yield from sorted(glob.glob(word)) if re.search(r"[*?]", word) and glob.glob(word) else [word]
+
+
+def _invoke(words: list[str]) -> int:
+    if words[0] == "soundbench-run-onnx":
+        from soundbench_runtime.command import main
+
+        try:
+            return main(words[1:]) or 0
+        except SystemExit as asked:
+            return int(asked.code or 0)
+    from soundbench.cli.main import invoke
+
+    return invoke(words[1:])
