@@ -152,7 +152,7 @@ def _urbansound(root: Path) -> None:
 
 def furnish(folder: Path) -> None:
     """Fill a folder with what pages speak of."""
-    for name in ("docs", "plugins", "benchmarks", "constraints.txt", "Dockerfile.serve"):
+    for name in ("docs", "plugins", "benchmarks", "constraints.txt"):
         (folder / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "recipes", folder / "recipes")
     for place, name in enumerate(SOUNDS):
@@ -239,7 +239,7 @@ class Workshop:
         tables = tomllib.loads(block.text)
         if "project" in tables:
             groups = tables["project"].get("entry-points", {})
-            assert all(name.removeprefix("soundbench.") in KINDS for name in groups), block
+            assert all(name.removeprefix("soundbench.") in {*KINDS, "model"} for name in groups), block
             return
         path = self.folder / block.says.get("file", "shown.toml")
         path.write_text(block.text)

@@ -14,6 +14,11 @@ from helpers.pages import CODE, ROOT, RUNS, Workshop, blocks, furnish, without_t
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 PAGES += sorted(page for page in (ROOT / "docs").rglob("*.md") if ".zh." not in page.name)
 CI = (ROOT / ".ci" / "run").read_text()
+# Pages whose code other tests run: one with trainings of its own, and one that `new-plugin` has written.
+ELSEWHERE = {
+    ROOT / "docs" / "notebook.md": "tests/project/test_notebook.py",
+    ROOT / "docs" / "examples" / "soundbench-tiny" / "README.md": "tests/plugins/test_new_plugins.py",
+}
 
 
 def runs(page: Path) -> bool:
@@ -69,7 +74,7 @@ def test_fences_say_what_is_in_them_and_most_code_runs(capsys: pytest.CaptureFix
         print(f"\ncode blocks of {len(PAGES)} pages: {counts['run']} run, {counts['not run']} not: ")
         for block in [block for page in PAGES for block in blocks(page) if "no-run" in block.says]:
             print(f"  {block}: {block.says['no-run']}")
-    assert counts["run"] >= 0.79 * counts.total()
+    assert counts["run"] >= 0.75 * counts.total()
 
 
 def runs_in_ci(text: str) -> bool:
@@ -83,7 +88,9 @@ def test_recipes_of_a_page_resolve(page: Path, workshop: Workshop) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if runs(page)], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if runs(page) and page not in ELSEWHERE], ids=lambda page: page.stem
+)
 def test_the_code_of_a_page_runs(
     page: Path, with_runs: Path, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
