@@ -94,13 +94,13 @@ class Wakeword(nn.Module):
         mel, network = _tensors("melspectrogram.onnx"), _tensors("embedding_model.onnx")
         self.get_buffer("spectrum").copy_(torch.cat([mel["0.stft.conv_real.weight"], mel["0.stft.conv_imag.weight"]]))
         self.get_buffer("mel").copy_(mel["1.melW"])
-        with torch.no_grad():
-            for place, convolve in enumerate(self.convolutions):
-                name = f"model/conv2d{f'_{place}' * (place > 0)}/Conv2D"
-                last = convolve.bias is None
-                convolve.weight.copy_(network[f"{name}/ReadVariableOp:0" if last else f"{name}_weights_fused_bn"])
-                if not last:
-                    convolve.bias.copy_(network[f"{name}_bias_fused_bn"])
+        for place, convolve in enumerate(self.convolutions):
+            name = f"model/conv2d{f'_{place}' * (place > 0)}/Conv2D"
+            if convolve.bias is None:
+                convolve.load_state_dict({"weight": network[f"{name}/ReadVariableOp:0"]})
+            else:
+                parts = {"weight": network[f"{name}_weights_fused_bn"], "bias": network[f"{name}_bias_fused_bn"]}
+                convolve.load_state_dict(parts)
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Waveforms `(B, S)` at 16 kHz to embeddings `(B, 96, T)` and their lengths in frames `(B,)`."""
