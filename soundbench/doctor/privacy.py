@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -49,10 +51,9 @@ def _homes() -> Iterator[str]:
 def _users() -> set[str]:
     """The names of the user; `root` is no person's."""
     found = {os.environ.get(name, "") for name in _VARIABLES}
-    try:
-        import pwd
+    if sys.platform != "win32":
+        with contextlib.suppress(ImportError, KeyError):
+            import pwd
 
-        found.add(pwd.getpwuid(os.getuid()).pw_name)
-    except (ImportError, KeyError):
-        pass
+            found.add(pwd.getpwuid(os.getuid()).pw_name)
     return found - {"", "root"}
