@@ -166,7 +166,7 @@ def test_every_call_is_listed_and_its_replacement_exists() -> None:
 
 
 def test_the_configuration_of_cam_is_a_recipe() -> None:
-    text = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)[0]
+    text = re.findall(r"```toml[^\n]*\n(.*?)```", PAGE, re.DOTALL)[0]
     whole = re.sub(r"^#( (?!macls)|$)", "", text, flags=re.MULTILINE)
     recipe = compose(tomllib.loads(whole))
     assert [item.use for item in recipe.augmentation] == ["speed", "noise", "reverb", "spec-augment"]

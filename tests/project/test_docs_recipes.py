@@ -53,7 +53,7 @@ def test_the_page_names_every_table_and_every_default() -> None:
 
 
 def test_every_recipe_of_the_page_is_toml() -> None:
-    blocks = re.findall(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(r"```toml[^\n]*\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) >= 4
     for block in blocks:
         assert set(tomllib.loads(block)) <= {*TABLES, "extends", "name"}
@@ -61,7 +61,7 @@ def test_every_recipe_of_the_page_is_toml() -> None:
 
 def test_the_mistakes_that_the_page_shows_are_told_so() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    text, told = re.findall(r"```toml\n([^`]*?)```\n\nis answered by\n\n```\n(.*?)```", page, re.DOTALL)[0]
+    text, told = re.findall(r"```toml[^\n]*\n([^`]*?)```\n\nis answered by\n\n```text\n(.*?)```", page, re.DOTALL)[0]
     names = {"dataset": "noise", "backbone": "conv", "featurizer": "spectra", "loss": "entropy"}
     names |= {"optimizer": "descent", "scheduler": "line", "calibration": "divide"}
     names |= {"observer": []}

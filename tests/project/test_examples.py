@@ -99,7 +99,7 @@ def test_the_pages_show_the_files_as_they_are() -> None:
     python = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert source in python
     assert (TINY / "test_soundbench_tiny.py").read_text() in python
-    shown = re.findall(r"```toml\n(.*?)```", page + (TINY / "README.md").read_text(), re.DOTALL)
+    shown = re.findall(r"```toml[^\n]*\n(.*?)```", page + (TINY / "README.md").read_text(), re.DOTALL)
     assert (TINY / "pyproject.toml").read_text() in shown
     entry = '[project.entry-points."soundbench.backbone"]\ntiny = "soundbench_tiny:Tiny"\n'
     assert entry in shown

@@ -149,7 +149,11 @@ CASES: dict[str, tuple[tuple[str, ...], int, str]] = {
         "is for one class a clip, but the dataset is multi-label",
     ),
     "no fingerprint": (("dataset.use=./data.py:Nameless",), 3, "needs the property fingerprint"),
-    "no weights to begin with": (("init.from=nowhere",), 2, "No such file or directory"),
+    "no weights to begin with": (
+        ("init.from=nowhere",),
+        2,
+        "no such run directory, model folder, ONNX file or installed model",
+    ),
     "read: NaN": ((of(3),), 1, "3: its dataset returns NaN or infinite samples"),
     "read: shape": (("dataset.bad=shape", of(3)), 1, "3: its dataset returns the shape (1, 1600)"),
     "read: no samples": (("dataset.bad=none", of(3)), 1, "3: its dataset returns the shape (0,)"),
