@@ -9,7 +9,10 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
+from inspect import CO_GENERATOR
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -106,7 +109,7 @@ def test_half_of_the_threads_work_ahead_while_windows_are_scored_and_all_where_t
         yield from ()
 
     monkeypatch.setattr(ahead, "cut_windows", slowly)
-    rest = cut_all(paths, None, 8000, GRID)
+    rest = cut_all(paths * 4, None, 8000, GRID)
     next(rest)  # the threads have begun, perhaps several sounds
     time.sleep(0.05)
     seen.clear()
@@ -204,6 +207,41 @@ def test_nothing_is_left_at_work_when_the_rest_is_not_wanted(paths: list[Path]) 
     assert decoding() == 4
     cuts.close()  # type: ignore[attr-defined]
     assert decoding() == 0
+
+
+def test_ctrl_c_ends_it_at_whichever_moment_it_comes(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python calls a signal's handler where functions begin and after they have returned: here at each of these."""
+    monkeypatch.setattr(ahead, "cut_windows", lambda *_: time.sleep(0.0002) or iter(()))
+    ended = ahead._Work.end.__code__
+    for moment in range(200):
+        left = moment
+
+        def tracing(frame: FrameType, event: str, _: object) -> object:
+            nonlocal left
+            code = frame.f_code
+            if code is ended:
+                sys.settrace(None)
+            elif code.co_filename not in (ahead.__file__, threading.__file__):
+                return None
+            elif event == "call" or (event == "return" and not code.co_flags & CO_GENERATOR):
+                left -= 1
+                if left < 0:
+                    sys.settrace(None)
+                    raise KeyboardInterrupt
+            return tracing
+
+        cuts = cut_all(paths[:2], None, 8000, GRID)
+        next(cuts)
+        with suppress(KeyboardInterrupt):
+            sys.settrace(tracing)
+            try:
+                list(cuts)
+            finally:
+                sys.settrace(None)
+        assert decoding() == 0, moment
+        if left >= 0:  # all came to its end before
+            break
+    assert 10 < moment < 100
 
 
 HANGING = """

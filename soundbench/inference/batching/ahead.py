@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, takewhile
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TypeAlias
 
 import attrs
@@ -144,8 +145,10 @@ class _Work:
 
     def __init__(self, sounds: Sequence[Sound], target: int, grid: Grid) -> None:
         self._sounds, self._target, self._grid = sounds, target, grid
-        lock = threading.Lock()
-        self._ready, self._room = threading.Condition(lock), threading.Condition(lock)
+        # Ctrl-C may interrupt the one that scores anywhere in Python code, such as that of a condition. So it takes the
+        # lock itself, and waits for a queue: both are in C, and it neither keeps the lock nor frees that of another.
+        self._lock = threading.Lock()
+        self._room, self._arrived = threading.Condition(self._lock), SimpleQueue[None]()
         self._begun = self._at = 0  # sounds that a thread has begun, and the one that is waited for
         self._parts: dict[int, _Part] = {}
         self._held = 0  # samples in them
@@ -160,12 +163,13 @@ class _Work:
         """The work of a thread."""
         while cutting := self._next():
             part = cutting.next(lambda: self._closed)
-            with self._ready:
+            with self._lock:
                 self._parts[cutting.number] = part
                 if part.more:
                     self._cutting[cutting.number] = cutting
                 self._held += part.size
-                self._ready.notify()
+                if self._waited and cutting.number == self._at:
+                    self._arrived.put(None)
 
     def parts_of(self, number: int) -> Iterator[_Part]:
         """The windows of a sound, once they are there; sounds are asked for in their order."""
@@ -180,12 +184,13 @@ class _Work:
                 raise part.failure
 
     def _taken(self, number: int) -> _Part:
-        with self._ready:
+        with self._lock:
             self._at = number
             self._waited = number not in self._parts
             self._room.notify_all()
-            while number not in self._parts:
-                self._ready.wait()
+        while number not in self._parts:
+            self._arrived.get()
+        with self._lock:
             self._waited = False
             part = self._parts.pop(number)
             self._held -= part.size
@@ -203,7 +208,7 @@ class _Work:
 
     def end(self) -> None:
         """Let the threads end, and wait for them a moment."""
-        with self._room:
+        with self._lock:
             self._closed = True
             self._room.notify_all()
         until = time.monotonic() + _PATIENCE
@@ -212,7 +217,7 @@ class _Work:
 
     def _next(self) -> _Cutting | None:
         """What a thread does next, once there is something to do; None at the end."""
-        with self._room:
+        with self._lock:
             self._busy -= 1
             while not (self._closed or self._rest or self._may_begin()):
                 self._room.wait()
