@@ -1,4 +1,4 @@
-"""What any project has: the citation file parses, and says the same as the package does."""
+"""What any project has: the citation file says the same as the package does, the changelog nothing twice."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ def test_the_citation_says_what_the_package_says() -> None:
     assert citation["version"] == soundbench.__version__
     assert citation["license"] == project["license"]
     assert citation["authors"] == project["authors"]
+
+
+def test_the_changelog_says_nothing_twice() -> None:
+    lines = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
+    beginnings = [line[:50] for line in lines if line.startswith("- ")]
+    assert sorted(beginnings) == sorted(set(beginnings))
 
 
 def test_the_workflow_runs_what_is_there_on_three_systems() -> None:
