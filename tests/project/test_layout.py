@@ -70,6 +70,12 @@ def graph() -> Mapping[str, frozenset[str]]:
 
 def test_every_room_is_in_the_line_and_every_name_in_the_line_is_a_room() -> None:
     assert {room(name) for name in FILES} == set(tiers())
+    line = "    ground < "
+    design, contributing = (
+        [one for one in (ROOT / page).read_text(encoding="utf-8").splitlines() if one.startswith(line)]
+        for page in ("docs/design.md", "CONTRIBUTING.md")
+    )
+    assert contributing == design
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name not in ABOVE])
