@@ -7,7 +7,7 @@ The sounds are those of UrbanSound8K under SOUNDBENCH_DATA, cut or repeated to f
 to a tenth of a second (with `mobilenet`), as WAV at their own sample rate; weights are random, norms have seen noise.
 Each checkout has a process, which loads both models once and scores a folder at a time with `score_files`, as `infer`
 does, in as many threads as there are cores. The first round is not counted. The largest difference of a score is that
-between the two. `--write` saves the table in `benchmarks/results/many_files.md`.
+between the two. `--write` saves the table in `benchmarks/results/many_files.md`, whose other sections it keeps.
 """
 
 from __future__ import annotations
@@ -126,13 +126,15 @@ def main() -> None:
 
     given = f"--rounds {options.rounds} --clips {options.clips} --short {options.short}"
     head = [f"`python benchmarks/many_files.py --base CHECKOUT {given}`: {machine_info()}.", ""]
+    head += ["Files/s and processor time are those of the fastest round, the ratio is the median of the rounds.", ""]
     head += [line(["measurement", "base", "this checkout", "ratio"]), line(["---"] * 4)]
     print("\n".join(head), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder), {"clips": options.clips, "short": options.short})
         lines = measure(options.base.resolve(), Path(folder), options.rounds)
     if options.write:
-        RESULT.write_text("\n".join(["# Many files", "", *head, *lines, ""]), encoding="utf-8")
+        _, mark, notes = RESULT.read_text(encoding="utf-8").partition("\n## ")
+        RESULT.write_text("\n".join(["# Many files", "", *head, *lines, ""]) + mark + notes, encoding="utf-8")
 
 
 if __name__ == "__main__":
