@@ -1,4 +1,4 @@
-# soundbench on a CPU: with all commands, or as a server alone. Run them as a user without rights:
+# soundbench on a CPU, with the extra `av` and ONNX Runtime: all commands, or a server alone. Run them as a user without rights:
 #
 #   docker build -t soundbench .
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/work" soundbench run quickstart.toml
