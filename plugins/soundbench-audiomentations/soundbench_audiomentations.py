@@ -14,7 +14,8 @@ from __future__ import annotations
 import difflib
 import inspect
 import random
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -23,7 +24,9 @@ import attrs
 import audiomentations
 import numpy as np
 import torch
+from audiomentations.core.audio_loading_utils import load_sound_file
 from audiomentations.core.transforms_interface import BaseWaveformTransform
+from audiomentations.core.utils import find_audio_files_in_paths
 from torch import nn
 
 from soundbench import masks
@@ -32,6 +35,9 @@ from soundbench.contracts import Batch
 from soundbench.errors import DataError, MissingDataError
 
 __all__ = ["Audiomentations"]
+
+# They warn of each file that is resampled, and of rows too short for a transform: lines amid those of a run.
+warnings.filterwarnings("ignore", module=r"(audiomentations|librosa)\.")
 
 _SHORTEST = 0.1  # seconds; filters and stretching need some sound to work on
 _FILES = ("sounds_path", "ir_path")  # the arguments that name files
@@ -71,34 +77,37 @@ class Audiomentations(nn.Module):
             text = f"{transform} needs them" if files else f"{transform} takes none"
             raise ValueError(f"sounds must {'' if files else 'not '}be given, since {text}")
         self.rate, self.sounds, self.chance, self.transform = rate, sounds, chance, transform
-        self._make: Callable[[], BaseWaveformTransform] = lambda: kind(**arguments, **dict.fromkeys(files, str(sounds)))
+        self._kind, self._arguments, self._files = kind, arguments, files
         if not files:  # these look for them when they are made, which is too early
-            _attempt("options", transform, self._make)
+            try:
+                kind(**arguments)
+            except Exception as error:  # of many types: assertions among them
+                raise ValueError(f"options must be what {transform} takes: {_line(error)}") from error
         self._tried: BaseWaveformTransform | None = None
 
     def prepare(self) -> BaseWaveformTransform:
-        """Find its sounds, and try it on a second of noise, once.
+        """Begin to read its sounds, and try it on a second of noise, once.
 
         Raises:
             MissingDataError: there is no such file or folder of sounds.
-            DataError: there is no sound in it, or the transform cannot be computed.
+            DataError: there is no sound in it, or one that cannot be read, or the transform cannot be computed.
         """
         if self._tried is None:
-            if self.sounds is not None and not self.sounds.exists():
-                raise MissingDataError(f"{self.sounds}: no such file or folder; sounds must name one")
+            sounds = {} if self.sounds is None else dict.fromkeys(self._files, _listed(self.sounds))
             noise = np.random.default_rng(0).normal(0, 0.1, self.rate).astype(np.float32)
-            try:
-                made = self._make()
+            with _computed(self.transform):
+                made = self._kind(**self._arguments, **sounds)
                 with _seeded(0):
                     made(noise, self.rate)
-            except Exception as error:
-                what = self.transform if self.sounds is None else f"{self.sounds}: {self.transform}"
-                raise DataError(f"{what} cannot be computed: {_line(error)}") from error
             self._tried = made
         return self._tried
 
     def forward(self, batch: Batch, chance: Chance) -> Batch:
-        """The batch with the drawn rows transformed."""
+        """The batch with the drawn rows transformed.
+
+        Raises:
+            DataError: the transform cannot be computed on one of them.
+        """
         position = batch.host_position
         changed = chance.uniform(position, "chance") < self.chance
         seeds = chance.bits(position, "seed")
@@ -110,7 +119,7 @@ class Audiomentations(nn.Module):
         data = batch.data.clone()
         for row in rows:
             before = data[row, : lengths[row]].float().cpu().numpy()
-            with _seeded(int(seeds[row])):
+            with _computed(self.transform), _seeded(int(seeds[row])):
                 after = np.asarray(transform(before.copy(), self.rate), dtype=np.float32)[: lengths[row]]
             if after.size and np.isfinite(after).all():
                 data[row, : len(after)] = torch.from_numpy(after.copy()).to(data)
@@ -132,8 +141,9 @@ def _named(name: str) -> type[BaseWaveformTransform]:
         if inspect.isclass(value) and issubclass(value, BaseWaveformTransform) and key != "Lambda"
     }
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3) or sorted(known)
-        raise ValueError(f"transform must be one of audiomentations, is {name!r}; near or known: {', '.join(near)}")
+        near = difflib.get_close_matches(name, known, n=3)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"it has {', '.join(sorted(known))}"
+        raise ValueError(f"transform must be one of audiomentations, is {name!r}; {hint}")
     return known[name]
 
 
@@ -145,17 +155,40 @@ def _checked(name: str, kind: type[BaseWaveformTransform], options: Mapping[str,
             raise ValueError(f"options must not have {key!r}: it is the key {_OWN[key]!r} beside them")
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            others = ", ".join(other for other in known if other not in _OWN) or "no options"
-            raise ValueError(f"options must be those of {name}, has {key!r}{hint} {name} has {others}")
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            others = ", ".join(other for other in known if other not in _OWN) or "none"
+            raise ValueError(f"options must be those of {name}, has {key!r}; {hint}{name} has {others}")
+    if name == "RoomSimulator" and options.get("use_ray_tracing", True):
+        raise ValueError(
+            "options must have use_ray_tracing = false for RoomSimulator, since its rays are drawn from a random state "
+            "that is not set for each row"
+        )
     return dict(options)
 
 
-def _attempt(option: str, name: str, make: Callable[[], BaseWaveformTransform]) -> BaseWaveformTransform:
+def _listed(sounds: Path) -> list[Path]:
+    """The sound files of a file or folder, in the same order on every machine, each of which can be read."""
+    if not sounds.exists():
+        raise MissingDataError(f"{sounds}: no such file or folder; sounds must name one")
+    files: list[Path] = sorted(find_audio_files_in_paths(sounds))
+    if not files:
+        raise DataError(f"{sounds}: no sound file of a format that audiomentations reads, such as WAV, FLAC or MP3")
+    for file in files:
+        try:
+            samples, _ = load_sound_file(file, None, duration=0.1)
+        except Exception as error:  # of many types, some without a text
+            raise DataError(f"{file}: audiomentations cannot read this file: {_line(error)}") from error
+        if not len(samples):
+            raise DataError(f"{file}: there is no sound in this file")
+    return files
+
+
+@contextmanager
+def _computed(transform: str) -> Iterator[None]:
     try:
-        return make()
-    except Exception as error:  # of many types: assertions among them
-        raise ValueError(f"{option} must be what {name} takes: {_line(error)}") from error
+        yield
+    except Exception as error:  # of many types
+        raise DataError(f"{transform} cannot be computed: {_line(error)}") from error
 
 
 def _line(error: Exception) -> str:

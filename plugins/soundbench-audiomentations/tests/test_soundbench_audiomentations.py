@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +50,11 @@ def test_the_contract(transform: str, options: dict[str, Any]) -> None:
 
 @pytest.fixture
 def noises(tmp_path: Path) -> Path:
-    """A folder of two noises."""
-    (tmp_path / "noises").mkdir()
+    """Two noises in a folder each, with another rate than that of the run."""
     for name in ("a", "b"):
         noise = np.random.default_rng(ord(name)).normal(0, 0.1, 2 * RATE)
-        soundfile.write(tmp_path / "noises" / f"{name}.wav", noise, RATE)
+        (tmp_path / "noises" / name).mkdir(parents=True)
+        soundfile.write(tmp_path / "noises" / name / "noise.wav", noise, 22_050)
     return tmp_path / "noises"
 
 
@@ -79,6 +82,29 @@ def test_a_row_is_what_the_library_makes_of_it_from_the_rows_own_seed() -> None:
         np.random.seed(seed % 2**32)
         expected = audiomentations.Gain(p=1.0)(before.data[row].numpy(), RATE)
         np.testing.assert_array_equal(after.data[row].numpy(), expected)
+
+
+def test_a_row_is_the_same_whatever_order_a_folder_is_listed_in(noises: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def augmented() -> torch.Tensor:
+        augmentation = Audiomentations(RATE, transform="AddBackgroundNoise", sounds=noises, chance=1.0)
+        return augmentation(batch(8), Chance(1, 1, "augmentation[0]")).data
+
+    walk = os.walk
+
+    def from_the_end(*arguments: Any, **more: Any) -> Iterator[tuple[str, list[str], list[str]]]:
+        for root, folders, files in walk(*arguments, **more):
+            folders.sort(reverse=True)
+            yield root, folders, files
+
+    before = augmented()
+    monkeypatch.setattr(os, "walk", from_the_end)
+    assert torch.equal(augmented(), before)
+
+
+def test_it_is_the_same_in_another_process() -> None:
+    augmentation = Audiomentations(RATE, transform="AddGaussianSNR", options={"min_snr_db": 10.0}, chance=1.0)
+    copy, chance = pickle.loads(pickle.dumps(augmentation)), Chance(1, 1, "augmentation[0]")
+    assert torch.equal(copy(batch(2), chance).data, augmentation(batch(2), chance).data)
 
 
 def test_how_many_rows_are_changed_is_the_chance() -> None:
@@ -115,6 +141,15 @@ def test_rows_do_not_become_longer() -> None:
         ({"options": {"min_snr_db": 50.0}}, r"^options must be what AddGaussianSNR takes: "),
         ({"transform": "AddBackgroundNoise"}, r"^sounds must be given, since AddBackgroundNoise needs them$"),
         ({"sounds": Path("noises")}, r"^sounds must not be given, since AddGaussianSNR takes none$"),
+        ({"transform": "OneOf"}, r"^transform must be one of audiomentations, is 'OneOf'; it has AddBackgroundNoise, "),
+        (
+            {"transform": "TimeMask", "options": {"x": 5}},
+            r"^options must be those of TimeMask, has 'x'; TimeMask has min_band_part, ",
+        ),
+        (
+            {"transform": "RoomSimulator"},
+            r"^options must have use_ray_tracing = false for RoomSimulator, since its rays are drawn from ",
+        ),
         ({"chance": 1.5}, r"^chance must be from 0 to 1, is 1\.5$"),
     ],
 )
@@ -130,8 +165,35 @@ def test_files_are_asked_for_before_training(tmp_path: Path) -> None:
         augmentation.prepare()
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "notes.txt").write_text("no sound")
-    with pytest.raises(DataError, match=rf"^{tmp_path}/text: AddBackgroundNoise cannot be computed: "):
+    with pytest.raises(DataError, match=rf"^{tmp_path}/text: no sound file of a format that audiomentations reads"):
         Audiomentations(RATE, transform="AddBackgroundNoise", sounds=tmp_path / "text").prepare()
+
+
+@pytest.mark.parametrize(
+    ("frames", "text"), [(None, "audiomentations cannot read this file: "), (0, "there is no sound in this file$")]
+)
+def test_each_file_is_asked_for_before_training(noises: Path, frames: int | None, text: str) -> None:
+    for name in "cdefgh":  # so many that the first row hardly draws the odd one
+        soundfile.write(noises / f"{name}.wav", np.full(RATE, 0.1), RATE)
+    odd = noises / "odd.wav"
+    if frames is None:
+        odd.write_text("no sound")
+    else:
+        soundfile.write(odd, np.zeros(frames), RATE)
+    with pytest.raises(DataError, match=rf"^{odd}: {text}"):
+        Audiomentations(RATE, transform="AddBackgroundNoise", sounds=noises).prepare()
+
+
+def test_a_row_that_cannot_be_transformed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    augmentation = Audiomentations(RATE, transform="Gain", chance=1.0)
+    augmentation.prepare()
+
+    def fails(*_: Any) -> None:
+        raise ArithmeticError("too\nloud")
+
+    monkeypatch.setattr(audiomentations.Gain, "apply", fails)
+    with pytest.raises(DataError, match=r"^Gain cannot be computed: too loud$"):
+        augmentation(batch(1), Chance(1, 1, "augmentation[0]"))
 
 
 RECIPE = """
@@ -160,6 +222,7 @@ def test_a_recipe_trains_with_it_and_misses_its_files_in_one_line(noises: Path) 
     command = [sys.executable, "-m", "soundbench", "run", "tones.toml", "--cache", "cache", "--out"]
     done = subprocess.run([*command, "run"], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert "arning" not in done.stderr
     noises.rename(folder / "elsewhere")
     done = subprocess.run([*command, "again"], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 2
