@@ -85,20 +85,19 @@ def test_a_row_is_what_the_library_makes_of_it_from_the_rows_own_seed() -> None:
 
 
 def test_a_row_is_the_same_whatever_order_a_folder_is_listed_in(noises: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def augmented() -> torch.Tensor:
+    walk = os.walk
+
+    def augmented(backwards: bool) -> torch.Tensor:
+        def ordered(*arguments: Any, **more: Any) -> Iterator[tuple[str, list[str], list[str]]]:
+            for root, folders, files in walk(*arguments, **more):
+                folders.sort(reverse=backwards)
+                yield root, folders, files
+
+        monkeypatch.setattr(os, "walk", ordered)
         augmentation = Audiomentations(RATE, transform="AddBackgroundNoise", sounds=noises, chance=1.0)
         return augmentation(batch(8), Chance(1, 1, "augmentation[0]")).data
 
-    walk = os.walk
-
-    def from_the_end(*arguments: Any, **more: Any) -> Iterator[tuple[str, list[str], list[str]]]:
-        for root, folders, files in walk(*arguments, **more):
-            folders.sort(reverse=True)
-            yield root, folders, files
-
-    before = augmented()
-    monkeypatch.setattr(os, "walk", from_the_end)
-    assert torch.equal(augmented(), before)
+    assert torch.equal(augmented(backwards=True), augmented(backwards=False))
 
 
 def test_it_is_the_same_in_another_process() -> None:
