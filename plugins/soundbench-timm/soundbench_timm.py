@@ -66,8 +66,7 @@ class Timm(nn.Module):
     def __init__(self, bands: int, *, model: str = "resnet18", pretrained: bool = False) -> None:
         super().__init__()
         _check_name(model)
-        overlay = {"file": str(_cached_weights(model)), "custom_load": False} if pretrained else None
-        self.net = _feature_maps(model, pretrained, overlay)
+        self.net = _with_weights(model, _cached_weights(model)) if pretrained else _feature_maps(model)
         self.channels: int = self.net.feature_info.channels()[-1]
         fitting = _fitting(self.net.eval(), self.channels)
         self.net.train()
@@ -94,11 +93,11 @@ class Timm(nn.Module):
 
 def _check_name(model: str) -> None:
     """Refuse what is no name of timm's own, such as one that would be read from the hub, and transformers."""
-    architecture, _, tag = model.partition(".")
+    architecture, dot, _ = model.partition(".")
     known = timm.list_models()
     if architecture not in known:
         raise ValueError(f"model must be a network of timm, is {model!r}{_nearest(architecture, known)}")
-    if tag:
+    if dot:
         tagged = timm.list_models(f"{architecture}.*", pretrained=True)
         if model not in tagged:
             names = ", ".join(tagged) or "none"
@@ -128,20 +127,23 @@ def _cached_weights(model: str) -> Path:
     return Path(found)
 
 
-def _feature_maps(model: str, pretrained: bool, overlay: Mapping[str, Any] | None) -> Any:
+def _feature_maps(model: str, **weights: Any) -> Any:
     """The network without its classifier, whose output is a list of its last feature maps."""
     try:
-        return timm.create_model(
-            model,
-            pretrained=pretrained,
-            pretrained_cfg_overlay=overlay,
-            in_chans=1,
-            features_only=True,
-            out_indices=[-1],
-        )
+        return timm.create_model(model, in_chans=1, features_only=True, out_indices=[-1], **weights)
     except Exception as error:  # of any type: the library has some hundred kinds of network
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"model must have feature maps of one channel's image, is {model!r}: {reason}") from error
+
+
+def _with_weights(model: str, file: Path) -> Any:
+    """The same with the weights of a file."""
+    try:
+        return _feature_maps(model, pretrained=True, pretrained_cfg_overlay={"file": str(file), "custom_load": False})
+    except ValueError as error:
+        _feature_maps(model)  # refused if it is not the weights
+        reason = str(error).partition(": ")[2]
+        raise ValueError(f"pretrained is true, but {file} cannot be read as weights of {model!r}: {reason}") from error
 
 
 def _fitting(net: nn.Module, channels: int) -> tuple[int, int] | None:

@@ -58,6 +58,7 @@ def test_one_frame_of_one_row_can_be_trained_on() -> None:
         ({"model": "resnet81"}, r"^model must be a network of timm, is 'resnet81'; did you mean 'resnet18' or "),
         ({"model": "hf-hub:someone/net"}, r"^model must be a network of timm, is 'hf-hub:someone/net'"),
         ({"model": ""}, r"^model must be a network of timm, is ''; timm\.list_models\(\) lists them$"),
+        ({"model": "resnet18."}, r"^model must name weights that timm knows, is 'resnet18\.'; .*a1_in1k"),
         (
             {"model": "resnet18.best"},
             r"^model must name weights that timm knows, is 'resnet18\.best'; .*a1_in1k",
@@ -112,6 +113,16 @@ def test_weights_of_the_cache_are_taken_their_colours_added_up(hub: Path) -> Non
     same = [name for name in own if name in weights and name != first]
     assert len(same) > 40
     assert all(torch.equal(own[name], weights[name]) for name in same)
+
+
+def test_weights_that_are_damaged_are_named(hub: Path) -> None:
+    cached(hub)
+    (file,) = hub.rglob("model.safetensors")
+    file.write_bytes(file.read_bytes()[:1000])
+    text = rf"^pretrained is true, but {file} cannot be read as weights of 'test_resnet': "
+    with pytest.raises(ValueError, match=text) as error:
+        Timm(80, model="test_resnet", pretrained=True)
+    assert "\n" not in str(error.value)
 
 
 RECIPE = """
