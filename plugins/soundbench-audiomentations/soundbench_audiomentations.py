@@ -93,7 +93,7 @@ class Audiomentations(nn.Module):
             DataError: there is no sound in it, or one that cannot be read, or the transform cannot be computed.
         """
         if self._tried is None:
-            sounds = {} if self.sounds is None else dict.fromkeys(self._files, _listed(self.sounds))
+            sounds: dict[str, Any] = {} if self.sounds is None else dict.fromkeys(self._files, _listed(self.sounds))
             noise = np.random.default_rng(0).normal(0, 0.1, self.rate).astype(np.float32)
             with _computed(self.transform):
                 made = self._kind(**self._arguments, **sounds)

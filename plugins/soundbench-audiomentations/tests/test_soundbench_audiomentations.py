@@ -95,7 +95,8 @@ def test_a_row_is_the_same_whatever_order_a_folder_is_listed_in(noises: Path, mo
 
         monkeypatch.setattr(os, "walk", ordered)
         augmentation = Audiomentations(RATE, transform="AddBackgroundNoise", sounds=noises, chance=1.0)
-        return augmentation(batch(8), Chance(1, 1, "augmentation[0]")).data
+        data: torch.Tensor = augmentation(batch(8), Chance(1, 1, "augmentation[0]")).data
+        return data
 
     assert torch.equal(augmented(backwards=True), augmented(backwards=False))
 
