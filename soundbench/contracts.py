@@ -271,8 +271,8 @@ class Featurizer(Protocol):
     the reason as a text in `unexportable`.
 
     Optional: `shortest`, the number of samples up to which it pads shorter rows internally (1 if not set).
-    `assets(folder)` writes further files that the model needs; then the class method `from_assets(folder, rate,
-    **options)` makes the featurizer from them when the model is loaded. Its weights are loaded afterwards.
+    `assets(folder)` writes further files that the model needs. The class method `from_assets(folder, rate, **options)`
+    makes the featurizer when a model is loaded, from these files, if any; its weights are loaded afterwards.
     """
 
     bands: int
