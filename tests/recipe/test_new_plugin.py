@@ -125,6 +125,7 @@ def test_a_component_without_its_promise_is_found_out(tmp_path: Path, monkeypatc
         ("pooling", "tensor", "TensorPooling"),  # imported by the module
         ("optimizer", "lambda", "lambda_optimizer"),
         ("optimizer", "torch", "torch_optimizer"),
+        ("importer", "test", "importer_test"),  # pytest would call `test` and miss the fixture `path`
         ("backbone", "my-net2", "MyNet2"),
     ],
 )
@@ -167,6 +168,12 @@ def test_a_name_that_is_none_is_refused_with_the_rule(call: Call, tmp_path: Path
     assert (code, out, err.count("\n")) == (2, "", 1)
     rule = "must be lower-case letters, digits and single hyphens, a letter first, at most 40 in all, such as my-net"
     assert err.endswith(f"cannot be the name of a plugin: it {rule}\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_whose_recipe_would_be_another_file_is_refused(call: Call, tmp_path: Path) -> None:
+    told = '"pyproject" cannot be the name of a plugin: its recipe would be the file pyproject.toml\n'
+    assert call("backbone", "pyproject") == (2, "", told)
     assert not list(tmp_path.iterdir())
 
 

@@ -101,6 +101,8 @@ def package_of(kind: str, name: str) -> dict[str, str]:
     own = "_".join(words) if kind in _FUNCTIONS else "".join(word.capitalize() for word in words)
     if keyword.iskeyword(own) or re.search(rf"\b{own}\b", code.template):
         own += f"_{kind}" if kind in _FUNCTIONS else kind.capitalize()
+    if own.startswith("test"):  # pytest takes such a function for a test, in a module such as soundbench_test
+        own = f"{kind}_{own}"
     values = {
         "kind": kind,
         "a_kind": with_article(kind),
@@ -139,6 +141,8 @@ def _component(name: str) -> str:
     if not _NAME.fullmatch(component) or len(component) > _LONGEST:
         rule = f"lower-case letters, digits and single hyphens, a letter first, at most {_LONGEST} in all"
         raise CallError(f"{show(name)} cannot be the name of a plugin: it must be {rule}, such as my-net")
+    if component == "pyproject":
+        raise CallError(f"{show(name)} cannot be the name of a plugin: its recipe would be the file pyproject.toml")
     return component
 
 
