@@ -115,10 +115,17 @@ def unfit(listing: Listing) -> str:
     if f"soundbench>={API_VERSION}" in listing.requires:
         return ""  # the usual line; the library that reads any other takes as long to import as all the rest
     wanted = _wanted(listing.requires)
-    if wanted is None or wanted.contains(_own_version(), prereleases=True):
+    if wanted is None or _meets(_own_version(), wanted):
         return ""
     cure = f"install another version of {listing.distribution}, or of soundbench"
     return f"{listing} is made for soundbench{wanted}, and this is {_own_version()}, plugin API {API_VERSION}: {cure}"
+
+
+def _meets(own: str, wanted: SpecifierSet) -> bool:
+    """Whether a version of soundbench is wanted; 0.2.0.dev1, before a release, has the API of that release."""
+    from packaging.version import Version
+
+    return wanted.contains(own, prereleases=True) or wanted.contains(Version(own).base_version)
 
 
 def made_for(listing: Listing) -> str:

@@ -18,6 +18,7 @@ from helpers.entry_points import Listener, fake, toy_registry
 
 from soundbench.contracts import API_VERSION, KINDS
 from soundbench.errors import BrokenPlugin, ClaimedTwice, NotInstalled, OtherApi, PluginError, UnknownPlugin
+from soundbench.recipe.catalogue import catalogue
 from soundbench.recipe.registry import Registry
 
 if TYPE_CHECKING:
@@ -96,6 +97,26 @@ def test_a_distribution_says_which_api_it_is_made_for_by_what_it_requires(requir
     message = refused(OtherApi, "pooling", "p", registry)
     assert message.startswith('pooling "p" (theirs 1.2, module helpers.toys) is made for soundbench')
     assert message.endswith("install another version of theirs, or of soundbench")
+
+
+@pytest.mark.parametrize(
+    ("own", "requires", "fits"),
+    [
+        ("0.2.0.dev1", "soundbench>=0.2,<0.3", True),
+        ("0.2.0rc1", "soundbench~=0.2.0", True),
+        ("0.2.0rc1", "soundbench==0.2.0rc1", True),
+        ("0.2.0rc1", "soundbench>=0.1,<0.2", False),
+        ("0.2.0.dev1", "soundbench>=0.3", False),
+        ("0.1.0+cpu", "soundbench>=0.1.0", True),
+    ],
+)
+def test_a_version_before_a_release_has_the_api_of_the_release(
+    own: str, requires: str, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("soundbench.recipe.entry_points._own_version", lambda: own)
+    registry = Registry([fake("pooling", "p", "helpers.toys:ToyPooling", requires=[requires])])
+    (entry,) = catalogue(registry, check=True)
+    assert entry.status == ("ok" if fits else "other API")
 
 
 def test_what_is_made_for_another_api_is_not_imported(write: Write) -> None:
