@@ -46,8 +46,12 @@ def _as_json(found: list[tuple[Check, Finding]]) -> object:
 
     from soundbench.doctor.privacy import without_names
 
-    rows = [{"part": check.part, "name": check.name, **attrs.asdict(finding)} for check, finding in found]
-    return without_names({"format": 1, "checks": rows})
+    rows = [
+        {"part": check.part, "name": check.name, "status": finding.status}
+        | without_names(attrs.asdict(finding, filter=attrs.filters.exclude("status")))
+        for check, finding in found
+    ]
+    return {"format": 1, "checks": rows}
 
 
 def _print(found: list[tuple[Check, Finding]]) -> None:

@@ -207,6 +207,15 @@ def test_no_personal_path_is_in_a_bug_report(
     assert "/data/USER/cache" in out
 
 
+def test_a_user_who_is_called_as_a_check_changes_no_name_of_a_check(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("USER", "python")
+    invoke(["doctor", "--json", "--need", "python"])
+    (row,) = json.loads(capsys.readouterr().out)["checks"]
+    assert (row["part"], row["name"], row["status"]) == ("computing", "python", "ok")
+
+
 def test_a_name_within_another_word_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("USER", "torch")
     monkeypatch.setenv("HOME", "/data/torch")
