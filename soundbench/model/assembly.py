@@ -21,7 +21,7 @@ from soundbench import limits
 from soundbench.contracts import KINDS, Augmentation, Calibration, Dataset, Loss, Reject
 from soundbench.data.clips import class_names
 from soundbench.errors import BrokenPlugin, DataError, Problem, RecipeError, SoundbenchError
-from soundbench.messages import out_of_memory, show
+from soundbench.messages import out_of_memory, show, with_article
 from soundbench.model.bounds import made_within_bounds
 from soundbench.model.folder import ASSETS
 from soundbench.model.network import Head, Network, by_length
@@ -133,7 +133,7 @@ def create(kind: str, use: str | Callable[..., Any], /, **options: Any) -> Any:
     """
     check_kind(kind)
     component, supplied = Registry().get(kind, use), KINDS[kind].supplied
-    needs = f"is missing; a {kind} needs {', '.join(supplied)}"
+    needs = f"is missing; {with_article(kind)} needs {', '.join(supplied)}"
     problems = [Problem(f"{kind}.{name}", needs) for name in supplied if name not in options]
     table = {name: value for name, value in options.items() if name not in supplied}
     checked, faults = component.structure(table, kind)

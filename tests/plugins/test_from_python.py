@@ -96,6 +96,8 @@ def test_all_mistakes_of_create_are_reported_together() -> None:
     assert second.startswith('create: backbone.chanels: unknown key; did you mean "channels"? known: ')
     with pytest.raises(RecipeError, match=r"^create: backbone.channels: must be an integer, is \"wide\"$"):
         soundbench.create("backbone", "tdnn", bands=40, channels="wide")
+    with pytest.raises(RecipeError, match=r"^create: augmentation.rate: is missing; an augmentation needs rate$"):
+        soundbench.create("augmentation", "gain")
     with pytest.raises(RecipeError, match=r"^create: dataset.clips: must be at least 10, one of each class, is 3$"):
         soundbench.create("dataset", "tones", clips=3)
     with pytest.raises(UnknownPlugin, match='there is no backbone "tdn"; did you mean "tdnn"'):
