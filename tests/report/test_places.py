@@ -57,6 +57,18 @@ def test_paths_in_running_text_are_replaced_and_what_only_looks_like_one_stays(h
         assert found.text(text) == text
 
 
+def test_an_address_tells_neither_a_folder_of_this_machine_nor_a_password(home: Path) -> None:
+    found = places(home / "data")
+    assert found.name(f"file://{home}/data/a.tar") == "a.tar"
+    assert found.name("file:///mnt/disk/{00..12}.tar") == "{00..12}.tar"
+    assert found.text(f"file://{home}/data/a.tar: damaged") == "a.tar: damaged"
+    assert found.name("https://anna:secret@host/a.tar") == "https://host/a.tar"
+    for address in ("https://host/~a/x@2.tar", "s3://bucket/a.tar", "hf://datasets/a/b@main/c.parquet"):
+        assert found.name(address) == address
+    shown = found.report({"protocol": {"dataset": {"shards": [f"file://{home}/other/a.tar", "https://a:b@host/c"]}}})
+    assert shown["protocol"]["dataset"]["shards"] == ["a.tar", "https://host/c"]
+
+
 def test_a_command_names_its_files_as_seen_from_here(home: Path) -> None:
     command = f"soundbench evaluate {home}/work/runs/one --dataset '{home}/data/my list.csv' --checkpoint last"
     assert places().command(command) == "soundbench evaluate runs/one --dataset 'my list.csv' --checkpoint last"

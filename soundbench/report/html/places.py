@@ -19,6 +19,10 @@ __all__ = ["Places"]
 # An absolute path in running text: not within a word, an address or a relative path.
 _ABSOLUTE = re.compile(r"(?<![\w.~:/*?+-])/(?:[^\s'\"`,;:()<>|/]+/)*[^\s'\"`,;:()<>|/]+")
 
+# How the address of a file on this machine begins; and an address up to the name of a user, with a password or without.
+_FILE = re.compile(r"\b(?:file|local):/+(?=[^/\s])")
+_USER = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/@]*@", re.IGNORECASE)
+
 
 @attrs.frozen
 class Places:
@@ -45,9 +49,11 @@ class Places:
         return cls(tuple(sorted(kept, key=len, reverse=True)), home)
 
     def name(self, path: str) -> str:
-        """A path, relative to the innermost root that it is in, or else its last part."""
+        """A path, relative to the innermost root that it is in, or else its last part; an address without its user."""
+        if _FILE.match(path):
+            return self.name(_FILE.sub("/", path))
         if not os.path.isabs(path):
-            return path
+            return _USER.sub(r"\1", path)
         path = os.path.normpath(path)
         root = next((root for root in self.roots if _below(path, root)), None)
         own = os.path.basename(path) if root in (None, path) else os.path.relpath(path, root)
@@ -58,6 +64,7 @@ class Places:
 
     def text(self, text: str) -> str:
         """Running text with each absolute path in it replaced by its name."""
+        text = _FILE.sub("/", text)
         for root in (*self.roots, self.home):  # they may have spaces in them
             text = re.sub(rf"(?<![\w./~-]){re.escape(root)}/", "", text)
         return _ABSOLUTE.sub(lambda found: self.name(found[0]), text)
@@ -98,6 +105,8 @@ class Places:
             return [self._value(item) for item in value]
         if not isinstance(value, str):
             return value
+        if not os.path.isabs(value):
+            return self.name(value)
         path, colon, rest = value.partition(":")
         return self.name(path) + colon + rest
 
