@@ -22,7 +22,7 @@ OF_EVENTS = frozenset(
 
 
 @click.command()
-@click.argument("run", type=options.PATH)
+@click.argument("run")
 @click.option(
     "--dataset",
     metavar="DATA",
@@ -92,7 +92,7 @@ OF_EVENTS = frozenset(
 @options.trust_code
 @options.accept_changes
 def command(
-    run: Path,
+    run: str,
     dataset: str | None,
     tables: str | None,
     checkpoint: str,
@@ -128,7 +128,7 @@ def command(
 
 
 def _work(
-    run: Path, dataset: str | None, tables: str | None, common: dict[str, Any], events: dict[str, Any]
+    run: str, dataset: str | None, tables: str | None, common: dict[str, Any], events: dict[str, Any]
 ) -> Path | None:
     """The work of one process; returns the folder of the report in the main process, None in the others."""
     from soundbench import distributed
@@ -158,7 +158,7 @@ def _refuse_unused(dataset: str | None, tables: str | None) -> None:
 
 
 def _events(
-    run: Path,
+    run: str,
     tables: str,
     common: dict[str, Any],
     folder: Path | None,

@@ -86,7 +86,7 @@ def model_path(path: str | os.PathLike[str]) -> Path:
     """
     text = os.fspath(path)
     if os.path.basename(text) != text or text in ("", ".", ".."):
-        return Path(path)
+        return _no_name(Path(path))
     models = installed()
     same = [model for model in models if model.name == text]
     if os.path.lexists(text):
@@ -101,6 +101,12 @@ def model_path(path: str | os.PathLike[str]) -> Path:
         listed = f"{nearest(text, names) or ';'} installed: {', '.join(names) or 'none'} (see soundbench models)"
         raise CallError(f"{text}: no such run directory, model folder, ONNX file or installed model{listed}")
     return same[0].folder()
+
+
+def _no_name(path: Path) -> Path:
+    """A path that was given with a folder, such as `./owls`, as one that is not taken for the name of a model later."""
+    bare = len(path.parts) == 1 and not path.is_absolute()
+    return Path.cwd() / path if bare and path.name in [model.name for model in installed()] else path
 
 
 def _kind(path: str) -> str:
