@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
 import torch
+from helpers import TESTS
 from helpers.networks import toy_network
 from torch import Tensor, nn
 
@@ -183,3 +187,17 @@ def test_a_network_without_norms_is_itself() -> None:
     network = toy_network().eval()
     network.backbone = _Frames(nn.Conv1d(32, 16, 1))  # type: ignore[assignment]
     assert folded(network) is network
+
+
+def test_the_compiler_of_pytorch_is_not_imported_for_it() -> None:
+    program = """
+import sys
+from helpers.networks import toy_network
+from soundbench.model.folding.norms import folded
+folded(toy_network().eval())
+assert "torch._dynamo" not in sys.modules
+"""
+    path = os.pathsep.join([str(TESTS), *sys.path])
+    command = [sys.executable, "-c", program]
+    found = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr

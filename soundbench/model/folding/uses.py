@@ -64,6 +64,10 @@ class _Uses(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.count: Counter[int] = Counter()
         self._kept: list[Any] = []  # so that no memory is used twice
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and to say so PyTorch would import its compiler, in half a second
+
     def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         self._kept.append(out)
