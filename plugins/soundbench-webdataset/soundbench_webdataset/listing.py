@@ -118,21 +118,38 @@ def _twice(member: tarfile.TarInfo, other: Any) -> str:
 
 
 class _Header(tarfile.TarInfo):
-    """The header of a member. `tarfile` takes one that is damaged or cut off for the end, and an end for no matter."""
+    """The header of a member. `tarfile` takes one that is damaged or cut off for the end, and an end for no matter.
+
+    It reads the texts that belong to a header whatever their size, and a size below 0 leads it back to where it was.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in _TEXTS and found.size > limits.TEXT:
+            raise tarfile.ReadError(f"a header has {found.size:,} bytes; one has at most {limits.TEXT:,}")
+        return found
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
         try:
-            return super().fromtarfile(tar)
+            found = super().fromtarfile(tar)
         except tarfile.HeaderError as error:
             kind = type(error).__name__
             if kind == "EOFHeaderError":  # of two blocks of zeros
                 raise
             raise tarfile.ReadError(_CUT if kind in _SHORT else f"{error}") from None
+        if found.size < 0:
+            raise tarfile.ReadError(f"the size of {found.name!r} is {found.size}")
+        return found
 
 
 _SHORT = ("EmptyHeaderError", "TruncatedHeaderError")
 _CUT = "it is cut off; copy it again"
+# Headers that `tarfile` reads with what follows them: long names, and further values.
+_TEXTS = frozenset(
+    {tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE}
+)
 
 
 def _members(name: str, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
@@ -157,6 +174,8 @@ def _members(name: str, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     except tarfile.ReadError as error:
         reason = _CUT if "unexpected end" in str(error) else str(error)
         raise DataError(f"{name}: cannot be read as a tar file: {reason}") from None
+    except (ValueError, OverflowError, RecursionError):  # that `tarfile` raises, some versions of it more often
+        raise DataError(f"{name}: cannot be read as a tar file: a header in it is damaged") from None
 
 
 def _refuse_odd(name: str, member: tarfile.TarInfo) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -196,6 +197,42 @@ def test_a_damaged_header_is_not_the_end(tmp_path: Path) -> None:
     data[third + 10] ^= 1
     (tmp_path / "a.tar").write_bytes(data)
     assert "cannot be read as a tar file: bad checksum" in said(lambda: list(WebDataset(root=tmp_path).clips()))
+
+
+def header(kind: bytes, size: int, data: bytes = b"") -> bytes:
+    """A header of a kind, whose size may be any, and what follows it."""
+    about = tarfile.TarInfo("2.txt")
+    about.type, about.size = kind, size
+    return about.tobuf(tarfile.GNU_FORMAT) + data + bytes(-len(data) % 512)
+
+
+NEGATIVE, DAMAGED = r"(the size of '2\.txt' is -512|invalid offset)", "(a header in it is damaged|.*invalid header.*)"
+
+
+def further(text: bytes) -> bytes:
+    return header(tarfile.XHDTYPE, len(text), text)
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        (header(tarfile.REGTYPE, -512), NEGATIVE),
+        (further(b"13 size=-512\n") + header(tarfile.REGTYPE, 0), NEGATIVE),
+        (header(tarfile.GNUTYPE_LONGNAME, 1 << 30), "a header has 1,073,741,824 bytes; one has at most 4,194,304"),
+        (header(tarfile.XHDTYPE, 1 << 30), "a header has 1,073,741,824 bytes; one has at most 4,194,304"),
+        (header(tarfile.GNUTYPE_LONGNAME, 2, b"a\0") * 2000, DAMAGED),
+        (header(tarfile.REGTYPE, 1 << 70), DAMAGED),
+        (further(b"22 GNU.sparse.map=a,b\n") + header(tarfile.REGTYPE, 0), DAMAGED),
+        (further(b"20 hdrcharset=\xff\xff\xff\xff\n") + header(tarfile.REGTYPE, 0), DAMAGED),
+    ],
+)
+def test_headers_that_lead_tarfile_astray(tmp_path: Path, headers: bytes, reason: str) -> None:
+    """Round in a circle, into memory without end, or to an error that is not of tar files."""
+    write(tmp_path / "a.tar", GOOD)
+    data = (tmp_path / "a.tar").read_bytes().rstrip(b"\0")
+    (tmp_path / "a.tar").write_bytes(data + bytes(-len(data) % 512) + headers + bytes(10240))
+    text = said(lambda: list(WebDataset(root=tmp_path).clips()))
+    assert re.fullmatch(re.escape(f"{tmp_path}/a.tar: cannot be read as a tar file: ") + reason, text)
 
 
 def test_what_is_no_tar_file(tmp_path: Path) -> None:
