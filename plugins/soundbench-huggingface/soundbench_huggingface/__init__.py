@@ -146,8 +146,8 @@ class HuggingFace:
                 )
 
     def shards(self) -> Mapping[str, str]:
-        """The files and their states, as they were when they were looked at."""
-        return {shard.name: shard.state for shard in self._shards.values()}
+        """The files, and their states as they were when they were looked at, with the column of sound."""
+        return {shard.name: f"{shard.state} sound={shard.sound}" for shard in self._shards.values()}
 
     def read(self, clip: Clip) -> Sound:
         """The sound of one clip."""

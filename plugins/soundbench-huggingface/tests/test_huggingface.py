@@ -128,6 +128,16 @@ def test_sound_is_that_of_the_file(tmp_path: Path, suffix: str, form: str) -> No
             assert found[1] == rate
 
 
+def test_sound_of_another_column_is_other_sound(tmp_path: Path) -> None:
+    """What a store keeps of a clip is found by the fingerprint of its shard, which must tell columns apart."""
+    rows = table(noisy=column(sound(1)), clean=column(sound(2)), label=["dog"])
+    write(tmp_path / "a.parquet", rows)
+    noisy, clean = (HuggingFace(root=tmp_path, sound=name) for name in ("noisy", "clean"))
+    assert list(noisy.clips()) == list(clean.clips())
+    assert list(noisy.shards()) == list(clean.shards())
+    assert noisy.shards() != clean.shards()
+
+
 def test_files_in_another_file_system(tmp_path: Path) -> None:
     import fsspec
 
