@@ -37,7 +37,7 @@ def find_files(root: Path, patterns: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for pattern in (one for given in patterns for one in _expanded(given)):
-        if not _MAGIC.search(pattern):
+        if not _MAGIC.search(pattern.partition("?")[0] if pattern.startswith("http") else pattern):  # ? begins a query
             own = [pattern if is_remote(pattern) else os.path.abspath(root / pattern)]
         elif is_remote(pattern):
             own = sorted(patiently(pattern, partial(_listed, pattern)))

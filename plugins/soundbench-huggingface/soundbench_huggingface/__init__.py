@@ -22,11 +22,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from soundbench import audio
+from soundbench import audio, limits
 from soundbench.contracts import Clip
 from soundbench.errors import DataError, MissingDataError, SoundError
 from soundbench.sources import find_files, shard_of, state_of
-from soundbench_huggingface.tables import About, about, rows_of
+from soundbench_huggingface.tables import About, about, plain, rows_of
 
 __all__ = ["HuggingFace"]
 
@@ -56,7 +56,7 @@ class _Shard:
     @property
     def split(self) -> str | None:
         """The split that its name, or that of its folder, says it is of."""
-        folder, name = os.path.split(self.name)
+        folder, name = os.path.split(plain(self.name))
         found = _SPLIT.fullmatch(name)
         if not found or found[1] != "data":
             return found and found[1]
@@ -140,7 +140,7 @@ class HuggingFace:
                 yield Clip(
                     f"{shard.name}/{row}",
                     labels,
-                    fold=int(fold) if fold and fold.isdecimal() else fold,
+                    fold=int(fold) if fold and fold.isdecimal() and len(fold) <= limits.DIGITS else fold,
                     group=texts.pop(group, None),
                     extra=texts,
                 )

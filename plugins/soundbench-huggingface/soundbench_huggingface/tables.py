@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from soundbench.errors import DataError
 from soundbench.sources import is_remote, open_source
 
-__all__ = ["About", "about", "rows_of"]
+__all__ = ["About", "about", "plain", "rows_of"]
 
 # Rows of sound that are in memory at a time, at least; those that are beside one another in a file come together.
 _AT_ONCE = 16
@@ -56,12 +56,12 @@ def about(name: str) -> About:
         DataError: it cannot be read.
     """
     with _named(name):
-        if name.endswith(".parquet"):
+        if _is_parquet(name):
             with open_source(name, seeks=True) as file, pq.ParquetFile(file) as table:
                 schema = table.schema_arrow
         else:
             with open_source(name, seeks=True) as file:
-                file.seek(-len(_END), 2)
+                file.seek(max(file.seek(0, 2) - len(_END), 0))
                 if file.read() != _END:
                     raise DataError(f"{name}: has no end; it is cut off, or no stream of Arrow")
             with _stream(name) as reader:
@@ -89,6 +89,15 @@ def rows_of(name: str, columns: list[str], wanted: Sequence[int] | None = None) 
                 yield row, [value[row - first].as_py() for value in values]
 
 
+def plain(name: str) -> str:
+    """A path; or an address without a query, such as `?download=true`."""
+    return name.partition("?")[0] if is_remote(name) else name
+
+
+def _is_parquet(name: str) -> bool:
+    return plain(name).endswith(".parquet")
+
+
 def _between(rows: Sequence[int], first: int, last: int) -> Sequence[int]:
     """Those of the rows, which are in order, from `first` to before `last`."""
     return rows[bisect_left(rows, first) : bisect_left(rows, last)]
@@ -97,7 +106,7 @@ def _between(rows: Sequence[int], first: int, last: int) -> Sequence[int]:
 def _batches(name: str, columns: list[str], wanted: Sequence[int] | None) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Stretches of rows in order, each with the number of its first, but groups of Parquet without a wanted row."""
     first = 0
-    if not name.endswith(".parquet"):
+    if not _is_parquet(name):
         with _stream(name) as reader:
             for batch in reader:
                 found = batch.select(columns)
