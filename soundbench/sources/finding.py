@@ -9,15 +9,16 @@ from collections.abc import Container, Sequence
 from functools import partial
 from pathlib import Path
 
-from soundbench.errors import MissingDataError
-from soundbench.sources.remote import about, is_remote, named, patiently, place
+from soundbench.errors import DataError, MissingDataError
+from soundbench.sources.remote import HERE, about, is_remote, named, patiently, place
 
 __all__ = ["find_files", "shard_of", "state_of"]
 
 # What file systems of fsspec say of a file that changes with it.
 _STATES = (
     *("size", "mtime", "created", "modified", "updated", "LastModified", "last_modified", "Last-Modified"),
-    *("etag", "ETag", "md5Hash", "Content-MD5", "Digest"),
+    *("modify", "modifiedTime", "modificationTime", "last_write_time"),
+    *("etag", "ETag", "md5Hash", "md5Checksum", "Content-MD5", "Digest", "blob_id", "sha"),
 )
 _MAGIC = re.compile(r"[*?]")
 _BRACES = re.compile(r"\{(?:(\d{1,6})\.\.(\d{1,6})|([^{}]*,[^{}]*))\}")
@@ -42,7 +43,8 @@ def find_files(root: Path, patterns: Sequence[str]) -> list[str]:
         elif is_remote(pattern):
             own = sorted(patiently(pattern, partial(_listed, pattern)))
         else:
-            own = sorted(os.path.abspath(path) for path in glob.glob(str(root / pattern), recursive=True))
+            whole = os.path.join(glob.escape(str(root)), _plain_brackets(pattern))
+            own = sorted(os.path.abspath(path) for path in glob.glob(whole, recursive=True))
         if not own:
             raise MissingDataError(f"{pattern if is_remote(pattern) else root / pattern}: there are no such files")
         found += own
@@ -54,11 +56,14 @@ def state_of(name: str) -> str:
 
     Raises:
         MissingDataError: it does not exist.
-        DataError: it cannot be looked at.
+        DataError: it cannot be looked at, or nothing is known of it that would change.
     """
     if is_remote(name):
         found = patiently(name, partial(about, name))
-        return " ".join(f"{key}={found[key]}" for key in _STATES if found.get(key) is not None)
+        state = " ".join(f"{key}={found[key]}" for key in _STATES if found.get(key) is not None)
+        if not state:
+            raise DataError(f"{name}: its server says neither its size nor when it changed; {HERE}")
+        return state
     with named(name):
         state = os.stat(name)
     return f"size={state.st_size} mtime={state.st_mtime_ns}"
@@ -67,7 +72,12 @@ def state_of(name: str) -> str:
 def _listed(pattern: str) -> list[str]:
     """The addresses that a pattern is of."""
     filesystem, path = place(pattern)
-    return [str(filesystem.unstrip_protocol(one)) for one in filesystem.glob(path)]
+    return [str(filesystem.unstrip_protocol(one)) for one in filesystem.glob(_plain_brackets(path))]
+
+
+def _plain_brackets(pattern: str) -> str:
+    """A pattern for `glob` in which brackets are those of names."""
+    return pattern.replace("[", "[[]")
 
 
 def _expanded(pattern: str) -> list[str]:

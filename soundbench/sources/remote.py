@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 from soundbench.errors import DataError, MissingDataError
 from soundbench.opening import open_regular
 
-__all__ = ["about", "is_remote", "named", "open_source", "patiently", "place"]
+__all__ = ["HERE", "about", "is_remote", "named", "open_source", "patiently", "place"]
 
 Result = TypeVar("Result")
 
 # Seconds between the tries to read a file elsewhere; seconds without an answer after which a try has failed.
 WAITS = (1.0, 3.0, 9.0)
 ANSWER = 60.0
+HERE = "copy it to this machine"
 # Answers of HTTP: there is no such file; of those that blame who asks, the ones after which it may help to ask again.
 _GONE, _BUSY = (404, 410), (408, 425, 429)
 
@@ -65,7 +66,10 @@ class _Remote(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         if whence == os.SEEK_END:
-            offset += int(patiently(self._name, partial(about, self._name))["size"])
+            size = patiently(self._name, partial(about, self._name))["size"]
+            if size is None:
+                raise DataError(f"{self._name}: its server does not say its size; {HERE}")
+            offset += int(size)
         self._wanted = offset + (self._wanted if whence == os.SEEK_CUR else 0)
         return self._wanted
 

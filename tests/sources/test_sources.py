@@ -51,6 +51,22 @@ def test_stars_find_files_in_order_and_each_once(tmp_path: Path) -> None:
         find_files(tmp_path, ["a.tar", "z*"])
 
 
+def test_brackets_are_those_of_names(tmp_path: Path, pipe: Callable[[str, bytes], str]) -> None:
+    root = tmp_path / "set [1] *"
+    root.mkdir()
+    for name in ("a[2].tar", "a2.tar"):
+        (root / name).touch()
+        pipe(f"[1]/{name}", b"")
+    assert find_files(root, ["a[2]*.tar"]) == [str(root / "a[2].tar")]
+    assert find_files(root, ["*.tar"]) == [str(root / "a2.tar"), str(root / "a[2].tar")]
+    assert [os.path.basename(name) for name in find_files(root, ["memory://sources/[1]/a[2]*.tar"])] == ["a[2].tar"]
+
+
+def test_a_question_mark_in_an_address_of_the_web_begins_a_query(tmp_path: Path) -> None:
+    address = "https://nowhere.invalid/a.tar?download=true"
+    assert find_files(tmp_path, [address]) == [address]
+
+
 def test_a_file_elsewhere_is_that_of_here(tmp_path: Path, pipe: Callable[[str, bytes], str]) -> None:
     data = bytes(range(256)) * 100
     (tmp_path / "a").write_bytes(data)
@@ -73,6 +89,16 @@ def test_the_state_of_a_file_changes_with_it(tmp_path: Path, pipe: Callable[[str
     os.utime(tmp_path / "a", ns=(1, 1))
     assert state_of(str(tmp_path / "a")) != before[0]
     assert state_of(pipe("a", b"two")) != before[1]
+
+
+def test_a_place_that_says_nothing_of_a_file_is_refused(monkeypatch, pipe) -> None:
+    """What is kept of its sound could be that of another file of the same name."""
+    name = pipe("c", b"one")
+    monkeypatch.setattr(fsspec.filesystem("memory"), "info", lambda path: {"name": path, "size": None})
+    with pytest.raises(DataError, match=r"/c: its server says neither its size nor when it changed; copy it to "):
+        state_of(name)
+    with open_source(name) as file, pytest.raises(DataError, match=r"/c: its server does not say its size; copy it "):
+        file.seek(-1, os.SEEK_END)
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
