@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,27 @@ def test_lengths_are_taken_once_and_only_of_what_is_new(make, tmp_path):
         path.write_bytes(path.read_bytes()[:-1] + b"?")  # the last record of each
     make(again)
     assert [len(clips) for clips in again.passes] == [1] * 4
+
+
+def test_of_two_that_need_the_same_lengths_one_takes_them_and_the_other_waits(make):
+    begun, waiting = threading.Event(), threading.Event()
+
+    class Slow(Noisy):
+        def read_many(self, clips: Sequence[Clip]) -> Iterator:
+            begun.set()
+            assert waiting.wait(20)
+            yield from super().read_many(clips)
+
+    def say(text: str) -> None:
+        if text.startswith("sound: waiting for another process"):
+            waiting.set()
+
+    first, second = Slow(*SHARDS), Slow(*SHARDS)
+    with ThreadPoolExecutor(1) as threads:
+        store = threads.submit(make, first)
+        assert begun.wait(20)
+        assert make(second, say=say).digest == store.result().digest
+    assert (sorted(passes(first)), passes(second)) == (sorted(SHARDS), [])
 
 
 def test_what_cannot_be_read_is_named_and_tried_again(make):

@@ -3,11 +3,13 @@
 Lengths and digests of all sounds are taken by one pass through the shards, and kept in the cache folder, in a file for
 each shard:
 
-    lengths-.../....journal     the records of its sounds, as in the journal of a pool, without their samples
+    lengths-.../....journal           the records of its sounds, as in the journal of a pool, without their samples
+    lengths-.../piece-lengths.lock    held by the process that takes them, for which others wait
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -167,28 +169,52 @@ class _Lengths:
 
     def taken(self, unreadable: Mapping[int, str]) -> tuple[Records, Mapping[int, str]]:
         """The record of each sound `(M,)`, with a length of 0 for those that cannot be read; and why these cannot."""
-        sounds, errors = self.sounds, dict(unreadable)
-        records = np.zeros(len(sounds), RECORD)
-        assert sounds.shards is not None
-        pieces = np.split(np.arange(len(sounds)), np.flatnonzero(np.diff(sounds.shards)) + 1)
-        for numbers in pieces:
-            records[numbers] = self._known(numbers)
-        records[list(unreadable)] = np.zeros(1, RECORD)
-        wanted = np.ones(len(sounds), bool)
-        wanted[list(unreadable)] = False
-        wanted &= records["length"] == 0
+        records = self._kept(unreadable)
+        if not self._wanted(records, unreadable).any():
+            return records, dict(sorted(unreadable.items()))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            place = self.folder / "piece-lengths.lock"
+            if not stack.enter_context(files.lock(place, wait=False)):
+                self.say("sound: waiting for another process, which reads clips for their lengths")
+                stack.enter_context(files.lock(place))
+                records = self._kept(unreadable)
+            errors = dict(unreadable) | self._take(records, self._wanted(records, unreadable))
+        return records, dict(sorted(errors.items()))
+
+    def _take(self, records: Records, wanted: NDArray[np.bool_]) -> dict[int, str]:
+        """Read the sounds that are wanted, and keep their records; why some cannot be read."""
         if wanted.any():
-            count = int(wanted.sum())
-            self.say(f"sound: reading {count:,} clips for their lengths alone (audio.store = false)")
-        threads = (self.workers or cores()) if sounds.by_threads else 1
-        missing = [(numbers, numbers[wanted[numbers]]) for numbers in pieces if wanted[numbers].any()]
+            self.say(f"sound: reading {int(wanted.sum()):,} clips for their lengths alone (audio.store = false)")
+        errors: dict[int, str] = {}
+        threads = (self.workers or cores()) if self.sounds.by_threads else 1
+        missing = [(numbers, numbers[wanted[numbers]]) for numbers in self._pieces() if wanted[numbers].any()]
         for numbers, found, reasons in interleaved(self._read, missing, threads):
             for number, record in found.items():
                 records[number] = record
             errors |= reasons
             whole = records[numbers]
             files.write_bytes(self._place(numbers), whole[whole["length"] > 0].tobytes())
-        return records, dict(sorted(errors.items()))
+        return errors
+
+    def _kept(self, unreadable: Mapping[int, str]) -> Records:
+        """What is kept of all sounds: their records, zeros for those that are not there, or that others cannot read."""
+        records = np.zeros(len(self.sounds), RECORD)
+        for numbers in self._pieces():
+            records[numbers] = self._known(numbers)
+        records[list(unreadable)] = np.zeros(1, RECORD)
+        return records
+
+    def _wanted(self, records: Records, unreadable: Mapping[int, str]) -> NDArray[np.bool_]:
+        """The sounds that must be read, `(M,)`."""
+        wanted: NDArray[np.bool_] = records["length"] == 0
+        wanted[list(unreadable)] = False
+        return wanted
+
+    def _pieces(self) -> list[NDArray[np.int64]]:
+        """The sounds of each shard."""
+        assert self.sounds.shards is not None
+        return np.split(np.arange(len(self.sounds)), np.flatnonzero(np.diff(self.sounds.shards)) + 1)
 
     def _read(
         self, piece: tuple[NDArray[np.int64], NDArray[np.int64]]
