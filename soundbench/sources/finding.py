@@ -60,10 +60,10 @@ def state_of(name: str) -> str:
     """
     if is_remote(name):
         found = patiently(name, partial(about, name))
-        state = " ".join(f"{key}={found[key]}" for key in _STATES if found.get(key) is not None)
-        if not state:
+        said = " ".join(f"{key}={found[key]}" for key in _STATES if found.get(key) is not None)
+        if not said:
             raise DataError(f"{name}: its server says neither its size nor when it changed; {HERE}")
-        return state
+        return said
     with named(name):
         state = os.stat(name)
     return f"size={state.st_size} mtime={state.st_mtime_ns}"
