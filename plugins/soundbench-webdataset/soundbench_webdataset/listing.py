@@ -124,7 +124,7 @@ class _Header(tarfile.TarInfo):
     """
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         found = super().frombuf(buf, encoding, errors)
         if found.type in _TEXTS and found.size > limits.TEXT:
             raise tarfile.ReadError(f"a header has {found.size:,} bytes; one has at most {limits.TEXT:,}")
