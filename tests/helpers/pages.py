@@ -203,7 +203,7 @@ def without_training(patch: pytest.MonkeyPatch, trained: Path) -> None:
 
 def given_names() -> dict[str, Any]:
     """What the Python of a page finds that is the reader's own: a source of sound, a table, a network."""
-    from soundbench_plugins.backbone.identity import Identity
+    from soundbench.backbones import Identity
 
     own = {"blocks": [tone(1.0, 48000, 500)], "table": {"path": ["a.wav", "b.wav"]}, "MyNet": Identity}
     return {"__name__": "page", **own}
