@@ -33,6 +33,7 @@ from soundbench.recipe.tables import (
 )
 
 __all__ = [
+    "WHERE_SOUND_IS_KEPT",
     "Model",
     "Recipe",
     "annotations_spec",
@@ -50,6 +51,8 @@ _OF_CLASSES = ("classes", "multilabel", "thresholds")
 _SHOWN = ("dataset", "featurizer", "backbone", "pooling", "loss", "optimizer")
 _MODEL = ("audio", "featurizer", "backbone", "pooling", "head", "loss")
 _FITTED = ("calibration", "reject")
+# Keys of [audio] that are about the sound of training alone; a model has no use for them.
+WHERE_SOUND_IS_KEPT = ("store", "shards_in_memory")
 # The framework's keys of [reject] that scoring needs.
 _REJECTS_BY = ("clip_threshold", "window_threshold", "silence")
 
@@ -281,7 +284,9 @@ def model_tables(
     if reject is not None:
         own = plain({name: getattr(reject.own, name) for name in _REJECTS_BY})
         fitted["reject"] = {"use": reject.use, **own, **plain(reject.options)}
-    return head | {table: _plain(getattr(recipe, table)) for table in _MODEL} | fitted
+    tables = {table: _plain(getattr(recipe, table)) for table in _MODEL}
+    tables["audio"] = {key: value for key, value in tables["audio"].items() if key not in WHERE_SOUND_IS_KEPT}
+    return head | tables | fitted
 
 
 def read_model(

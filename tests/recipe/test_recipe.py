@@ -655,6 +655,7 @@ def test_a_model_is_what_prediction_needs_of_a_recipe(own: Recipe, tmp_path: Pat
     assert list(tables) == [
         "format", "classes", "multilabel", "audio", "featurizer", "backbone", "pooling", "head", "loss",
     ]  # fmt: skip
+    assert set(tables["audio"]) == {"rate", "window", "level", "trim", "on_error"}
     model = read_model(tables, tmp_path / "model", toy_registry(), trust_code=True)
     assert model.classes == ("猫", "a, b")
     assert not model.multilabel

@@ -16,6 +16,7 @@ import attrs
 from soundbench import files
 from soundbench.errors import CallError
 from soundbench.messages import join, printable, show
+from soundbench.recipe.composing import WHERE_SOUND_IS_KEPT
 from soundbench.recipe.registry import is_file
 from soundbench.recipe.structuring import key_of
 from soundbench.recipe.tables import Audio, Split
@@ -72,7 +73,7 @@ def _dataset(table: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _audio(table: Mapping[str, Any]) -> dict[str, Any]:
     """The table of sound with every key, but those that say where it is kept: it is the same sound."""
-    return {key: value for key, value in _filled(Audio, table).items() if key not in ("store", "shards_in_memory")}
+    return {key: value for key, value in _filled(Audio, table).items() if key not in WHERE_SOUND_IS_KEPT}
 
 
 def _split(protocol: Mapping[str, Any]) -> dict[str, Any]:
