@@ -131,7 +131,7 @@ def create(kind: str, use: str | Callable[..., Any], /, **options: Any) -> Any:
         CallError: there is no such kind, or an option is missing, unknown or out of range; all of them at once.
         PluginError: there is no such component, or it cannot be used.
     """
-    check_kind(kind)
+    check_kind(str(kind))
     component, supplied = Registry().get(kind, use), KINDS[kind].supplied
     needs = f"is missing; {with_article(kind)} needs {', '.join(supplied)}"
     problems = [Problem(f"{kind}.{name}", needs) for name in supplied if name not in options]

@@ -74,5 +74,5 @@ def _read(note: Path) -> dict[str, Any]:
 def _has_gone(holder: dict[str, Any]) -> bool:
     try:
         return bool(holder) and holder["host"] == socket.gethostname() and has_gone(int(holder["process"]))
-    except ValueError:
+    except (ValueError, TypeError):
         return False

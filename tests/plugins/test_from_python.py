@@ -102,6 +102,8 @@ def test_all_mistakes_of_create_are_reported_together() -> None:
         soundbench.create("dataset", "tones", clips=3)
     with pytest.raises(UnknownPlugin, match='there is no backbone "tdn"; did you mean "tdnn"'):
         soundbench.create("backbone", "tdn", bands=40)
+    with pytest.raises(CallError, match='there is no kind "None"; known: dataset'):
+        soundbench.create(None, "campplus")
     with pytest.raises(CallError, match='there is no kind "bakbone"; did you mean "backbone"'):
         soundbench.create("bakbone", "tdnn", bands=40)
 

@@ -174,6 +174,8 @@ def test_a_name_that_is_none_is_refused_with_the_rule(call: Call, tmp_path: Path
 def test_a_name_whose_recipe_would_be_another_file_is_refused(call: Call, tmp_path: Path) -> None:
     told = '"pyproject" cannot be the name of a plugin: its recipe would be the file pyproject.toml\n'
     assert call("backbone", "pyproject") == (2, "", told)
+    told = '"com1" cannot be the name of a plugin: Windows has no files of that name\n'
+    assert call("backbone", "com1") == (2, "", told)
     assert not list(tmp_path.iterdir())
 
 

@@ -78,7 +78,10 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "precious").read_text() == "precious"
 
 
-@pytest.mark.parametrize("note", [None, "", "[]", "{}", '{"process": "x", "host": 1, "since": 2}'])
+BY_NOBODY = json.dumps({"process": None, "host": socket.gethostname(), "since": 2})
+
+
+@pytest.mark.parametrize("note", [None, "", "[]", "{}", '{"process": "x", "host": 1, "since": 2}', BY_NOBODY])
 def test_a_note_that_says_nothing_is_no_obstacle(tmp_path: Path, note: str | None) -> None:
     process = holder(tmp_path)
     try:

@@ -21,7 +21,7 @@ from soundbench import files
 from soundbench.cli import compare as cli
 from soundbench.cli.main import invoke
 from soundbench.contracts import Clip
-from soundbench.errors import SoundbenchError
+from soundbench.errors import CallError, SoundbenchError
 from soundbench.studies.comparing.comparison import Comparison, compare
 from soundbench.studies.comparing.formats import FORMATS
 
@@ -291,6 +291,8 @@ def test_one_run_or_the_same_twice_is_no_comparison(tmp_path: Path) -> None:
     a = finished(tmp_path / "a", CLIPS)
     assert message(a) == "compare needs two runs or more, has 1"
     assert message(a, tmp_path / "b" / ".." / "a").endswith("given twice; compare needs different runs")
+    with pytest.raises(CallError, match="compare needs two runs or more, has 1"):
+        compare(str(a))  # type: ignore[arg-type]
 
 
 def test_one_group_has_no_interval_and_no_verdict(tmp_path: Path) -> None:

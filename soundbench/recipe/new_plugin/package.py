@@ -25,6 +25,8 @@ from soundbench.recipe.tables import TABLES
 __all__ = ["first_run", "package_of", "write_package"]
 
 _PREFIX = "soundbench-"
+# The names of devices, which Windows sees in `con` and in `con.toml`.
+_DEVICE = re.compile(r"con|prn|aux|nul|(com|lpt)\d")
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _LONGEST = 40  # letters of a name; the lines of the templates leave room for it
 _FUNCTIONS = ("optimizer", "scheduler", "importer")  # the kinds that are functions; all others are classes
@@ -143,6 +145,8 @@ def _component(name: str) -> str:
         raise CallError(f"{show(name)} cannot be the name of a plugin: it must be {rule}, such as my-net")
     if component == "pyproject":
         raise CallError(f"{show(name)} cannot be the name of a plugin: its recipe would be the file pyproject.toml")
+    if _DEVICE.fullmatch(component):
+        raise CallError(f"{show(name)} cannot be the name of a plugin: Windows has no files of that name")
     return component
 
 

@@ -129,7 +129,7 @@ def compare(paths: Sequence[str | Path], *, accept_changes: bool = False) -> Com
             test clips; the message says in what they differ.
         RunError: one of them is not finished, is damaged, has changed, or is of another version.
     """
-    places = [Path(path) for path in paths]
+    places = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
     if len(places) < 2:
         raise CallError(f"compare needs two runs or more, has {len(places)}")
     whole = [path.resolve() for path in places]
