@@ -66,9 +66,10 @@ def test_autocast_does_not_touch_it_and_a_model_keeps_nothing_of_it(make: Make) 
 @every
 @pytest.mark.parametrize("size", [1, 150])
 def test_gradients_flow_through_it(make: Make, size: int) -> None:
-    torch.manual_seed(3)
     featurizer = make(8000, frame=64, hop=50, n_fft=64)
-    waveform = torch.randn(2, size, dtype=torch.float64, requires_grad=True)
+    # Of a generator of its own: gradients of a sample near 0 change too fast for differences.
+    own = torch.Generator().manual_seed(3)
+    waveform = torch.randn(2, size, dtype=torch.float64, generator=own).requires_grad_()
     lengths = torch.tensor([size, (size + 1) // 2])
     assert torch.autograd.gradcheck(lambda x: featurizer(x, lengths)[0], waveform, fast_mode=True)
     silence = torch.zeros(1, 150, requires_grad=True)
