@@ -111,4 +111,5 @@ CHECKS: Checks = {
     "bf16": lambda case: modules.bf16(probe(case)),
     "state": lambda case: modules.states(probe(case)),
     "export": lambda case: modules.export(probe(case)),
+    "assets": lambda case: modules.assets(probe(case)),
 }

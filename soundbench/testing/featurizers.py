@@ -8,7 +8,7 @@ from soundbench import masks
 from soundbench.testing import modules
 from soundbench.testing.cases import RATE, Case
 from soundbench.testing.modules import Probe, call, counts, finite
-from soundbench.testing.results import Broken, Checks, NotApplicable
+from soundbench.testing.results import Broken, Checks
 
 __all__ = ["CHECKS"]
 
@@ -60,17 +60,6 @@ def any_length(case: Case) -> str:
     return f"1 to {SAMPLES[-1]} samples"
 
 
-def assets(case: Case) -> str:
-    """`assets(folder)` writes into the folder."""
-    write = getattr(probe(case).module, "assets", None)
-    if write is None:
-        raise NotApplicable("it has no assets()")
-    folder = case.folder / "assets"
-    folder.mkdir()
-    write(folder)
-    return ", ".join(sorted(path.name for path in folder.rglob("*"))) or "nothing written"
-
-
 CHECKS: Checks = {
     "shapes": shapes,
     "any length": any_length,
@@ -80,5 +69,5 @@ CHECKS: Checks = {
     "bf16": lambda case: modules.bf16(probe(case)),
     "state": lambda case: modules.states(probe(case)),
     "export": lambda case: modules.export(probe(case)),
-    "assets": assets,
+    "assets": lambda case: modules.assets(probe(case)),
 }

@@ -23,6 +23,7 @@ __all__ = [
     "NEAR",
     "Output",
     "Probe",
+    "assets",
     "bf16",
     "compare",
     "counts",
@@ -262,6 +263,26 @@ def states(probe: Probe) -> str:
         raise Broken(f"its state_dict does not load: {' '.join(str(error).split())}") from None
     compare("a new module with its state_dict differs", probe.evaluate()[0], probe.evaluate(other)[0], 1e-6)
     return f"{len(state)} tensors"
+
+
+def assets(probe: Probe) -> str:
+    """What `from_assets` makes of the files of `assets`, with the same weights, gives the same output."""
+    write, remake = getattr(probe.module, "assets", None), getattr(probe.module, "from_assets", None)
+    if write is None and remake is None:
+        raise NotApplicable("it has neither assets() nor from_assets()")
+    folder = probe.case.folder / "assets"
+    folder.mkdir()
+    if write is not None:
+        write(folder)
+    written = ", ".join(sorted(path.name for path in folder.rglob("*"))) or "nothing written"
+    if remake is not None:
+        again: nn.Module = remake(folder, probe.supplied, **probe.case.options).eval()
+        try:
+            again.load_state_dict(probe.module.state_dict())
+        except RuntimeError as error:
+            raise Broken(f"from_assets makes another module: {' '.join(str(error).split())}") from None
+        compare("what from_assets makes differs", probe.evaluate()[0], probe.evaluate(again)[0], 1e-6)
+    return written
 
 
 def export(probe: Probe) -> str:

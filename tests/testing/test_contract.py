@@ -228,7 +228,7 @@ def test_a_plugins_own_test_shows_the_report_and_no_log(tmp_path: Path) -> None:
     line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"]
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1
-    assert "Wrong breaks 1 of 14 promises" in done.stdout
+    assert "Wrong breaks 1 of 15 promises" in done.stdout
     assert "test_mine.py, line 17)" in done.stdout
     assert "Captured log" not in done.stdout
     assert "torch.__trace" not in done.stdout + done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -219,7 +220,7 @@ def test_a_backbone_that_breaks_a_promise(component: type[nn.Module], promise: s
 
 def test_a_module_that_cannot_be_exported_is_found_if_thorough() -> None:
     check_component("backbone", Looking)
-    with pytest.raises(ContractError, match=r"Looking breaks 1 of 14 promises\n  export: raised "):
+    with pytest.raises(ContractError, match=r"Looking breaks 1 of 15 promises\n  export: raised "):
         check_component("backbone", Looking, thorough=True)
 
 
@@ -408,3 +409,55 @@ def test_a_pooling_that_breaks_a_promise(component: type[nn.Module], promise: st
     found = broken("pooling", component)
     assert promise in found
     assert re.fullmatch(message, found[promise]), found[promise]
+
+
+class Remade(ToyBackbone):
+    """Is created from its model without the number that its file has."""
+
+    def __init__(self, bands: int, *, channels: int = 16, dropout: float = 0.2) -> None:
+        super().__init__(bands, channels=channels, dropout=dropout)
+        self.factor = 2.0
+
+    def assets(self, folder: Path) -> None:
+        (folder / "factor.txt").write_text(str(self.factor))
+
+    @classmethod
+    def from_assets(cls, folder: Path, bands: int, **options: Any) -> Remade:
+        made = cls(bands, **options)
+        made.factor = 3.0
+        return made
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        frames, lengths = super().forward(features, lengths)
+        return self.factor * frames, lengths
+
+
+class RemadeNarrow(Remade):
+    """Is created from its model with its default options."""
+
+    @classmethod
+    def from_assets(cls, folder: Path, bands: int, **_: Any) -> RemadeNarrow:
+        return cls(bands, channels=8)
+
+
+class RemadeRight(Remade):
+    """Is created from its model as it was.
+
+    Args:
+        channels: how many.
+        dropout: how much.
+    """
+
+    @classmethod
+    def from_assets(cls, folder: Path, bands: int, **options: Any) -> RemadeRight:
+        made = cls(bands, **options)
+        made.factor = float((folder / "factor.txt").read_text())
+        return made
+
+
+def test_a_component_created_from_its_model_is_the_same() -> None:
+    differs = r"what from_assets makes differs by \d\.\de[-+]\d\d \(allowed 1e-06\)"
+    assert re.fullmatch(differs, broken("backbone", Remade)["assets"])
+    assert broken("backbone", RemadeNarrow)["assets"].startswith("from_assets makes another module: ")
+    (found,) = (one for one in check_component("backbone", RemadeRight).results if one.promise == "assets")
+    assert found.message == "factor.txt"
