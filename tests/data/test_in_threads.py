@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -33,3 +35,21 @@ def test_what_the_work_raises_ends_it_and_its_threads() -> None:
     with pytest.raises(ZeroDivisionError):
         list(in_threads(lambda number: 1 // number, [2, 1, 0, 1], 2))
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("way", ["in_threads", "interleaved"])
+def test_ctrl_c_ends_the_process_while_a_thread_waits_for_ever(way: str) -> None:
+    program = f"""
+import os, signal, threading, time
+from soundbench.data.shards import threads
+signal.signal(signal.SIGINT, signal.default_int_handler)
+threads.GRACE = 0.2
+def hang(item):
+    os.kill(os.getpid(), signal.SIGINT)
+    threading.Event().wait()
+    yield
+work = (lambda item: list(hang(item))) if "{way}" == "in_threads" else hang
+list(threads.{way}(work, [1, 2, 3], 2))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert done.stderr.rstrip().endswith("KeyboardInterrupt")
