@@ -67,11 +67,11 @@ def test_autocast_does_not_touch_it_and_a_model_keeps_nothing_of_it(make: Make) 
 @pytest.mark.parametrize("size", [1, 150])
 def test_gradients_flow_through_it(make: Make, size: int) -> None:
     featurizer = make(8000, frame=64, hop=50, n_fft=64)
-    # Of a generator of its own: gradients of a sample near 0 change too fast for differences.
-    own = torch.Generator().manual_seed(3)
-    waveform = torch.randn(2, size, dtype=torch.float64, generator=own).requires_grad_()
+    torch.manual_seed(3)
+    waveform = torch.randn(2, size, dtype=torch.float64, requires_grad=True)
     lengths = torch.tensor([size, (size + 1) // 2])
-    assert torch.autograd.gradcheck(lambda x: featurizer(x, lengths)[0], waveform, fast_mode=True)
+    # Most bands of one repeated sample hold what rounding left: smaller differences than these are noise.
+    assert torch.autograd.gradcheck(lambda x: featurizer(x, lengths)[0], waveform, eps=1e-5, fast_mode=True)
     silence = torch.zeros(1, 150, requires_grad=True)
     featurizer(silence, torch.tensor([150]))[0].sum().backward()
     assert silence.grad is not None
