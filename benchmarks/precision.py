@@ -1,10 +1,12 @@
 """The effect of precision, channels-last and threads on speed: the measurements behind `auto`.
 
     python benchmarks/precision.py [--rounds 5] [--batch 16]
+    python benchmarks/precision.py --backbones [--rounds 5]
     python benchmarks/precision.py --evaluate RUN     test accuracy of a finished run in each precision
 
 The first prints clips/s of CAM++ trained (forward, backward, AdamW) on three-second clips, with alternating settings:
-medians, and the ratio to float32 with channels first. The second scores the test clips of a run again.
+medians, and the ratio to float32 with channels first. The second does so for each backbone with its default options, in
+float32 and bf16, on batches of 8. The third scores the test clips of a run again.
 """
 
 from __future__ import annotations
@@ -18,13 +20,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from engine import CLASSES, batches, network
+from soundbench_plugins.featurizer.fbank import Fbank
 from soundbench_plugins.loss.cross_entropy import CrossEntropy
 from soundbench_plugins.optimizer.adamw import adamw
+from soundbench_plugins.pooling.tsp import TSP
 
+import soundbench
 from soundbench.machine import Machine, settle
+from soundbench.model.network import Head, Network
 from soundbench.model.weights import parameter_groups
 
 PRECISIONS = ("fp32", "bf16")
+BACKBONES = ("campplus", "ecapa-tdnn", "tdnn", "resnet-se", "eres2net", "res2net", "mobilenet", "panns-cnn10")
 
 
 def step_seconds(machine: Machine, model: torch.nn.Module, optimizer: torch.optim.Optimizer, raw: object) -> float:
@@ -62,6 +69,24 @@ def speed(rounds: int, batch: int) -> None:
         print("| " + " | ".join(str(cell) for cell in cells) + " |")
 
 
+def backbones(rounds: int) -> None:
+    """Clips/s of each backbone in float32 and bf16, in turns."""
+    raw = batches(1, 8, 3.0)[0]
+    print("| backbone | threads | fp32, clips/s | bf16, clips/s | ratio |\n|---|---|---|---|---|")
+    for name, threads in itertools.product(BACKBONES, sorted({1, settle(device="cpu").threads})):
+        torch.manual_seed(0)
+        backbone = soundbench.create("backbone", name, bands=80)
+        pooling = TSP(backbone.channels)
+        model = Network(Fbank(16000), backbone, pooling, Head(pooling.features, CLASSES))
+        optimizer = adamw(parameter_groups(model))
+        seconds: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
+        for precision in PRECISIONS * (rounds + 1):
+            machine = Machine(torch.device("cpu"), precision, threads, True)
+            seconds[precision].append(step_seconds(machine, machine.place(model).train(), optimizer, raw))
+        plain, half = (statistics.median(seconds[precision][1:]) for precision in PRECISIONS)
+        print(f"| {name} | {threads} | {8 / plain:.1f} | {8 / half:.1f} | {plain / half:.2f} |", flush=True)
+
+
 def evaluate(run: Path) -> None:
     from soundbench import files
     from soundbench.inference import classifier
@@ -87,10 +112,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--backbones", action="store_true")
     parser.add_argument("--evaluate", type=Path)
     options = parser.parse_args()
     if options.evaluate:
         evaluate(options.evaluate)
+    elif options.backbones:
+        backbones(options.rounds)
     else:
         speed(options.rounds, options.batch)
 

@@ -74,8 +74,8 @@ def line(cells: Iterable[str]) -> str:
 def machine_info() -> str:
     """A description of the machine and its software."""
     machine = settle(device="cpu")
-    matrix = " with matrix units for bf16" if machine.precision == "bf16" else ""
+    bf16 = " with instructions for bf16" if machine.precision == "bf16" else ""
     return (
-        f"{machine.threads} cores, {torch.backends.cpu.get_cpu_capability()}{matrix}, PyTorch {torch.__version__}, "
+        f"{machine.threads} cores, {torch.backends.cpu.get_cpu_capability()}{bf16}, PyTorch {torch.__version__}, "
         f"Python {platform.python_version()}; {datetime.date.today():%B %Y}"
     )

@@ -289,6 +289,6 @@ def _precision(device: torch.device) -> Precision:
 
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
-    # Measured: without matrix units, bf16 is slower than float32.
-    matrix_units = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    return "bf16" if matrix_units() else "fp32"
+    # Measured: without instructions for it, bf16 is slower than float32.
+    probes = (getattr(torch.cpu, f"_is_{name}_supported", lambda: False) for name in ("amx_tile", "avx512_bf16"))
+    return "bf16" if any(probe() for probe in probes) else "fp32"

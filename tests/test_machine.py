@@ -35,6 +35,17 @@ class LaidOut(ToyBackbone):
 
 
 @pytest.mark.parametrize(
+    ("amx", "avx512", "precision"), [(False, False, "fp32"), (True, False, "bf16"), (False, True, "bf16")]
+)
+def test_auto_is_bf16_on_a_cpu_with_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, avx512: bool, precision: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    assert machine.settle("cpu").precision == precision
+
+
+@pytest.mark.parametrize(
     ("backbone", "given", "settled"),
     [(ToyBackbone, "auto", True), (LaidOut, "auto", False), (LaidOut, True, True), (ToyBackbone, False, False)],
 )

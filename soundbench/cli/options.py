@@ -99,7 +99,7 @@ precision = click.option(
     "--precision",
     type=click.Choice(["fp32", "bf16"]),
     default="fp32",
-    help="Precision that the network computes in. bf16 is faster on GPUs, and on CPUs with matrix units for it; scores "
+    help="Precision that the network computes in. bf16 is faster on GPUs, and on CPUs with AMX or AVX512-BF16; scores "
     "differ by up to about 0.03. Default: fp32.",
 )
 processes = click.option(

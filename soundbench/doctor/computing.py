@@ -89,7 +89,7 @@ def bf16() -> Finding:
     auto = f'"auto" is device {machine.device}, precision {machine.precision}'
     if machine.precision == "bf16":
         return ok(f"faster than fp32; {auto}", values)
-    why = "needs a GPU of compute capability 8.0" if machine.device.type == "cuda" else "no matrix units for it (AMX)"
+    why = "needs a GPU of compute capability 8.0" if machine.device.type == "cuda" else "no instructions for it"
     return absent(f"not faster than fp32: {why}; {auto}", values)
 
 
