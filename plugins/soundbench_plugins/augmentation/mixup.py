@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from soundbench import masks
 from soundbench.chance import Chance
 from soundbench.contracts import Batch
+from soundbench_plugins.layers.spectra import power_spectrum
 
 __all__ = ["Mixup"]
 
@@ -88,6 +89,11 @@ class Mixup(nn.Module):
 
     def amplitude(self, data: Tensor) -> Tensor:
         """The A-weighted root mean square `(B,)` of the loudest window of each row of `(B, S)`, in float32 at least."""
+        # One row at a time on a CPU: its windows still fit the cache.
+        rows = data.split(1) if data.device.type == "cpu" else (data,)
+        return torch.cat([self._amplitude(row) for row in rows])
+
+    def _amplitude(self, data: Tensor) -> Tensor:
         window, weights = self.get_buffer("window"), self.get_buffer("weights")
         size = len(window)
         hop = size // 2
@@ -95,8 +101,8 @@ class Mixup(nn.Module):
         # changes nothing.
         count = -(-data.shape[1] // hop) + 1
         data = F.pad(masks.wide(data), (hop, (count - 2) * hop + size - data.shape[1]))
-        parts = torch.view_as_real(torch.fft.rfft(data.unfold(1, size, hop) * window))
-        power = parts.square().sum(-1) @ weights.to(data.dtype) / (size * window.square().sum())
+        spectra = power_spectrum(data.unfold(1, size, hop) * window)
+        power = spectra @ weights.to(data.dtype) / (size * window.square().sum())
         return power.amax(1).clamp(min=_QUIETEST).sqrt()
 
 

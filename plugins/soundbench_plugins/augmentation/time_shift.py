@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 import attrs
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from soundbench import masks
 from soundbench.chance import Chance
@@ -45,9 +45,19 @@ class TimeShift(nn.Module):
         reach = (lengths * self.share).long()
         reach = torch.where(chance.uniform(position, "chance") < self.chance, reach, 0)
         later = chance.integers(position, "shift", 2 * reach + 1) - reach
-        source = torch.arange(data.shape[1], device=data.device) - later.unsqueeze(1)
-        length = lengths.unsqueeze(1)
-        shifted = data.gather(1, source.remainder(length))
+        shifted = rolled(data, lengths, later)
         if not self.circular:
-            shifted = shifted.masked_fill((source < 0) | (source >= length), 0.0)
+            place = torch.arange(data.shape[1], device=data.device)
+            first, last = later.unsqueeze(1), (lengths + later).unsqueeze(1)
+            shifted = shifted.masked_fill((place < first) | (place >= last), 0.0)
         return attrs.evolve(batch, data=masks.apply(shifted, lengths))
+
+
+def rolled(data: Tensor, lengths: Tensor, later: Tensor) -> Tensor:
+    """Rows `(B, S)` moved `later` `(B,)` by so many samples, around within their lengths `(B,)`."""
+    if data.device.type != "cpu":
+        source = torch.arange(data.shape[1], device=data.device) - later.unsqueeze(1)
+        return data.gather(1, source.remainder(lengths.unsqueeze(1)))
+    # Ten times as fast on a CPU as gathering single samples.
+    rows = zip(data, lengths.tolist(), later.tolist(), strict=True)
+    return torch.stack([torch.cat([row[:length].roll(shift), row[length:]]) for row, length, shift in rows])
