@@ -1,0 +1,128 @@
+"""How many epochs of a recipe fit into a time: measured on a few clips, in the precision that is faster here.
+
+    python benchmarks/budget.py SPEED.json RECIPE       writes what it has measured of RECIPE to SPEED.json
+
+`measured` starts this script for each recipe, as many side by side as will be trained so, and keeps what it finds. A
+network trains 48 clips for two epochs, of which the second counts, and predicts 16 others.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+import numpy as np
+import sweeping
+import torch
+
+import soundbench
+from soundbench.contracts import Clip
+
+TRAINED, PREDICTED = 48, 16
+
+
+@attrs.frozen
+class Speed:
+    """What a recipe costs here, with the threads that it was measured with.
+
+    Attributes:
+        precision: of the training.
+        training: seconds a clip in an epoch.
+        predicting: seconds a clip, when it is tested.
+        rest: seconds of a run besides: imports, checkpoints, report.
+    """
+
+    precision: str
+    training: float
+    predicting: float
+    rest: float
+
+
+def epochs(speed: Speed, seconds: float, trained: int, tested: int) -> int:
+    """The epochs that a run of so many seconds has time for, at least one.
+
+    Args:
+        speed: of its recipe.
+        seconds: of the whole run.
+        trained: clips in an epoch.
+        tested: clips that are tested at the end.
+    """
+    left = seconds - speed.rest - tested * speed.predicting
+    return max(1, math.floor(left / (trained * speed.training)))
+
+
+def measured(recipes: Mapping[str, Path], side_by_side: int) -> dict[str, Speed]:
+    """The speed of each recipe, by its name; what lies beside a recipe is not measured again."""
+    places = {name: path.with_suffix(".speed.json") for name, path in recipes.items()}
+    calls = [[str(place), str(recipes[name])] for name, place in places.items() if not place.exists()]
+    sweeping.run([sys.executable, __file__], calls, side_by_side)
+    return {name: Speed(**json.loads(place.read_text(encoding="utf-8"))) for name, place in places.items()}
+
+
+def stated(speeds: Mapping[str, Speed], trained: int) -> str:
+    """The measured time of an epoch of each recipe, as a sentence."""
+    parts = [f"{name} {speed.training * trained:.1f} s in {speed.precision}" for name, speed in speeds.items()]
+    return f"An epoch, as measured before: {', '.join(parts)}."
+
+
+def _precisions() -> Sequence[str]:
+    """Those worth a try: without instructions of its own, bf16 is slower."""
+    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return ("fp32", "bf16") if has_bf16() else ("fp32",)
+
+
+def _few(recipe: soundbench.Recipe, place: Path) -> None:
+    """Write a manifest of some clips of the recipe's data set, evenly over all of it; each is its own group."""
+    table = dict(recipe.tables()["dataset"])
+    clips: list[Clip] = list(soundbench.create("dataset", table.pop("use"), **table).clips())
+    places = np.linspace(0, len(clips) - 1, TRAINED + PREDICTED).round().astype(int)
+    tested = set(range(0, len(places), len(places) // PREDICTED))
+    with place.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "label", "fold"])
+        for number, clip in enumerate(clips[place] for place in places):
+            rows.writerow([Path(clip.path).absolute(), clip.labels[0], "test" if number in tested else "train"])
+
+
+def _speed(path: Path, precision: str, manifest: Path, out: Path) -> Speed:
+    """Train and test a recipe on a manifest, as a process of its own."""
+    own = {"dataset": {"use": "manifest", "path": str(manifest)}, "split": {"test": ["test"], "validation": 0}}
+    sets = [*(f"{name}={_inline(table)}" for name, table in own.items()), f'train.precision="{precision}"']
+    options = [word for text in [*sets, "train.epochs=2"] for word in ("--set", text)]
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "soundbench", "run", str(path), "--out", str(out), *options]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    whole, run = time.perf_counter() - began, soundbench.Run(out)
+    first, second = np.asarray(run.history["seconds"])
+    classifier, sounds = soundbench.load(run), run.predictions["path"]
+    began = time.perf_counter()
+    classifier.predict(list(sounds))
+    predicting = (time.perf_counter() - began) / len(sounds)
+    rest = whole - first - second - predicting * len(sounds)
+    return Speed(precision, float(second) / TRAINED, predicting, max(0.0, float(rest)))
+
+
+def _inline(table: Mapping[str, object]) -> str:
+    return "{" + ", ".join(f"{key} = {json.dumps(value)}" for key, value in table.items()) + "}"
+
+
+def main() -> None:
+    place, recipe = map(Path, sys.argv[1:])
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = Path(folder) / "few.csv"
+        _few(soundbench.read_recipe(recipe), manifest)
+        tried = [_speed(recipe, precision, manifest, Path(folder) / precision) for precision in _precisions()]
+    best = min(tried, key=lambda speed: speed.training)
+    place.write_text(json.dumps(attrs.asdict(best), indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

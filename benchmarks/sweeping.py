@@ -1,0 +1,86 @@
+"""Recipes of a benchmark, written as sweeps and run several side by side; given again, a sweep goes on.
+
+Each sweep is a process of `soundbench sweep`, which skips what is finished and continues what was stopped, with its
+share of the cores. It ends with the script: after Ctrl-C and SIGTERM with a checkpoint of its last step.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from soundbench import files
+from soundbench.errors import RunError
+from soundbench.machine import cores
+from soundbench.report.run_directory import RunDirectory
+from soundbench.studies.processes import Process, Processes
+
+SWEEP = [sys.executable, "-m", "soundbench.cli.cell", "sweep"]  # which ends with the process that started it
+ONE_RUN = {"seeds": [1]}  # a sweep of a single run
+
+
+def write(file: Path, base: Path, changes: Mapping[str, Any]) -> Path:
+    """Write a recipe, or with a table `sweep` a sweep file, that changes tables of another; returns its path."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(tomli_w.dumps({"extends": str(base.resolve()), **changes}), encoding="utf-8")
+    return file
+
+
+def runs_of(file: Path) -> Path:
+    """The folder of the runs of a sweep file."""
+    return file.with_suffix("")
+
+
+def finished(file: Path) -> list[Path]:
+    """The run directories of a sweep file's cells, as it is now; none while some are not finished."""
+    try:
+        cells = files.read_json(runs_of(file) / "sweep.json", "cells")["cells"]
+    except RunError:  # it has not begun
+        return []
+    runs = [runs_of(file) / cell["name"] for cell in cells]
+    return runs if all(RunDirectory(run).digests.exists() for run in runs) else []
+
+
+def finish(sweeps: Sequence[Path], side_by_side: int) -> None:
+    """Train what of these sweeps is not trained yet.
+
+    Raises:
+        SystemExit: some have failed; the others are done first.
+    """
+    run(SWEEP, [[str(file), "--out", str(runs_of(file))] for file in sweeps], side_by_side)
+
+
+def run(program: Sequence[str], calls: Sequence[Sequence[str]], side_by_side: int) -> None:
+    """Run a program with the arguments of each call, some at a time, each with its share of the cores.
+
+    Raises:
+        SystemExit: some have failed; the others are done first. Or this process was ended by SIGTERM.
+    """
+    threads = {"OMP_NUM_THREADS": str(max(1, cores() // side_by_side))}
+    waiting, running, failed = list(calls), dict[str, Process](), list[str]()
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with Processes(program, threads) as processes:
+        try:
+            while waiting or running:
+                while waiting and len(running) < side_by_side:
+                    call = waiting.pop(0)
+                    running[call[0]] = processes.start(call)
+                time.sleep(0.1)
+                for name, process in [(name, one) for name, one in running.items() if one.code() is not None]:
+                    del running[name]
+                    failed += [f"{name}: {process.why()}"] * bool(process.code())
+                    print(f"{name}: {time.monotonic() - process.began:,.0f} s", file=sys.stderr, flush=True)
+        finally:
+            for process in running.values():
+                process.send(signal.SIGTERM)
+            for process in running.values():
+                process.popen.wait()
+            signal.signal(signal.SIGTERM, before)
+    if failed:
+        raise SystemExit("\n".join(["failed:", *failed]))

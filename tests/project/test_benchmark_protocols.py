@@ -1,0 +1,156 @@
+"""The protocols of benchmarks: a test fold chooses nothing, epochs fit the time, and what was stopped goes on."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDS = range(1, 6)
+Benchmark = Callable[[str], Any]
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> Benchmark:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module
+
+
+# Choosing within the inner folds --------------------------------------------------------------------------------------
+
+
+def made_up(inner_folds: ModuleType, draw: random.Random) -> list[Any]:
+    """The answers of five runs about eight clips of each fold that they left out; a setting has its own chance."""
+    skill = draw.random()
+    return [
+        inner_folds.Answer(
+            frozenset(left_out), fold, f"{fold}-{clip}", "dog", "dog" if draw.random() < skill else "cat"
+        )
+        for left_out in inner_folds.LEFT_OUT
+        for fold in left_out
+        for clip in range(8)
+    ]
+
+
+def invented(inner_folds: ModuleType, draw: random.Random, one: Any) -> Any:
+    """The same answer with another prediction, drawn anew."""
+    return inner_folds.Answer(one.left_out, one.fold, one.recording, one.label, draw.choice(["dog", "cat"]))
+
+
+@pytest.mark.parametrize("test", FOLDS)
+def test_nothing_of_a_test_fold_has_a_part_in_a_choice_for_it(benchmark: Benchmark, test: int) -> None:
+    """Predictions of its clips, and all of networks that were trained on it, may be anything."""
+    inner_folds = benchmark("inner_folds")
+    for seed in range(20):
+        draw = random.Random(seed)
+        settings = {name: made_up(inner_folds, draw) for name in ("a", "b", "c")}
+        changed = {
+            name: [
+                invented(inner_folds, draw, one) if one.fold == test or test not in one.left_out else one for one in own
+            ]
+            for name, own in settings.items()
+        }
+        assert changed != settings
+        assert inner_folds.chosen(changed, test) == inner_folds.chosen(settings, test)
+
+
+@pytest.mark.parametrize("test", FOLDS)
+def test_all_clips_of_two_other_folds_choose_for_a_test_fold(benchmark: Benchmark, test: int) -> None:
+    inner_folds = benchmark("inner_folds")
+    right = made_up(inner_folds, random.Random(1))
+    own = inner_folds.inner(right, test)
+    assert len(own) == 16
+    assert len({one.recording for one in own}) == 16
+    assert {one.fold for one in own} == {(test - 2) % 5 + 1, test % 5 + 1}
+    wrong = [inner_folds.Answer(one.left_out, one.fold, one.recording, "dog", "cat") for one in right]
+    better = [inner_folds.Answer(one.left_out, one.fold, one.recording, "dog", "dog") for one in own]
+    assert inner_folds.chosen({"wrong": wrong, "right": better}, test) == "right"
+    assert inner_folds.accuracy_for(wrong, test) == 0
+
+
+def runs_in(folder: Path, left_out: Sequence[Sequence[int]]) -> Iterator[Path]:
+    """Runs with the files that are read: one clip of each fold, of which those left out are predicted."""
+    for folds in left_out:
+        run = folder / f"net-{folds[0]}"
+        run.mkdir(parents=True)
+        (run / "recipe.toml").write_text(f"[split]\ntest = {list(folds)}\n", encoding="utf-8")
+        clips = "".join(f"{fold}.wav,{fold}\n" for fold in FOLDS)
+        (run / "clips.csv").write_text(f"path,fold\n{clips}", encoding="utf-8")
+        rows = "".join(f"{fold}.wav,r{fold},dog,{'dog' if fold == folds[0] else 'cat'}\n" for fold in folds)
+        (run / "predictions.csv").write_text(f"path,group,label,predicted\n{rows}", encoding="utf-8")
+        yield run
+
+
+def test_answers_are_about_the_folds_that_a_run_left_out(benchmark: Benchmark, tmp_path: Path) -> None:
+    inner_folds = benchmark("inner_folds")
+    found = inner_folds.answers(runs_in(tmp_path, inner_folds.LEFT_OUT))
+    assert len(found) == 10
+    assert all(one.fold in one.left_out and one.recording == f"r{one.fold}" for one in found)
+    # The run that left out 1 and 2 is right about 1, so for fold 2; the one of 2 and 3 is wrong about 3.
+    assert inner_folds.accuracy_for(found, 2) == 0.5
+    assert inner_folds.estimate(found)["value"] == 0.5
+
+
+# Time, and going on ---------------------------------------------------------------------------------------------------
+
+
+def test_epochs_fill_the_time_that_tests_leave(benchmark: Benchmark, tmp_path: Path) -> None:
+    budget = benchmark("budget")
+    speed = budget.Speed("bf16", training=0.5, predicting=0.1, rest=10.0)
+    # 100 s less 10 for the rest and 20 for 200 tests are 70 s: three epochs of 40 clips, 20 s each.
+    assert budget.epochs(speed, 100, trained=40, tested=200) == 3
+    assert budget.epochs(speed, 1, trained=40, tested=200) == 1
+    (tmp_path / "net.speed.json").write_text(
+        '{"precision": "bf16", "training": 0.5, "predicting": 0.1, "rest": 10.0}', encoding="utf-8"
+    )
+    assert budget.measured({"net": tmp_path / "net.toml"}, 1) == {"net": speed}  # no such recipe: it was not read again
+
+
+def rows_of(path: Path) -> list[Mapping[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+def test_a_benchmark_that_was_stopped_goes_on(benchmark: Benchmark, tmp_path: Path) -> None:
+    sweeping = benchmark("sweeping")
+    same = {"dataset": {"clips": 80}, "train": {"epochs": 5, "batch_size": 16, "threads": 1}, "observer": []}
+    changes = {**same, "reject": "none", "sweep": sweeping.ONE_RUN}
+    file = sweeping.write(tmp_path / "net.toml", ROOT / "recipes" / "quickstart.toml", changes)
+    call = [sys.executable, "-c", "import sys, sweeping, pathlib; sweeping.finish([pathlib.Path(sys.argv[1])], 1)"]
+    with subprocess.Popen([*call, str(file)], cwd=ROOT / "benchmarks", stderr=subprocess.PIPE, text=True) as process:
+        while not (found := [path for path in tmp_path.glob("net/*/history.csv") if len(rows_of(path)) >= 2]):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+    before = rows_of(found[0])
+    assert process.returncode == 143
+    assert sweeping.finished(file) == []
+    subprocess.run([*call, str(file)], cwd=ROOT / "benchmarks", check=True)
+    after = rows_of(found[0])
+    assert sweeping.finished(file) == [found[0].parent]
+    assert [row["epoch"] for row in after] == [str(number) for number in range(1, 6)]
+    assert after[:2] == before[:2]
+
+
+def test_a_sweep_that_fails_is_named_after_the_others(
+    benchmark: Benchmark, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sweeping = benchmark("sweeping")
+    program = [sys.executable, "-c", "import sys; sys.argv[1] == 'bad' and sys.exit('no such thing')"]
+    with pytest.raises(SystemExit) as ended:
+        sweeping.run(program, [["bad"], ["good"]], 1)
+    assert str(ended.value) == "failed:\nbad: no such thing"
+    assert "good: 0 s" in capfd.readouterr().err
