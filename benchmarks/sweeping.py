@@ -7,9 +7,11 @@ share of the cores. It ends with the script: after Ctrl-C and SIGTERM with a che
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from soundbench.report.run_directory import RunDirectory
 from soundbench.studies.processes import Process, Processes
 
 SWEEP = [sys.executable, "-m", "soundbench.cli.cell", "sweep"]  # which ends with the process that started it
+STOPPING = 60.0  # seconds for the step that is under way and its checkpoint
 ONE_RUN = {"seeds": [1]}  # a sweep of a single run
 
 
@@ -80,7 +83,8 @@ def run(program: Sequence[str], calls: Sequence[Sequence[str]], side_by_side: in
             for process in running.values():
                 process.send(signal.SIGTERM)
             for process in running.values():
-                process.popen.wait()
+                with suppress(subprocess.TimeoutExpired):
+                    process.popen.wait(STOPPING)
             signal.signal(signal.SIGTERM, before)
     if failed:
         raise SystemExit("\n".join(["failed:", *failed]))

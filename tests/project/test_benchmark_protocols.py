@@ -9,12 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+import soundbench
+from soundbench.contracts import Clip
 
 ROOT = Path(__file__).parents[2]
 FOLDS = range(1, 6)
@@ -154,3 +158,40 @@ def test_a_sweep_that_fails_is_named_after_the_others(
         sweeping.run(program, [["bad"], ["good"]], 1)
     assert str(ended.value) == "failed:\nbad: no such thing"
     assert "good: 0 s" in capfd.readouterr().err
+
+
+# Recipes that are written ---------------------------------------------------------------------------------------------
+
+
+def test_recipes_within_the_inner_folds_validate_nothing_and_leave_out_two_folds(
+    benchmark: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOUNDBENCH_DATA", str(tmp_path))
+    hour, budget = benchmark("hour"), benchmark("budget")
+    for name, path in hour.recipes(tmp_path, list(hour.NETWORKS)).items():
+        recipe = soundbench.read_recipe(path)
+        assert recipe.tables()["backbone"]["use"].rpartition("/")[2] == name
+        assert recipe.split.validation == 0
+        file = tomllib.loads(hour.sweep(path, budget.Speed("fp32", 0.1, 0.0, 0.0), 10).read_text(encoding="utf-8"))
+        # Ten minutes of two cores are 240 s for each of five runs: ten epochs of 240 clips, 24 s each.
+        assert file["train"] == {"epochs": 10, "precision": "fp32"}
+        assert file["sweep"] == {"split.test": [[1, 2], [2, 3], [3, 4], [4, 5], [5, 1]]}
+
+
+def test_networks_on_two_folds_differ_in_nothing_that_the_test_decides(benchmark: Benchmark, tmp_path: Path) -> None:
+    urbansound, leak, budget = (benchmark(name) for name in ("urbansound", "leak", "budget"))
+    clips = [Clip(f"/{place}.wav", ("siren",), fold=place % 2 + 1, group=str(place // 4)) for place in range(40)]
+    written = urbansound.recipes(tmp_path, tmp_path, list(urbansound.NETWORKS))
+    for name, path in written.items():
+        file = urbansound.sweep(name, path, budget.Speed("fp32", 0.5, 0.1, 3.0), 105, leak.by_fold(clips, 2))
+        text = tomllib.loads(file.read_text(encoding="utf-8"))
+        assert text.pop("sweep") == {"seeds": [1]}
+        assert text["train"]["epochs"] == 10  # 105 s less 3 and 2 for twenty tests; twenty clips take 10 s
+        recipe = soundbench.read_recipe(path)
+        assert (recipe.split.test, recipe.split.validation) == ([2], 0)
+        assert recipe.dataset.options["folds"] == [1, 2]
+    recipe = soundbench.read_recipe(urbansound.leaky(written["small"], leak.every_tenth(clips)))
+    assert (recipe.split.test, recipe.split.validation, recipe.split.crossing) == (["test"], 0, "allow")
+    rows = rows_of(tmp_path / f"{urbansound.LEAK}.csv")
+    assert [row["path"] for row in rows if row["fold"] == "test"] == ["/0.wav", "/10.wav", "/20.wav", "/30.wav"]
+    assert {row["path"]: row["group"] for row in rows} == {clip.path: clip.group for clip in clips}
