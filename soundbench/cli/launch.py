@@ -155,7 +155,7 @@ def _watch(processes: Sequence[_Process]) -> list[_Process]:
                 deadline = time.monotonic() + _GRACE
             if time.monotonic() >= deadline:
                 break
-    if received and not failed and living:  # they hang, and will not report how they ended
+    if received and not failed:  # they hang, or were done already: a caller that has more to do stops here
         raise KeyboardInterrupt if received[-1] == signal.SIGINT else SystemExit(128 + received[-1])
     return failed
 

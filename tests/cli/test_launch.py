@@ -161,6 +161,13 @@ def test_processes_that_hang_end_as_the_second_signal_says(number: signal.Signal
     assert gone(tmp_path)
 
 
+def test_a_signal_that_finds_the_work_done_still_ends_the_starter(tmp_path: Path) -> None:
+    starter = at_work(tmp_path, "done")
+    starter.send_signal(signal.SIGTERM)
+    _, errors = starter.communicate(timeout=60)
+    assert starter.returncode == 143, errors  # 0 would let a sweep go on
+
+
 @pytest.mark.parametrize(
     ("environment", "starter"),
     [

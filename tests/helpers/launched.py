@@ -115,7 +115,20 @@ def hangs(folder: Path) -> None:
     time.sleep(600)
 
 
+def is_done_when_told(folder: Path) -> None:
+    """Returns at a signal, as if it had been about to."""
+    heard: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _frame: heard.append(number))
+    signal.signal(signal.SIGTERM, lambda number, _frame: heard.append(number))
+    (folder / f"{rank()}.pid").write_text(str(os.getpid()))
+    while not heard:
+        time.sleep(0.05)
+
+
 if __name__ == "__main__":
+    if sys.argv[2] == "done":
+        launch(is_done_when_told, (Path(sys.argv[1]),), 2)
+        sys.exit(0)
     if sys.argv[2] == "hung":
         launching._GRACE = 0.5
         launch(hangs, (Path(sys.argv[1]),), 2)
