@@ -1,4 +1,4 @@
-"""How many epochs of a recipe fit into a time: measured on a few clips, in the precision that is faster here.
+"""How many epochs of a recipe fit into a time: measured on a few clips.
 
     python benchmarks/budget.py SPEED.json RECIPE       writes what it has measured of RECIPE to SPEED.json
 
@@ -15,13 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
 import numpy as np
 import sweeping
-import torch
 
 import soundbench
 from soundbench.contracts import Clip
@@ -34,13 +33,11 @@ class Speed:
     """What a recipe costs here, with the threads that it was measured with.
 
     Attributes:
-        precision: of the training.
         training: seconds a clip in an epoch.
         predicting: seconds a clip, when it is tested.
         rest: seconds of a run besides: imports, checkpoints, report.
     """
 
-    precision: str
     training: float
     predicting: float
     rest: float
@@ -69,14 +66,8 @@ def measured(recipes: Mapping[str, Path], side_by_side: int) -> dict[str, Speed]
 
 def stated(speeds: Mapping[str, Speed], trained: int) -> str:
     """The measured time of an epoch of each recipe, as a sentence."""
-    parts = [f"{name} {speed.training * trained:.1f} s in {speed.precision}" for name, speed in speeds.items()]
+    parts = [f"{name} {speed.training * trained:.1f} s" for name, speed in speeds.items()]
     return f"An epoch, as measured before: {', '.join(parts)}."
-
-
-def _precisions() -> Sequence[str]:
-    """Those worth a try: without instructions of its own, bf16 is slower."""
-    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return ("fp32", "bf16") if has_bf16() else ("fp32",)
 
 
 def _few(recipe: soundbench.Recipe, place: Path) -> None:
@@ -92,11 +83,11 @@ def _few(recipe: soundbench.Recipe, place: Path) -> None:
             rows.writerow([Path(clip.path).absolute(), clip.labels[0], "test" if number in tested else "train"])
 
 
-def _speed(path: Path, precision: str, manifest: Path, out: Path) -> Speed:
+def _speed(path: Path, manifest: Path, out: Path) -> Speed:
     """Train and test a recipe on a manifest, as a process of its own."""
     own = {"dataset": {"use": "manifest", "path": str(manifest)}, "split": {"test": ["test"], "validation": 0}}
-    sets = [*(f"{name}={_inline(table)}" for name, table in own.items()), f'train.precision="{precision}"']
-    options = [word for text in [*sets, "train.epochs=2"] for word in ("--set", text)]
+    sets = [*(f"{name}={_inline(table)}" for name, table in own.items()), "train.epochs=2"]
+    options = [word for text in sets for word in ("--set", text)]
     began = time.perf_counter()
     command = [sys.executable, "-m", "soundbench", "run", str(path), "--out", str(out), *options]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -107,7 +98,7 @@ def _speed(path: Path, precision: str, manifest: Path, out: Path) -> Speed:
     classifier.predict(list(sounds))
     predicting = (time.perf_counter() - began) / len(sounds)
     rest = whole - first - second - predicting * len(sounds)
-    return Speed(precision, float(second) / TRAINED, predicting, max(0.0, float(rest)))
+    return Speed(float(second) / TRAINED, predicting, max(0.0, float(rest)))
 
 
 def _inline(table: Mapping[str, object]) -> str:
@@ -119,9 +110,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         manifest = Path(folder) / "few.csv"
         _few(soundbench.read_recipe(recipe), manifest)
-        tried = [_speed(recipe, precision, manifest, Path(folder) / precision) for precision in _precisions()]
-    best = min(tried, key=lambda speed: speed.training)
-    place.write_text(json.dumps(attrs.asdict(best), indent=1), encoding="utf-8")
+        speed = _speed(recipe, manifest, Path(folder) / "run")
+    place.write_text(json.dumps(attrs.asdict(speed), indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

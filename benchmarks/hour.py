@@ -71,9 +71,8 @@ def recipes(folder: Path, names: Sequence[str]) -> dict[str, Path]:
 def sweep(recipe: Path, speed: budget.Speed, minutes: float) -> Path:
     """Write the sweep of a network and a time."""
     epochs = budget.epochs(speed, minutes * 60 * CORES / len(LEFT_OUT), TRAINED, TESTED)
-    train = {"epochs": epochs, "precision": speed.precision}
     file = recipe.with_name(f"{recipe.stem}-{minutes:g}min.toml")
-    return sweeping.write(file, recipe, {"train": train, "sweep": {"split.test": LEFT_OUT}})
+    return sweeping.write(file, recipe, {"train": {"epochs": epochs}, "sweep": {"split.test": LEFT_OUT}})
 
 
 def point(name: str, minutes: float, file: Path) -> Point | None:

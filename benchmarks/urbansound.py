@@ -71,7 +71,7 @@ def leaky(recipe: Path, split: leak.Split) -> Path:
 def sweep(name: str, recipe: Path, speed: budget.Speed, seconds: float, split: leak.Split) -> Path:
     """Write the sweep of one run, whose schedule ends with the time."""
     epochs = budget.epochs(speed, seconds, len(split.train), len(split.test))
-    changes: dict[str, Any] = {"train": {"epochs": epochs, "precision": speed.precision}, "sweep": sweeping.ONE_RUN}
+    changes: dict[str, Any] = {"train": {"epochs": epochs}, "sweep": sweeping.ONE_RUN}
     if "batch_size" in NETWORKS.get(name, {}).get("train", {}):  # of the recipes with `warmup-cosine`
         changes["scheduler"] = {"warmup": epochs / 10}
     return sweeping.write(recipe.with_name(f"{name}-run.toml"), recipe, changes)

@@ -111,13 +111,11 @@ def test_answers_are_about_the_folds_that_a_run_left_out(benchmark: Benchmark, t
 
 def test_epochs_fill_the_time_that_tests_leave(benchmark: Benchmark, tmp_path: Path) -> None:
     budget = benchmark("budget")
-    speed = budget.Speed("bf16", training=0.5, predicting=0.1, rest=10.0)
+    speed = budget.Speed(training=0.5, predicting=0.1, rest=10.0)
     # 100 s less 10 for the rest and 20 for 200 tests are 70 s: three epochs of 40 clips, 20 s each.
     assert budget.epochs(speed, 100, trained=40, tested=200) == 3
     assert budget.epochs(speed, 1, trained=40, tested=200) == 1
-    (tmp_path / "net.speed.json").write_text(
-        '{"precision": "bf16", "training": 0.5, "predicting": 0.1, "rest": 10.0}', encoding="utf-8"
-    )
+    (tmp_path / "net.speed.json").write_text('{"training": 0.5, "predicting": 0.1, "rest": 10.0}', encoding="utf-8")
     assert budget.measured({"net": tmp_path / "net.toml"}, 1) == {"net": speed}  # no such recipe: it was not read again
 
 
@@ -172,9 +170,9 @@ def test_recipes_within_the_inner_folds_validate_nothing_and_leave_out_two_folds
         recipe = soundbench.read_recipe(path)
         assert recipe.tables()["backbone"]["use"].rpartition("/")[2] == name
         assert recipe.split.validation == 0
-        file = tomllib.loads(hour.sweep(path, budget.Speed("fp32", 0.1, 0.0, 0.0), 10).read_text(encoding="utf-8"))
+        file = tomllib.loads(hour.sweep(path, budget.Speed(0.1, 0.0, 0.0), 10).read_text(encoding="utf-8"))
         # Ten minutes of two cores are 240 s for each of five runs: ten epochs of 240 clips, 24 s each.
-        assert file["train"] == {"epochs": 10, "precision": "fp32"}
+        assert file["train"] == {"epochs": 10}
         assert file["sweep"] == {"split.test": [[1, 2], [2, 3], [3, 4], [4, 5], [5, 1]]}
 
 
@@ -183,7 +181,7 @@ def test_networks_on_two_folds_differ_in_nothing_that_the_test_decides(benchmark
     clips = [Clip(f"/{place}.wav", ("siren",), fold=place % 2 + 1, group=str(place // 4)) for place in range(40)]
     written = urbansound.recipes(tmp_path, tmp_path, list(urbansound.NETWORKS))
     for name, path in written.items():
-        file = urbansound.sweep(name, path, budget.Speed("fp32", 0.5, 0.1, 3.0), 105, leak.by_fold(clips, 2))
+        file = urbansound.sweep(name, path, budget.Speed(0.5, 0.1, 3.0), 105, leak.by_fold(clips, 2))
         text = tomllib.loads(file.read_text(encoding="utf-8"))
         assert text.pop("sweep") == {"seeds": [1]}
         assert text["train"]["epochs"] == 10  # 105 s less 3 and 2 for twenty tests; twenty clips take 10 s
