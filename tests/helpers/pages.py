@@ -1,10 +1,9 @@
-"""The code blocks of pages, and a folder in which they run: with the sounds, data and runs that the pages speak of."""
+"""The code blocks of pages, and how each kind of them runs, in the folder that `furnished` fills."""
 
 from __future__ import annotations
 import __future__
 
 import contextlib
-import csv
 import glob
 import os
 import re
@@ -22,40 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import numpy as np
 import pytest
-import soundfile
 
-from helpers import TESTS
 from helpers.fake_sounddevice import FakeAudio
+from helpers.furnished import ROOT, tone
 
-ROOT = TESTS.parent
 CODE = ("sh", "console", "python", "toml", "r")
 FENCE = re.compile(r"^( *)```(\w*)((?: [\w-]+=\"[^\"]*\")*)\s*$")
-
-CLASSES = ("dog", "rain", "crying_baby", "nothing", "rooster", "clock_tick")
-# Folders of runs that pages name: each is a copy of one trained run.
-RUNS = (
-    *("RUN", "quickstart", "runs/mine", "runs/esc10", "runs/us", "runs/urbansound", "runs/big"),
-    *("runs/tdnn", "runs/tdnn-seed2", "runs/cnn10", "runs/quickstart-20261125-021953", "runs/quickstart"),
-    *("runs/urbansound_campplus-20261122-101500", "runs/esc50_campplus-20261122-101500", "runs/mine-20261129-071940"),
-)
-SOUNDS = (
-    *("own.wav", "a.wav", "b.wav", "b.flac", "long.flac", "street.wav", "joined.wav", "kitchen.wav", "dog.wav"),
-    *(
-        "decay.wav",
-        "swell.wav",
-        "noise.wav",
-        "garden.wav",
-        "yard.wav",
-        "SITE_20200410_163456.wav",
-        "20200410_163456.wav",
-        "bark.wav",
-    ),
-    *("day1/1.wav", "day1/2.wav", "recordings/1.wav", "recordings/dog.wav", "SOUNDS/1.wav"),
-    *(f"south/100652-3-0-{number}.wav" for number in range(2)),
-    *(f"north/180256-3-0-{number}.wav" for number in range(2)),
-)
 
 
 @attrs.frozen
@@ -97,92 +69,6 @@ def commands(block: Block) -> list[str]:
     if block.language == "console":
         return re.findall(r"^\$ (.*)$", joined, re.MULTILINE)
     return [line for line in joined.splitlines() if line.strip() and not line.startswith("#")]
-
-
-def tone(seconds: float, rate: int, frequency: float) -> np.ndarray:
-    noise = np.random.default_rng(int(frequency)).normal(0, 0.02, int(seconds * rate))
-    return (noise + 0.2 * np.sin(2 * np.pi * frequency * np.arange(len(noise)) / rate)).astype(np.float32)
-
-
-def write_sound(path: Path, seconds: float = 0.6, rate: int = 16000, frequency: float = 500) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, tone(seconds, rate, frequency), rate)
-
-
-def _class_folders(root: Path, count: int) -> None:
-    for place, name in enumerate(CLASSES):
-        for number in range(count):
-            write_sound(root / name / f"{number + 1}.wav", 0.5, frequency=300 + 400 * place + 7 * number)
-
-
-def _esc50(root: Path) -> None:
-    """ESC-50 in miniature: two recordings of each class of ESC-10 in each fold."""
-    names = ["dog", "rooster", "rain", "sea_waves", "crackling_fire", "crying_baby", "sneezing", "clock_tick"]
-    targets = dict(zip([*names, "helicopter", "chainsaw"], (0, 1, 10, 11, 12, 20, 21, 38, 40, 41), strict=True))
-    rows = []
-    for fold in range(1, 6):
-        for name, target in targets.items():
-            for take in range(2):
-                source = f"{fold}{target:02d}{take}"
-                file = f"{fold}-{source}-A-{target}.wav"
-                rows.append([file, fold, target, name, True, source, "A"])
-                write_sound(root / "audio" / file, 0.5, 44100, 300 + 90 * target + 11 * fold + take)
-    (root / "meta").mkdir()
-    with (root / "meta" / "esc50.csv").open("w", newline="") as file:
-        header = ["filename", "fold", "target", "category", "esc10", "src_file", "take"]
-        csv.writer(file).writerows([header, *rows])
-
-
-def _urbansound(root: Path) -> None:
-    """UrbanSound8K in miniature: two clips of each class in each of the first two folds, one in the others."""
-    names = ["air_conditioner", "car_horn", "children_playing", "dog_bark", "drilling", "engine_idling", "gun_shot"]
-    rows = []
-    for fold in range(1, 11):
-        for number, name in enumerate([*names, "jackhammer", "siren", "street_music"]):
-            for take in range(2 if fold < 3 else 1):
-                source = f"{fold}{number}{take}"
-                file = f"{source}-{number}-0-0.wav"
-                rows.append([file, source, 0.0, 0.5, 1, fold, number, name])
-                write_sound(root / "audio" / f"fold{fold}" / file, 0.5, 16000, 300 + 200 * number + 5 * fold + take)
-    (root / "metadata").mkdir()
-    with (root / "metadata" / "UrbanSound8K.csv").open("w", newline="") as file:
-        header = ["slice_file_name", "fsID", "start", "end", "salience", "fold", "classID", "class"]
-        csv.writer(file).writerows([header, *rows])
-
-
-def furnish(folder: Path) -> None:
-    """Fill a folder with what pages speak of."""
-    for name in ("docs", "plugins", "benchmarks", "constraints.txt"):
-        (folder / name).symlink_to(ROOT / name)
-    shutil.copytree(ROOT / "recipes", folder / "recipes")
-    for place, name in enumerate(SOUNDS):
-        write_sound(
-            folder / name, 3.0 if name in {"long.flac", "garden.wav", "joined.wav"} else 0.6, frequency=300 + 50 * place
-        )
-    soundfile.write(folder / "silence.wav", np.zeros(8000, np.float32), 16000)
-    (folder / "dog.raw").write_bytes((tone(1.0, 16000, 500) * 32767).astype("<i2").tobytes())
-    for name, count in (("sounds", 6), ("my_sounds", 6), ("other_sounds", 2)):
-        _class_folders(folder / name, count)
-    _esc50(folder / "data" / "ESC-50")
-    _urbansound(folder / "data" / "UrbanSound8K")
-    mine = 'name = "mine"\nextends = "recipes/quickstart.toml"\n[dataset]\nuse = "folder"\nroot = "sounds"\n'
-    (folder / "mine.toml").write_text(f"{mine}[split]\ntest = 0.3\nvalidation = 0.2\n")
-    (folder / "mine.py").write_text("from soundbench_plugins.backbone.identity import Identity as Net\n\nMyNet = Net\n")
-    programs = folder / "bin"
-    programs.mkdir()
-    for name, does in {"arecord": "cat dog.raw", "ffmpeg": "cat dog.wav", "aplay": "true"}.items():
-        (programs / name).write_text(f"#!/bin/sh\n{does}\n")
-        (programs / name).chmod(0o755)
-    esc10 = '[dataset]\nuse = "esc50"\nroot = "data/ESC-50"\nsubset = "esc10"\n'
-    (folder / "RECIPE").write_text(f'extends = "recipes/quickstart.toml"\n{esc10}')
-    write_sound(folder / "TABLES" / "1.wav", 3.0)
-    (folder / "TABLES" / "1.txt").write_text("0.5\t1.5\tdog\n")
-    lists = folder / "dataset"
-    lists.mkdir()
-    (lists / "label_list.txt").write_text("dog\nrain\n")
-    for part, numbers in (("train", range(1, 5)), ("test", range(5, 7))):
-        rows = [f"../sounds/{name}/{n}.wav\t{place}\n" for place, name in enumerate(CLASSES[:2]) for n in numbers]
-        (lists / f"{part}_list.txt").write_text("".join(rows))
 
 
 def without_training(patch: pytest.MonkeyPatch, trained: Path) -> None:

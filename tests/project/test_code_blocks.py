@@ -9,7 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from helpers.pages import CODE, ROOT, RUNS, Workshop, blocks, furnish, without_training
+from helpers.furnished import ROOT, RUNS, furnish
+from helpers.pages import CODE, Workshop, blocks, without_training
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 PAGES += sorted(page for page in (ROOT / "docs").rglob("*.md") if ".zh." not in page.name)

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tarfile
 import tomllib
-import types
 import zipfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import distribution
@@ -25,34 +24,18 @@ import soundfile
 
 pytest.importorskip("onnx")
 from helpers.exported import METADATA, RATE, write
+from helpers.runtime_package import HERE, OWN, core_files, write_package
 
 import soundbench
 from soundbench.cli.main import invoke
 
 ROOT = Path(__file__).parents[2]
-CORE, HERE = ROOT / "soundbench", ROOT / "plugins" / "soundbench-runtime"
-OWN = HERE / "soundbench_runtime"
+CORE = ROOT / "soundbench"
 PROJECT = tomllib.loads((HERE / "pyproject.toml").read_text(encoding="utf-8"))
 FILES = set(PROJECT["tool"]["soundbench-runtime"]["files"])
 LIBRARIES = ("attrs", "numpy", "onnxruntime", "soundfile", "soxr")
 # Those of the libraries that are used for what is run here; cffi's own, pycparser, is not imported.
 THEIRS = ("cffi", "flatbuffers", "packaging", "protobuf", "typing_extensions")
-
-
-def core_files() -> dict[str, str]:
-    """What `hatch_build.py` adds to the package, without hatchling, which need not be installed."""
-    name = "hatchling.builders.hooks.plugin.interface"
-    stub: Any = types.ModuleType(name)
-    stub.BuildHookInterface = object
-    spec = importlib.util.spec_from_file_location("hatch_build", HERE / "hatch_build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    hook = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, name, stub)
-        spec.loader.exec_module(hook)
-    found: dict[str, str] = hook.core_files()
-    return found
 
 
 # The files ------------------------------------------------------------------------------------------------------------
@@ -114,11 +97,7 @@ def test_the_copies_differ_from_the_core_in_the_name_that_they_import() -> None:
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the package as it is in the wheel."""
     folder = tmp_path_factory.mktemp("runtime")
-    files = core_files() | {path.name: path.read_text(encoding="utf-8") for path in OWN.glob("*.py")}
-    for name, text in files.items():
-        path = folder / "soundbench_runtime" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+    write_package(folder)
     return folder
 
 
