@@ -16,9 +16,10 @@ ROOT = TESTS.parent
 CLASSES = ("dog", "rain", "crying_baby", "nothing", "rooster", "clock_tick")
 # Folders of runs that pages name: each is a copy of one trained run.
 RUNS = (
-    *("RUN", "quickstart", "runs/mine", "runs/esc10", "runs/us", "runs/urbansound", "runs/big"),
+    *("RUN", "quickstart", "runs/mine", "runs/esc10", "runs/us", "runs/urbansound", "runs/big", "runs/owls-folds"),
     *("runs/tdnn", "runs/tdnn-seed2", "runs/cnn10", "runs/quickstart-20261125-021953", "runs/quickstart"),
     *("runs/urbansound_campplus-20261122-101500", "runs/esc50_campplus-20261122-101500", "runs/mine-20261129-071940"),
+    "runs/owls-20261129-101500",
 )
 SOUNDS = (
     *("own.wav", "a.wav", "b.wav", "b.flac", "long.flac", "street.wav", "joined.wav", "kitchen.wav", "dog.wav"),
@@ -31,11 +32,13 @@ SOUNDS = (
         "SITE_20200410_163456.wav",
         "20200410_163456.wav",
         "bark.wav",
+        "recording.wav",
     ),
     *("day1/1.wav", "day1/2.wav", "recordings/1.wav", "recordings/dog.wav", "SOUNDS/1.wav"),
     *(f"south/100652-3-0-{number}.wav" for number in range(2)),
-    *(f"north/180256-3-0-{number}.wav" for number in range(2)),
 )
+# Of those that are longer than others.
+SECONDS = {"long.flac": 3.0, "garden.wav": 3.0, "joined.wav": 3.0, "recordings/1.wav": 10.0}
 
 
 def tone(seconds: float, rate: int, frequency: float) -> np.ndarray:
@@ -95,9 +98,7 @@ def furnish(folder: Path) -> None:
         (folder / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "recipes", folder / "recipes")
     for place, name in enumerate(SOUNDS):
-        write_sound(
-            folder / name, 3.0 if name in {"long.flac", "garden.wav", "joined.wav"} else 0.6, frequency=300 + 50 * place
-        )
+        write_sound(folder / name, SECONDS.get(name, 0.6), frequency=300 + 50 * place)
     soundfile.write(folder / "silence.wav", np.zeros(8000, np.float32), 16000)
     (folder / "dog.raw").write_bytes((tone(1.0, 16000, 500) * 32767).astype("<i2").tobytes())
     for name, count in (("sounds", 6), ("my_sounds", 6), ("other_sounds", 2)):
@@ -113,7 +114,16 @@ def furnish(folder: Path) -> None:
         (programs / name).write_text(f"#!/bin/sh\n{does}\n")
         (programs / name).chmod(0o755)
     esc10 = '[dataset]\nuse = "esc50"\nroot = "data/ESC-50"\nsubset = "esc10"\n'
-    (folder / "RECIPE").write_text(f'extends = "recipes/quickstart.toml"\n{esc10}')
+    (folder / "RECIPE").write_text(f'extends = "recipes/quickstart.toml"\n{esc10}[train]\nepochs = 1\n')
+    takes = [f"sounds/{name}/{number}.wav,{name},{number}\n" for name in CLASSES for number in range(1, 7)]
+    (folder / "owls.csv").write_text("path,label,fold\n" + "".join(takes))
+    owls = '[dataset]\nuse = "manifest"\npath = "owls.csv"\n[split]\nvalidation = 0.2\n'
+    (folder / "owls.toml").write_text(f'extends = "recipes/quickstart.toml"\n{owls}')
+    (folder / "other.csv").write_text("path,label\n" + "".join(f"sounds/{name}/1.wav,{name}\n" for name in CLASSES))
+    (folder / "acme_sounds").mkdir()
+    marks = ["yes", "noo", *["no"] * 116, "yse", "yes"]
+    rows = [f"north/57320-0-0-24.wav,dog,0.5,{mark}\n" for mark in marks]
+    (folder / "typo.csv").write_text("path,label,score,correct\n" + "".join(rows))
     write_sound(folder / "TABLES" / "1.wav", 3.0)
     (folder / "TABLES" / "1.txt").write_text("0.5\t1.5\tdog\n")
     lists = folder / "dataset"
@@ -122,3 +132,33 @@ def furnish(folder: Path) -> None:
     for part, numbers in (("train", range(1, 5)), ("test", range(5, 7))):
         rows = [f"../sounds/{name}/{n}.wav\t{place}\n" for place, name in enumerate(CLASSES[:2]) for n in numbers]
         (lists / f"{part}_list.txt").write_text("".join(rows))
+
+
+def furnish_models(folder: Path) -> None:
+    """Add models of other programs, small ones, in the places and with the names of those that pages speak of."""
+    import torch
+
+    from helpers import macls_models, panns_models
+    from soundbench.featurizers import WavLM
+
+    tables = macls_models.settings("CAMPPlus", {"growth_rate": 4, "bn_size": 2, "init_channels": 16, "embd_dim": 24})
+    tensors = macls_models.drawn(macls_models.campplus(4, 2, 16, 24, classes=2))
+    macls_models.write(folder, tables, tensors, CLASSES[:2], "cam++.yml")
+    checkpoint = panns_models.checkpoint(14, [8, 12, 16, 20, 24, 28], embedding=24)
+    torch.save({"iteration": 600000, "model": checkpoint}, folder / "Cnn14_mAP=0.431.pth")
+    lines = [f'{number},/m/{number:05d},"Sound {number}"\n' for number in range(527)]
+    (folder / "class_labels_indices.csv").write_text("index,mid,display_name\n" + "".join(lines))
+    WavLM.example(folder / "models" / "wavlm-base-plus")
+
+
+def furnish_city(folder: Path) -> None:
+    """Add recordings of a city, whose names say what they are: what RUN scores higher as a dog is one."""
+    import soundbench
+
+    classifier = soundbench.load(folder / "RUN")
+    sounds = [tone(0.6, 16000, 300 + 40 * number) for number in range(12)]
+    sounds.sort(key=lambda samples: classifier.predict(samples, 16000).scores["dog"])
+    (folder / "north").mkdir()
+    for number, samples in enumerate(sounds):
+        name = f"57320-0-0-{number}" if number < 6 else f"180256-3-0-{number - 6}"
+        soundfile.write(folder / "north" / f"{name}.wav", samples, 16000)

@@ -4,19 +4,24 @@ from __future__ import annotations
 import __future__
 
 import contextlib
+import copy
+import csv
 import glob
+import io
 import os
 import re
 import shlex
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +30,11 @@ import pytest
 
 from helpers.fake_sounddevice import FakeAudio
 from helpers.furnished import ROOT, tone
+from helpers.runtime_package import write_package
+from helpers.served import Server
+from helpers.sweeps import PROGRAM
 
+TRANSLATED: dict[tuple[str, int], Any] = {}
 CODE = ("sh", "console", "python", "toml", "r")
 FENCE = re.compile(r"^( *)```(\w*)((?: [\w-]+=\"[^\"]*\")*)\s*$")
 
@@ -71,9 +80,22 @@ def commands(block: Block) -> list[str]:
     return [line for line in joined.splitlines() if line.strip() and not line.startswith("#")]
 
 
+def outputs(block: Block) -> list[str]:
+    """What a block shows after each of its commands."""
+    if block.language != "console":
+        return [""] * len(commands(block))
+    return re.split(r"^\$ .*\n", block.text.replace("\\\n", " "), flags=re.MULTILINE)[1:]
+
+
 def without_training(patch: pytest.MonkeyPatch, trained: Path) -> None:
-    """Let a run of this process prepare what its recipe says, and end as a copy of one that was trained."""
+    """Let a run of this process prepare what its recipe says, and end as a copy of one that was trained.
+
+    The runs of a sweep, which are processes, end with results that are made up. Since all runs have one network, it is
+    translated for ONNX once.
+    """
     from soundbench import recipe as recipes
+    from soundbench.cli import sweep
+    from soundbench.recipe.registry import Registry
     from soundbench.report.results.run import Run
     from soundbench.training import folds, run, stages
 
@@ -85,14 +107,27 @@ def without_training(patch: pytest.MonkeyPatch, trained: Path) -> None:
 
     patch.setattr(run, "run", copied)
     patch.setattr(folds, "run_folds", copied)
+    patch.setattr(sweep, "_PROGRAM", PROGRAM)
+    exporter = Registry().get("exporter", "onnx").obj
+    patch.setattr(exporter, "_model", _translated_once(exporter._model))
+
+
+def _translated_once(translate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def translated(exporter: Any) -> Any:
+        key = (exporter.program.metadata["weights"], exporter.opset)
+        if key not in TRANSLATED:
+            TRANSLATED[key] = translate(exporter)
+        return copy.deepcopy(TRANSLATED[key])
+
+    return translated
 
 
 def given_names() -> dict[str, Any]:
-    """What the Python of a page finds that is the reader's own: a source of sound, a table, a network."""
+    """What the Python of a page finds that is the reader's own: a source of sound, a table, a network, a function."""
     from soundbench.backbones import Identity
 
     own = {"blocks": [tone(1.0, 48000, 500)], "table": {"path": ["a.wav", "b.wav"]}, "MyNet": Identity}
-    return {"__name__": "page", **own}
+    return {"__name__": "page", "my_optimizer": lambda groups, *, name="SGD": None, **own}
 
 
 @attrs.define
@@ -102,18 +137,32 @@ class Workshop:
     folder: Path
     patch: pytest.MonkeyPatch
     names: dict[str, Any] = attrs.field(factory=given_names)
+    server: Server | None = None
 
     def run(self, block: Block) -> None:
+        self.patch.chdir(self.folder)
         getattr(self, f"_{block.language}")(block)
 
+    def close(self) -> None:
+        """End the server that the page has started, as Ctrl-C or SIGTERM does."""
+        if self.server is not None:
+            code, errors = self.server.end()
+            assert code == 0, errors
+
+    def _served(self, text: str) -> str:
+        """The text with the port that the page's server has here, where others may use 8000."""
+        return text if self.server is None else text.replace("localhost:8000", f"localhost:{self.server.port}")
+
     def _python(self, block: Block) -> None:
-        text = "\n" * block.line + textwrap.dedent(block.text)
+        text = "\n" * block.line + textwrap.dedent(self._served(block.text))
         exec(compile(text, block.page, "exec", __future__.annotations.compiler_flag), self.names)
 
     def _sh(self, block: Block) -> None:
-        for line in commands(block):
-            code = self._command(line)
+        for line, shown in zip(commands(block), outputs(block), strict=True):
+            with _captured() if "prints" in block.says else contextlib.nullcontext() as printed:
+                code = self._line(self._served(line))
             assert (code != 0) == ("fails" in block.says), f"{block}: {line}: exit code {code}"
+            assert printed is None or printed.getvalue().rstrip() == shown.rstrip(), f"{block}: {line}"
 
     _console = _sh
 
@@ -137,14 +186,29 @@ class Workshop:
         with pytest.raises(RecipeError) if "fails" in block.says else contextlib.nullcontext():
             read_recipe(whole)
 
+    def _line(self, line: str) -> int:
+        """Run a line of a shell, up to the first command that fails; returns the exit code of the last that was run."""
+        if " || " in line:
+            return _shell(line)
+        return next(filter(None, map(self._command, line.split(" && "))), 0)
+
     def _command(self, line: str) -> int:
-        """Run a line of a shell; returns its exit code."""
+        """Run one command, or two with a pipe between them; returns its exit code."""
         source, _, last = line.rpartition(" | ")
         words = shlex.split(last, comments=True)
         if words[:2] == ["pip", "install"]:
             return self._install(words[2:])
+        if words[0] == "cd":
+            self.patch.chdir(words[1])
+            return 0
+        if words[:2] == ["soundbench", "serve"]:
+            self.close()
+            self.server = Server(Path(words[2]), *words[3:])
+            return 0
+        if words[:2] == ["soundbench", "thresholds"]:
+            _mark(Path(words[3]))
         if words[0] not in {"soundbench", "soundbench-run-onnx"}:
-            return subprocess.run(["bash", "-ec", line], check=False).returncode
+            return _shell(line)
         target = words[-1] if len(words) > 2 and words[-2] == ">" else None
         with contextlib.ExitStack() as stack:
             if target:
@@ -178,12 +242,18 @@ class Workshop:
             match = re.fullmatch(r"(?:soundbench|\.)\[(.*)\]", word)
             if match:
                 assert set(match[1].split(",")) <= set(extras), word
-            elif "/" in word and not word.startswith("http"):
+            elif word.endswith("soundbench-runtime"):
+                write_package(self.folder / "installed")
+            elif (Path(word) / "pyproject.toml").is_file():
                 self._register(Path(word))
+            else:
+                assert word.startswith("http") or "/" not in word or Path(word).exists(), word
         return 0
 
     def _register(self, package: Path) -> None:
         project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+        if any(distributions(name=project["name"])):
+            return
         info = self.folder / "installed" / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
         info.mkdir(parents=True)
         (info / "METADATA").write_text(
@@ -192,8 +262,39 @@ class Workshop:
         groups = project.get("entry-points", {})
         lines = [f"[{group}]\n" + "".join(f"{n} = {v}\n" for n, v in names.items()) for group, names in groups.items()]
         (info / "entry_points.txt").write_text("\n".join(lines))
-        self.patch.syspath_prepend(info.parent)
-        self.patch.syspath_prepend(package.resolve())
+        self.find(package.resolve())
+
+    def find(self, folder: Path) -> None:
+        """Let this process, and those that it starts, find what is installed in a folder."""
+        self.patch.syspath_prepend(folder)
+        self.patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+
+
+def _shell(line: str) -> int:
+    done = subprocess.run(["bash", "-ec", line], stdout=subprocess.PIPE, text=True, check=False)
+    print(done.stdout, end="")
+    return done.returncode
+
+
+@contextlib.contextmanager
+def _captured() -> Iterator[io.StringIO]:
+    """What is printed, on standard output and by this process on standard error too."""
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+        yield text
+
+
+def _mark(table: Path) -> None:
+    """Be the person who listens: of what nobody has marked, the half of a class that scores more is right."""
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: float(row["score"]))
+    for row in rows:
+        scores = [float(other["score"]) for other in rows if other["label"] == row["label"]]
+        row["correct"] = row["correct"] or ("yes" if float(row["score"]) > statistics.median(scores) else "no")
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _without_sweep(text: str) -> str:

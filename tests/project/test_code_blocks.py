@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from helpers.furnished import ROOT, RUNS, furnish
-from helpers.pages import CODE, Workshop, blocks, without_training
+from helpers import model_packages
+from helpers.furnished import ROOT, RUNS, furnish, furnish_city, furnish_models
+from helpers.pages import CODE, Block, Workshop, blocks, commands, without_training
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 PAGES += sorted(page for page in (ROOT / "docs").rglob("*.md") if ".zh." not in page.name)
-CI = (ROOT / ".ci" / "run").read_text()
+# What .ci/run runs the marked blocks of, beside those of the README.
+(PAGES_OF_CI,) = re.findall(r"^for page in(.*); do$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
 # Pages whose code other tests run: one with trainings of its own, and one that `new-plugin` has written.
 ELSEWHERE = {
     ROOT / "docs" / "notebook.md": "tests/project/test_notebook.py",
     ROOT / "docs" / "examples" / "soundbench-tiny" / "README.md": "tests/plugins/test_new_plugins.py",
 }
+# The blocks that need a package below plugins/, by its name.
+NEEDED: dict[str, list[Block]] = {}
+for needy in [block for page in PAGES for block in blocks(page) if "needs" in block.says]:
+    NEEDED.setdefault(needy.says["needs"], []).append(needy)
 
 
 def runs(page: Path) -> bool:
@@ -43,22 +52,29 @@ def with_runs(furnished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         patch.chdir(furnished)
         from soundbench import read_recipe, run
 
-        trained = run(read_recipe("mine.toml", ["train.epochs=2"]), out="RUN").path.resolve()
+        trained = run(read_recipe("mine.toml", ["backbone.layers=[1]", "train.epochs=2"]), out="RUN").path.resolve()
     shutil.copy(trained / "predictions.csv", furnished)
+    owls = model_packages.install(furnished / "installed", "owls", model=None)
+    shutil.copytree(trained / "model", owls)
+    furnish_models(furnished)
+    furnish_city(furnished)
     for name in RUNS[1:]:
         shutil.copytree(trained, furnished / name)
     return furnished
 
 
 @pytest.fixture
-def workshop(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+def workshop(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workshop]:
     shutil.copytree(furnished, tmp_path / "page", symlinks=True)
     monkeypatch.chdir(tmp_path / "page")
     monkeypatch.setenv("SOUNDBENCH_CACHE", str(tmp_path / "cache"))
     # Stand-ins for programs that record and convert, then those of this environment.
     path = [tmp_path / "page" / "bin", Path(sys.executable).parent, os.environ["PATH"]]
     monkeypatch.setenv("PATH", os.pathsep.join(map(str, path)))
-    return Workshop(tmp_path / "page", monkeypatch)
+    workshop = Workshop(tmp_path / "page", monkeypatch)
+    workshop.find(tmp_path / "page" / "installed")
+    yield workshop
+    workshop.close()
 
 
 def test_fences_say_what_is_in_them_and_most_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,21 +82,33 @@ def test_fences_say_what_is_in_them_and_most_code_runs(capsys: pytest.CaptureFix
     for page in PAGES:
         for block in blocks(page):
             assert block.language in {*CODE, "text"}, f"{block}: a fence names its language, `text` if it is no code"
-            assert set(block.says) <= {"no-run", "run", "file", "fails"}, block
-            if block.says.get("run"):
-                assert runs_in_ci(block.text), f"{block}: .ci/run does not run this"
+            assert set(block.says) <= {"no-run", "run", "file", "fails", "needs", "prints"}, block
+            if "run" in block.says:
+                assert runs_in_ci(block), f"{block}: .ci/run does not run this"
+            if "needs" in block.says:
+                installs = {line for line in commands(block) if line.startswith("pip ")}
+                assert installs <= {line_of(block.says["needs"])}, f"{block}: .ci/packages has no such package or line"
             if block.language != "text":
                 counts["not run" if "no-run" in block.says else "run"] += 1
     with capsys.disabled():
         print(f"\ncode blocks of {len(PAGES)} pages: {counts['run']} run, {counts['not run']} not: ")
         for block in [block for page in PAGES for block in blocks(page) if "no-run" in block.says]:
             print(f"  {block}: {block.says['no-run']}")
-    assert counts["run"] >= 0.75 * counts.total()
+    assert counts["run"] >= 0.95 * counts.total()
 
 
-def runs_in_ci(text: str) -> bool:
-    """Whether .ci/run runs these lines: the first two blocks of the README."""
-    return text in [block.text for block in blocks(ROOT / "README.md")[:2]] and "README.md" in CI
+def runs_in_ci(block: Block) -> bool:
+    """Whether .ci/run runs this: the text of a block of the README, one of the first two, or a page that it names."""
+    page = block.page.relative_to(ROOT).as_posix()
+    return block.text in [one.text for one in blocks(ROOT / "README.md")[:2]] or f" {page}" in PAGES_OF_CI
+
+
+def line_of(package: str) -> str:
+    """The line that .ci/packages installs a package with tests by: that of its page."""
+    folder = ROOT / "plugins" / package
+    assert (folder / "tests").is_dir()
+    lines = (folder / "README.md").read_text(encoding="utf-8").splitlines()
+    return next(line for line in lines if line.startswith("pip install"))
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if not runs(page)], ids=lambda page: page.stem)
@@ -99,7 +127,16 @@ def test_the_code_of_a_page_runs(
     run_all(page, workshop)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("package", sorted(NEEDED))
+def test_the_code_that_needs_a_package_runs(package: str, workshop: Workshop) -> None:
+    if find_spec(package.replace("-", "_")) is None:
+        pytest.skip(f"{package} is not installed; .ci/packages runs this where it is")
+    for block in NEEDED[package]:
+        workshop.run(block)
+
+
 def run_all(page: Path, workshop: Workshop) -> None:
     for block in blocks(page):
-        if block.language != "text" and not {"no-run", "run"} & set(block.says):
+        if block.language != "text" and not {"no-run", "run", "needs"} & set(block.says):
             workshop.run(block)
