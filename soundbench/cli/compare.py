@@ -12,7 +12,7 @@ FORMATS = ("table", "md", "csv", "json", "html")
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=options.PATH, metavar="RUN RUN...")
+@click.argument("runs", nargs=-1, required=True, type=options.PATH, callback=options.run_there, metavar="RUN RUN...")
 @click.option(
     "--format",
     "form",

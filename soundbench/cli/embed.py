@@ -11,7 +11,7 @@ from soundbench.cli import options, sounds
 
 
 @click.command()
-@click.argument("run")
+@options.model()
 @click.argument("paths", nargs=-1, required=True)
 @click.option(
     "--out",

@@ -22,7 +22,7 @@ OF_EVENTS = frozenset(
 
 
 @click.command()
-@click.argument("run")
+@options.model()
 @click.option(
     "--dataset",
     metavar="DATA",

@@ -13,7 +13,7 @@ from soundbench.messages import megabytes
 
 
 @click.command()
-@click.argument("run")
+@options.model()
 @click.option("--to", required=True, metavar="EXPORTER", help="Format of the file, such as onnx or pt2.")
 @click.option(
     "--out",

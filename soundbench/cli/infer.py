@@ -23,7 +23,7 @@ ALONE = "several processes need --out DIR for their results"
 
 
 @click.command()
-@click.argument("run")
+@options.model()
 @click.argument("paths", nargs=-1, required=True)
 @click.option(
     "--per",

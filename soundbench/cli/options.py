@@ -28,7 +28,9 @@ __all__ = [
     "precision",
     "processes",
     "raw_samples",
+    "model",
     "recipe",
+    "run_there",
     "set_keys",
     "start_times",
     "trust_code",
@@ -44,12 +46,12 @@ SCORE = click.FloatRange(0, 1)
 
 
 def _say_which(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
-    """Say it where the name of a recipe of soundbench stands for a file of the working folder."""
+    """Refuse what is no recipe; say it where the name of one of soundbench stands for a file of the working folder."""
     from soundbench.recipe.reading import find_recipe, is_bare, shipped_recipes
 
-    if name is not None and is_bare(name) and name in shipped_recipes():
-        found = find_recipe(name)
-        if found != shipped_recipes()[name]:
+    if name is not None:
+        found = find_recipe(name)  # before torch is imported: a typo costs no second
+        if is_bare(name) and name in shipped_recipes() and found != shipped_recipes()[name]:
             output.say(f"{name}: the file {found} of this folder, not the recipe of soundbench with this name")
     return name
 
@@ -64,6 +66,31 @@ def _complete_recipe(_: click.Context, __: click.Parameter, begun: str) -> list[
 def recipe(required: bool = True) -> Callable[[Command], Command]:
     """A recipe: the path of a file, or the name of one that ships with soundbench."""
     return click.argument("recipe", required=required, callback=_say_which, shell_complete=_complete_recipe)
+
+
+def _known(_: click.Context, __: click.Parameter, path: str) -> str:
+    from soundbench.model.named.names import refuse_missing
+
+    refuse_missing(path)
+    return path
+
+
+def model(name: str = "run") -> Callable[[Command], Command]:
+    """A run directory, its model folder, an exported file, or the name of an installed model: what is there, by name.
+
+    It is looked for before anything of the command is imported, so that a typo costs no second.
+    """
+    return click.argument(name, callback=_known)
+
+
+def run_there(_: click.Context, __: click.Parameter, given: Any) -> Any:
+    """A callback for the paths of run directories: refuses one that is not there, likewise."""
+    from soundbench.errors import RunPlaceError
+
+    for path in given if isinstance(given, tuple) else (given,):
+        if path is not None and not path.exists():
+            raise RunPlaceError(f"{path}: no such run directory")
+    return given
 
 
 set_keys = click.option(

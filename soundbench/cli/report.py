@@ -10,7 +10,7 @@ from soundbench.cli import options, output
 
 
 @click.command()
-@click.argument("run", type=options.PATH)
+@click.argument("run", type=options.PATH, callback=options.run_there)
 @options.trust_code
 @options.accept_changes
 def command(run: Path, trust_code: bool, accept_changes: bool) -> None:

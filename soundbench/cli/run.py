@@ -34,6 +34,7 @@ from soundbench.cli import options, output
     "--resume",
     "resumed",
     type=options.PATH,
+    callback=options.run_there,
     metavar="DIR",
     help="Continue the stopped run in DIR. Default: start a new run of RECIPE.",
 )

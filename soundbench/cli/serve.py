@@ -23,7 +23,7 @@ _FILES = 4096
 
 
 @click.command()
-@click.argument("model")
+@options.model("model")
 @click.option(
     "--host",
     default="127.0.0.1",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run")
+@options.model()
 @click.option(
     "--source",
     default="mic",

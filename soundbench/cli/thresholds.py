@@ -10,7 +10,7 @@ from soundbench.cli import options, output
 
 
 @click.command()
-@click.argument("run")
+@options.model()
 @click.argument("marked", type=options.PATH)
 @click.option(
     "--precision",

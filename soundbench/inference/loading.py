@@ -19,7 +19,7 @@ from soundbench.machine import settle
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
 from soundbench.model.folding.norms import folded
-from soundbench.model.named.names import model_path
+from soundbench.model.named.names import NO_SUCH, model_path
 from soundbench.model.rejecting.rejector import Rejector
 from soundbench.model.scoring import Scorer
 
@@ -104,7 +104,7 @@ def find_model(path: str | os.PathLike[str]) -> Path:
     if folder.is_file():
         raise CallError(f"{folder}: is a file; give the run directory, or its model folder")
     if not folder.is_dir():
-        raise CallError(f"{folder}: no such run directory, model folder or ONNX file")
+        raise CallError(f"{folder}: {NO_SUCH}")
     if not (folder / "model.toml").exists() and (folder / "model").is_dir():
         folder = folder / "model"
     folds = [] if (folder / "model.toml").exists() else sorted(folder.glob("fold-*/model"))

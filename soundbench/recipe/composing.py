@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import tomli_w
 
-from soundbench.errors import CallError
+from soundbench.errors import CallError, Problem, RecipeError
 from soundbench.messages import show
 from soundbench.recipe.reading import Draft, draft_of, find_recipe, read_draft
 from soundbench.recipe.registry import Registry
@@ -310,12 +310,33 @@ def read_model(
     """
     own = {key: tables[key] for key in tables if key not in _OF_CLASSES}
     resolver = Resolver(draft_of(own, "model", source, base), registry, trust_code)
-    head, problems = structure(_ModelHead, {key: tables[key] for key in tables if key not in own}, "")
+    head, problems = _head(tables)
     resolver.draft.problems += problems
     made = resolver.resolve([*_MODEL, *(table for table in _FITTED if table in own)], _MODEL)
     assert head is not None
-    classes = tuple(unicodedata.normalize("NFC", name) for name in head.classes)  # as in a table of clips
-    return Model(classes, head.multilabel, tuple(head.thresholds), **made)
+    return Model(_named(head), head.multilabel, tuple(head.thresholds), **made)
+
+
+def read_classes(tables: Mapping[str, Any], source: str) -> tuple[str, ...]:
+    """The names of the classes in the tables of a `model.toml`, whose components are not looked for.
+
+    Raises:
+        RecipeError: what is said of the classes is wrong.
+    """
+    head, problems = _head(tables)
+    if head is None:
+        raise RecipeError(source, problems)
+    return _named(head)
+
+
+def _head(tables: Mapping[str, Any]) -> tuple[_ModelHead | None, list[Problem]]:
+    """What a `model.toml` says of the classes, and the mistakes in it."""
+    return structure(_ModelHead, {key: tables[key] for key in _OF_CLASSES if key in tables}, "")
+
+
+def _named(head: _ModelHead) -> tuple[str, ...]:
+    """The names of the classes, as in a table of clips."""
+    return tuple(unicodedata.normalize("NFC", name) for name in head.classes)
 
 
 def _distinct(_: Any, attribute: attrs.Attribute[Any], value: list[str]) -> None:

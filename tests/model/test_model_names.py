@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from helpers.model_packages import install
 
+import soundbench
 from soundbench.cli.main import invoke
 from soundbench.errors import BrokenPlugin, CallError, ClaimedTwice
 from soundbench.model.named import names
@@ -88,6 +90,30 @@ def test_an_unknown_name_is_answered_with_the_nearest(site: Path) -> None:
         model_path("owl")
 
 
+def test_an_empty_name_is_refused_in_one_line() -> None:
+    with pytest.raises(CallError, match=r"^the name of the run or model is empty: give "):
+        soundbench.load("")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(["infer", "RUN", "a.wav"], ["infer", "RUN", "a.wav", "--processes", "2", "--out", "o"]),
+        *(["embed", "RUN", "a.wav", "--out", "o"], ["stream", "RUN"], ["serve", "RUN", "--port", "0"]),
+        *(["evaluate", "RUN"], ["export", "RUN", "--to", "onnx"], ["thresholds", "RUN", "marks.csv"]),
+        *(["report", "RUN"], ["compare", "RUN", "RUN"], ["run", "--resume", "RUN"]),
+    ],
+    ids=" ".join,
+)
+def test_a_typo_in_a_name_or_path_costs_no_import_of_torch(call: list[str], site: Path) -> None:
+    code = "import sys; from soundbench.cli.main import invoke; print(invoke(sys.argv[1:]), 'torch' in sys.modules)"
+    for name in ("owls", "runs/owls"):
+        given = [name if word == "RUN" else word for word in call]
+        done = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, check=True)
+        assert done.stdout == "2 False\n"
+        assert re.fullmatch(rf"{name}: no such run directory[^\n]*\n", done.stderr)
+
+
 def test_a_folder_that_is_missing_is_named_with_its_package(site: Path) -> None:
     install(site, "owls", model=None)
     with pytest.raises(BrokenPlugin, match=r'^model "owls" \(acme-sounds 1\.0\): acme_sounds/models/owls, its folder '):
@@ -141,6 +167,35 @@ def test_what_cannot_be_used_is_listed_with_the_reason(site: Path, capsys: pytes
     assert "zoo_sounds/models/gone" in lines[1]
     assert lines[3] == "newer  (acme-sounds 1.0)"
     assert "format: is 99, but this soundbench knows formats up to" in lines[4]
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("", "classes: is missing"),
+        ('classes = "dog"', "classes: "),
+        ("classes = []", "classes: must be distinct names, at least one, is []"),
+        ('classes = ["dog", 1]', "classes"),
+        ('classes = ["dog", "dog"]', "classes: must be distinct names"),
+        (
+            'classes = ["dog"]\nmultilabel = true\nthresholds = [0.5, 0.5]',
+            "thresholds: must have 1 values, one per class",
+        ),
+    ],
+)
+def test_what_is_wrong_with_the_classes_of_a_listed_model_is_said_in_a_line(
+    said: str, error: str, site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(site, "owls", model=f"format = 2\n{said}\n")
+    assert invoke(["models"]) == 0
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line.startswith("  cannot be used: ")
+    assert "model.toml: " in line
+    assert error in line
+    assert invoke(["models", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["classes"] == []
+    assert error in row["error"]
 
 
 def test_a_model_without_a_card_or_with_a_damaged_one_is_listed(site: Path, capsys: pytest.CaptureFixture[str]) -> None:

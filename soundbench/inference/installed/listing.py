@@ -9,10 +9,11 @@ from typing import Any
 import attrs
 
 from soundbench import files, limits
-from soundbench.errors import RunError, SoundbenchError
+from soundbench.errors import RecipeError, RunError, SoundbenchError
 from soundbench.messages import megabytes, printable
 from soundbench.model.named.names import NamedModel
 from soundbench.recipe import toml
+from soundbench.recipe.composing import read_classes
 from soundbench.recipe.reading import check_format
 from soundbench.report.card import front_matter
 
@@ -88,12 +89,14 @@ def _listed(model: NamedModel, twice: bool) -> Listed:
     row = Listed(model.name, model.distribution, model.version)
     try:
         folder = model.folder()
-        tables = _tables(folder / "model.toml")
+        path = folder / "model.toml"
+        classes = read_classes(_tables(path), str(path))
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    except RecipeError as error:
+        return attrs.evolve(row, error="; ".join(error.lines))
     except (SoundbenchError, OSError) as error:
         return attrs.evolve(row, error=str(error))
-    classes = tables.get("classes")
-    row = attrs.evolve(row, classes=tuple(map(str, classes)) if isinstance(classes, list) else (), bytes=size)
+    row = attrs.evolve(row, classes=classes, bytes=size)
     if twice:
         row = attrs.evolve(row, error="another distribution has a model of this name; uninstall one of them")
     return _with_card(row, folder / CARD)

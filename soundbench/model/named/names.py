@@ -22,9 +22,11 @@ from soundbench.errors import BrokenPlugin, CallError, ClaimedTwice
 from soundbench.messages import escaped, nearest
 from soundbench.recipe.entry_points import allowed, origins_of
 
-__all__ = ["GROUP", "NamedModel", "installed", "model_path"]
+__all__ = ["GROUP", "NO_SUCH", "NamedModel", "installed", "model_path", "refuse_missing"]
 
 GROUP = "soundbench.model"
+
+NO_SUCH = "no such run directory, model folder or ONNX file"
 
 
 @attrs.frozen(order=True)
@@ -80,11 +82,13 @@ def model_path(path: str | os.PathLike[str]) -> Path:
     left to the caller, unless it may be meant as a name: it has no folder before it.
 
     Raises:
-        CallError: there is neither a file or folder nor a model of this name.
+        CallError: it is empty, or there is neither a file or folder nor a model of this name.
         ClaimedTwice: two distributions bring a model of this name.
         BrokenPlugin: its folder is missing.
     """
     text = os.fspath(path)
+    if not text:
+        raise CallError("the name of the run or model is empty: give a run directory or a name of soundbench models")
     if os.path.basename(text) != text or text in ("", ".", ".."):
         return _no_name(Path(path))
     models = installed()
@@ -101,6 +105,17 @@ def model_path(path: str | os.PathLike[str]) -> Path:
         listed = f"{nearest(text, names) or ';'} installed: {', '.join(names) or 'none'} (see soundbench models)"
         raise CallError(f"{text}: no such run directory, model folder, ONNX file or installed model{listed}")
     return same[0].folder()
+
+
+def refuse_missing(path: str | os.PathLike[str]) -> None:
+    """Refuse what is neither there nor the name of an installed model; without torch, so that a typo is told at once.
+
+    Raises:
+        CallError: there is nothing.
+        PluginError: the installed model of this name cannot be used.
+    """
+    if not os.path.lexists(path) and not model_path(path).exists():
+        raise CallError(f"{os.fspath(path)}: {NO_SUCH}")
 
 
 def _no_name(path: Path) -> Path:
