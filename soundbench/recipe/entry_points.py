@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, version
 from typing import TYPE_CHECKING
@@ -130,14 +131,24 @@ def _meets(own: str, wanted: SpecifierSet) -> bool:
 
 def made_for(listing: Listing) -> str:
     """The version of the plugin API that a distribution is made for: the least that it requires; empty if none is."""
-    least = [part.version for part in _wanted(listing.requires) or () if part.operator in (">=", "~=", "==")]
-    found = [start[0] for text in least if (start := re.match(r"\d+\.\d+", text))]
-    return max(found, key=lambda api: [int(number) for number in api.split(".")], default="")
+    from packaging.version import InvalidVersion, Version
+
+    least = []
+    for part in _wanted(listing.requires) or ():
+        if part.operator in (">=", ">", "~=", "==", "==="):
+            with suppress(InvalidVersion):  # === compares texts, which need not be versions
+                found = Version(part.version.removesuffix(".*"))
+                least.append((found.major, found.minor))
+    return "{}.{}".format(*max(least)) if least else ""
 
 
 @cache
 def _wanted(requires: tuple[str, ...]) -> SpecifierSet | None:
-    """The versions of soundbench that the requirements of a distribution allow; None if none is about soundbench."""
+    """The versions of soundbench that the requirements of a distribution allow; None if none is about soundbench.
+
+    Several may be, such as one for each version of Python; all that count here must allow it.
+    """
+    found: SpecifierSet | None = None
     for line in requires:
         if re.match(r"soundbench(?![\w.-])", line, re.IGNORECASE):
             from packaging.requirements import InvalidRequirement, Requirement  # only where a stranger's is installed
@@ -147,8 +158,8 @@ def _wanted(requires: tuple[str, ...]) -> SpecifierSet | None:
             except InvalidRequirement:
                 continue
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-                return requirement.specifier
-    return None
+                found = requirement.specifier if found is None else found & requirement.specifier
+    return found
 
 
 @cache

@@ -19,6 +19,7 @@ from helpers.entry_points import Listener, fake, toy_registry
 from soundbench.contracts import API_VERSION, KINDS
 from soundbench.errors import BrokenPlugin, ClaimedTwice, NotInstalled, OtherApi, PluginError, UnknownPlugin
 from soundbench.recipe.catalogue import catalogue
+from soundbench.recipe.entry_points import Listing, made_for
 from soundbench.recipe.registry import Registry
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def test_listings_come_in_the_order_of_kinds_and_then_of_names() -> None:
         (["soundbench>=99"], False),
         (["torch", "soundbench[av]>=99 ; python_version > '3'"], False),
         (["soundbench<0.1"], False),
+        (["soundbench", "soundbench[av]<0.1"], False),
     ],
 )
 def test_a_distribution_says_which_api_it_is_made_for_by_what_it_requires(requires: list[str], fits: bool) -> None:
@@ -133,6 +135,30 @@ def test_what_fails_and_is_made_for_an_older_api_is_not_called_broken_alone(writ
         assert "cannot import name 'WhatIsGone'" in message
         past = f"; it is made for plugin API 0.0, and this is {API_VERSION}"
         assert message.endswith(past) == (error is OtherApi)
+
+
+@pytest.mark.parametrize(
+    ("requires", "api"),
+    [
+        (["soundbench>=1"], "1.0"),
+        (["soundbench>=0.2.3,<0.3"], "0.2"),
+        (["soundbench>0.2"], "0.2"),
+        (["soundbench~=0.2.0"], "0.2"),
+        (["soundbench==0.2.*"], "0.2"),
+        (["soundbench===0.2"], "0.2"),
+        (["soundbench===nightly"], ""),
+        (["soundbench>=v0.2rc1"], "0.2"),
+        (["soundbench>=0.9,>=0.10"], "0.10"),
+        (["soundbench[av]>=0.2 ; python_version > '3'", "soundbench>=0.1"], "0.2"),
+        (["soundbench>=7; python_version < '3'", "soundbench>=0.1"], "0.1"),
+        (["soundbench<9"], ""),
+        (["soundbench!=0.1.2"], ""),
+        (["soundbench @ https://host/soundbench.whl"], ""),
+        (["torch>=2"], ""),
+    ],
+)
+def test_the_api_that_something_is_made_for_is_the_least_that_it_requires(requires: list[str], api: str) -> None:
+    assert made_for(Listing("pooling", "p", "theirs", "1", "a:A", tuple(requires))) == api
 
 
 def test_groups_that_are_no_kind_are_left_alone() -> None:
