@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ntpath
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -67,6 +69,43 @@ def test_an_address_tells_neither_a_folder_of_this_machine_nor_a_password(home: 
         assert found.name(address) == address
     shown = found.report({"protocol": {"dataset": {"shards": [f"file://{home}/other/a.tar", "https://a:b@host/c"]}}})
     assert shown["protocol"]["dataset"]["shards"] == ["a.tar", "https://host/c"]
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> Places:
+    """Places as Windows has them: of data on drive D, with the home folder of Anna Lena on drive C."""
+    home, here = r"C:\Users\annalena", r"C:\Users\annalena\work"
+    path = SimpleNamespace(**{**vars(ntpath), "expanduser": lambda _: home, "isdir": lambda path: True})
+    monkeypatch.setattr("soundbench.report.html.places.os", SimpleNamespace(path=path, sep="\\", getcwd=lambda: here))
+    return Places.of({"protocol": {"dataset": {"root": r"D:\birds"}}})
+
+
+def test_the_drive_of_a_path_of_windows_is_part_of_it(windows: Places) -> None:
+    given = {
+        "root": r"D:\birds",
+        "table": r"D:\birds\lists\own.csv",
+        "use": r"C:\Users\annalena\work\code.py:Mine",
+        "elsewhere": [r"E:\mnt\x.wav", "E:/mnt/y.wav", r"\\host\share\z.wav", "file:///E:/mnt/a.tar"],
+    }
+    shown = windows.report({"protocol": {"dataset": given}})["protocol"]["dataset"]
+    assert shown == {
+        "root": "birds",
+        "table": r"lists\own.csv",
+        "use": "code.py:Mine",
+        "elsewhere": ["x.wav", "y.wav", "z.wav", "a.tar"],
+    }
+
+
+def test_paths_of_windows_in_running_text_are_replaced(windows: Places) -> None:
+    text = r"D:\birds\audio\x.wav: corrupt, see 'E:\mnt\y.log', file:///E:/mnt/a.tar and \\host\share\b"
+    assert windows.text(text) == r"audio\x.wav: corrupt, see 'y.log', a.tar and b"
+    assert windows.text("at 12:30, ratio a:b, https://host/a") == "at 12:30, ratio a:b, https://host/a"
+
+
+def test_a_page_that_is_made_anew_elsewhere_tells_no_path_of_windows(home: Path) -> None:
+    shown = places().report({"protocol": {"dataset": {"root": r"C:\Users\anna\birds", "use": r"C:\Users\anna\a.py:A"}}})
+    assert shown["protocol"]["dataset"] == {"root": "birds", "use": "a.py:A"}
+    assert places().text(r"C:\Users\anna\x.wav: corrupt") == "x.wav: corrupt"
 
 
 def test_a_command_names_its_files_as_seen_from_here(home: Path) -> None:

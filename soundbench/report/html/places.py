@@ -9,18 +9,22 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from pathlib import PurePath
+from pathlib import PureWindowsPath
 from typing import Any
 
 import attrs
 
 __all__ = ["Places"]
 
-# An absolute path in running text: not within a word, an address or a relative path.
-_ABSOLUTE = re.compile(r"(?<![\w.~:/*?+-])/(?:[^\s'\"`,;:()<>|/]+/)*[^\s'\"`,;:()<>|/]+")
+# An absolute path in running text: not within a word, an address or a relative path; and one of Windows, also where a
+# page is made anew elsewhere.
+_ABSOLUTE = re.compile(
+    r"(?<![\w.~:/*?+-])/(?:[^\s'\"`,;:()<>|/]+/)*[^\s'\"`,;:()<>|/]+"
+    r"|(?<![\w.~:/\\+-])(?:[A-Za-z]:[/\\]|\\\\(?=\w))(?:[^\s'\"`,;:()<>|/\\]+[/\\])*[^\s'\"`,;:()<>|/\\]+"
+)
 
 # How the address of a file on this machine begins; and an address up to the name of a user, with a password or without.
-_FILE = re.compile(r"\b(?:file|local):/+(?=[^/\s])")
+_FILE = re.compile(r"\b(?:file|local):/+(?=(?P<drive>[A-Za-z]:[/\\])?[^/\s])")
 _USER = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/@]*@", re.IGNORECASE)
 
 
@@ -51,22 +55,23 @@ class Places:
     def name(self, path: str) -> str:
         """A path, relative to the innermost root that it is in, or else its last part; an address without its user."""
         if _FILE.match(path):
-            return self.name(_FILE.sub("/", path))
+            return self.name(_without_scheme(path))
         if not os.path.isabs(path):
-            return _USER.sub(r"\1", path)
+            of_windows = PureWindowsPath(path)  # of a report that was written there
+            return of_windows.name if of_windows.is_absolute() else _USER.sub(r"\1", path)
         path = os.path.normpath(path)
         root = next((root for root in self.roots if _below(path, root)), None)
         own = os.path.basename(path) if root in (None, path) else os.path.relpath(path, root)
-        user, parts = os.path.basename(self.home), PurePath(own).parts
+        user, parts = os.path.basename(self.home), own.split(os.sep)
         if user not in parts:
             return own
         return "~" if parts[-1] == user else parts[-1]
 
     def text(self, text: str) -> str:
         """Running text with each absolute path in it replaced by its name."""
-        text = _FILE.sub("/", text)
+        text = _without_scheme(text)
         for root in (*self.roots, self.home):  # they may have spaces in them
-            text = re.sub(rf"(?<![\w./~-]){re.escape(root)}/", "", text)
+            text = re.sub(rf"(?<![\w./~-]){re.escape(root + os.sep)}", "", text)
         return _ABSOLUTE.sub(lambda found: self.name(found[0]), text)
 
     def command(self, line: str) -> str:
@@ -105,10 +110,24 @@ class Places:
             return [self._value(item) for item in value]
         if not isinstance(value, str):
             return value
-        if not os.path.isabs(value):
-            return self.name(value)
-        path, colon, rest = value.partition(":")
-        return self.name(path) + colon + rest
+        path, name = _local_code(value)
+        return self.name(path) + name
+
+
+def _local_code(value: str) -> tuple[str, str]:
+    """The path of local code, and the colon and name after it, which other paths and addresses have not.
+
+    The colon after the drive of a path of Windows is followed by no name.
+    """
+    path, colon, name = value.rpartition(":")
+    if path and all(part.isidentifier() for part in name.split(".")):
+        return path, colon + name
+    return value, ""
+
+
+def _without_scheme(text: str) -> str:
+    """Text with the paths of the files on this machine that addresses in it are of."""
+    return _FILE.sub(lambda found: "" if found["drive"] else "/", text)
 
 
 def _texts(value: Any) -> Iterable[str]:
@@ -117,7 +136,7 @@ def _texts(value: Any) -> Iterable[str]:
         for item in value.values() if isinstance(value, Mapping) else value:
             yield from _texts(item)
     elif isinstance(value, str):
-        yield value.partition(":")[0]
+        yield _local_code(value)[0]
 
 
 def _below(path: str, folder: str) -> bool:
