@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Machine",
+    "allowed_cores",
     "auto_threads",
     "cores",
     "local_processes",
@@ -43,8 +44,12 @@ def cores() -> int:
     `taskset`, SLURM and CPU sets of containers limit it, and so does a container's quota of processor time: with a
     quota of 1.5 cores, two threads would be stopped together for a quarter of the time.
     """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, int(min(allowed, _quota())))
+    return max(1, int(min(allowed_cores(), _quota())))
+
+
+def allowed_cores() -> int:
+    """The number of CPU cores that this process is not kept off, whatever a container's quota is."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _quota(system: Path = Path("/")) -> float:

@@ -9,7 +9,7 @@ import sys
 import warnings
 
 from soundbench.doctor.finding import Finding, absent, broken, ok
-from soundbench.machine import auto_threads, cores, local_processes, processor
+from soundbench.machine import allowed_cores, auto_threads, cores, local_processes, processor
 
 __all__ = ["bf16", "cpu", "gpu", "python", "threads", "torch_build"]
 
@@ -106,6 +106,5 @@ def _who(count: int, allowed: int, total: int) -> str:
         return f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']} in the environment sets it"
     if allowed == total:
         return "as many as cores"
-    listed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else total
-    limit = "a container's quota of processor time" if allowed < listed else "taskset, SLURM or a container"
+    limit = "a container's quota of processor time" if allowed < allowed_cores() else "taskset, SLURM or a container"
     return f"{limit} limits this process to {allowed} of {total} cores"

@@ -243,6 +243,15 @@ def test_who_set_the_threads(
     assert computing.threads().says.startswith(said)
 
 
+def test_a_quota_is_told_apart_from_cores_that_the_process_is_kept_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr("soundbench.machine._quota", lambda: 2.5)
+    for listed, said in ((8, "a container's quota of processor time"), (2, "taskset, SLURM or a container")):
+        monkeypatch.setattr("soundbench.machine.os.sched_getaffinity", lambda _, n=listed: set(range(n)), raising=False)
+        assert f"{said} limits this process to 2 of 8 cores" in computing.threads().says
+
+
 def test_a_gpu_that_cannot_compute_is_broken_and_none_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
