@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from soundbench import audio
 from soundbench.contracts import Clip
 from soundbench.data.clips import ClipTable
-from soundbench.data.shards.threads import in_threads
 from soundbench.errors import BrokenPlugin, DataError, SoundError
 from soundbench.machine import cores
 from soundbench.sources import shard_of
+from soundbench.sources.threads import in_threads
 
 __all__ = ["Sounds", "shards_of"]
 

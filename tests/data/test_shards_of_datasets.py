@@ -12,10 +12,10 @@ import pytest
 from helpers.stores import RATE, Sharded, Table
 
 from soundbench.contracts import Clip
-from soundbench.data.shards.threads import interleaved
 from soundbench.data.store import Store, open_store
 from soundbench.errors import BrokenPlugin, DataError, SoundError
 from soundbench.sources import shard_of
+from soundbench.sources.threads import interleaved
 
 ROWS = [f"{shard}/{name}" for shard in ("b", "a-1", "a") for name in ("2", "1", "10")]
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from inspect import CO_GENERATOR
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 
 import numpy as np
@@ -284,6 +285,23 @@ ahead.auto_threads = lambda _processes: 8
 cuts = ahead.cut_all([sys.argv[1]] * 400, None, 16000, Grid(16000, 16000))
 next(cuts)
 """
+
+
+class QueueOfWindows(SimpleQueue[None]):
+    """A queue at which Ctrl-C cannot interrupt the main thread, as on Windows: it may wait only for a while."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> None:
+        assert timeout is not None or threading.current_thread() is not threading.main_thread()
+        return super().get(block, timeout)
+
+
+def test_the_one_that_scores_waits_only_for_a_while_at_a_time(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "SimpleQueue", QueueOfWindows)
+    monkeypatch.setattr(ahead, "_GLANCE", 0.0005)  # it often ends before anything has come
+    ends = [one.sound for one in cut_all(paths, None, 8000, GRID) if isinstance(one, EndOfSound)]
+    assert ends == list(range(len(paths)))
 
 
 def test_a_program_may_end_while_sounds_are_decoded(tmp_path: Path) -> None:

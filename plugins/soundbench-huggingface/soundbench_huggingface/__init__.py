@@ -12,7 +12,6 @@ import os
 import re
 import wave
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ import pyarrow.parquet as pq
 from soundbench import audio, limits
 from soundbench.contracts import Clip
 from soundbench.errors import DataError, MissingDataError, SoundError
-from soundbench.sources import find_files, shard_of, state_of
+from soundbench.sources import find_files, in_threads, shard_of, state_of
 from soundbench_huggingface.tables import About, about, plain, rows_of
 
 __all__ = ["HuggingFace"]
@@ -177,8 +176,7 @@ class HuggingFace:
     def _shards(self) -> dict[str, _Shard]:
         """The files; they are looked at once."""
         names = find_files(self.root, self.patterns) if self.patterns else self._all()
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
-            return {shard.name: shard for shard in threads.map(self._look, names)}
+        return {shard.name: shard for shard in in_threads(self._look, names, _AT_ONCE)}
 
     def _all(self) -> list[str]:
         """All files in the root, but those that the library datasets keeps of what it has computed."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,25 @@ def said(make: Callable[[], Any]) -> str:
     text = str(error.value)
     assert "\n" not in text
     return text
+
+
+def test_ctrl_c_does_not_wait_for_a_server_that_says_nothing(tmp_path: Path) -> None:
+    for number in range(3):
+        write(tmp_path / f"{number}.parquet", table({"label": LABEL}, audio=column(sound()), label=[0]))
+    program = f"""
+import os, signal, threading
+import soundbench_huggingface
+from soundbench.sources import threads
+signal.signal(signal.SIGINT, signal.default_int_handler)
+threads.GRACE = 0.2
+def silent(name):
+    os.kill(os.getpid(), signal.SIGINT)
+    threading.Event().wait()
+soundbench_huggingface.about = silent
+soundbench_huggingface.HuggingFace(root={str(tmp_path)!r}).classes
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr.rstrip().endswith("KeyboardInterrupt")
 
 
 FORMS = pytest.mark.parametrize("suffix", ["parquet", "arrow"])

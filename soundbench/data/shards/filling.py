@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from soundbench.data.shards.pool import Pool
 from soundbench.data.shards.shard import Writer
-from soundbench.data.shards.threads import interleaved
 from soundbench.data.sounds import Sounds
 from soundbench.data.windowing.quantizing import Quantized, quantize
 from soundbench.errors import SoundError
 from soundbench.machine import cores
 from soundbench.messages import megabytes
+from soundbench.sources.threads import interleaved
 from soundbench.terminal import PATIENCE, Throttle
 
 __all__ = ["Filling"]

@@ -26,11 +26,11 @@ from soundbench.data.samples import Store
 from soundbench.data.shards import shard
 from soundbench.data.shards.pool import Placed, name_of
 from soundbench.data.shards.shard import RECORD, Records
-from soundbench.data.shards.threads import in_threads, interleaved
 from soundbench.data.sounds import Sounds
 from soundbench.data.windowing.quantizing import quantize
 from soundbench.errors import DataError, SoundError
 from soundbench.machine import cores
+from soundbench.sources.threads import in_threads, interleaved
 
 __all__ = ["PREFIX", "Unkept", "unkept"]
 

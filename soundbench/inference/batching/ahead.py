@@ -11,9 +11,10 @@ import atexit
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice, takewhile
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
 import attrs
@@ -34,6 +35,8 @@ Cut: TypeAlias = tuple[int, Window] | EndOfSound
 _THREADS, _SOUNDS, _SECONDS, _PATIENCE = 8, 512, 240, 3.0
 # Windows that a thread cuts from a sound at a time.
 _WINDOWS = 32
+# Seconds after which the one that waits looks about: on Windows, Ctrl-C is heeded only between two waits.
+_GLANCE = 0.5
 
 
 def cut_all(sounds: Iterable[Sound], rate: int | None, target: int, grid: Grid) -> Iterator[Cut]:
@@ -189,7 +192,8 @@ class _Work:
             self._waited = number not in self._parts
             self._room.notify_all()
         while number not in self._parts:
-            self._arrived.get()
+            with suppress(Empty):
+                self._arrived.get(timeout=_GLANCE)
         with self._lock:
             self._waited = False
             part = self._parts.pop(number)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
 from itertools import islice
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Event, Semaphore, Thread
 from typing import NamedTuple, TypeVar
 
@@ -23,6 +23,8 @@ Result = TypeVar("Result")
 
 # Seconds that work which has begun has to end when nobody wants its result any more.
 GRACE = 5.0
+# Seconds after which the one that waits for a result looks about: on Windows, Ctrl-C is heeded only between two waits.
+_GLANCE = 0.5
 
 
 class _Threads:
@@ -63,6 +65,12 @@ def _settle(future: Future[Result], work: Callable[[], Result]) -> None:
         future.set_exception(error)
 
 
+def _result(future: Future[Result]) -> Result:
+    while not future.done():
+        wait([future], _GLANCE)
+    return future.result()
+
+
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Generator[Result, None, None]:
     """Yield the result of `work` for each item, in order, computed in threads.
 
@@ -74,9 +82,9 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: i
         for item in items:
             ahead.append(threads.do(partial(work, item)))
             if len(ahead) > 2 * workers:
-                yield ahead.popleft().result()
+                yield _result(ahead.popleft())
         while ahead:
-            yield ahead.popleft().result()
+            yield _result(ahead.popleft())
     finally:
         threads.end()
 
@@ -122,7 +130,10 @@ def interleaved(
                 at_work += 1
             if not at_work:
                 return
-            result = found.get()
+            try:
+                result = found.get(timeout=_GLANCE)
+            except Empty:
+                continue
             if not isinstance(result, _Ended):
                 places.release()
                 yield result

@@ -6,10 +6,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
-from soundbench.data.shards.threads import in_threads
+from soundbench.sources import threads
+from soundbench.sources.threads import in_threads, interleaved
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
@@ -37,11 +42,39 @@ def test_what_the_work_raises_ends_it_and_its_threads() -> None:
     assert threading.active_count() == before
 
 
+class QueueOfWindows(SimpleQueue[Any]):
+    """A queue at which Ctrl-C cannot interrupt the main thread, as on Windows: it may wait only for a while."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        assert timeout is not None or threading.current_thread() is not threading.main_thread()
+        return super().get(block, timeout)
+
+
+@pytest.mark.parametrize("way", [in_threads, lambda work, *more: interleaved(lambda item: iter([work(item)]), *more)])
+def test_whoever_waits_for_a_result_waits_only_for_a_while_at_a_time(
+    way: Callable[..., Iterator[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def result(future: Future[int], timeout: float | None = None) -> int:
+        assert future.done()
+        return plain(future, timeout)
+
+    plain = Future.result
+    monkeypatch.setattr(Future, "result", result)
+    monkeypatch.setattr(threads, "SimpleQueue", QueueOfWindows)
+    monkeypatch.setattr(threads, "_GLANCE", 0.0005)  # it often ends before there is a result
+
+    def slow(number: int) -> int:
+        time.sleep(0.003)
+        return number
+
+    assert sorted(way(slow, range(20), 2)) == list(range(20))
+
+
 @pytest.mark.parametrize("way", ["in_threads", "interleaved"])
 def test_ctrl_c_ends_the_process_while_a_thread_waits_for_ever(way: str) -> None:
     program = f"""
 import os, signal, threading, time
-from soundbench.data.shards import threads
+from soundbench.sources import threads
 signal.signal(signal.SIGINT, signal.default_int_handler)
 threads.GRACE = 0.2
 def hang(item):
