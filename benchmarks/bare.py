@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import time
-from pathlib import Path
 
 import torch
+from resident import resident
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -105,11 +104,6 @@ class Loop:
     def memory(self) -> int:
         """Peak memory of the process in bytes, minus what it used before the network was made."""
         return resident("VmHWM") - self.before
-
-
-def resident(which: str) -> int:
-    """A value of `/proc/self/status`, in bytes."""
-    return 1024 * int(re.search(rf"{which}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 
 def main() -> None:

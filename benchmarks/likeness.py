@@ -22,6 +22,7 @@ import av
 import numpy as np
 import soundfile
 import soxr
+from resident import resident
 
 from soundbench import audio
 from soundbench.contracts import Clip
@@ -229,7 +230,8 @@ def timed(paths: Sequence[Path]) -> None:
         work()
         after = resource.getrusage(resource.RUSAGE_SELF)
         used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        print(f"| {name} | {time.perf_counter() - began:.1f} | {used:.1f} | {after.ru_maxrss / 1024:.0f} |", flush=True)
+        seconds, peak = time.perf_counter() - began, resident("VmHWM")
+        print(f"| {name} | {seconds:.1f} | {used:.1f} | {peak / 1e6:.0f} |", flush=True)
 
     sounds = sounds_of(paths)
     print("| | seconds | seconds of a core | MB at most |\n|---|---|---|---|")

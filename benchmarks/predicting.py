@@ -42,7 +42,8 @@ from soundbench.inference.classifier import Classifier, ScoredWindow
 from soundbench.inference.events import EventFinder
 from soundbench.model.importing import import_model
 
-RESULT = Path(__file__).parent / "results" / "predicting.md"
+HERE = Path(__file__).parent
+RESULT = HERE / "results" / "predicting.md"
 RATE, BATCH, TURN = 16000, 32, 64
 COMMAND = (sys.executable, "-m", "soundbench")
 
@@ -195,20 +196,19 @@ def long_file(classifier: Classifier, model: Path, paths: list[Path], folder: Pa
         f"which does {count / sum(other):.1f} windows/s",
         f"`soundbench infer --per event --hop 1.5` on {minutes} min": f"{whole:.0f} s, {60 * minutes / whole:.0f} x "
         "real time, start included",
-        "its peak memory relative to 1 min (goal 1.2)": f"{long_peak / short_peak:.2f}: {long_peak / 1024:.0f} and "
-        f"{short_peak / 1024:.0f} MB",
+        "its peak memory relative to 1 min (goal 1.2)": f"{long_peak / short_peak:.2f}: {long_peak / 1e6:.0f} and "
+        f"{short_peak / 1e6:.0f} MB",
     }
 
 
 def infer(model: Path, sound: Path) -> tuple[float, int]:
-    """Seconds and peak memory in KB of the command."""
+    """Seconds and peak memory in bytes of the command."""
     began = time.perf_counter()
-    command = [*COMMAND, "infer", model, sound, "--per", "event", "--hop", "1.5"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    if status:
+    command = [sys.executable, HERE / "resident.py", "infer", model, sound, "--per", "event", "--hop", "1.5"]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
         raise SystemExit(f"{' '.join(map(str, command))} failed")
-    return time.perf_counter() - began, used.ru_maxrss
+    return time.perf_counter() - began, int(done.stderr.splitlines()[-1])
 
 
 def labels(classifier: Classifier, theirs: Runner, paths: Sequence[Path]) -> dict[str, str]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from resident import resident
 
 ONE, FOLDER = 20, 200
 FIRST = (
@@ -66,15 +67,14 @@ def stream(model: str) -> None:
     def blocks() -> Iterator[np.ndarray]:
         for number in range(36_000):
             if number % 6_000 == 0:
-                used = resource.getrusage(resource.RUSAGE_SELF)
-                print(f"{number // 600} min: at most {used.ru_maxrss / 1024:.1f} MB", flush=True)
+                print(f"{number // 600} min: at most {resident('VmHWM') / 1e6:.1f} MB", flush=True)
             at = number % 600 * block
             yield noise[at : at + block]
 
     began = time.process_time()
     windows = sum(type(item).__name__ == "StreamedWindow" for item in classifier.stream(blocks()))
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    print(f"60 min: at most {used.ru_maxrss / 1024:.1f} MB; {windows} windows, {time.process_time() - began:.0f} CPU s")
+    spent = time.process_time() - began
+    print(f"60 min: at most {resident('VmHWM') / 1e6:.1f} MB; {windows} windows, {spent:.0f} CPU s")
 
 
 def compare(run: str, model: str, python: str, clips: Path, rounds: int) -> None:

@@ -11,12 +11,12 @@ printed after the first, the tenth and the last minute.
 from __future__ import annotations
 
 import argparse
-import resource
 import time
 
 import numpy as np
 import torch
 from engine import CLASSES, network
+from resident import resident
 from soundbench_plugins.loss.cross_entropy import CrossEntropy
 
 from soundbench.data.batches import Grid
@@ -27,10 +27,6 @@ from soundbench.model.scoring import Scorer
 
 RATE, WINDOW = 16000, 48000
 BLOCK = RATE // 100
-
-
-def peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def latencies(classifier: Classifier, minutes: float, hop: float) -> None:
@@ -60,7 +56,7 @@ def memory(classifier: Classifier, minutes: int) -> None:
         for _ in stream.feed(minute):
             pass
         if number in (0, 9, minutes - 1):
-            print(f"after {number + 1} min: peak {peak()} MB")
+            print(f"after {number + 1} min: peak {resident('VmHWM') / 1e6:.0f} MB")
     print(f"{stream.figures.windows} windows, {stream.figures.dropped} samples dropped")
 
 
