@@ -100,14 +100,20 @@ def keys(settings: type) -> list[str]:
     """The keys of a settings table: type, default and meaning."""
     cls = attrs.resolve_types(settings)
     docs = argument_docs(cls.__doc__, "Attributes:")
-    rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    rows = []
     for field in attrs.fields(cls):
         value = field.default.factory() if isinstance(field.default, attrs.Factory) else field.default
         kind = spell(field.type).replace(" | None", "").replace(" | ", " or ")
         rows.append(
             f"| `{key_of(field)}` | {_cell(kind)} | {'' if value is None else show(value)} | {docs[field.name]} |"
         )
-    return rows
+    return _table_of("key", rows)
+
+
+def _table_of(first: str, rows: list[str]) -> list[str]:
+    """A table of keys or options; on a narrow screen, `site.css` lays the meaning of each below it."""
+    head = [f"| {first} | type | default | meaning |", "|---|---|---|---|"]
+    return ['<div class="options" markdown>', "", *head, *rows, "", "</div>"]
 
 
 def components(kind: str, registry: Registry) -> str:
@@ -132,12 +138,12 @@ def _component(found: Details) -> list[str]:
     options = found.options()
     if not options:
         return [*lines, "It has no options.", ""]
-    lines += ["| option | type | default | meaning |", "|---|---|---|---|"]
+    rows = []
     for option in options:
         default = "required" if "default" not in option else f"`{show(option['default'])}`"
         default = "none" if option.get("default", "") is None else default
-        lines.append(f"| `{option['name']}` | {_cell(option['type'])} | {_cell(default)} | {_cell(option['doc'])} |")
-    return [*lines, ""]
+        rows.append(f"| `{option['name']}` | {_cell(option['type'])} | {_cell(default)} | {_cell(option['doc'])} |")
+    return [*lines, *_table_of("option", rows), ""]
 
 
 def _size(backbone: str) -> list[str]:

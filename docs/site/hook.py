@@ -42,6 +42,15 @@ def filled(nav: list[Any], pages: Path) -> list[Any]:
     return made
 
 
+def on_page_content(html: str, **_: Any) -> str:
+    """Mark options in the text as words: browsers break a line after a hyphen."""
+
+    def marked(code: re.Match[str]) -> str:
+        return re.sub(r"(?<![\w-])--?[a-z][\w-]*", r'<span class="word">\g<0></span>', code[0])
+
+    return re.sub(r"(?<=<code>)[^<]+(?=</code>)", marked, html)
+
+
 def on_shutdown() -> None:
     """Remove that folder."""
     if _pages is not None:
@@ -55,7 +64,8 @@ def lay_out(folder: Path) -> None:
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for name in FILES:
         shutil.copy(ROOT / name, folder / name)
-    shutil.copy(Path(__file__).with_name("site.css"), folder)
+    for name in ("site.css", "iframe-worker.js"):
+        shutil.copy(Path(__file__).with_name(name), folder)
     (folder / "README.zh-CN.md").rename(folder / "README.zh.md")
     for path, text in pages().items():
         page = folder / path

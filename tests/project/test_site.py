@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 import click
 import pytest
+from helpers.browser import PROGRAM, browser
 
 from soundbench.cli.main import group
 from soundbench.contracts import KINDS
@@ -166,13 +167,20 @@ class Fetched(HTMLParser):
             self.addresses.append(given.get("href") or "")
 
 
-@pytest.mark.slow
-def test_the_site_is_built_without_a_warning_and_fetches_nothing_from_elsewhere(tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the site, built without a warning."""
+    folder = tmp_path_factory.mktemp("site")
+    line = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    built = sorted((tmp_path / "site").rglob("*.html"))
+    return folder
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning_and_fetches_nothing_from_elsewhere(site: Path) -> None:
+    built = sorted(site.rglob("*.html"))
     assert len(built) > 100
     for page in built:
         fetched = Fetched()
@@ -180,3 +188,25 @@ def test_the_site_is_built_without_a_warning_and_fetches_nothing_from_elsewhere(
         for address in fetched.addresses:
             assert not address.startswith(("http:", "https:", "//")), page
             assert page.name == "404.html" or not address or (page.parent / address.partition("?")[0]).exists(), page
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(PROGRAM is None, reason="needs Chromium")
+def test_the_search_finds_pages_that_are_opened_from_the_disk(site: Path, tmp_path: Path) -> None:
+    with browser(tmp_path) as page:
+        page.look(1280)
+        page.open((site / "docs" / "start.html").as_uri())
+        page.run("document.querySelector('label.md-search__icon').click()")
+        page.run(
+            "const asked = document.querySelector('.md-search__input'); asked.value = 'microphone';"
+            "asked.focus(); asked.dispatchEvent(new Event('keyup'))"
+        )
+        found = "[...document.querySelectorAll('a.md-search-result__link')].map(one => one.href)"
+        page.wait(f"{found}.length")
+        addresses = page.run(found)
+        assert f"{site.as_uri()}/docs/live.html" in addresses  # and not the Chinese copy of a page in English
+
+
+def test_the_navigation_names_each_page_once() -> None:
+    named = re.findall(r"^ +- .*: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(named) == len(set(named)) > 30
