@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,23 +94,36 @@ def test_an_empty_name_is_refused_in_one_line() -> None:
         soundbench.load("")
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        *(["infer", "RUN", "a.wav"], ["infer", "RUN", "a.wav", "--processes", "2", "--out", "o"]),
-        *(["embed", "RUN", "a.wav", "--out", "o"], ["stream", "RUN"], ["serve", "RUN", "--port", "0"]),
-        *(["evaluate", "RUN"], ["export", "RUN", "--to", "onnx"], ["thresholds", "RUN", "marks.csv"]),
-        *(["report", "RUN"], ["compare", "RUN", "RUN"], ["run", "--resume", "RUN"]),
-    ],
-    ids=" ".join,
+CALLS = (
+    *("infer RUN a.wav", "infer RUN a.wav --processes 2 --out o", "embed RUN a.wav --out o", "stream RUN"),
+    *("serve RUN --port 0", "evaluate RUN", "export RUN --to onnx", "thresholds RUN marks.csv", "report RUN"),
+    *("compare RUN RUN", "run --resume RUN"),
 )
-def test_a_typo_in_a_name_or_path_costs_no_import_of_torch(call: list[str], site: Path) -> None:
-    code = "import sys; from soundbench.cli.main import invoke; print(invoke(sys.argv[1:]), 'torch' in sys.modules)"
-    for name in ("owls", "runs/owls"):
-        given = [name if word == "RUN" else word for word in call]
-        done = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, check=True)
-        assert done.stdout == "2 False\n"
-        assert re.fullmatch(rf"{name}: no such run directory[^\n]*\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("name", "calls", "line"),
+    [
+        ("owls", CALLS, "owls: no such run directory"),
+        ("runs/owls", CALLS, "runs/owls: no such run directory"),
+        (
+            "quikstart",
+            ("run RUN", "describe RUN", "extract RUN", "data check RUN"),
+            "quikstart: there is no such file; ",
+        ),
+    ],
+)
+def test_a_typo_in_a_name_or_path_costs_no_import_of_torch(
+    name: str, calls: tuple[str, ...], line: str, site: Path
+) -> None:
+    given = [call.replace("RUN", name).split() for call in calls]
+    found = f"[invoke(call) for call in {given}], 'torch' in sys.modules"
+    code = f"import sys; from soundbench.cli.main import invoke; print({found})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{[2] * len(calls)} False\n"
+    said = done.stderr.splitlines()
+    assert len(said) == len(calls)
+    assert all(one.startswith(line) for one in said)
 
 
 def test_a_folder_that_is_missing_is_named_with_its_package(site: Path) -> None:
