@@ -75,7 +75,7 @@ def test_mahalanobis_distances_are_those_of_scipy(metric: str, shrinkage: float)
     if metric == "relative":
         wanted += [mahalanobis(one, vectors.mean(0), overall) ** 2 for one in others]
     found = module(torch.zeros(20, CLASSES), torch.from_numpy(others))
-    assert found.numpy() == pytest.approx(wanted, rel=1e-9)
+    assert found.numpy() == pytest.approx(wanted, rel=1e-5)  # of matrices in float32
 
 
 def test_cosine_distances_are_those_of_scipy() -> None:
@@ -86,7 +86,7 @@ def test_cosine_distances_are_those_of_scipy() -> None:
     # the squared distance of unit vectors is twice the cosine distance
     wanted = [-2 * min(cosine(one - centre, mean - centre) for mean in means) for one in others]
     found = module(torch.zeros(20, CLASSES), torch.from_numpy(others))
-    assert found.numpy() == pytest.approx(np.array(wanted), abs=1e-9)
+    assert found.numpy() == pytest.approx(np.array(wanted), abs=1e-6)
 
 
 @pytest.mark.parametrize("metric", ["relative", "mahalanobis"])
@@ -105,7 +105,7 @@ def test_what_is_nearer_to_noise_than_to_a_class_scores_lower_and_nothing_else(m
     plain, found = alone(*given).numpy(), module(*given).numpy()
     among = (near <= apart.min(1).max()) & (near < own)
     assert 5 < among.sum() < len(noise)
-    assert found[~among] == pytest.approx((plain - 3 * np.maximum(own - near, 0))[~among], rel=1e-9)
+    assert found[~among] == pytest.approx((plain - 3 * np.maximum(own - near, 0))[~among], rel=1e-5)
     assert (found[among] < plain[: len(vectors)].min()).all()
 
 

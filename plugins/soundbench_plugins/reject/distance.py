@@ -12,7 +12,8 @@ Noise is no paper's. What is nearer to a window of noise than to any class loses
 squared distances; and what is as near to one as windows of noise are to each other gets a far lower score, since they
 lie close together, in places where a class may be near (`benchmarks/results/rejecting.md`).
 
-Shapes: logits `(B, K)` and embeddings `(B, D)` to `(B,)`. Computed in float64.
+Shapes: logits `(B, K)` and embeddings `(B, D)` to `(B,)`. Computed in float64, from means and covariances that are
+kept in float32: beside a small network, two matrices of the size of its embedding are much.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Distance(nn.Module):
             raise ValueError(f"shrinkage must be above 0 and at most 1, is {shrinkage}")
         self.metric, self.shrinkage = metric, shrinkage
         for name in ("means", "centre", "within", "overall", "noises", "radius", "lower"):
-            self.register_buffer(name, torch.zeros(0, dtype=torch.float64))
+            self.register_buffer(name, torch.zeros(0))
 
     def fit(self, logits: Tensor, embeddings: Tensor, targets: Tensor) -> None:
         """Compute the class means, the covariances, and where noise lies, from windows `(V, D)`."""
@@ -71,19 +72,20 @@ class Distance(nn.Module):
         known, labels = vectors[of_class], targets[of_class].double()
         labels = labels[:, labels.sum(0) > 0]
         means = (labels.T @ known) / labels.sum(0)[:, None]
-        self.centre = known.mean(0)
+        self.centre = known.mean(0).float()
         around = known - labels / labels.sum(1, keepdim=True) @ means
-        self.within, self.overall = (_whitening(rows, self.shrinkage) for rows in (around, known - self.centre))
-        self.means = self._placed(means)
-        self.noises = self._placed(vectors[~of_class])
+        of_all = known - known.mean(0)
+        self.within, self.overall = (_whitening(rows, self.shrinkage).float() for rows in (around, of_all))
+        self.means = self._placed(means).float()
+        self.noises = self._placed(vectors[~of_class]).float()
         if len(self.noises) < 2:
             self.noises = self.noises[:0]
-            self.radius = self.lower = known.new_zeros(())
+            self.radius = self.lower = torch.zeros(())
             return
         apart = _squares(self.noises, self.noises).fill_diagonal_(torch.inf)
-        self.radius = apart.amin(1).amax()
+        self.radius = apart.amin(1).amax().float()
         scores = self._scores(known)[0]
-        self.lower = _LOWER * (scores.amax() - scores.amin())
+        self.lower = (_LOWER * (scores.amax() - scores.amin())).float()
 
     def forward(self, logits: Tensor, embeddings: Tensor) -> Tensor:
         """Embeddings `(B, D)` to reject scores `(B,)`."""
@@ -100,17 +102,18 @@ class Distance(nn.Module):
         own = _squares(self._placed(vectors), self.means).amin(1)
         if self.metric != "relative":
             return -own, own
-        return ((vectors - self.centre) @ self.overall).square().sum(1) - own, own
+        return ((vectors - self.centre) @ self.overall.double()).square().sum(1) - own, own
 
     def _placed(self, vectors: Tensor) -> Tensor:
         """The vectors where their distances are those of the metric."""
         if self.metric == "cosine":
             return nn.functional.normalize(vectors - self.centre)
-        return (vectors - self.centre) @ self.within
+        return (vectors - self.centre) @ self.within.double()
 
 
 def _squares(vectors: Tensor, others: Tensor) -> Tensor:
     """The squared distance of each vector to each other one, `(V, M)`."""
+    vectors, others = vectors.double(), others.double()
     if torch.compiler.is_exporting():  # few runtimes have an operation for it
         return (vectors.unsqueeze(1) - others).square().sum(2)
     return torch.cdist(vectors, others, compute_mode="donot_use_mm_for_euclid_dist").square()
