@@ -9,8 +9,8 @@ multiple of the identity, since an embedding often has more dimensions than ther
 Well-conditioned Estimator for Large-dimensional Covariance Matrices", 2004, equation 1, with a given intensity).
 
 Noise is no paper's. What is nearer to a window of noise than to any class loses three times the difference of the
-squared distances; and what is as near to one as windows of noise are to each other gets a far lower score, since they
-lie close together, in places where a class may be near (`benchmarks/results/rejecting.md`).
+squared distances; and what is as near to one as the third nearest other one is gets a far lower score, since windows of
+noise lie close together, in places where a class may be near (`benchmarks/results/rejecting.md`).
 
 Shapes: logits `(B, K)` and embeddings `(B, D)` to `(B,)`. Computed in float64, from means and covariances that are
 kept in float32: beside a small network, two matrices of the size of its embedding are much.
@@ -29,6 +29,8 @@ __all__ = ["Distance"]
 _LEAST = 1e-12
 # What is lost by being nearer to noise, as a factor of the difference.
 _PULL = 3.0
+# What is nearer to a window of noise than the other window of noise of this rank is among noise.
+_RANK = 3
 # How much lower the score among noise is, in ranges of the scores of training windows.
 _LOWER = 3.0
 
@@ -80,10 +82,10 @@ class Distance(nn.Module):
         self.noises = self._placed(vectors[~of_class]).float()
         if len(self.noises) < 2:
             self.noises = self.noises[:0]
-            self.radius = self.lower = torch.zeros(())
+            self.radius, self.lower = known.new_zeros(0).float(), known.new_zeros(()).float()
             return
         apart = _squares(self.noises, self.noises).fill_diagonal_(torch.inf)
-        self.radius = apart.amin(1).amax().float()
+        self.radius = apart.sort(1).values[:, min(_RANK, len(apart) - 1) - 1].float()
         scores = self._scores(known)[0]
         self.lower = (_LOWER * (scores.amax() - scores.amin())).float()
 
@@ -93,9 +95,9 @@ class Distance(nn.Module):
         scores, own = self._scores(vectors)
         if not len(self.noises):
             return scores
-        near = _squares(self._placed(vectors), self.noises).amin(1)
-        among = (near <= self.radius) & (near < own)
-        return scores - _PULL * (own - near).clamp(min=0.0) - self.lower * among
+        near = _squares(self._placed(vectors), self.noises)
+        among = ((near <= self.radius) & (near < own[:, None])).any(1)
+        return scores - _PULL * (own - near.amin(1)).clamp(min=0.0) - self.lower * among
 
     def _scores(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """The scores of vectors as if there were no noise, and their squared distances to the nearest class mean."""

@@ -41,12 +41,12 @@ __all__ = [
 ]
 
 NOISE_SECONDS = 600
-"""How much noise of each colour the report is on."""
+"""How much noise of each colour the report is on, if all windows of it are whole."""
 
 FITTING, REPORT = 1, 2
 """What noise is for; each has its own."""
 
-FITTED_ON = 60
+FITTED_ON = 120
 """Windows of noise of each colour that are fitted on."""
 
 
@@ -72,14 +72,14 @@ class Other:
 
 
 def noise(opened: Opened, scorer: Scorer, colour: Colour, purpose: int, embeddings: bool) -> Other:
-    """Noise, each window a clip of its own: ten minutes for the report, sixty windows to fit on."""
+    """Noise, each window a clip of its own: as many as fill ten minutes for the report, `FITTED_ON` to fit on."""
     window, rate = opened.prepared.grid.window, opened.prepared.recipe.audio.rate
     count = FITTED_ON if purpose == FITTING else -(-NOISE_SECONDS * rate // window)
     table = opened.prepared.table
     clips = [Clip(f"{colour} noise {number}", (table.classes[0],)) for number in range(count)]
     rows = ClipTable.of(Relabelled(None, clips, table.classes))
-    found = _windows(opened, scorer, NoiseStore(colour, count, window, purpose), rows, embeddings)
-    return Other(found, count * window / rate)
+    store = NoiseStore(colour, count, window, purpose)
+    return Other(_windows(opened, scorer, store, rows, embeddings), float(store.lengths.sum()) / rate)
 
 
 def negatives(opened: Opened, scorer: Scorer, embeddings: bool, log: Log) -> Other | None:
