@@ -19,6 +19,7 @@ from soundbench.errors import Problem, RecipeError, RunError
 from soundbench.model import assembly, logits
 from soundbench.model.logits import HeldOutLogits
 from soundbench.model.plan import refuse_unknown_columns
+from soundbench.model.rejecting.thresholds import fit_threshold
 from soundbench.recipe import Recipe
 from soundbench.report import calibration, pages, run_directory
 from soundbench.report.assessment import assess, pooled
@@ -28,6 +29,7 @@ from soundbench.report.run_directory import FOLDS, Predictions, RunDirectory
 from soundbench.training import finishing
 from soundbench.training.environment import accept_recipe, read_environment, record_recipe, refuse_changed_recipe
 from soundbench.training.log import Say, resume_line, to_stderr
+from soundbench.training.rejecting import fitting as rejecting
 from soundbench.training.run import device_set, held, leaving_out, new_directory, resume, run
 
 __all__ = ["resume_folds", "run_folds"]
@@ -234,7 +236,7 @@ def _pool(
         "protocol": protocol,
         **figures,
         **({"calibration": _calibration(recipe, reports, scores, held_out)} if held_out else {}),
-        **_rejection(recipe, reports, predictions, groups),
+        **_rejection(recipe, reports, predictions, groups, held_out),
         "folds": per_fold,
         "across_folds": pooled(per_fold),
         "skipped": {"count": len(skipped), "clips": list(skipped.values())},
@@ -281,18 +283,50 @@ def _calibration(
 
 
 def _rejection(
-    recipe: Recipe, reports: Sequence[dict[str, Any]], predictions: Sequence[Predictions], groups: NDArray[np.int64]
+    recipe: Recipe,
+    reports: Sequence[dict[str, Any]],
+    predictions: Sequence[Predictions],
+    groups: NDArray[np.int64],
+    held_out: Sequence[HeldOutLogits],
 ) -> dict[str, Any]:
-    """What is rejected, over all folds; nothing if older runs do not say."""
+    """What is rejected, over all folds; nothing if older runs do not say.
+
+    Where a fold has no threshold of its own, that of each fold is fitted on the test clips of the others.
+    """
     if not all("reject" in one for one in reports):
         return {}
     scores, targets, rejected = (
         np.concatenate([getattr(one, name) for one in predictions]) for name in ("scores", "targets", "rejected")
     )
-    kept = kept_figures(scores, targets, rejected, groups, seed=recipe.train.seed)
-    found = {"reject": pooled_rejection([one["reject"] for one in reports], kept)}
+    own: list[dict[str, Any]] = [one["reject"] for one in reports]
+    low = _below(held_out, own[0]["keep"]) if any("reason" in one for one in own) else None
+    kept = kept_figures(scores, targets, rejected if low is None else rejected | low, groups, seed=recipe.train.seed)
+    found: dict[str, Any] = {"reject": pooled_rejection(own, kept)}
+    if low is not None:
+        del found["reject"]["reason"]
+        found["reject"]["source"] = calibration.OTHER_FOLDS
     left = [row for one in reports for row in one.get("left_out", [])]
     return found | ({"left_out": left} if left else {})
+
+
+def _below(held_out: Sequence[HeldOutLogits], keep: float) -> NDArray[np.bool_] | None:
+    """Whether each clip's reject score is below the threshold of the other folds' clips, `(N,)`; None without any.
+
+    Args:
+        held_out: of each fold.
+        keep: the share of clips that a threshold keeps.
+    """
+    if not held_out or any(one.reject is None for one in held_out):
+        return None
+    each = [rejecting.of_held_out(one) for one in held_out]
+    loud = [one.of_clips[~one.silent_clips] for one in each]
+    found = []
+    for place, one in enumerate(each):
+        others = np.concatenate(loud[:place] + loud[place + 1 :])
+        if len(others) < rejecting.LEAST_CLIPS or np.ptp(others) == 0:
+            return None
+        found.append((one.of_clips < fit_threshold(others, [], keep)) & ~one.silent_clips)
+    return np.concatenate(found)
 
 
 def _fitted_on(

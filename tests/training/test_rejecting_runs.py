@@ -363,6 +363,24 @@ def test_thresholds_are_fitted_on_the_scores_of_all_folds(recipe: Path, tmp_path
     assert np.mean(held_out.reject >= fitted["window_threshold"]) == pytest.approx(0.95, abs=2 / len(held_out.reject))
 
 
+@pytest.mark.slow
+def test_without_validation_sets_what_folds_keep_is_by_the_threshold_of_the_others(
+    recipe: Path, tmp_path: Path
+) -> None:
+    sets = ["split.validation=0", "train.epochs=1"]
+    run = RunDirectory(soundbench.run_folds(soundbench.read_recipe(recipe, sets), out=tmp_path / "folds").path)
+    found = read_json(run.report_json)["reject"]
+    kept = 0
+    each = [logits.read(fold / "logits.safetensors") for fold in sorted(run.path.glob("fold-*"))]
+    means = [np.bincount(one.clip, weights=one.reject) / np.bincount(one.clip) for one in each]
+    for place, own in enumerate(means):
+        others = np.sort(np.concatenate(means[:place] + means[place + 1 :]))
+        kept += int((own >= others[len(others) // 20]).sum())  # what keeps 95% of them
+    assert found["kept"]["value"] == pytest.approx(kept / sum(map(len, means)), abs=0.011)  # it lies between two scores
+    assert "reason" not in found
+    assert "What is kept is by the threshold of the test clips of the other folds." in run.report_md.read_text()
+
+
 def test_what_is_learnt_of_training_sound_is_learnt_from_some_clips_of_each_class(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

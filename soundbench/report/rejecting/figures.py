@@ -114,7 +114,8 @@ def sentence(found: Mapping[str, Any]) -> str:
     """By what `report["reject"]` says that sound is rejected."""
     if "reason" in found:
         return f"No threshold was fitted ({found['reason']}); only digital silence is called unknown then."
-    return "Sound of none of the classes is called unknown" + (f", by {found['use']}." if "use" in found else ".")
+    said = "Sound of none of the classes is called unknown" + (f", by {found['use']}." if "use" in found else ".")
+    return f"{said} What is kept is by the threshold of {found['source']}." if "source" in found else said
 
 
 def rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -27,7 +27,16 @@ from soundbench.training.log import Log
 from soundbench.training.rejecting.others import FITTING, Other, negatives, noise
 from soundbench.training.stages import Opened, held_out_scores
 
-__all__ = ["Rejection", "RejectScores", "fit", "fit_module", "fit_thresholds", "has_silent_class", "scored"]
+__all__ = [
+    "Rejection",
+    "RejectScores",
+    "fit",
+    "fit_module",
+    "fit_thresholds",
+    "has_silent_class",
+    "of_held_out",
+    "scored",
+]
 
 # A threshold that is fitted on fewer validation clips or groups says more of them than of the network.
 LEAST_CLIPS, LEAST_GROUPS = 50, 5
@@ -114,7 +123,7 @@ def fit(opened: Opened, scorer: Scorer, validation: WindowLogits | None, log: Lo
         fit_module(module, train, table.targets(train.index), noises)
     other = negatives(opened, scorer, rejector.embeddings, log)
     if not (reason or given):
-        known = _held_out(held_out) if held_out is not None else scored(rejector, validation)  # type: ignore[arg-type]
+        known = of_held_out(held_out) if held_out is not None else scored(rejector, validation)  # type: ignore[arg-type]
         others = [*noises, *([other.part(0).windows] if other else [])]
         rejector = fit_thresholds(rejector, known, [scored(rejector, one) for one in others], own.keep)
         reason = "" if rejector.clip is not None else "all clips have the same reject score"
@@ -148,8 +157,8 @@ def _reason(validation: WindowLogits | None, held_out: HeldOutLogits | None, tab
     return f"fewer than {LEAST_CLIPS} clips or {LEAST_GROUPS} groups" if few else ""
 
 
-def _held_out(found: HeldOutLogits) -> RejectScores:
-    """The reject scores that a file holds."""
+def of_held_out(found: HeldOutLogits) -> RejectScores:
+    """The reject scores that a file holds, which must hold some."""
     scores = np.asarray(found.reject, np.float32)
     silent = np.isnan(scores)
     return RejectScores(np.where(silent, 0, scores), found.clip, silent)
