@@ -46,8 +46,8 @@ NOISE_SECONDS = 600
 FITTING, REPORT = 1, 2
 """What noise is for; each has its own."""
 
-FITTED_ON = 120
-"""Windows of noise of each colour that are fitted on."""
+FITTED_ON = 96
+"""Windows of noise of each colour that are fitted on; `distance` keeps the embeddings of all of them."""
 
 
 @attrs.frozen(eq=False)
