@@ -12,7 +12,7 @@
 FROM python:3.11-slim AS base
 
 WORKDIR /opt/soundbench
-COPY LICENSE README.md constraints.txt pyproject.toml ./
+COPY LICENSE NOTICE README.md constraints.txt pyproject.toml ./
 COPY soundbench soundbench
 COPY plugins/soundbench_plugins plugins/soundbench_plugins
 COPY recipes recipes

@@ -46,8 +46,9 @@ def headings(page: Path) -> set[str]:
     return named | {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def test_the_first_two_blocks_are_the_way_in() -> None:
-    run, test = blocks(ROOT / "README.md")[:2]
+def test_it_begins_with_an_answer_and_the_next_two_blocks_are_the_way_in() -> None:
+    answer, run, test = blocks(ROOT / "README.md")[:3]
+    assert re.findall(r"^\$ (\w+ \w+)", answer, re.MULTILINE) == ["pip install", "soundbench infer"]
     assert run.count("\n") == test.count("\n") == 1
     assert run.strip().endswith("soundbench run recipes/quickstart.toml")
     assert test.strip().endswith("-m pytest")

@@ -11,6 +11,7 @@ import sys
 import sysconfig
 import tarfile
 import tomllib
+import wave
 import zipfile
 from collections.abc import Callable
 from email.parser import Parser
@@ -140,12 +141,12 @@ def test_the_wheel_holds_the_package_its_plugins_and_recipes_and_nothing_else(di
         licence = archive.read(f"{ABOUT}/licenses/LICENSE")
     files = [name for name in tracked() if name.startswith(FOLDERS)]
     moved = [name.removeprefix("plugins/").replace("recipes/", "soundbench/recipes/", 1) for name in files]
-    about = ["METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"]
+    about = ["METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE", "licenses/NOTICE"]
     assert sorted(names) == sorted([*moved, *(f"{ABOUT}/{name}" for name in about)])
     assert {"soundbench/py.typed", "soundbench_plugins/py.typed"} <= set(names)
     assert licence == (ROOT / "LICENSE").read_bytes()
     assert metadata["License-Expression"] == "Apache-2.0"
-    assert metadata.get_all("License-File") == ["LICENSE"]
+    assert metadata.get_all("License-File") == ["LICENSE", "NOTICE"]
     assert not [line for line in metadata.get_all("Classifier", []) if line.startswith("License")]
     assert metadata["Version"] == VERSION
     assert wheel.stat().st_size < 4.5e6
@@ -155,7 +156,7 @@ def test_the_source_distribution_holds_what_the_wheel_is_built_from_and_nothing_
     (source,) = dist.glob("*.tar.gz")
     with tarfile.open(source) as archive:
         names = [name.removeprefix(f"soundbench-{VERSION}/") for name in archive.getnames()]
-    beside = ["CHANGELOG.md", "CITATION.cff", "LICENSE", "README.md", "constraints.txt", "pyproject.toml"]
+    beside = ["CHANGELOG.md", "CITATION.cff", "LICENSE", "NOTICE", "README.md", "constraints.txt", "pyproject.toml"]
     made = ["PKG-INFO", ".gitignore"] if ".gitignore" in names else ["PKG-INFO"]
     assert sorted(names) == sorted([*(name for name in tracked() if name.startswith(FOLDERS)), *beside, *made])
 
@@ -208,6 +209,17 @@ def test_every_recipe_is_found_by_its_name(call: Call, name: str) -> None:
     done = call("-m", "soundbench", "describe", name, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["name"] == Path(name).stem
+
+
+def test_a_sound_has_an_answer_without_any_training(call: Call, tmp_path: Path) -> None:
+    with wave.open(str(tmp_path / "work/own.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(bytes(32000))
+    done = call("-m", "soundbench", "infer", "esc10", "own.wav")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("own.wav\tunknown (nearest: ")  # it is silence
 
 
 def test_a_package_of_a_plugin_is_written(call: Call, tmp_path: Path) -> None:

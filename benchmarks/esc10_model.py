@@ -1,0 +1,276 @@
+"""The model `esc10` that comes with soundbench: trained, calibrated, measured, and laid into the package.
+
+    SOUNDBENCH_DATA=... python benchmarks/esc10_model.py --out FOLDER [--recipe RECIPE] [--set KEY=VALUE ...] [--write]
+
+1. FOLDER/folds: the recipe for each fold of ESC-10, trained on the four others; none of the clips has a part in the
+   network that it is tested with.
+2. FOLDER/final: the same recipe on all clips. Its calibration and its thresholds are fitted to what 1 gave.
+3. FOLDER/unknown.json: what is called unknown by the five networks of 1 at the threshold that keeps 95% of all test
+   clips: noise, by each component that rejects, which is what one is chosen by; then kinds of sound of UrbanSound8K
+   that ESC-10 lacks, which nothing is trained on, fitted to or chosen by. And what the final network says of the same.
+
+The same command goes on where it was stopped. `--write` copies the model into the package, with credits on its card,
+and writes `benchmarks/results/esc10_model.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rejecting import Outputs, outputs
+from soundbench_plugins.reject.distance import Distance
+from soundbench_plugins.reject.energy import Energy
+from soundbench_plugins.reject.max_logit import MaxLogit
+from turns import line, machine_info
+
+import soundbench
+from soundbench.data.batches import RawBatch
+from soundbench.inference.predictions import means
+from soundbench.model.rejecting.noise import noise
+from soundbench.model.rejecting.thresholds import fit_threshold
+
+ROOT = Path(__file__).parents[1]
+PACKAGED = ROOT / "soundbench" / "models" / "esc10"
+RESULT = Path(__file__).parent / "results" / "esc10_model.md"
+MOST = 2_500_000
+KINDS = ("air_conditioner", "drilling", "jackhammer", "siren", "street_music")
+KEEP = 0.95
+# Noise to be rejected: other than what the components are fitted to.
+LEVELS = (-80, -60, -45, -30, -20, -10, 0)
+SECONDS = (0.1, 0.5, 2.0, 5.0, 12.0)
+RATES = (8000, 16000, 22050, 44100)
+COLOURS = ("white", "pink")
+CREDITS = """
+## Credits
+
+The network learnt from ESC-10, a part of ESC-50: K. J. Piczak, "ESC: Dataset for Environmental Sound Classification",
+Proceedings of the 23rd ACM Conference on Multimedia, 2015, <https://doi.org/10.1145/2733373.2806390>; the sounds are at
+<https://github.com/karolpiczak/ESC-50>, under [CC BY 3.0](https://creativecommons.org/licenses/by/3.0/). They are cut
+from recordings that people published on [Freesound](https://freesound.org); `LICENSE` of that repository names the
+author and the licence of each clip. No sound of it is in this folder.
+"""
+
+
+# 1 and 2: training ----------------------------------------------------------------------------------------------------
+
+
+def trained(name: str, recipe: Path, sets: Sequence[str], *words: str) -> Path:
+    """A run in the working directory, from its beginning or from where it was stopped."""
+    place = Path(name)
+    if (place / "recipe.toml").exists():
+        call = ["--resume", name]
+    else:
+        shutil.rmtree(place, ignore_errors=True)  # stopped before there was anything to continue with
+        call = [str(recipe), *words, *(word for one in sets for word in ("--set", one)), "--out", name]
+    subprocess.run([sys.executable, "-m", "soundbench", "run", *call], check=True)
+    return place
+
+
+# 3: what is unknown ---------------------------------------------------------------------------------------------------
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The rows of a table."""
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def components(classifier: soundbench.Classifier, train: Sequence[dict[str, str]]) -> dict[str, Any]:
+    """Each component that rejects, for a network: as the run has fitted it, and others for comparison."""
+    count = len(classifier.classes)
+    targets = torch.eye(count)[[classifier.classes.index(row["labels"]) for row in train]]
+    logits, vectors = outputs(classifier, [row["path"] for row in train])
+    alone = Distance(count)
+    alone.fit(logits, vectors, targets)
+    made = {"energy": Energy(count), "max-logit": MaxLogit(count), "distance, without noise": alone}
+    return made | {"distance": classifier.scorer.rejector.module}
+
+
+def scores(
+    classifier: soundbench.Classifier, modules: dict[str, Any], sounds: Sequence[Any], rate: int | None = None
+) -> dict[str, np.ndarray]:
+    """The reject score of each sound by each component, the mean over its windows."""
+
+    def compute(raw: RawBatch) -> np.ndarray:
+        with torch.inference_mode():
+            given: Outputs = classifier.scorer.outputs(raw, embeddings=True)
+            found = [module(*given).double() for module in modules.values()]
+        return torch.stack(found, 1).numpy()
+
+    rows = np.stack(means(classifier.flow(sounds, rate, compute=compute)))
+    return dict(zip(modules, rows.T, strict=True))
+
+
+def noises(colour: Any) -> Iterator[tuple[int, list[np.ndarray]]]:
+    """For each sample rate noise of a colour at each level and length, in 16 bits, clipped where it is loud."""
+    for rate in RATES:
+        drawn = [
+            noise(colour, round(seconds * rate), (99, rate, place, 100 + level)) * 10 ** (level / 20)
+            for place, seconds in enumerate(SECONDS)
+            for level in LEVELS
+        ]
+        yield rate, [np.round(np.clip(one, -1, 1) * 32767).astype(np.int16) for one in drawn]
+
+
+def of_urbansound(kinds: Sequence[str]) -> list[dict[str, str]]:
+    """The clips of some kinds in folds 1 and 2, each with its path; none of a recording that ESC-10 has too."""
+    root, learnt = Path("data/UrbanSound8K"), {row["src_file"] for row in rows_of(Path("data/ESC-50/meta/esc50.csv"))}
+    rows = [row for row in rows_of(root / "metadata/UrbanSound8K.csv") if row["fold"] in ("1", "2")]
+    chosen = [row for row in rows if row["class"] in kinds and row["fsID"] not in learnt]
+    return [row | {"path": str(root / f"audio/fold{row['fold']}" / row["slice_file_name"])} for row in chosen]
+
+
+def fold_scores(run: Path) -> dict[str, dict[str, list[float]]]:
+    """For the network of a fold, the reject scores by each component: of its test clips, of noise, of UrbanSound8K."""
+    classifier, clips = soundbench.load(run), rows_of(run / "clips.csv")
+    modules = components(classifier, [row for row in clips if row["part"] == "train"])
+    found = {"known": scores(classifier, modules, [row["path"] for row in clips if row["part"] == "test"])}
+    for colour in COLOURS:
+        parts = [scores(classifier, modules, sounds, rate) for rate, sounds in noises(colour)]
+        found[colour] = {name: np.concatenate([part[name] for part in parts]) for name in modules}
+    found["others"] = scores(classifier, modules, [row["path"] for row in of_urbansound(KINDS)])
+    return {sound: {name: values.tolist() for name, values in by.items()} for sound, by in found.items()}
+
+
+def kept_elsewhere(folds: Sequence[Any], name: str) -> float:
+    """The share of test clips that is kept by the threshold of the other folds: whether networks agree on it."""
+    known = [np.array(fold["known"][name]) for fold in folds]
+    kept = [
+        known[own] >= fit_threshold(np.concatenate(known[:own] + known[own + 1 :]), [], KEEP)
+        for own in range(len(known))
+    ]
+    return float(np.concatenate(kept).mean())
+
+
+def out_of_fold(folds: Sequence[Any]) -> dict[str, Any]:
+    """For each component the shares that are unknown at 95% of all test clips kept; and of each kind, by `distance`."""
+    kinds = np.array([row["class"] for row in of_urbansound(KINDS)])
+    found: dict[str, Any] = {}
+    for name in folds[0]["known"]:
+        threshold = fit_threshold(np.concatenate([fold["known"][name] for fold in folds]), [], KEEP)
+        shares = {key: [np.array(fold[key][name]) < threshold for fold in folds] for key in (*COLOURS, "others")}
+        found[name] = {key: [float(one.mean()) for one in by] for key, by in shares.items()}
+        found[name]["elsewhere"] = kept_elsewhere(folds, name)
+        found[name]["kinds"] = {
+            kind: float(np.mean([one[kinds == kind].mean() for one in shares["others"]])) for kind in KINDS
+        }
+    return found
+
+
+def rejected(classifier: soundbench.Classifier, sounds: Iterable[tuple[int, list[np.ndarray]]]) -> float:
+    """The share of sounds, by their sample rates, that is unknown."""
+    return float(np.mean([one.rejected for rate, each in sounds for one in classifier.predict(each, rate)]))
+
+
+def by_the_model(run: Path) -> dict[str, Any]:
+    """What the final network says of silence, of noise, of UrbanSound8K's kinds, its dogs and its engines."""
+    classifier = soundbench.load(run)
+    found: dict[str, Any] = {}
+    for colour in COLOURS:
+        found[colour] = rejected(classifier, noises(colour))
+    silent = [np.zeros(round(seconds * RATES[0]), np.int16) for seconds in SECONDS]
+    found["silence"] = rejected(classifier, [(RATES[0], silent)])
+    for kind in (*KINDS, "engine_idling", "dog_bark"):
+        labels = [one.label for one in classifier.predict([Path(row["path"]) for row in of_urbansound([kind])])]
+        found[kind] = {label: labels.count(label) / len(labels) for label in sorted(set(labels))}
+    return found
+
+
+# Writing --------------------------------------------------------------------------------------------------------------
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def between(values: Sequence[float]) -> str:
+    """The mean over the networks, and the least and most."""
+    return f"{percent(float(np.mean(values)))} ({percent(min(values))} to {percent(max(values))})"
+
+
+def page(command: str, folds: dict[str, Any], found: dict[str, Any]) -> str:
+    """The figures as a page."""
+    accuracy, final = folds["metrics"]["accuracy"], found["final"]
+    interval = f"{percent(accuracy['low'])} to {percent(accuracy['high'])}"
+    lines = [
+        "# The model esc10",
+        f"`{command}`: {machine_info()}.",
+        f"Five folds pooled, {folds['clips']} clips of {folds['groups']} recordings: accuracy "
+        f"{percent(accuracy['value'])}% ({interval}); {folds['seconds']:,.0f} s for the five networks, of "
+        f"{folds['parameters']:,} parameters each.",
+        "What is unknown, in %, at the threshold that keeps 95% of the test clips of all folds: the mean of the five "
+        f"networks (least to most). Noise is at {len(LEVELS)} levels from {LEVELS[0]} to {LEVELS[-1]} dB, of "
+        f"{len(SECONDS)} lengths from {SECONDS[0]} to {SECONDS[-1]} s, at {len(RATES)} sample rates. UrbanSound8K is "
+        f"the clips of {', '.join(KINDS)} in folds 1 and 2. What is kept elsewhere are test clips, at the threshold "
+        "of the four other networks.",
+    ]
+    table = [line(["component", "white noise", "pink noise", "UrbanSound8K", "kept elsewhere"]), line(["---"] * 5)]
+    for name, one in found["out of fold"].items():
+        table.append(line([name, *(between(one[key]) for key in (*COLOURS, "others")), percent(one["elsewhere"])]))
+    rows = [line(["kind", "out of fold, by distance", "by the model"]), line(["---"] * 3)]
+    for kind in KINDS:
+        own = found["out of fold"]["distance"]["kinds"][kind]
+        rows.append(line([kind, percent(own), percent(final[kind].get("unknown", 0))]))
+    engines, dogs = final["engine_idling"], final["dog_bark"]
+    rest = (
+        f"The model itself calls {percent(final['silence'])}% of digital silence unknown, {percent(final['white'])}% "
+        f"of white and {percent(final['pink'])}% of pink noise. Of UrbanSound8K's idling engines, "
+        f"{percent(engines.get('unknown', 0))}% are unknown to it; of its dogs {percent(dogs.get('unknown', 0))}%, and "
+        f"{percent(dogs.get('dog', 0))}% are dogs."
+    )
+    return "\n\n".join([*lines, "\n".join(table), "By kind:", "\n".join(rows), rest]) + "\n"
+
+
+def lay_in(model: Path) -> None:
+    """Copy the model into the package, with credits on its card."""
+    size = sum(file.stat().st_size for file in model.rglob("*"))
+    if size > MOST:
+        raise SystemExit(f"{model}: {size:,} bytes, more than the {MOST:,} that the package has room for")
+    shutil.rmtree(PACKAGED, ignore_errors=True)
+    shutil.copytree(model, PACKAGED)
+    with (PACKAGED / "README.md").open("a", encoding="utf-8") as card:
+        card.write(CREDITS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "esc10_small.toml")
+    parser.add_argument("--set", nargs="+", default=[], dest="sets", metavar="KEY=VALUE")
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    recipe = options.recipe.absolute()
+    options.out.mkdir(parents=True, exist_ok=True)
+    os.chdir(options.out)  # all paths that are written down are relative to it
+    if not Path("data").exists():
+        Path("data").symlink_to(Path(os.environ["SOUNDBENCH_DATA"]).absolute())
+    sets = ['name="esc10"', 'report.license="Apache-2.0"', *options.sets]
+    folds = trained("folds", recipe, sets, "--folds", "all")
+    fitted = [f'{kind}.predictions="folds/logits.safetensors"' for kind in ("calibration", "reject")]
+    final = trained("final", recipe, [*sets, "split.test=0", *fitted])
+    unknown = Path("unknown.json")
+    if not unknown.exists():
+        each = [fold_scores(run) for run in sorted(folds.glob("fold-*"))]
+        unknown.write_text(json.dumps({"out of fold": out_of_fold(each), "final": by_the_model(final)}, indent=1))
+    report = json.loads((folds / "report.json").read_text(encoding="utf-8"))
+    shown = " ".join(["python benchmarks/esc10_model.py --recipe", f"recipes/{recipe.name}", *options.sets])
+    text = page(shown, report, json.loads(unknown.read_text()))
+    print(text)
+    if options.write:
+        lay_in(final / "model")
+        RESULT.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
