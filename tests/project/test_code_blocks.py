@@ -98,7 +98,7 @@ def test_fences_say_what_is_in_them_and_most_code_runs(capsys: pytest.CaptureFix
 
 
 def runs_in_ci(block: Block) -> bool:
-    """Whether .ci/run runs this: the text of a block of the README, the second or the third, or a page that it names."""
+    """Whether .ci/run runs this: the second or third block of the README, or one of a page that it names."""
     page = block.page.relative_to(ROOT).as_posix()
     return block.text in [one.text for one in blocks(ROOT / "README.md")[1:3]] or f" {page}" in PAGES_OF_CI
 

@@ -90,7 +90,7 @@ class Mixup(nn.Module):
     def amplitude(self, data: Tensor) -> Tensor:
         """The A-weighted root mean square `(B,)` of the loudest window of each row of `(B, S)`, in float32 at least."""
         # One row at a time on a CPU: its windows still fit the cache.
-        rows = data.split(1) if data.device.type == "cpu" else (data,)
+        rows = torch.split(data, 1) if data.device.type == "cpu" else (data,)
         return torch.cat([self._amplitude(row) for row in rows])
 
     def _amplitude(self, data: Tensor) -> Tensor:
