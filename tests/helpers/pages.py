@@ -138,13 +138,19 @@ class Workshop:
     patch: pytest.MonkeyPatch
     names: dict[str, Any] = attrs.field(factory=given_names)
     server: Server | None = None
+    modules: list[str] = attrs.field(factory=list)
 
     def run(self, block: Block) -> None:
         self.patch.chdir(self.folder)
         getattr(self, f"_{block.language}")(block)
 
     def close(self) -> None:
-        """End the server that the page has started, as Ctrl-C or SIGTERM does."""
+        """Forget what the page has installed, and end the server that it has started."""
+        for name in self.modules:
+            sys.modules.pop(name, None)
+        self._stop()
+
+    def _stop(self) -> None:
         if self.server is not None:
             code, errors = self.server.end()
             assert code == 0, errors
@@ -202,7 +208,7 @@ class Workshop:
             self.patch.chdir(words[1])
             return 0
         if words[:2] == ["soundbench", "serve"]:
-            self.close()
+            self._stop()
             self.server = Server(Path(words[2]), *words[3:])
             return 0
         if words[:2] == ["soundbench", "thresholds"]:
@@ -262,6 +268,7 @@ class Workshop:
         groups = project.get("entry-points", {})
         lines = [f"[{group}]\n" + "".join(f"{n} = {v}\n" for n, v in names.items()) for group, names in groups.items()]
         (info / "entry_points.txt").write_text("\n".join(lines))
+        self.modules += [path.stem for path in package.glob("soundbench_*")]
         self.find(package.resolve())
 
     def find(self, folder: Path) -> None:
