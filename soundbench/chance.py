@@ -53,6 +53,8 @@ class Chance:
         place: the component's place in the recipe, such as `augmentation[1]`.
 
     The argument `draw` of its methods names the quantity that is drawn: a different name gives independent numbers.
+    Positions may be any integers of any shape. For a number for each sample of a row, give each sample one of its own,
+    which does not depend on the length of the batch: `batch.position[:, None] * 2**32 + torch.arange(samples)`.
     """
 
     seed: int

@@ -265,10 +265,8 @@ class Featurizer(Protocol):
     `rate` is the sample rate in Hz, `bands` is F. The frames of a row are the same alone, padded, and in any batch;
     frames after its length are zero. A row of one sample or more gives at least one frame. Normalisation, if any, is an
     option of the featurizer and ignores padding. A featurizer that cannot guarantee this sets `ragged = False` and
-    receives rows of equal length only.
-
-    `soundbench export` traces it with `torch.export`, as every part of a network. One that cannot be exported can give
-    the reason as a text in `unexportable`.
+    receives rows of equal length only. `soundbench export` traces it with `torch.export`, as every part of a network.
+    One that cannot be exported can give the reason as a text in `unexportable`.
 
     Optional: `shortest`, the number of samples up to which it pads shorter rows internally (1 if not set).
     `assets(folder)` writes further files that the model needs. The class method `from_assets(folder, rate, **options)`
@@ -289,9 +287,10 @@ class Backbone(Protocol):
     their lengths to that minimum (`shortest` is the number of frames; 1 if not set). In evaluation mode padding must
     not change a result. A backbone that cannot guarantee this, such as an ordinary image network, sets `ragged = False`
     and receives rows of equal length only, in training too. Every parameter gets a gradient. `torch.export` works with
-    dynamic batch size and length, if rows may differ in length. `assets` and `from_assets` are as a featurizer's.
-    `default_pooling` (a table with `use`) and `default_head` (a `[head]` table) are those of its paper. A backbone that
-    is faster on a CPU without `train.channels_last` sets `channels_last = False`; `auto` then does not use it there.
+    dynamic batch size and length, if rows may differ in length. `unexportable`, `assets` and `from_assets` are as a
+    featurizer's. `default_pooling` (a table with `use`; without it, recipes must name one) and `default_head` (a
+    `[head]` table) are those of its paper. One that is faster on a CPU without `train.channels_last` sets
+    `channels_last = False`; `auto` then does not use it there.
     """
 
     channels: int

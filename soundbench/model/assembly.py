@@ -24,7 +24,7 @@ from soundbench.errors import BrokenPlugin, DataError, Problem, RecipeError, Sou
 from soundbench.messages import out_of_memory, show, with_article
 from soundbench.model.bounds import made_within_bounds
 from soundbench.model.folder import ASSETS
-from soundbench.model.network import Head, Network, by_length
+from soundbench.model.network import Head, Network, by_length, refuse_output, with_attributes
 from soundbench.model.rejecting.left_out import without
 from soundbench.model.weights import unknown_part
 from soundbench.recipe import ComponentSpec, Model, Recipe
@@ -101,7 +101,7 @@ def make_component(problems: list[Problem], key: str, spec: ComponentSpec, *supp
     """Create a component; None if its constructor refuses its options, which is added to `problems` under `key`."""
     component = spec.component
     try:
-        return made_within_bounds(component.obj, supplied, spec.options)
+        return with_attributes(spec.kind, made_within_bounds(component.obj, supplied, spec.options))
     except (ValueError, OverflowError) as error:
         problems.extend(problems_of(error, key, [field.name for field in attrs.fields(component.options)]))
     except SoundbenchError:
@@ -327,14 +327,14 @@ def _probe(of: Recipe, network: Network, classes: int, source: str) -> None:
         try:
             with torch.no_grad():
                 out = stage(data) if key == "head" else stage(data, lengths)
+            if key in ("featurizer", "backbone"):
+                refuse_output(out)
         except Exception as error:
-            text = (
-                "it needs more memory than this machine has" if out_of_memory(error) else " ".join(str(error).split())
-            )
+            full = "it needs more memory than this machine has"
+            said = full if out_of_memory(error) else " ".join(str(error).split())
             place = place_of(error, spec.component.obj.__module__) if spec else ""
-            text = f"{name} cannot process the output of {before}, {tuple(data.shape)}: {text}{place}"
-            problem = Problem(key, text)
-            raise RecipeError(source, [problem]) from error
+            text = f"{name} cannot process the output of {before}, {tuple(data.shape)}: {said}{place}"
+            raise RecipeError(source, [Problem(key, text)]) from error
         data, lengths = out if isinstance(out, tuple) else (out, lengths)
         if data.shape[1] != wanted:
             size = {"featurizer": "bands", "backbone": "channels", "pooling": "features", "head": "classes"}[key]

@@ -14,7 +14,16 @@ from soundbench.contracts import Backbone, Featurizer, Pooling
 from soundbench.errors import CallError
 from soundbench.recipe import Head as HeadTable
 
-__all__ = ["Head", "Layer", "Network", "Summary", "by_length", "cost", "summarize"]
+__all__ = ["Head", "Layer", "Network", "Summary", "by_length", "cost", "refuse_output", "summarize", "with_attributes"]
+
+# What the framework reads of a component of a kind when it has been made.
+_NEEDED = {
+    "augmentation": "on",
+    "featurizer": "bands",
+    "backbone": "channels",
+    "pooling": "features",
+    "loss": "classifier",
+}
 
 
 class Head(nn.Module):
@@ -161,6 +170,32 @@ def by_length(module: Featurizer | Backbone, data: Tensor, lengths: Tensor) -> t
         out[rows, :, : frames.shape[2]] = frames
         counts[rows] = count.to(counts.dtype)
     return out, counts
+
+
+def refuse_output(out: Any) -> None:
+    """Refuse what a featurizer or backbone may not return.
+
+    Raises:
+        TypeError: it is not data `(B, C, T)` and lengths `(B,)`.
+        ValueError: the lengths are not from 1 to T.
+    """
+    if not isinstance(out, tuple) or len(out) != 2 or not all(isinstance(part, Tensor) for part in out):
+        raise TypeError("it must return a tuple of two tensors, data and lengths")
+    data, lengths = out
+    if lengths.shape != data.shape[:1] or not 1 <= int(lengths.min()) <= int(lengths.max()) <= data.shape[-1]:
+        raise ValueError(f"it returns data {tuple(data.shape)}, whose lengths cannot be {lengths.tolist()}")
+
+
+def with_attributes(kind: str, component: Any) -> Any:
+    """A component, which has the attribute that the network is put together by, if its kind has one.
+
+    Raises:
+        AttributeError: it has not.
+    """
+    needed = _NEEDED.get(kind)
+    if needed is not None and not hasattr(component, needed):
+        raise AttributeError(f"it has no attribute {needed!r}, see the contract of its kind")
+    return component
 
 
 def _instead(name: str, part: object) -> str:

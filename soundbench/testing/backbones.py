@@ -100,16 +100,18 @@ def defaults(case: Case) -> str:
     return f"pooling {dict(pooling or {})}, head {dict(head or {})}"
 
 
+_of_probe = modules.checks_of(probe)
+
 CHECKS: Checks = {
     "shapes": shapes,
     "any length": any_length,
     "any bands": any_bands,
     "defaults": defaults,
-    "padding": lambda case: modules.padding(probe(case)),
-    "gradients": lambda case: modules.gradients(probe(case)),
-    "seed": lambda case: modules.seeds(probe(case)),
-    "bf16": lambda case: modules.bf16(probe(case)),
-    "state": lambda case: modules.states(probe(case)),
-    "export": lambda case: modules.export(probe(case)),
-    "assets": lambda case: modules.assets(probe(case)),
+    "padding": _of_probe(modules.padding),
+    "gradients": _of_probe(modules.gradients),
+    "seed": _of_probe(modules.seeds),
+    "bf16": _of_probe(modules.bf16),
+    "state": _of_probe(modules.states),
+    "export": _of_probe(modules.export),
+    "assets": _of_probe(modules.assets),
 }

@@ -62,9 +62,12 @@ def summary(case: Case) -> str:
 def documented(case: Case) -> str:
     """Every option is explained."""
     names = [field.name for field in case.fields]
+    docs = argument_docs(case.component.obj.__doc__)
+    parameters = inspect.signature(case.component.obj).parameters
+    if unknown := [name for name in docs if name not in parameters]:
+        raise Broken(f"the docstring's Args: section explains {', '.join(unknown)}, which it does not have")
     if not names:
         raise NotApplicable("it has no options")
-    docs = argument_docs(case.component.obj.__doc__)
     missing = [name for name in names if not docs.get(name)]
     if missing:
         raise Broken(f"the docstring's Args: section does not explain {', '.join(missing)}")

@@ -60,14 +60,16 @@ def any_length(case: Case) -> str:
     return f"1 to {SAMPLES[-1]} samples"
 
 
+_of_probe = modules.checks_of(probe)
+
 CHECKS: Checks = {
     "shapes": shapes,
     "any length": any_length,
-    "padding": lambda case: modules.padding(probe(case)),
-    "gradients": lambda case: modules.gradients(probe(case)),
-    "seed": lambda case: modules.seeds(probe(case)),
-    "bf16": lambda case: modules.bf16(probe(case)),
-    "state": lambda case: modules.states(probe(case)),
-    "export": lambda case: modules.export(probe(case)),
-    "assets": lambda case: modules.assets(probe(case)),
+    "padding": _of_probe(modules.padding),
+    "gradients": _of_probe(modules.gradients),
+    "seed": _of_probe(modules.seeds),
+    "bf16": _of_probe(modules.bf16),
+    "state": _of_probe(modules.states),
+    "export": _of_probe(modules.export),
+    "assets": _of_probe(modules.assets),
 }

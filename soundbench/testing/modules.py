@@ -6,8 +6,9 @@ moved from their initial values first, since a bias of zero hides padding that w
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property, wraps
 from typing import Any
 
 import attrs
@@ -25,6 +26,7 @@ __all__ = [
     "Probe",
     "assets",
     "bf16",
+    "checks_of",
     "compare",
     "counts",
     "export",
@@ -93,6 +95,19 @@ class Probe:
         """The output for the ordinary batch, without gradients."""
         with torch.no_grad():
             return call(self.module if module is None else module, *self.batch())
+
+
+def checks_of(probe: Callable[[Case], Probe]) -> Callable[[Callable[[Probe], str]], Callable[[Case], str]]:
+    """Makes a check of a kind, whose probe is given, from one of these; it keeps the docstring, which pages show."""
+
+    def of(check: Callable[[Probe], str]) -> Callable[[Case], str]:
+        @wraps(check)
+        def checked(case: Case) -> str:
+            return check(probe(case))
+
+        return checked
+
+    return of
 
 
 def call(module: nn.Module, data: Tensor, lengths: Tensor) -> Output:
@@ -291,19 +306,34 @@ def export(probe: Probe) -> str:
         raise NotApplicable("checked only with --thorough (thorough=True)")
     if len(set(probe.lengths)) == 1:
         raise NotApplicable("rows must be of equal length (ragged = False)")
+    if reason := getattr(probe.module, "unexportable", ""):
+        raise NotApplicable(f"it says that it cannot be exported: {reason}")
     data, lengths = probe.batch()
     dynamic = torch.export.Dim.DYNAMIC
     sizes: tuple[dict[int, Any], ...] = ({0: dynamic, data.dim() - 1: dynamic}, {0: dynamic})
-    with quiet():
+    with quiet(), _tracing("torch.export"):
         exported = torch.export.export(probe.module, (data, lengths), dynamic_shapes=sizes).module()
     worst = 0.0
     for rows, size in ((2, probe.size), (3, 2 * probe.size), (7, probe.lengths[1])):
         data = probe.noise(rows, size)
         lengths = torch.randint(1, size + 1, (rows,))
         with torch.no_grad():
-            here, there = call(probe.module, data, lengths), call(exported, data, lengths)
+            here = call(probe.module, data, lengths)
+            with _tracing(f"the program, with {rows} rows of length {size},"):
+                there = call(exported, data, lengths)
         for row in range(rows):
             one = here[0][row : row + 1], None if here[1] is None else here[1][row : row + 1]
             other = there[0][row : row + 1], None if there[1] is None else there[1][row : row + 1]
             worst = max(worst, _same_row(f"exported, with {rows} rows of length {size}, row {row} differs", one, other))
     return f"any batch and length, differs by at most {worst:.0e} (allowed {NEAR:.0e})"
+
+
+@contextmanager
+def _tracing(what: str) -> Iterator[None]:
+    """An exception in the body breaks the promise, with advice for a component that cannot keep it."""
+    try:
+        yield
+    except Exception as error:  # torch raises many kinds
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        advice = "what cannot be traced for any length, such as a recurrent layer, gives the reason in `unexportable`"
+        raise Broken(f"{what} raised {text}; {advice}") from error

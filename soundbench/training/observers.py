@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pluggy
 
 from soundbench.contracts import Hooks, RunInfo
 from soundbench.errors import BrokenPlugin, Problem, RecipeError
+from soundbench.messages import nearest
 from soundbench.model.assembly import make_component
 from soundbench.recipe import Recipe
 from soundbench.recipe.source_code import place_of
@@ -61,8 +63,9 @@ class Observers:
             self.manager.register(observer, name=name)
             self.manager.check_pending()
         except pluggy.PluginValidationError as error:
-            text = " ".join(str(error).split())
-            raise BrokenPlugin(f"observer {name!r} ({type(observer).__module__}): {text}") from error
+            raise BrokenPlugin(
+                f"observer {name!r} ({type(observer).__module__}): {_mistake(observer, error)}"
+            ) from error
 
     def notify(self, hook: str, **arguments: Any) -> None:
         """Call a hook of every observer with its arguments."""
@@ -81,6 +84,25 @@ class Observers:
         """Say again which observers were dropped, at the end of a run whose log is long."""
         for one in self.dropped.values():
             self.say(str(one))
+
+
+def _mistake(observer: object, error: pluggy.PluginValidationError) -> str:
+    """What is wrong with an observer that cannot be attached: a hook or an argument that does not exist."""
+    hooks = {name: _arguments(hook) for name, hook in inspect.getmembers(Hooks, inspect.isfunction)}
+    for name, method in inspect.getmembers(type(observer), inspect.isfunction):
+        if not hasattr(method, "soundbench_impl"):
+            continue
+        if name not in hooks:
+            return f'there is no hook "{name}"{nearest(name, hooks) or ";"} known: {", ".join(hooks)}'
+        for argument in _arguments(method):
+            if argument not in hooks[name]:
+                known = ", ".join(hooks[name]) or "none"
+                return f'hook {name} has no argument "{argument}"{nearest(argument, hooks[name]) or ";"} known: {known}'
+    return " ".join(str(error).split())
+
+
+def _arguments(method: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(method).parameters)[1:]
 
 
 def make_observers(recipe: Recipe, info: RunInfo, say: Callable[[str], None]) -> Observers:

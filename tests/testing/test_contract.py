@@ -94,6 +94,17 @@ class Exemplary(Needing):
         return {"width": len(list(folder.iterdir())) + 3}
 
 
+class Outdated(ToyPooling):
+    """Explains an option that it had before.
+
+    Args:
+        height: how high.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+
+
 class Mistaken(Needing):
     """Gives an example of another type.
 
@@ -111,6 +122,8 @@ def test_documentation_options_and_making() -> None:
         "summary": "no docstring; its first line is the summary in listings",
         "options": "the docstring's Args: section does not explain width",
     }
+    message = "the docstring's Args: section explains height, which it does not have"
+    assert broken("pooling", Outdated) == {"options": message}
     assert broken("pooling", Refusing) == {"made": "it refuses {'width': 0}: width must be at least 1, is 0"}
     assert broken("pooling", Mistaken) == {"made": 'width: must be an integer, is "3"'}
     (found,) = broken("pooling", Loose).values()

@@ -220,8 +220,35 @@ def test_a_backbone_that_breaks_a_promise(component: type[nn.Module], promise: s
 
 def test_a_module_that_cannot_be_exported_is_found_if_thorough() -> None:
     check_component("backbone", Looking)
-    with pytest.raises(ContractError, match=r"Looking breaks 1 of 15 promises\n  export: raised "):
+    with pytest.raises(ContractError, match=r"Looking breaks 1 of 15 promises\n  export: torch.export raised "):
         check_component("backbone", Looking, thorough=True)
+
+
+class Recurrent(HonestBackbone):
+    """Reads frames one after another, and meets the padding last."""
+
+    def __init__(self, bands: int) -> None:
+        super().__init__(bands)
+        self.recurrent = nn.GRU(16, 16, batch_first=True)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        x, lengths = super().forward(features, lengths)
+        return masks.apply(self.recurrent(x.transpose(1, 2))[0].transpose(1, 2), lengths), lengths
+
+
+class SaysSo(Recurrent):
+    """Says that it cannot be exported."""
+
+    unexportable = "torch.export traces its recurrent layer for one length"
+
+
+def test_a_module_that_is_exported_for_one_length_is_found_unless_it_says_so() -> None:
+    message = r"Recurrent breaks 1 of 15 promises\n  export: .* raised .*; what cannot be traced for any length"
+    with pytest.raises(ContractError, match=message):
+        check_component("backbone", Recurrent, thorough=True)
+    results = {result.promise: result for result in check_component("backbone", SaysSo, thorough=True).results}
+    assert results["export"].state == "not applicable"
+    assert results["export"].message == f"it says that it cannot be exported: {SaysSo.unexportable}"
 
 
 class Image(nn.Module):

@@ -251,6 +251,14 @@ class Misspelt(Observer):
         """Not a hook."""
 
 
+class Asking(Observer):
+    """Asks for an argument that its hook does not have."""
+
+    @hookimpl
+    def epoch_completed(self, rows: Any) -> None:
+        """Not an argument."""
+
+
 class Raising(Observer):
     """Raises when a run fails."""
 
@@ -280,7 +288,16 @@ class Drawing(Observer):
     ("component", "promise", "message"),
     [
         (Hookless, "hooks", r"no method is marked with hookimpl"),
-        (Misspelt, "hooks", r"observer 'it' .*run_finnished.*"),
+        (
+            Misspelt,
+            "hooks",
+            r"observer 'it' .*: there is no hook \"run_finnished\"; did you mean \"run_finished\"\? known: .*",
+        ),
+        (
+            Asking,
+            "hooks",
+            r".*: hook epoch_completed has no argument \"rows\"; did you mean \"row\"\? known: epoch, row",
+        ),
         (
             Raising,
             "no errors",

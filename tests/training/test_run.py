@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import soundbench
 from soundbench import files
 from soundbench.chance import Chance
 from soundbench.contracts import Batch, hookimpl
-from soundbench.errors import CallError, DataError, MissingDataError, RecipeError, RunError
+from soundbench.errors import BrokenPlugin, CallError, DataError, MissingDataError, RecipeError, RunError
 from soundbench.report.run_directory import RunDirectory
 from soundbench.training.log import resume_line
 
@@ -388,6 +389,43 @@ def test_two_parts_whose_shapes_disagree_are_named_before_any_sound_is_read(reci
         toy_run(recipe, tmp_path / "run", use)
     assert "declares 17 channels, but gives 16: (2, 16, 25)" in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+class WithoutLengths(toys.ToyBackbone):
+    """Returns frames alone."""
+
+    def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> Any:
+        return super().forward(features, lengths)[0]
+
+
+class TooLong(toys.ToyBackbone):
+    """Halves the frames, and leaves the lengths as they were."""
+
+    def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        frames, lengths = super().forward(features, lengths)
+        return frames[:, :, ::2], lengths
+
+
+class WithoutChannels(nn.Module):
+    """Does not say how many channels it has."""
+
+    def __init__(self, bands: int) -> None:
+        super().__init__()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("WithoutLengths", "it must return a tuple of two tensors, data and lengths"),
+        ("TooLong", "it returns data (2, 16, 13), whose lengths cannot be [25, 12]"),
+        ("WithoutChannels", "raised AttributeError: it has no attribute 'channels', see the contract of its kind"),
+    ],
+)
+def test_a_backbone_that_returns_or_says_too_little_is_named(
+    name: str, message: str, recipe: Path, tmp_path: Path
+) -> None:
+    with pytest.raises((RecipeError, BrokenPlugin), match=f"{re.escape(name)}.*{re.escape(message)}"):
+        toy_run(recipe, tmp_path / "run", f'backbone="{Path(__file__)}:{name}"')
 
 
 class Needy(nn.Module):
