@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = (
     *("soundbench", "soundbench.contracts", "soundbench.testing", "soundbench.errors", "soundbench.audio"),
     *("soundbench.chance", "soundbench.masks", "soundbench.terminal", "soundbench.files", "soundbench.limits"),
+    "soundbench.sources",
 )
 # A built-in component of each kind that shows, whole, what one has to be.
 EXAMPLES = {
@@ -174,6 +175,9 @@ def kind_page(kind: str, registry: Registry) -> str:
     example = registry.get(kind, EXAMPLES[kind])
     source = inspect.getsource(import_module(example.obj.__module__))
     lines += ["", "## An example", "", f"The whole file of the built-in component `{EXAMPLES[kind]}`:", ""]
+    if "from soundbench_plugins." in source:
+        of_its_own = f"[one to copy](../../kinds.md#{kind}) does not."
+        lines += [f"It imports from `soundbench_plugins`, as built-ins may; {of_its_own}", ""]
     lines += [
         "```python",
         source.rstrip(),
@@ -204,7 +208,8 @@ def _member(name: str, obj: Any, depth: int) -> list[str]:
         return ["```python", f"class {name}{signature(obj)}", "```", "", *_class_body(obj, depth)]
     if callable(obj) and hasattr(obj, "__name__"):
         return ["```python", f"def {name}{signature(obj)}", "```", "", _paragraphs(inspect.getdoc(obj) or ""), ""]
-    return [f"A constant, `{type(obj).__name__}`.", ""]
+    value = f": `{show(obj)}`" if isinstance(obj, int | float | str) else ""
+    return [f"A constant, `{type(obj).__name__}`{value}.", ""]
 
 
 def _class_body(cls: type, depth: int) -> list[str]:
@@ -217,7 +222,7 @@ def _class_body(cls: type, depth: int) -> list[str]:
         if not (inspect.isfunction(function) and ours and (called or not name.startswith("_"))):
             continue
         shown = name if isinstance(member, property) else f"{name}{signature(function)}"
-        lines += [f"{'#' * depth} `{name}` {{ #{cls.__name__}.{name} }}", "", "```python", shown, "```", ""]
+        lines += [f"{'#' * depth} `{name}` {{ #{cls.__name__}.{name.strip('_')} }}", "", "```python", shown, "```", ""]
         lines += [_paragraphs(inspect.getdoc(function) or ""), ""]
     return lines
 
@@ -284,7 +289,7 @@ def _paragraphs(doc: str) -> str:
     parts = re.split(rf"^({'|'.join(_SECTIONS)}):$", doc, flags=re.MULTILINE)
     lines = [parts[0].rstrip()]
     for name, body in zip(parts[1::2], parts[2::2], strict=True):
-        listed = argument_docs(f"{name}:{body}", f"{name}:") if name in ("Args", "Attributes", "Raises") else {}
+        listed = argument_docs(f"\n{name}:{body}", f"{name}:") if name in ("Args", "Attributes", "Raises") else {}
         lines += ["", f"**{name}**", ""]
         lines += [f"- `{key}`: {text}" for key, text in listed.items()] or [" ".join(body.split())]
         rest = re.split(r"\n(?=\S)", body, maxsplit=1)[1:]

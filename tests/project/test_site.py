@@ -122,6 +122,22 @@ def test_a_page_in_chinese_has_the_code_links_headings_and_tables_of_the_english
         assert sorted(re.findall(r"`[^`]+`", same)) == sorted(re.findall(r"`[^`]+`", row))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_check_of_a_kind_is_explained(kind: str, pages: dict[str, str]) -> None:
+    page = pages[f"docs/reference/kinds/{kind}.md"]
+    listed = page.partition("## What `soundbench.testing")[2].partition("## An example")[0]
+    checks = re.findall(r"^- \*\*.*", listed, re.MULTILINE)
+    assert checks
+    assert all(re.fullmatch(r"- \*\*[\w ]+\*\*: \S.*", check) for check in checks), checks
+
+
+def test_what_a_docstring_lists_is_a_list_on_the_page(pages: dict[str, str]) -> None:
+    page = pages["docs/reference/python/soundbench.contracts.md"]
+    assert "**Attributes**\n\n- `label`: the class.\n- `start`: seconds" in section(page, "Annotation")
+    assert "### `__call__` { #Backbone.call }" in page  # two underscores on each side would be bold there
+    assert "`int`: `4194304`" in section(pages["docs/reference/python/soundbench.limits.md"], "TEXT")
+
+
 def public_members(obj: Any) -> list[tuple[str, Any]]:
     """A public object, and of a class its own public methods and properties."""
     found = [(obj.__qualname__, obj)]
