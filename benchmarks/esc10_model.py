@@ -246,7 +246,7 @@ def lay_in(model: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "esc10_small.toml")
+    parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "esc10_best.toml")
     parser.add_argument("--set", nargs="+", default=[], dest="sets", metavar="KEY=VALUE")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
