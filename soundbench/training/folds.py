@@ -291,29 +291,31 @@ def _rejection(
 ) -> dict[str, Any]:
     """What is rejected, over all folds; nothing if older runs do not say.
 
-    Where a fold has no threshold of its own, that of each fold is fitted on the test clips of the others.
+    Where a fold has no threshold of its own, each fold is judged by one that is fitted on the test clips of the others.
     """
     if not all("reject" in one for one in reports):
         return {}
-    scores, targets, rejected = (
-        np.concatenate([getattr(one, name) for one in predictions]) for name in ("scores", "targets", "rejected")
-    )
+    scores, targets = (np.concatenate([getattr(one, name) for one in predictions]) for name in ("scores", "targets"))
+    rejected = [one.rejected for one in predictions]
     own: list[dict[str, Any]] = [one["reject"] for one in reports]
-    low = _below(held_out, own[0]["keep"]) if any("reason" in one for one in own) else None
-    kept = kept_figures(scores, targets, rejected if low is None else rejected | low, groups, seed=recipe.train.seed)
+    anew = _by_others(held_out, rejected, own[0]["keep"]) if any("reason" in one for one in own) else None
+    kept = kept_figures(scores, targets, np.concatenate(anew or rejected), groups, seed=recipe.train.seed)
     found: dict[str, Any] = {"reject": pooled_rejection(own, kept)}
-    if low is not None:
+    if anew is not None:
         del found["reject"]["reason"]
         found["reject"]["source"] = calibration.OTHER_FOLDS
     left = [row for one in reports for row in one.get("left_out", [])]
     return found | ({"left_out": left} if left else {})
 
 
-def _below(held_out: Sequence[HeldOutLogits], keep: float) -> NDArray[np.bool_] | None:
-    """Whether each clip's reject score is below the threshold of the other folds' clips, `(N,)`; None without any.
+def _by_others(
+    held_out: Sequence[HeldOutLogits], rejected: Sequence[NDArray[np.bool_]], keep: float
+) -> list[NDArray[np.bool_]] | None:
+    """Whether each clip of each fold is rejected by the threshold of the other folds' clips; None without any.
 
     Args:
         held_out: of each fold.
+        rejected: what each fold rejects itself, which holds for digital silence.
         keep: the share of clips that a threshold keeps.
     """
     if not held_out or any(one.reject is None for one in held_out):
@@ -321,12 +323,12 @@ def _below(held_out: Sequence[HeldOutLogits], keep: float) -> NDArray[np.bool_] 
     each = [rejecting.of_held_out(one) for one in held_out]
     loud = [one.of_clips[~one.silent_clips] for one in each]
     found = []
-    for place, one in enumerate(each):
+    for place, (one, own) in enumerate(zip(each, rejected, strict=True)):
         others = np.concatenate(loud[:place] + loud[place + 1 :])
         if len(others) < rejecting.LEAST_CLIPS or np.ptp(others) == 0:
             return None
-        found.append((one.of_clips < fit_threshold(others, [], keep)) & ~one.silent_clips)
-    return np.concatenate(found)
+        found.append(np.where(one.silent_clips, own, one.of_clips < fit_threshold(others, [], keep)))
+    return found
 
 
 def _fitted_on(
