@@ -39,7 +39,18 @@ __all__ = [
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-PATH = click.Path(path_type=Path)
+
+class _Path(click.Path):
+    """A path; an empty text is none: it would be the working folder, as `--out "$WHERE"` with a misspelt variable."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, unless the text is empty."""
+        if value == "":
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = _Path(path_type=Path)
 SCORE = click.FloatRange(0, 1)
 
 # Recipes and results --------------------------------------------------------------------------------------------------

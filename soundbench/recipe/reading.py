@@ -232,9 +232,11 @@ def find_recipe(path: str | Path) -> Path:
     A bare name such as `quickstart` stands for the file `quickstart.toml` of the working folder, or for that recipe.
 
     Raises:
-        RecipeError: there is no such file.
+        RecipeError: it is empty, or there is no such file.
     """
     given = Path(path)
+    if path == "":
+        raise RecipeError(show(path), [Problem("", "it is empty; give a file, or a name of soundbench recipes")])
     if "\0" in str(path):
         raise RecipeError(show(str(path)), [Problem("", "a path cannot have a NUL character")])
     bare = is_bare(path)

@@ -94,6 +94,14 @@ def test_an_empty_name_is_refused_in_one_line() -> None:
         soundbench.load("")
 
 
+@pytest.mark.parametrize(
+    "call", ["report RUN", "compare RUN RUN", "run --resume RUN", "run RUN", "describe RUN", "run quickstart --out RUN"]
+)
+def test_an_empty_path_is_not_the_working_folder(call: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke([part.replace("RUN", "") for part in call.split()]) == 2
+    assert "is empty" in capsys.readouterr().err.splitlines()[-1]
+
+
 CALLS = (
     *("infer RUN a.wav", "infer RUN a.wav --processes 2 --out o", "embed RUN a.wav --out o", "stream RUN"),
     *("serve RUN --port 0", "evaluate RUN", "export RUN --to onnx", "thresholds RUN marks.csv", "report RUN"),
