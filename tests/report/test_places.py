@@ -106,6 +106,8 @@ def test_a_page_that_is_made_anew_elsewhere_tells_no_path_of_windows(home: Path)
     shown = places().report({"protocol": {"dataset": {"root": r"C:\Users\anna\birds", "use": r"C:\Users\anna\a.py:A"}}})
     assert shown["protocol"]["dataset"] == {"root": "birds", "use": "a.py:A"}
     assert places().text(r"C:\Users\anna\x.wav: corrupt") == "x.wav: corrupt"
+    for path in (r"C:\Users\anna\x.wav", r"\\host\share\x.wav"):
+        assert places().text(f"no such file: {path!r}") == "no such file: 'x.wav'"
 
 
 def test_a_command_names_its_files_as_seen_from_here(home: Path) -> None:

@@ -17,10 +17,10 @@ import attrs
 __all__ = ["Places"]
 
 # An absolute path in running text: not within a word, an address or a relative path; and one of Windows, also where a
-# page is made anew elsewhere.
+# page is made anew elsewhere, and with each backslash doubled, as Python's messages have it.
 _ABSOLUTE = re.compile(
     r"(?<![\w.~:/*?+-])/(?:[^\s'\"`,;:()<>|/]+/)*[^\s'\"`,;:()<>|/]+"
-    r"|(?<![\w.~:/\\+-])(?:[A-Za-z]:[/\\]|\\\\(?=\w))(?:[^\s'\"`,;:()<>|/\\]+[/\\])*[^\s'\"`,;:()<>|/\\]+"
+    r"|(?<![\w.~:/\\+-])(?:[A-Za-z]:[/\\]+|\\{2,}(?=\w))(?:[^\s'\"`,;:()<>|/\\]+[/\\]+)*[^\s'\"`,;:()<>|/\\]+"
 )
 
 # How the address of a file on this machine begins; and an address up to the name of a user, with a password or without.
@@ -58,7 +58,7 @@ class Places:
             return self.name(_without_scheme(path))
         if not os.path.isabs(path):
             of_windows = PureWindowsPath(path)  # of a report that was written there
-            return of_windows.name if of_windows.is_absolute() else _USER.sub(r"\1", path)
+            return of_windows.name if of_windows.root else _USER.sub(r"\1", path)
         path = os.path.normpath(path)
         root = next((root for root in self.roots if _below(path, root)), None)
         own = os.path.basename(path) if root in (None, path) else os.path.relpath(path, root)
