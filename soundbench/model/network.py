@@ -177,11 +177,13 @@ def refuse_output(out: Any) -> None:
 
     Raises:
         TypeError: it is not data `(B, C, T)` and lengths `(B,)`.
-        ValueError: the lengths are not from 1 to T.
+        ValueError: the data have other dimensions, or the lengths are not from 1 to T.
     """
     if not isinstance(out, tuple) or len(out) != 2 or not all(isinstance(part, Tensor) for part in out):
         raise TypeError("it must return a tuple of two tensors, data and lengths")
     data, lengths = out
+    if data.dim() != 3:
+        raise ValueError(f"it returns data {tuple(data.shape)}, not of three dimensions: rows, channels, frames")
     if lengths.shape != data.shape[:1] or not 1 <= int(lengths.min()) <= int(lengths.max()) <= data.shape[-1]:
         raise ValueError(f"it returns data {tuple(data.shape)}, whose lengths cannot be {lengths.tolist()}")
 

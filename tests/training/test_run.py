@@ -406,6 +406,14 @@ class TooLong(toys.ToyBackbone):
         return frames[:, :, ::2], lengths
 
 
+class Flat(toys.ToyBackbone):
+    """Has no frames any more."""
+
+    def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        frames, lengths = super().forward(features, lengths)
+        return frames.mean(2), torch.ones_like(lengths)
+
+
 class WithoutChannels(nn.Module):
     """Does not say how many channels it has."""
 
@@ -418,6 +426,7 @@ class WithoutChannels(nn.Module):
     [
         ("WithoutLengths", "it must return a tuple of two tensors, data and lengths"),
         ("TooLong", "it returns data (2, 16, 13), whose lengths cannot be [25, 12]"),
+        ("Flat", "it returns data (2, 16), not of three dimensions: rows, channels, frames"),
         ("WithoutChannels", "raised AttributeError: it has no attribute 'channels', see the contract of its kind"),
     ],
 )
