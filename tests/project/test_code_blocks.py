@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +20,8 @@ from helpers.pages import CODE, Block, Workshop, blocks, commands, without_train
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 PAGES += sorted(page for page in (ROOT / "docs").rglob("*.md") if ".zh." not in page.name)
 # What .ci/run runs the marked blocks of, beside those of the README.
-(PAGES_OF_CI,) = re.findall(r"^for page in(.*); do$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+CI = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+(PAGES_OF_CI,) = map(str.split, re.findall(r"^ *for page in (.*); do$", CI, re.MULTILINE))
 # Pages whose code other tests run: one with trainings of its own, and one that `new-plugin` has written.
 ELSEWHERE = {
     ROOT / "docs" / "notebook.md": "tests/project/test_notebook.py",
@@ -100,7 +102,24 @@ def test_fences_say_what_is_in_them_and_most_code_runs(capsys: pytest.CaptureFix
 def runs_in_ci(block: Block) -> bool:
     """Whether .ci/run runs this: the second or third block of the README, or one of a page that it names."""
     page = block.page.relative_to(ROOT).as_posix()
-    return block.text in [one.text for one in blocks(ROOT / "README.md")[1:3]] or f" {page}" in PAGES_OF_CI
+    return block.text in [one.text for one in blocks(ROOT / "README.md")[1:3]] or page in PAGES_OF_CI
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the system has no bash of its own")
+def test_ci_takes_the_marked_blocks_from_pages_each_command_in_a_line_of_its_own() -> None:
+    """Under `set -e`, the first of two commands with `&&` between them may fail and the lines below go on."""
+    (functions,) = re.findall(r"^block\(\).*?^\}$", CI, re.MULTILINE | re.DOTALL)
+
+    def taken(call: str) -> str:
+        line = ["bash", "-euc", f"{functions}\n{call}"]
+        return subprocess.run(line, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+    for number, block in enumerate(blocks(ROOT / "README.md")[1:3], 2):
+        assert taken(f"block {number}") == block.text
+    for page in PAGES_OF_CI:
+        marked = [line for block in blocks(ROOT / page) if "run" in block.says for line in commands(block)]
+        assert taken(f"commands {page}").splitlines() == marked != []
+        assert not [line for line in marked if re.search(r"&&|\|", line)]
 
 
 def line_of(package: str) -> str:
