@@ -17,11 +17,11 @@ from typing import Any
 
 import tomli_w
 
-from soundbench import files
-from soundbench.errors import RunError
 from soundbench.machine import cores
-from soundbench.report.run_directory import RunDirectory
+from soundbench.studies.cells import cells_of
+from soundbench.studies.folder import SweepFolder
 from soundbench.studies.processes import Process, Processes
+from soundbench.studies.sweep_file import read_sweep
 
 SWEEP = [sys.executable, "-m", "soundbench.cli.cell", "sweep"]  # which ends with the process that started it
 STOPPING = 60.0  # seconds for the step that is under way and its checkpoint
@@ -41,13 +41,10 @@ def runs_of(file: Path) -> Path:
 
 
 def finished(file: Path) -> list[Path]:
-    """The run directories of a sweep file's cells, as it is now; none while some are not finished."""
-    try:
-        cells = files.read_json(runs_of(file) / "sweep.json", "cells")["cells"]
-    except RunError:  # it has not begun
-        return []
-    runs = [runs_of(file) / cell["name"] for cell in cells]
-    return runs if all(RunDirectory(run).digests.exists() for run in runs) else []
+    """The run directories of a sweep file's cells, as the recipe is now; none while some are not finished."""
+    folder, cells = SweepFolder(runs_of(file)), cells_of(read_sweep(file), lambda recipe: None)
+    done = all(folder.state(cell) == "finished" for cell in cells)
+    return [folder.run(cell).path for cell in cells] if done else []
 
 
 def finish(sweeps: Sequence[Path], side_by_side: int) -> None:
