@@ -29,14 +29,14 @@ RESULT = Path(__file__).parent / "results" / "esc10.md"
 RECIPE = Path(__file__).parents[1] / "recipes" / "esc10_small.toml"
 CORES = 2
 
-COARSE = {"frame": 2048, "hop": 1024}
+FINE, COARSE = {"frame": 1024, "hop": 512}, {"frame": 2048, "hop": 1024}
 SPEED = {"use": "speed", "factors": [0.8, 0.9, 1.0, 1.1, 1.25]}
 MIXED = [{"use": "time-shift"}, {"use": "mixup", "between": True}, {"use": "gain"}]
 MASKED = {"use": "spec-augment", "chance": 1.0}
 
 # What each setting changes in the recipe.
 SETTINGS: dict[str, Mapping[str, Any]] = {
-    "small": {},
+    "small": {"featurizer": FINE, "train": {"epochs": 80}},
     "coarse frames": {"featurizer": COARSE, "train": {"epochs": 160}},
     "coarse frames, speed": {
         "featurizer": COARSE,
