@@ -9,7 +9,7 @@
    clips: noise, by each component that rejects, which is what one is chosen by; then kinds of sound of UrbanSound8K
    that ESC-10 lacks, which nothing is trained on, fitted to or chosen by. And what the final network says of the same.
 
-The same command goes on where it was stopped. `--write` copies the model into the package, with credits on its card,
+The same command goes on where it was stopped; another recipe needs another FOLDER. `--write` copies the model into the package, with credits on its card,
 and writes `benchmarks/results/esc10_model.md`.
 """
 
@@ -19,6 +19,7 @@ import argparse
 import csv
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -35,10 +36,13 @@ from soundbench_plugins.reject.max_logit import MaxLogit
 from turns import line, machine_info
 
 import soundbench
+from soundbench import files
 from soundbench.data.batches import RawBatch
 from soundbench.inference.predictions import means
+from soundbench.model import logits
 from soundbench.model.rejecting.noise import noise
 from soundbench.model.rejecting.thresholds import fit_threshold
+from soundbench.training.rejecting.fitting import of_held_out
 
 ROOT = Path(__file__).parents[1]
 PACKAGED = ROOT / "soundbench" / "models" / "esc10"
@@ -65,6 +69,16 @@ author and the licence of each clip. No sound of it is in this folder.
 # 1 and 2: training ----------------------------------------------------------------------------------------------------
 
 
+def refuse_another(folds: Path, recipe: Path, sets: Sequence[str]) -> None:
+    """End the script if the folds were trained by another recipe than this."""
+    if not (folds / "recipe.toml").exists():
+        return
+    before, now = (soundbench.read_recipe(*one).tables() for one in ((folds / "recipe.toml",), (recipe, sets)))
+    different = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if different:
+        raise SystemExit(f"{folds}: is of another recipe, by {', '.join(different)}; give another --out")
+
+
 def trained(name: str, recipe: Path, sets: Sequence[str], *words: str) -> Path:
     """A run in the working directory, from its beginning or from where it was stopped."""
     place = Path(name)
@@ -89,10 +103,11 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def components(classifier: soundbench.Classifier, train: Sequence[dict[str, str]]) -> dict[str, Any]:
     """Each component that rejects, for a network: as the run has fitted it, and others for comparison."""
     count = len(classifier.classes)
-    targets = torch.eye(count)[[classifier.classes.index(row["labels"]) for row in train]]
-    logits, vectors = outputs(classifier, [row["path"] for row in train])
+    sounds = [[row["path"] for row in train if row["labels"] == name] for name in classifier.classes]
+    parts = [outputs(classifier, own) for own in sounds]
+    of_class = torch.tensor([len(vectors) for _, vectors in parts])  # windows, of which a clip may have several
     alone = Distance(count)
-    alone.fit(logits, vectors, targets)
+    alone.fit(*map(torch.cat, zip(*parts, strict=True)), torch.eye(count).repeat_interleave(of_class, 0))
     made = {"energy": Energy(count), "max-logit": MaxLogit(count), "distance, without noise": alone}
     return made | {"distance": classifier.scorer.rejector.module}
 
@@ -173,6 +188,13 @@ def rejected(classifier: soundbench.Classifier, sounds: Iterable[tuple[int, list
     return float(np.mean([one.rejected for rate, each in sounds for one in classifier.predict(each, rate)]))
 
 
+def kept_by_the_model(run: Path, folds: Path) -> float:
+    """The share of all test clips of the folds that is kept by the threshold of the final network."""
+    known = of_held_out(logits.read(folds / "logits.safetensors"))
+    low = soundbench.load(run).scorer.rejector.rejected(known.of_clips, known.silent_clips, "clip")
+    return float(1 - low.mean())
+
+
 def by_the_model(run: Path) -> dict[str, Any]:
     """What the final network says of silence, of noise, of UrbanSound8K's kinds, its dogs and its engines."""
     classifier = soundbench.load(run)
@@ -199,8 +221,8 @@ def between(values: Sequence[float]) -> str:
     return f"{percent(float(np.mean(values)))} ({percent(min(values))} to {percent(max(values))})"
 
 
-def page(command: str, folds: dict[str, Any], found: dict[str, Any]) -> str:
-    """The figures as a page."""
+def page(command: str, folds: dict[str, Any], found: dict[str, Any], kept: float) -> str:
+    """The figures as a page; `kept` is the share that the model's threshold keeps."""
     accuracy, final = folds["metrics"]["accuracy"], found["final"]
     interval = f"{percent(accuracy['low'])} to {percent(accuracy['high'])}"
     lines = [
@@ -224,7 +246,9 @@ def page(command: str, folds: dict[str, Any], found: dict[str, Any]) -> str:
         rows.append(line([kind, percent(own), percent(final[kind].get("unknown", 0))]))
     engines, dogs = final["engine_idling"], final["dog_bark"]
     rest = (
-        f"The model itself calls {percent(final['silence'])}% of digital silence unknown, {percent(final['white'])}% "
+        f"The model's own threshold keeps {percent(kept)}% of the test clips of all folds: less than "
+        f"{percent(KEEP)}% where that rejects more of the noise that it is fitted on. The model itself calls "
+        f"{percent(final['silence'])}% of digital silence unknown, {percent(final['white'])}% "
         f"of white and {percent(final['pink'])}% of pink noise. Of UrbanSound8K's idling engines, "
         f"{percent(engines.get('unknown', 0))}% are unknown to it; of its dogs {percent(dogs.get('unknown', 0))}%, and "
         f"{percent(dogs.get('dog', 0))}% are dogs."
@@ -247,25 +271,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "esc10_best.toml")
-    parser.add_argument("--set", nargs="+", default=[], dest="sets", metavar="KEY=VALUE")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], dest="sets", metavar="KEY=VALUE")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     recipe = options.recipe.absolute()
     options.out.mkdir(parents=True, exist_ok=True)
-    os.chdir(options.out)  # all paths that are written down are relative to it
+    os.chdir(options.out)  # the recipes name data/ESC-50, and the final one folds/
     if not Path("data").exists():
         Path("data").symlink_to(Path(os.environ["SOUNDBENCH_DATA"]).absolute())
     sets = ['name="esc10"', 'report.license="Apache-2.0"', *options.sets]
+    refuse_another(Path("folds"), recipe, sets)
     folds = trained("folds", recipe, sets, "--folds", "all")
+    refuse_another(folds, recipe, sets)  # it may have changed in these hours
     fitted = [f'{kind}.predictions="folds/logits.safetensors"' for kind in ("calibration", "reject")]
     final = trained("final", recipe, [*sets, "split.test=0", *fitted])
     unknown = Path("unknown.json")
     if not unknown.exists():
         each = [fold_scores(run) for run in sorted(folds.glob("fold-*"))]
-        unknown.write_text(json.dumps({"out of fold": out_of_fold(each), "final": by_the_model(final)}, indent=1))
+        files.write_json(unknown, {"out of fold": out_of_fold(each), "final": by_the_model(final)})
     report = json.loads((folds / "report.json").read_text(encoding="utf-8"))
-    shown = " ".join(["python benchmarks/esc10_model.py --recipe", f"recipes/{recipe.name}", *options.sets])
-    text = page(shown, report, json.loads(unknown.read_text()))
+    shown = f"python benchmarks/esc10_model.py --out FOLDER --recipe recipes/{recipe.name}"
+    shown += f" --set {shlex.join(options.sets)}" if options.sets else ""
+    text = page(shown, report, json.loads(unknown.read_text(encoding="utf-8")), kept_by_the_model(final, folds))
     print(text)
     if options.write:
         lay_in(final / "model")

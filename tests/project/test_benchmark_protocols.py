@@ -12,13 +12,19 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 import soundbench
+from soundbench import files
 from soundbench.contracts import Clip
+from soundbench.report.run_directory import RunDirectory
+from soundbench.studies.cells import cells_of
+from soundbench.studies.folder import SweepFolder
+from soundbench.studies.sweep_file import read_sweep
 
 ROOT = Path(__file__).parents[2]
 FOLDS = range(1, 6)
@@ -147,6 +153,24 @@ def test_a_benchmark_that_was_stopped_goes_on(benchmark: Benchmark, tmp_path: Pa
     assert after[:2] == before[:2]
 
 
+def test_what_is_finished_is_of_the_recipe_as_it_is_now(benchmark: Benchmark, tmp_path: Path) -> None:
+    sweeping = benchmark("sweeping")
+    (tmp_path / "base.toml").write_text('dataset = "tones"\nbackbone = "tdnn"\n', encoding="utf-8")
+    file = sweeping.write(tmp_path / "net.toml", tmp_path / "base.toml", {"sweep": {"seeds": [1, 2]}})
+    assert sweeping.finished(file) == []
+    cells = cells_of(read_sweep(file), lambda recipe: None)
+    SweepFolder(tmp_path / "net").write(read_sweep(file), cells)
+    runs = [RunDirectory(tmp_path / "net" / cell.name) for cell in cells]
+    for cell, run in zip(cells, runs, strict=True):
+        assert sweeping.finished(file) == []
+        files.write_text(run.recipe, cell.recipe)
+        files.write_json(run.digests, {})
+    assert sweeping.finished(file) == [run.path for run in runs]
+    with (tmp_path / "base.toml").open("a", encoding="utf-8") as base:
+        base.write("train = {epochs = 3}\n")
+    assert sweeping.finished(file) == []
+
+
 def test_a_sweep_that_fails_is_named_after_the_others(
     benchmark: Benchmark, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -156,6 +180,36 @@ def test_a_sweep_that_fails_is_named_after_the_others(
         sweeping.run(program, [["bad"], ["good"]], 1)
     assert str(ended.value) == "failed:\nbad: no such thing"
     assert "good: 0 s" in capfd.readouterr().err
+
+
+# The model that comes along -------------------------------------------------------------------------------------------
+
+
+def test_a_model_is_not_gone_on_with_by_another_recipe(benchmark: Benchmark, tmp_path: Path) -> None:
+    esc10_model = benchmark("esc10_model")
+    recipe, folds = ROOT / "recipes" / "quickstart.toml", tmp_path / "folds"
+    esc10_model.refuse_another(folds, recipe, [])  # nothing is there
+    folds.mkdir()
+    (folds / "recipe.toml").write_text(soundbench.read_recipe(recipe, ["train.seed=2"]).to_toml())
+    esc10_model.refuse_another(folds, recipe, ["train.seed=2"])
+    with pytest.raises(SystemExit, match=r"folds: is of another recipe, by train; give another --out"):
+        esc10_model.refuse_another(folds, recipe, [])
+
+
+def test_a_distance_is_fitted_to_all_windows_of_a_clip(benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    esc10_model = benchmark("esc10_model")
+
+    def outputs(classifier: Any, sounds: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        vectors = torch.tensor([[float(sound), window] for sound in sounds for window in (0.0, 1.0)])
+        return vectors, vectors
+
+    monkeypatch.setattr(esc10_model, "outputs", outputs)
+    rejector = SimpleNamespace(module=None)
+    classifier = SimpleNamespace(classes=("a", "b"), scorer=SimpleNamespace(rejector=rejector))
+    rows = [{"path": str(place), "labels": "ab"[place % 2]} for place in range(6)]
+    fitted = esc10_model.components(classifier, rows)["distance, without noise"]
+    torch.testing.assert_close(fitted.centre, torch.tensor([2.5, 0.5]))
+    assert fitted.means.shape == (2, 2)
 
 
 # Recipes that are written ---------------------------------------------------------------------------------------------
