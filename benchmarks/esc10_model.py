@@ -9,8 +9,8 @@
    clips: noise, by each component that rejects, which is what one is chosen by; then kinds of sound of UrbanSound8K
    that ESC-10 lacks, which nothing is trained on, fitted to or chosen by. And what the final network says of the same.
 
-The same command goes on where it was stopped; another recipe needs another FOLDER. `--write` copies the model into the package, with credits on its card,
-and writes `benchmarks/results/esc10_model.md`.
+The same command goes on where it was stopped; another recipe needs another FOLDER. `--write` copies the model into the
+package, with credits on its card, and writes `benchmarks/results/esc10_model.md`.
 """
 
 from __future__ import annotations
