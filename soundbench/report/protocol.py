@@ -44,10 +44,10 @@ def protocol(
     notes = [learnt] if learnt else []
     if recipe.split.crossing == "allow" and cut.crossing_groups:
         notes.append(f"{cut.crossing_groups} groups have clips on both sides of the split, as the recipe allows")
-    if not validated:
-        notes.append("no validation set: the last epoch was tested")
     if recipe.split.test == 0:
         notes.append(NOT_TESTED)
+    elif not validated:
+        notes.append("no validation set: the last epoch was tested")
     for part, name in (("train", "training"), ("test", "test"))[: 1 if recipe.split.test == 0 else 2]:
         rows = np.zeros(len(table), np.bool_)
         rows[parts[part]] = True

@@ -61,6 +61,8 @@ def test_a_model_of_all_clips_has_the_figures_of_the_cross_validation_that_calib
     assert (facts["clips"], facts["groups"]) == (pooled["clips"], pooled["groups"])
     assert "This network has learnt from all clips, and was not tested itself." in text
     assert "nothing is known" not in text
+    assert "the last epoch was tested" not in text
+    assert "each fold calibrated on the test clips of the other folds.\nThe figures above are of scores" in text
     assert f"for each of {len(pooled['folds'])} folds was trained on the other folds" in facts["protocol"]
 
 

@@ -187,6 +187,10 @@ def _figures(facts: Facts) -> Iterator[str]:
     both = ({**report.get(name, {}), **facts.report.get(name, {})} for name in ("calibration", "reject"))
     calibrated, rejected = both
     yield from calibration.lines({"calibration": calibrated})
+    if (facts.report.get("cross_validation") or {}).get("calibration", {}).get("source") == calibration.OTHER_FOLDS:
+        yield ""
+        yield f"Before and after are of the cross-validation, each fold calibrated on {calibration.OTHER_FOLDS}."
+        yield "The figures above are of scores that are not calibrated."
     yield from rejecting.lines({**report, "reject": rejected})
 
 
