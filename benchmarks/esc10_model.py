@@ -229,8 +229,8 @@ def page(command: str, folds: dict[str, Any], found: dict[str, Any], kept: float
         "# The model esc10",
         f"`{command}`: {machine_info()}.",
         f"Five folds pooled, {folds['clips']} clips of {folds['groups']} recordings: accuracy "
-        f"{percent(accuracy['value'])}% ({interval}); {folds['seconds']:,.0f} s for the five networks, of "
-        f"{folds['parameters']:,} parameters each.",
+        f"{percent(accuracy['value'])}% ({interval}); {folds['seconds']:,.0f} s for the epochs of the five networks of "
+        f"{folds['parameters']:,} parameters.",
         "What is unknown, in %, at the threshold that keeps 95% of the test clips of all folds: the mean of the five "
         f"networks (least to most). Noise is at {len(LEVELS)} levels from {LEVELS[0]} to {LEVELS[-1]} dB, of "
         f"{len(SECONDS)} lengths from {SECONDS[0]} to {SECONDS[-1]} s, at {len(RATES)} sample rates. UrbanSound8K is "
@@ -285,11 +285,13 @@ def main() -> None:
     refuse_another(folds, recipe, sets)  # it may have changed in these hours
     fitted = [f'{kind}.predictions="folds/logits.safetensors"' for kind in ("calibration", "reject")]
     final = trained("final", recipe, [*sets, "split.test=0", *fitted])
-    unknown = Path("unknown.json")
+    runs, unknown = sorted(folds.glob("fold-*")), Path("unknown.json")
     if not unknown.exists():
-        each = [fold_scores(run) for run in sorted(folds.glob("fold-*"))]
+        each = [fold_scores(run) for run in runs]
         files.write_json(unknown, {"out of fold": out_of_fold(each), "final": by_the_model(final)})
     report = json.loads((folds / "report.json").read_text(encoding="utf-8"))
+    # Of the epochs: what a report calls its seconds are those since the run was last continued.
+    report["seconds"] = sum(float(row["seconds"]) for run in runs for row in rows_of(run / "history.csv"))
     shown = f"python benchmarks/esc10_model.py --out FOLDER --recipe recipes/{recipe.name}"
     shown += f" --set {shlex.join(options.sets)}" if options.sets else ""
     text = page(shown, report, json.loads(unknown.read_text(encoding="utf-8")), kept_by_the_model(final, folds))

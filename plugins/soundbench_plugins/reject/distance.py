@@ -9,7 +9,7 @@ multiple of the identity, since an embedding often has more dimensions than ther
 Well-conditioned Estimator for Large-dimensional Covariance Matrices", 2004, equation 1, with a given intensity).
 
 Noise is no paper's. What is nearer to a window of noise than to any class loses three times the difference of the
-squared distances; and what is as near to one as the third nearest other one is gets a far lower score, since windows of
+squared distances; and what is as near to one as the sixth nearest other one is gets a far lower score, since windows of
 noise lie close together, in places where a class may be near (`benchmarks/results/rejecting.md`).
 
 Shapes: logits `(B, K)` and embeddings `(B, D)` to `(B,)`. Computed in float64, from means and covariances that are
@@ -30,7 +30,7 @@ _LEAST = 1e-12
 # What is lost by being nearer to noise, as a factor of the difference.
 _PULL = 3.0
 # What is nearer to a window of noise than the other window of noise of this rank is among noise.
-_RANK = 3
+_RANK = 6
 # How much lower the score among noise is, in ranges of the scores of training windows.
 _LOWER = 3.0
 
