@@ -290,7 +290,7 @@ def main() -> None:
         each = [fold_scores(run) for run in runs]
         files.write_json(unknown, {"out of fold": out_of_fold(each), "final": by_the_model(final)})
     report = json.loads((folds / "report.json").read_text(encoding="utf-8"))
-    # Of the epochs: what a report calls its seconds are those since the run was last continued.
+    # Of the epochs, without what was made again after them.
     report["seconds"] = sum(float(row["seconds"]) for run in runs for row in rows_of(run / "history.csv"))
     shown = f"python benchmarks/esc10_model.py --out FOLDER --recipe recipes/{recipe.name}"
     shown += f" --set {shlex.join(options.sets)}" if options.sets else ""

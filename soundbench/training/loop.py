@@ -75,6 +75,11 @@ class Progress:
         """That of a checkpoint; None is before the first step."""
         return cls(**state["progress"]) if state else cls()
 
+    @property
+    def spent(self) -> float:
+        """The seconds that all steps so far took."""
+        return self.seconds + sum(row["seconds"] for row in self.history)
+
 
 @attrs.define
 class _Loop:

@@ -38,6 +38,7 @@ from soundbench.training.environment import (
 )
 from soundbench.training.extraction import features_of
 from soundbench.training.log import Log, Say, resume_line, to_stderr
+from soundbench.training.loop import Progress
 from soundbench.training.observers import Observers, make_observers
 from soundbench.training.profiling import StepTimes, advice
 from soundbench.training.rejecting.others import read_negatives
@@ -131,6 +132,7 @@ def resume(
         if not state and not before:
             log(f"{found.environment}: missing or damaged, so the recipe cannot be checked; made anew")
         before = state["environment"] if state else before
+        began -= Progress.of(state).spent  # the report counts the steps before the stop too
         prepared = stages.prepare(recipe, _threads_before(before, log), cache=cache, say=log)
         if state is None:
             prepared = _initialized(prepared, log, accept_changes)

@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from soundbench.chance import Chance
 from soundbench.contracts import Batch, hookimpl
 from soundbench.errors import BrokenPlugin, CallError, DataError, MissingDataError, RecipeError, RunError
 from soundbench.report.run_directory import RunDirectory
+from soundbench.training import finishing
+from soundbench.training import run as training_run
 from soundbench.training.log import resume_line
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -271,6 +274,21 @@ def test_the_model_after_a_resume_is_the_one_that_was_tested(recipe: Path, tmp_p
     (run / "report.json").unlink()
     soundbench.resume(run, trust_code=True)
     assert weights(run) == before
+
+
+def test_the_seconds_of_a_resumed_run_are_those_of_all_its_steps(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = toy_run(recipe, tmp_path / "run", "train.epochs=12")
+    spent = sum(float(row["seconds"]) for row in files.read_rows(run / "history.csv"))
+    (run / "report.json").unlink()
+    stopped_clock = SimpleNamespace(monotonic=lambda: 1000.0)  # the resume itself takes no time
+    for module in (training_run, finishing):
+        monkeypatch.setattr(module, "time", stopped_clock)
+    soundbench.resume(run, trust_code=True)
+    found = json.loads((run / "report.json").read_text())["seconds"]
+    assert found == pytest.approx(spent, abs=0.06)
+    assert found > 0.1  # else nothing is shown
 
 
 def test_data_that_changed_since_is_refused_on_a_resume(recipe: Path, tmp_path: Path) -> None:
