@@ -225,9 +225,9 @@ def test_none_ends_before_the_results_are_written(both: Both) -> None:
     assert both[1]["then"] == [True, True]
 
 
-def test_results_of_several_processes_need_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_of_several_processes_need_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Which is said before anything is opened."""
-    assert invoke(["infer", "run", "s", "--processes", "2"]) == 2
+    assert invoke(["infer", str(tmp_path), "s", "--processes", "2"]) == 2
     assert capsys.readouterr() == ("", "several processes need --out DIR for their results\n")
 
 

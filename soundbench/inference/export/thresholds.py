@@ -82,12 +82,12 @@ def _scored(
     return sums / np.bincount(clip)[:, None], evidence
 
 
-def _noise(classifier: Classifier, colour: Colour) -> NDArray[np.float32]:
-    """The noise that training fits on, a window each, `(N, S)`."""
+def _noise(classifier: Classifier, colour: Colour) -> list[NDArray[np.float32]]:
+    """The noise that training fits on, at most a window each."""
     size, rows = classifier.grid.window, np.arange(FITTED_ON)
     store = NoiseStore(colour, FITTED_ON, size, FITTING)
-    samples, scales = store.gather(rows, np.zeros_like(rows), np.full_like(rows, size), size)
-    return samples * scales[:, None]
+    samples, scales = store.gather(rows, np.zeros_like(rows), store.lengths, size)
+    return [row[:length] * scale for row, length, scale in zip(samples, store.lengths, scales, strict=True)]
 
 
 def _negatives(recipe: Recipe, classifier: Classifier) -> list[NDArray[np.float32]]:
