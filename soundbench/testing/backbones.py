@@ -100,18 +100,10 @@ def defaults(case: Case) -> str:
     return f"pooling {dict(pooling or {})}, head {dict(head or {})}"
 
 
-_of_probe = modules.checks_of(probe)
-
 CHECKS: Checks = {
     "shapes": shapes,
     "any length": any_length,
     "any bands": any_bands,
     "defaults": defaults,
-    "padding": _of_probe(modules.padding),
-    "gradients": _of_probe(modules.gradients),
-    "seed": _of_probe(modules.seeds),
-    "bf16": _of_probe(modules.bf16),
-    "state": _of_probe(modules.states),
-    "export": _of_probe(modules.export),
-    "assets": _of_probe(modules.assets),
+    **modules.checks_of(probe),
 }

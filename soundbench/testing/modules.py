@@ -24,17 +24,10 @@ __all__ = [
     "NEAR",
     "Output",
     "Probe",
-    "assets",
-    "bf16",
     "checks_of",
     "compare",
     "counts",
-    "export",
     "finite",
-    "gradients",
-    "padding",
-    "seeds",
-    "states",
 ]
 
 Output = tuple[Tensor, Tensor | None]
@@ -97,8 +90,13 @@ class Probe:
             return call(self.module if module is None else module, *self.batch())
 
 
-def checks_of(probe: Callable[[Case], Probe]) -> Callable[[Callable[[Probe], str]], Callable[[Case], str]]:
-    """Makes a check of a kind, whose probe is given, from one of these; it keeps the docstring, which pages show."""
+def checks_of(probe: Callable[[Case], Probe], *, files: bool = True) -> dict[str, Callable[[Case], str]]:
+    """The checks of every part of a network, for a kind whose probe is given; with docstrings, which pages show.
+
+    Args:
+        probe: makes what the checks run.
+        files: whether the kind may have files of its own (`assets`).
+    """
 
     def of(check: Callable[[Probe], str]) -> Callable[[Case], str]:
         @wraps(check)
@@ -107,7 +105,15 @@ def checks_of(probe: Callable[[Case], Probe]) -> Callable[[Callable[[Probe], str
 
         return checked
 
-    return of
+    checks = {
+        "padding": padding,
+        "gradients": gradients,
+        "seed": seeds,
+        "bf16": bf16,
+        "state": states,
+        "export": export,
+    }
+    return {name: of(check) for name, check in (checks | ({"assets": assets} if files else {})).items()}
 
 
 def call(module: nn.Module, data: Tensor, lengths: Tensor) -> Output:

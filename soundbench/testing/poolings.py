@@ -47,15 +47,8 @@ def any_length(case: Case) -> str:
     return f"1 to {FRAMES[-1]} frames"
 
 
-_of_probe = modules.checks_of(probe)
-
 CHECKS: Checks = {
     "shapes": shapes,
     "any length": any_length,
-    "padding": _of_probe(modules.padding),
-    "gradients": _of_probe(modules.gradients),
-    "seed": _of_probe(modules.seeds),
-    "bf16": _of_probe(modules.bf16),
-    "state": _of_probe(modules.states),
-    "export": _of_probe(modules.export),
+    **modules.checks_of(probe, files=False),
 }
