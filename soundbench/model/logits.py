@@ -2,9 +2,9 @@
 
 `logits.safetensors` has five tensors: `logits` `(V, K)` float32, of V windows; `clip` `(V,)` int64, the clip of each
 window, from 0 to N - 1, ascending; `target` `(N, K)` uint8, the labels of each clip; `group` `(N,)` int64, equal for
-clips of one group; `identity` `(N,)` int64, a digest of each clip's path and start; where it is known, `reject` `(V,)`
-float32, the reject score of each window, NaN for silence. Its metadata has `classes`, a JSON list, and `reject`, the
-name of the component that gave the reject scores.
+clips of one group; `identity` `(N,)` int64, a digest of each clip's path and start. Where they are known there are two
+more: `reject` `(V,)` float32, the reject score of each window, and `silent` `(V,)` uint8, 1 for a window whose samples
+are all zero. Its metadata has `classes`, a JSON list, and `reject`, the name of the component that gave the scores.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from soundbench.model.outputs.window_logits import WindowLogits
 
 __all__ = ["HeldOutLogits", "joined", "of_windows", "read", "refuse_learnt", "write"]
 
-_REJECT = "reject"
+_REJECT, _SILENT = "reject", "silent"
 _DTYPES = {"logits": np.float32, "clip": np.int64, "target": np.uint8, "group": np.int64, "identity": np.int64}
 _NAMES = {"float32": "F32", "int64": "I64", "uint8": "U8"}
 
@@ -43,8 +43,9 @@ class HeldOutLogits:
         target: the labels of each clip, `(N, K)`, 0 or 1.
         group: equal for clips of one group, `(N,)`.
         identity: a digest of each clip's path and start, `(N,)`.
-        reject: the reject score of each window, NaN of digital silence, `(V,)`; None where it is not known.
-        reject_by: the component that gave them.
+        reject: the reject score of each window, `(V,)`; None where it is not known.
+        silent: whether all samples of each window are zero, `(V,)`; None where `reject` is.
+        reject_by: the component that gave the reject scores.
     """
 
     classes: tuple[str, ...]
@@ -54,6 +55,7 @@ class HeldOutLogits:
     group: NDArray[np.int64]
     identity: NDArray[np.int64]
     reject: NDArray[np.float32] | None = None
+    silent: NDArray[np.bool_] | None = None
     reject_by: str = ""
 
     @property
@@ -121,9 +123,15 @@ def joined(parts: Sequence[HeldOutLogits]) -> HeldOutLogits:
         np.concatenate([part.target for part in parts]),
         np.concatenate([part.group for part in parts]),
         np.concatenate([part.identity for part in parts]),
-        None if any(part.reject is None for part in parts) else np.concatenate([part.reject for part in parts]),
+        _joined([part.reject for part in parts]),
+        _joined([part.silent for part in parts]),
         parts[0].reject_by,
     )
+
+
+def _joined(parts: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known) if len(known) == len(parts) else None
 
 
 def write(path: Path, held_out: HeldOutLogits) -> None:
@@ -134,8 +142,9 @@ def write(path: Path, held_out: HeldOutLogits) -> None:
     """
     tensors = {name: np.ascontiguousarray(getattr(held_out, name), dtype) for name, dtype in _DTYPES.items()}
     metadata = {"classes": json.dumps(held_out.classes)}
-    if held_out.reject is not None:
+    if held_out.reject is not None and held_out.silent is not None:
         tensors[_REJECT] = np.ascontiguousarray(held_out.reject, np.float32)
+        tensors[_SILENT] = np.ascontiguousarray(held_out.silent, np.uint8)
         metadata[_REJECT] = held_out.reject_by
     _save(path, tensors, metadata)
 
@@ -173,7 +182,8 @@ def read(path: Path, classes: Sequence[str] | None = None) -> HeldOutLogits:
     if classes is not None and list(classes) != named:
         raise RunError(f"{path}: its classes are {_few(named)}; those of the data are {_few(list(classes))}")
     columns: dict[str, Any] = {name: found[name] for name in _DTYPES}
-    columns |= {"reject": found.get(_REJECT), "reject_by": str(metadata.get(_REJECT, ""))}
+    if _SILENT in found:  # a file without it is of an earlier soundbench, whose scores of silent windows are lost
+        columns |= {"reject": found[_REJECT], "silent": found[_SILENT] > 0, "reject_by": str(metadata.get(_REJECT, ""))}
     return HeldOutLogits(tuple(named), **columns)
 
 
@@ -206,9 +216,9 @@ def _wrong(found: dict[str, Any], named: Any) -> str:
         return "clip must number the clips from 0, each with a window"
     if not np.isfinite(logits).all():
         return "it has logits that are not finite"
-    reject = found.get(_REJECT)
-    if reject is not None and (reject.dtype != np.float32 or reject.shape != clip.shape or np.isinf(reject).any()):
-        return "reject must be a number for each window"
+    for name in (_REJECT, _SILENT) if _SILENT in found else ():
+        if name not in found or found[name].shape != clip.shape or not np.isfinite(found[name]).all():
+            return f"{name} must be a number for each window"
     return ""
 
 

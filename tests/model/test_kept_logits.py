@@ -13,6 +13,7 @@ from safetensors import safe_open
 from soundbench.model import logits
 from soundbench.model.logits import HeldOutLogits
 from soundbench.model.outputs.on_disk import OnDisk
+from soundbench.training.rejecting.fitting import of_held_out
 
 
 def held_out(clips: int, classes: int, reject: bool) -> HeldOutLogits:
@@ -22,8 +23,8 @@ def held_out(clips: int, classes: int, reject: bool) -> HeldOutLogits:
     drawn = draws.normal(0, 5, (len(clip), classes)).astype(np.float32)
     target = draws.integers(0, 2, (clips, classes)).astype(np.uint8)
     group, identity = draws.integers(0, 9, clips), draws.integers(-(2**62), 2**62, clips)
-    scores = np.where(clip % 3 == 0, np.nan, drawn[:, 0]).astype(np.float32) if reject else None
-    return HeldOutLogits(names, drawn, clip, target, group, identity, scores, "energy" if reject else "")
+    own = {"reject": drawn[:, 0], "silent": clip % 3 == 0, "reject_by": "energy"} if reject else {}
+    return HeldOutLogits(names, drawn, clip, target, group, identity, **own)
 
 
 @pytest.mark.parametrize(("clips", "classes"), [(1, 1), (7, 3), (50, 13)])
@@ -36,15 +37,28 @@ def test_logits_are_read_back_by_us_and_by_the_library(clips: int, classes: int,
 
     assert found.classes == given.classes
     assert found.reject_by == given.reject_by
-    names = ["logits", "clip", "target", "group", "identity", *(["reject"] if reject else [])]
+    names = ["logits", "clip", "target", "group", "identity", *(["reject", "silent"] if reject else [])]
     with safe_open(path, "numpy") as file:
         assert sorted(file.keys()) == sorted(names)
         assert json.loads(file.metadata()["classes"]) == list(given.classes)
         for name in names:
             tensor = file.get_tensor(name)
-            assert tensor.dtype == getattr(given, name).dtype
+            assert tensor.dtype == (np.uint8 if name == "silent" else getattr(given, name).dtype)
             np.testing.assert_array_equal(tensor, getattr(given, name))
             np.testing.assert_array_equal(tensor, getattr(found, name))
+
+
+def test_a_clip_with_a_silent_window_scores_in_the_file_as_it_does_for_the_network(tmp_path: Path) -> None:
+    clip = np.array([0, 0, 1, 1])
+    scores, silent = np.array([2.0, -9.0, 3.0, 4.0], np.float32), np.array([False, True, False, False])
+    labels = np.ones((2, 1), np.uint8)
+    given = HeldOutLogits(("a",), np.zeros((4, 1), np.float32), clip, labels, *[np.arange(2)] * 2, scores, silent, "x")
+    logits.write(tmp_path / "logits.safetensors", given)
+
+    found = of_held_out(logits.read(tmp_path / "logits.safetensors"))
+
+    assert found.of_clips.tolist() == [-3.5, 3.5]
+    assert found.silent_clips.tolist() == [False, False]
 
 
 def test_logits_on_a_disk_are_written_without_a_copy_in_memory(tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ def rejected_clips(rejector: Rejector | None, windows: WindowLogits) -> NDArray[
 def with_scores(rejection: Rejection, windows: WindowLogits, table: ClipTable) -> HeldOutLogits:
     """The logits of windows of a table's clips, with their reject scores."""
     found = scored(rejection.rejector, windows)
-    reject = np.where(found.silent, np.nan, found.scores).astype(np.float32)
-    return attrs.evolve(logits.of_windows(windows, table), reject=reject, reject_by=rejection.spec.use)
+    plain = logits.of_windows(windows, table)
+    return attrs.evolve(plain, reject=found.scores, silent=found.silent, reject_by=rejection.spec.use)
 
 
 def closed_set(scorer: Scorer, windows: WindowLogits, table: ClipTable, scores: NDArray[np.float32]) -> dict[str, Any]:

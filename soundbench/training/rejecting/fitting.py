@@ -159,9 +159,7 @@ def _reason(validation: WindowLogits | None, held_out: HeldOutLogits | None, tab
 
 def of_held_out(found: HeldOutLogits) -> RejectScores:
     """The reject scores that a file holds, which must hold some."""
-    scores = np.asarray(found.reject, np.float32)
-    silent = np.isnan(scores)
-    return RejectScores(np.where(silent, 0, scores), found.clip, silent)
+    return RejectScores(np.asarray(found.reject), found.clip, np.asarray(found.silent))
 
 
 def scored(rejector: Rejector, windows: WindowLogits) -> RejectScores:
