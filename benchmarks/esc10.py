@@ -44,6 +44,11 @@ SETTINGS: dict[str, Mapping[str, Any]] = {
         "augmentation": [SPEED, *MIXED, MASKED],
     },
     "coarse frames, longer": {"featurizer": COARSE, "train": {"epochs": 320}},
+    "coarse frames, longer, speed": {
+        "featurizer": COARSE,
+        "train": {"epochs": 320},
+        "augmentation": [SPEED, *MIXED, MASKED],
+    },
     "coarse frames, windows of 1.5 s": {
         "featurizer": COARSE,
         "audio": {"window": 1.5, "trim": 60.0},

@@ -6,10 +6,12 @@ Every function here works in both cases.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -174,9 +176,19 @@ def _alone() -> bool:
 
 
 def leave() -> None:
-    """Leave the process group, if joined."""
-    if not _alone():
-        idist.finalize()
+    """Leave the process group, if joined, and end its threads.
+
+    A thread of gloo's that lets go of a tensor while the interpreter ends would abort the process. The threads end with
+    the last reference to the group, and the variables of an exception that is under way hold some.
+    """
+    if _alone():
+        return
+    idist.finalize()
+    error = sys.exc_info()[1]
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+    gc.collect()
 
 
 def rank() -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
@@ -74,14 +76,45 @@ def test_the_only_process_of_torchrun_joins_itself(there: bool, backend: str, mo
     assert (started_by(), chosen) == ("torchrun", [backend])
 
 
-def test_the_only_rank_over_gloo_does_all_that_several_do(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def only_rank_of_gloo(monkeypatch: pytest.MonkeyPatch) -> None:
     torchrun = {"TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     ranks = {"WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}
     interfaces = dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), distributed._LOOPBACK)
     for name, value in {**torchrun, **ranks, **interfaces}.items():
         monkeypatch.setenv(name, value)
+
+
+def test_the_only_rank_over_gloo_does_all_that_several_do(only_rank_of_gloo: None) -> None:
     assert only_rank("cpu") == WHOLE | {"backend": "gloo"}
     assert idist.backend() is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have names in /proc")
+def test_no_thread_of_a_stopped_run_is_left_when_the_interpreter_ends(only_rank_of_gloo: None) -> None:
+    """One that lets go of a tensor then would abort the process."""
+
+    def threads() -> int:
+        return sum("gloo" in path.read_text() for path in Path("/proc/self/task").glob("*/comm"))
+
+    def stopped() -> None:
+        distributed.join("cpu")
+        wrapped = distributed.wrap(torch.nn.Linear(3, 2), torch.device("cpu"))
+        wrapped(torch.ones(4, 3)).sum().backward()
+        assert threads() > before
+        raise KeyboardInterrupt
+
+    def left() -> None:
+        try:
+            stopped()
+        finally:
+            distributed.leave()
+
+    before = threads()
+    with pytest.raises(KeyboardInterrupt) as kept:
+        left()
+    assert threads() == before
+    assert kept.value is not None  # with the variables of its frames
 
 
 @pytest.mark.parametrize("own", [{"LOCAL_RANK": "2"}, {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "3"}])
