@@ -1,6 +1,6 @@
 """What an hour buys: the accuracy of networks on ESC-10 over the time that they are trained, within the inner folds.
 
-    SOUNDBENCH_DATA=... python benchmarks/hour.py --out FOLDER [--minutes 4 12 36] [--only NETWORK ...] [--write]
+    SOUNDBENCH_DATA=... python benchmarks/hour.py --out FOLDER [--minutes 3 9 27] [--only NETWORK ...] [--write]
 
 Each network takes the place of that of `recipes/esc10_best.toml`; sound, features, mixing, optimizer, schedule and the
 mean of the last weights are the same. For each network and time it is trained five times, on three of ESC-10's folds,
@@ -141,7 +141,7 @@ def page(points: Sequence[Point], speeds: Mapping[str, budget.Speed]) -> list[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", nargs="+", type=float, default=[4, 12, 36])
+    parser.add_argument("--minutes", nargs="+", type=float, default=[3, 9, 27])
     parser.add_argument("--only", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
