@@ -7,6 +7,7 @@ in it, neither by training nor by the score. That is 160 clips for each test fol
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -59,8 +60,11 @@ def accuracy_for(found: Iterable[Answer], test: int) -> float:
 
 
 def chosen(settings: Mapping[str, Sequence[Answer]], test: int) -> str:
-    """The setting that is best for a test fold by what may choose for it; of equals, the first."""
-    return max(settings, key=lambda name: accuracy_for(settings[name], test))
+    """The setting for a test fold, by what may choose for it: the last of those within a standard error of the best."""
+    found = {name: accuracy_for(own, test) for name, own in settings.items()}
+    best = max(found.values())
+    error = math.sqrt(best * (1 - best) / len(inner(next(iter(settings.values())), test)))
+    return [name for name, value in found.items() if value >= best - error][-1]
 
 
 def estimate(found: Sequence[Answer]) -> dict[str, float]:
