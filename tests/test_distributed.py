@@ -111,10 +111,9 @@ def test_no_thread_of_a_stopped_run_is_left_when_the_interpreter_ends(only_rank_
             distributed.leave()
 
     before = threads()
-    with pytest.raises(KeyboardInterrupt) as kept:
+    with pytest.raises(KeyboardInterrupt) as kept:  # as long as it is kept, so are its frames
         left()
-    assert threads() == before
-    assert kept.value is not None  # with the variables of its frames
+    assert threads() == before, kept
 
 
 @pytest.mark.parametrize("own", [{"LOCAL_RANK": "2"}, {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "3"}])

@@ -27,8 +27,8 @@ from soundbench.model.outputs.window_logits import WindowLogits
 
 __all__ = ["HeldOutLogits", "joined", "of_windows", "read", "refuse_learnt", "write"]
 
-_REJECT, _SILENT = "reject", "silent"
 _DTYPES = {"logits": np.float32, "clip": np.int64, "target": np.uint8, "group": np.int64, "identity": np.int64}
+_OF_REJECT = {"reject": np.float32, "silent": np.uint8}
 _NAMES = {"float32": "F32", "int64": "I64", "uint8": "U8"}
 
 
@@ -140,12 +140,10 @@ def write(path: Path, held_out: HeldOutLogits) -> None:
     Raises:
         RunError: it cannot be written.
     """
-    tensors = {name: np.ascontiguousarray(getattr(held_out, name), dtype) for name, dtype in _DTYPES.items()}
-    metadata = {"classes": json.dumps(held_out.classes)}
-    if held_out.reject is not None and held_out.silent is not None:
-        tensors[_REJECT] = np.ascontiguousarray(held_out.reject, np.float32)
-        tensors[_SILENT] = np.ascontiguousarray(held_out.silent, np.uint8)
-        metadata[_REJECT] = held_out.reject_by
+    dtypes, metadata = _DTYPES, {"classes": json.dumps(held_out.classes)}
+    if held_out.reject is not None:
+        dtypes, metadata = _DTYPES | _OF_REJECT, metadata | {"reject": held_out.reject_by}
+    tensors = {name: np.ascontiguousarray(getattr(held_out, name), dtype) for name, dtype in dtypes.items()}
     _save(path, tensors, metadata)
 
 
@@ -182,8 +180,9 @@ def read(path: Path, classes: Sequence[str] | None = None) -> HeldOutLogits:
     if classes is not None and list(classes) != named:
         raise RunError(f"{path}: its classes are {_few(named)}; those of the data are {_few(list(classes))}")
     columns: dict[str, Any] = {name: found[name] for name in _DTYPES}
-    if _SILENT in found:  # a file without it is of an earlier soundbench, whose scores of silent windows are lost
-        columns |= {"reject": found[_REJECT], "silent": found[_SILENT] > 0, "reject_by": str(metadata.get(_REJECT, ""))}
+    if "silent" in found:  # a file without it is of an earlier soundbench, whose scores of silent windows are lost
+        columns |= {"reject": found["reject"], "silent": found["silent"] > 0}
+        columns["reject_by"] = str(metadata.get("reject", ""))
     return HeldOutLogits(tuple(named), **columns)
 
 
@@ -216,8 +215,9 @@ def _wrong(found: dict[str, Any], named: Any) -> str:
         return "clip must number the clips from 0, each with a window"
     if not np.isfinite(logits).all():
         return "it has logits that are not finite"
-    for name in (_REJECT, _SILENT) if _SILENT in found else ():
-        if name not in found or found[name].shape != clip.shape or not np.isfinite(found[name]).all():
+    for name, dtype in _OF_REJECT.items() if "silent" in found else ():
+        own = found.get(name)
+        if own is None or own.dtype != dtype or own.shape != clip.shape or not np.isfinite(own).all():
             return f"{name} must be a number for each window"
     return ""
 
