@@ -207,7 +207,7 @@ class Dataset(Protocol):
     A dataset whose sound is not in files also has a method `read(clip) -> (samples, rate)`, samples `(S,)` float32 in
     [-1, 1], rate in Hz, and a property `fingerprint: str` that changes whenever the result of `read` would; with
     `threads = True` several threads call `read` at once. `multilabel` is True if a clip can have any number of labels.
-    A dataset of published sound can name its licence in `license`, for model cards: `license = "CC-BY-4.0"`.
+    One of published sound can state, for model cards, `title`, such as "ESC-50", and `license`, such as "CC-BY-4.0".
 
     If such sound lies in shards, files that hold many clips each, the dataset also has two more methods. `shards() ->
     Mapping[str, str]` gives the name of each shard, in order, and its fingerprint, which changes whenever the shard

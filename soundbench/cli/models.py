@@ -20,6 +20,7 @@ def command(as_json: bool) -> None:
 
     from soundbench.inference.installed.listing import as_text, listed
     from soundbench.model.named.names import installed
+    from soundbench.recipe.entry_points import only_allowed
 
     models = listed(installed())
     if as_json:
@@ -27,4 +28,4 @@ def command(as_json: bool) -> None:
     elif models:
         output.result(as_text(models))
     else:
-        output.say(NONE)
+        output.say(NONE + only_allowed())

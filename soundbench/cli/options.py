@@ -97,10 +97,13 @@ def model(name: str = "run") -> Callable[[Command], Command]:
 def run_there(_: click.Context, __: click.Parameter, given: Any) -> Any:
     """A callback for the paths of run directories: refuses one that is not there, likewise."""
     from soundbench.errors import RunPlaceError
+    from soundbench.model.named.names import installed
 
     for path in given if isinstance(given, tuple) else (given,):
         if path is not None and not path.exists():
-            raise RunPlaceError(f"{path}: no such run directory")
+            named = str(path) in [model.name for model in installed()]
+            hint = "; it is an installed model, and this command is for runs" if named else ""
+            raise RunPlaceError(f"{path}: no such run directory{hint}")
     return given
 
 

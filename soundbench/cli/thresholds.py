@@ -24,8 +24,9 @@ from soundbench.cli import options, output
 def command(run: str, marked: Path, precision: float, write: bool, accept_changes: bool) -> None:
     """Find the thresholds of the model of RUN from MARKED, a table of segments in which right and wrong are marked.
 
-    RUN is a run directory or its model/ folder. Prints for each class the score from which results are right as often
-    as --precision says, with its interval over sounds. A class without a threshold keeps the one that it has.
+    RUN is a run directory, its model/ folder, or the name of an installed model, into which nothing is written. Prints
+    for each class the score from which results are right as often as --precision says, with its interval over sounds. A
+    class without a threshold keeps the one that it has.
     """
     from soundbench.inference.loading import find_model
     from soundbench.inference.review.marks import read_marks

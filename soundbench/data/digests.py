@@ -70,7 +70,7 @@ def refuse_changed(folder: Path, names: Iterable[str], remedy: str = "") -> None
 
     Args:
         folder: the folder of the files.
-        names: those that have changed, or that are missing.
+        names: those that have changed, or that are missing, which is said.
         remedy: what else helps, to be continued by "or accept ...".
 
     Raises:
@@ -80,8 +80,10 @@ def refuse_changed(folder: Path, names: Iterable[str], remedy: str = "") -> None
     if names:
         places = ", ".join(str(folder / name) for name in names)
         were, it = ("was", "it") if len(names) == 1 else ("were", "them")
+        gone = [name for name in names if not os.path.lexists(folder / name)]
+        what = "changed" if not gone else "removed" if gone == names else "changed or removed"
         raise RunError(
-            f"{places}: {were} changed since soundbench wrote {it}, by damage or by hand; "
+            f"{places}: {were} {what} since soundbench wrote {it}, by damage or by hand; "
             f"{remedy or f'put {it} back'}, or accept {it} with --accept-changes (accept_changes=True)"
         )
 

@@ -25,6 +25,7 @@ from soundbench.data import digests
 from soundbench.errors import RunError
 from soundbench.model.exported.metadata import Metadata
 from soundbench.model.exported.onnx_file import read_onnx
+from soundbench.model.named.names import bringing
 from soundbench.model.network import Network
 from soundbench.model.rejecting.rejector import fill
 from soundbench.recipe import toml
@@ -91,8 +92,10 @@ def save_thresholds(folder: Path, thresholds: Sequence[float]) -> None:
     """Replace the thresholds in `model.toml` and its digest; all else stays as it is.
 
     Raises:
-        RunError: there is no model, or it cannot be written.
+        RunError: there is no model, a package brings it, or it cannot be written.
     """
+    if brought := bringing(folder):
+        raise RunError(f"{folder}: is part of {brought.origin}, and stays as it is; copy the folder, and give the copy")
     tables = read_model_tables(folder) | {"thresholds": [float(value) for value in thresholds]}
     text = tomli_w.dumps(tables).encode("utf-8", "backslashreplace")
     before, now = _before(folder), digests.of_bytes(text)
@@ -269,9 +272,12 @@ def _known(folder: Path, accept_changes: bool) -> digests.Table:
 
 
 def _refuse(folder: Path, names: list[str]) -> None:
-    """Refuse files that have changed; a run can make its own model anew."""
-    own = (folder.parent / "checkpoints").is_dir()
-    remedy = f"put it back, make the model anew with soundbench run --resume {shlex.quote(str(folder.parent))}" * own
+    """Refuse files that have changed; a run can make its own model anew, a package is installed again."""
+    remedy, brought = "", bringing(folder) if names else None
+    if brought:
+        remedy = brought.cure
+    elif (folder.parent / "checkpoints").is_dir():
+        remedy = f"put it back, make the model anew with soundbench run --resume {shlex.quote(str(folder.parent))}"
     digests.refuse_changed(folder, names, remedy)
 
 
@@ -281,7 +287,9 @@ def _again(folder: Path, name: str) -> list[str]:
 
 
 def accept(folder: Path) -> None:
-    """Replace the digests by those of the files as they are, where the folder may be written to."""
+    """Replace the digests by those of the files as they are, unless the folder is read-only or part of a package."""
+    if bringing(folder):
+        return
     names = [_TABLES, _WEIGHTS, *([_REJECT] if (folder / _REJECT).exists() else []), *_of_others(folder)]
     with suppress(RunError):
         digests.write_table(folder / _DIGESTS, digests.table_of(folder, names))

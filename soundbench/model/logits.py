@@ -196,6 +196,9 @@ def _opened(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             return found, metadata | {"classes": json.loads(metadata.get("classes", "null"))}
     except (SafetensorError, ValueError) as error:
         raise RunError(f"{path}: not the logits of a run: {error}") from None
+    except FileNotFoundError:
+        made = "soundbench run RECIPE --folds all writes what calibration.predictions and reject.predictions name"
+        raise RunError(f"{path}: no such file; {made}") from None
     except OSError as error:
         raise RunError(f"{path}: {(error.strerror or str(error)).lower()}") from None
 

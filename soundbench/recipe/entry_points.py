@@ -21,7 +21,18 @@ from soundbench.recipe.source_code import summary_of
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
-__all__ = ["ALLOW", "Listing", "allowed", "import_failure", "listings_of", "made_for", "normal", "origins_of", "unfit"]
+__all__ = [
+    "ALLOW",
+    "Listing",
+    "allowed",
+    "import_failure",
+    "listings_of",
+    "made_for",
+    "normal",
+    "only_allowed",
+    "origins_of",
+    "unfit",
+]
 
 ALLOW = "SOUNDBENCH_PLUGINS"
 """The environment variable with the distributions whose components and models are used; all, where it is not set."""
@@ -88,6 +99,11 @@ def allowed(entries: Iterable[EntryPoint]) -> list[EntryPoint]:
         return list(entries)
     names = {normal(name.strip()) for name in os.environ[ALLOW].split(",")}
     return [entry for entry, (name, *_) in origins_of(entries) if normal(name) in names]
+
+
+def only_allowed() -> str:
+    """For a message about what is not found: which distributions are allowed; empty if all are."""
+    return f" ({ALLOW} allows {os.environ[ALLOW] or 'none'})" if ALLOW in os.environ else ""
 
 
 def origins_of(entries: Iterable[EntryPoint]) -> Iterator[tuple[EntryPoint, Origin]]:

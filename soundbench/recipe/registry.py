@@ -24,7 +24,16 @@ from soundbench.errors import BrokenPlugin, ClaimedTwice, OtherApi, Problem, Unk
 from soundbench.files import read_bytes
 from soundbench.limits import TEXT, TIMES, WIDTH
 from soundbench.messages import join, nearest, show, with_article
-from soundbench.recipe.entry_points import ALLOW, Listing, allowed, import_failure, listings_of, made_for, normal, unfit
+from soundbench.recipe.entry_points import (
+    Listing,
+    allowed,
+    import_failure,
+    listings_of,
+    made_for,
+    normal,
+    only_allowed,
+    unfit,
+)
 from soundbench.recipe.source_code import defined_in, import_file, line_of
 from soundbench.recipe.tables import OWN
 
@@ -188,8 +197,7 @@ class Registry:
         known = [*names, *(item.full_name for item in self.listings(kind))] if "/" in use else names
         other = next((item.kind for item in self._listings if item.name == use), None)
         hint = nearest(use, known) or (f'; "{use}" is {with_article(other)};' if other else ";")
-        only = f" ({ALLOW} allows {os.environ[ALLOW] or 'none'})" if ALLOW in os.environ else ""
-        return f'there is no {kind} "{use}"{hint} known: {", ".join(names) or "none"}{only}'
+        return f'there is no {kind} "{use}"{hint} known: {", ".join(names) or "none"}{only_allowed()}'
 
     def _given(self, kind: str, obj: Any) -> Component:
         """A class or function given from Python; that of an installed plugin gets its name."""

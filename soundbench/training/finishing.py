@@ -229,6 +229,7 @@ def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
         "name": recipe.name,
         "protocol": protocol(as_written, table, prepared.cut, opened.parts, trained.best_epoch, prepared.learnt),
         **figures,
+        "title": str(getattr(prepared.made.dataset, "title", "")),
         "licenses": {"model": recipe.report.license, "data": _data_license(recipe, prepared.made.dataset)},
         "folds": [{"test": recipe.tables()["split"]["test"], "metrics": figures["metrics"]}],
         "prior": opened.prior.tolist(),

@@ -244,7 +244,7 @@ def _pool(
         "precision": reports[0]["precision"],
         "sounds": recipe.report.sounds,
         **{
-            name: reports[0][name] for name in ("tf32", "parameters", "macs") if name in reports[0]
+            name: reports[0][name] for name in ("title", "tf32", "parameters", "macs") if name in reports[0]
         },  # an older run may lack them
         "seconds": sum(one["seconds"] for one in reports),
     }

@@ -12,6 +12,7 @@ from helpers.model_packages import install
 
 import soundbench
 from soundbench.cli.main import invoke
+from soundbench.data import digests
 from soundbench.errors import BrokenPlugin, CallError, ClaimedTwice
 from soundbench.model.named import names
 from soundbench.model.named.names import installed, model_path
@@ -65,27 +66,28 @@ def test_a_folder_or_file_of_that_name_wins_and_that_is_said_once(
     install(site, "owls")
     Path("owls").mkdir() if kind == "folder" else Path("owls").write_text("")
     assert model_path("owls") == model_path("owls") == Path("owls")
-    line = f"owls: taken for the {kind} of this name here, not for the model of acme-sounds 1.0\n"
-    assert capsys.readouterr() == ("", line)
+    line = f"owls: taken for the {kind} of this name here, not for the model of acme-sounds 1.0; "
+    assert capsys.readouterr() == ("", f"{line}for that, call it from another folder\n")
     Path("other").mkdir()
     assert model_path("other") == Path("other")
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_name_of_two_distributions_is_refused_with_both(site: Path) -> None:
-    install(site, "owls")
-    install(site, "owls", distribution="zoo-sounds", version="2.1")
-    with pytest.raises(
-        ClaimedTwice, match=r'^two models are called "owls", of acme-sounds 1\.0 .* and zoo-sounds 2\.1'
-    ):
+    one = install(site, "owls")
+    other = install(site, "owls", distribution="zoo-sounds", version="2.1")
+    with pytest.raises(ClaimedTwice) as caught:
         model_path("owls")
+    both = f"acme-sounds 1.0 ({one}) and zoo-sounds 2.1 ({other})"
+    assert str(caught.value).startswith(f'two models are called "owls", of {both}: uninstall one, or give ')
 
 
 def test_an_unknown_name_is_answered_with_the_nearest(site: Path) -> None:
-    with pytest.raises(CallError, match=r"^owls: no such run .* installed: none \(see soundbench models\)$"):
+    allowed = r" \(SOUNDBENCH_PLUGINS allows acme-sounds,Zoo\.Sounds\) \(see soundbench models\)$"
+    with pytest.raises(CallError, match=rf"^owls: no such run .* installed: none{allowed}"):
         model_path("owls")
     install(site, "owls")
-    with pytest.raises(CallError, match=r'^owl: .*; did you mean "owls"\? installed: owls \(see soundbench models\)$'):
+    with pytest.raises(CallError, match=rf'^owl: .*; did you mean "owls"\? installed: owls{allowed}'):
         model_path("owl")
 
 
@@ -140,6 +142,41 @@ def test_a_folder_that_is_missing_is_named_with_its_package(site: Path) -> None:
         model_path("owls")
 
 
+@pytest.mark.parametrize("value", ["acme_sounds/models/owls", "acme_sounds.owls:Net", "acme_sounds..owls", "a.b [x]"])
+def test_a_value_that_is_no_path_with_dots_is_told(site: Path, value: str) -> None:
+    install(site, "owls", value=value)
+    with pytest.raises(BrokenPlugin, match=r'^model "owls" \(acme-sounds 1\.0\): its entry point has the value '):
+        model_path("owls")
+
+
+def test_a_package_that_is_missing_is_told_apart_from_its_folder(site: Path) -> None:
+    install(site, "owls", value="gone_sounds.owls")
+    line = r'^model "owls" \(acme-sounds 1\.0\): its package gone_sounds is missing; install acme-sounds 1\.0 again$'
+    with pytest.raises(BrokenPlugin, match=line):
+        model_path("owls")
+
+
+@pytest.mark.parametrize("name", ["a/owls", "..", "-owls"])
+def test_a_name_that_no_command_can_take_is_listed_with_that(
+    site: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(site, name, value="acme_sounds.models.owls")
+    install(site, "owls")
+    assert invoke(["models"]) == 0
+    assert "cannot be used: " in (out := capsys.readouterr().out)
+    assert "no command can be given this name" in out
+    if name != "-owls":  # which is no path, and is said to be broken where it is given
+        with pytest.raises(CallError, match="installed: owls "):
+            model_path("gulls")
+
+
+def test_what_needs_a_run_says_so_of_a_name(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install(site, "owls")
+    for words in (["report", "owls"], ["run", "--resume", "owls"]):
+        assert invoke(words) == 2
+        assert capsys.readouterr().err.startswith("owls: no such run directory; it is an installed model, and this ")
+
+
 def test_only_distributions_that_the_environment_allows_count(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(site, "owls")
     install(site, "owls", distribution="zoo-sounds")
@@ -169,12 +206,16 @@ def test_the_listing_says_what_folder_and_card_say(site: Path, capsys: pytest.Ca
         "  size      2.0 MB\n"
         "  licence   cc-by-4.0; of the data: not stated\n"
         "  figures   accuracy 90%\n"
-        "  protocol  fold 5\n",
+        "  protocol  fold 5\n"
+        f"  folder    {folder}\n",
         "",
     )
     assert invoke(["models", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["classes"], row["figures"]["accuracy"]["high"], row["error"]) == (["dog", "owl"], 0.95, "")
+    (folder / "README.md").write_text(CARD.replace("0.9,", "0.99,"))
+    assert invoke(["models"]) == 0
+    assert "figures   not stated" in capsys.readouterr().out
 
 
 def test_what_cannot_be_used_is_listed_with_the_reason(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -187,6 +228,26 @@ def test_what_cannot_be_used_is_listed_with_the_reason(site: Path, capsys: pytes
     assert "zoo_sounds/models/gone" in lines[1]
     assert lines[3] == "newer  (acme-sounds 1.0)"
     assert "format: is 99, but this soundbench knows formats up to" in lines[4]
+
+
+def test_files_that_are_missing_or_changed_are_listed_with_the_package(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = install(site, "owls")
+    for content, what in ((b"short", "changed"), (None, "removed")):
+        (folder / "weights.safetensors").write_bytes(bytes(100))
+        table = digests.table_of(folder, ["model.toml", "weights.safetensors"])
+        digests.write_table(folder / "digests.json", table)
+        (folder / "weights.safetensors").unlink()
+        if content is not None:
+            (folder / "weights.safetensors").write_bytes(content)
+        assert invoke(["models"]) == 0
+        line = capsys.readouterr().out.splitlines()[1]
+        assert line.startswith(f"  cannot be used: {folder / 'weights.safetensors'}: was {what} since ")
+        assert "install acme-sounds 1.0 again" in line
+    (folder / "digests.json").unlink()
+    assert invoke(["models"]) == 0
+    assert "digests.json: missing; install acme-sounds 1.0 again" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -233,7 +294,8 @@ def test_without_models_the_listing_says_where_they_come_from(site: Path, capsys
     assert invoke(["models"]) == 0
     assert capsys.readouterr() == (
         "",
-        "no model is installed: packages bring them, by the entry point group soundbench.model\n",
+        "no model is installed: packages bring them, by the entry point group soundbench.model "
+        "(SOUNDBENCH_PLUGINS allows acme-sounds,Zoo.Sounds)\n",
     )
 
 

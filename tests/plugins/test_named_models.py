@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 import soundbench
 from soundbench import Recipe
 from soundbench.cli.main import invoke
-from soundbench.errors import RecipeError
+from soundbench.data import digests
+from soundbench.errors import RecipeError, RunError
 from soundbench.model import folder as model_folder
 from soundbench.model.assembly import assemble
 from soundbench.model.weights import initialize
@@ -128,9 +129,28 @@ def test_a_model_of_a_newer_version_is_refused_with_the_formats_that_this_one_kn
     newer = site / "model.toml"
     newer.chmod(0o644)
     newer.write_text(newer.read_text().replace("format = 2", "format = 99", 1))
-    model_folder.accept(site)
+    (site / "digests.json").chmod(0o644)
+    digests.write_table(site / "digests.json", digests.table_of(site, ["model.toml", "weights.safetensors"]))
     assert invoke(["infer", "pitches", "a.wav"]) == 2
     assert "format: is 99, but this soundbench knows formats up to" in capsys.readouterr().err
+
+
+def test_changes_are_accepted_for_the_call_and_the_package_stays_as_it_is(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (site, *site.iterdir()):
+        path.chmod(0o755)
+    (site / "model.toml").write_text((site / "model.toml").read_text() + "# mine\n")
+    before = {path: path.read_bytes() for path in site.iterdir()}
+    for _ in range(2):
+        assert invoke(["infer", "pitches", "a.wav"]) == 1
+        said = capsys.readouterr().err
+        assert "model.toml: was changed since soundbench wrote it" in said
+        assert "install acme-sounds 1.0 again, or accept it with --accept-changes" in said
+        assert invoke(["infer", "pitches", "a.wav", "--accept-changes"]) == 0
+    with pytest.raises(RunError, match=r"is part of acme-sounds 1\.0, and stays as it is; copy the folder"):
+        model_folder.save_thresholds(site, [0.5] * 4)
+    assert {path: path.read_bytes() for path in site.iterdir()} == before
 
 
 @pytest.mark.slow

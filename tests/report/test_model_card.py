@@ -73,9 +73,9 @@ def test_the_front_matter_is_what_another_reader_of_yaml_finds() -> None:
         facts = {"a": str(drawn(draws)), "b": [0.5, None]}
         text = front_matter.page(head, facts, "# title\n")
         found = head_of(text)
-        seal = found["soundbench"].pop("seal")
+        del found["soundbench"]["seal"], found["soundbench"]["digest"]
         assert found == {**head, "soundbench": facts}
-        assert front_matter.facts_of(text) == {**facts, "seal": seal}
+        assert front_matter.facts_of(text) == facts
 
 
 def test_any_changed_character_is_seen() -> None:
@@ -87,9 +87,21 @@ def test_any_changed_character_is_seen() -> None:
     assert not front_matter.is_as_written("# written by hand\n")
 
 
+def test_facts_that_somebody_has_changed_are_none() -> None:
+    text = front_matter.page({"license": "mit"}, {"value": 0.935, "note": "a\u2028b"}, "# title\n")
+    assert front_matter.facts_of(text + "more\n") == {"value": 0.935, "note": "a\u2028b"}
+    assert front_matter.facts_of(text.replace("0.935", "0.995")) == {}
+    assert front_matter.facts_of(text.replace("0.935", "NaN")) == {}
+
+
 @pytest.mark.parametrize(
     ("line", "value"),
-    [("license: mit", "mit"), ("license: 'mit' # mine", "mit"), ("license: mit # mine", "mit"), ("license:", "")],
+    [
+        *(("license: mit", "mit"), ("license: 'mit' # mine", "mit"), ("license: mit # mine", "mit"), ("license:", "")),
+        *(("license : mit", "mit"), ("license: [mit, x]", "mit, x"), ("license:\n- mit\n- 'x' # y\nz: 1", "mit, x")),
+        *(("license:\n  - mit\nz:\n  - a", "mit"), ("license: |\n  mit", "mit"), ("license: >-\n  mit", "mit")),
+        *(("license_name: mine\nlicense: mit", "mit"), ("license:mine", "")),
+    ],
 )
 def test_a_licence_that_a_person_wrote_is_read(line: str, value: str) -> None:
     assert front_matter.scalar_of(f"---\n{line}\n---\nlicense: other\n", "license") == value
@@ -120,6 +132,31 @@ def test_the_card_says_what_is_known_and_what_is_not(tmp_path: Path) -> None:
     told = card_of(run_of(tmp_path / "told", licenses={"model": "", "data": "CC-BY-3.0"}))
     assert "Licence of the data: CC-BY-3.0." in told
     assert head_of(told)["license"] == "unknown"
+
+
+def test_published_data_has_its_title(tmp_path: Path) -> None:
+    for title, name, kind in (("ESC-10", "ESC-10", "esc-10"), ("", "toy", "toy")):
+        run = run_of(tmp_path / name, title=title, folds=[{}] * 5)
+        text = card_of(run)
+        (result,) = head_of(text)["model-index"][0]["results"]
+        assert result["dataset"] == {"name": name, "type": kind, "split": "cross-validation"}
+        assert f"\n{name} (root = sounds, clips = 120):\n" in text
+        assert f" groups of {name}. Sound of other places" in text
+
+
+def test_what_is_fitted_to_a_cross_validation_has_both_commands(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run")
+    fitted = "\n".join(f'[{key}]\npredictions = "/home/me/x/logits.safetensors"' for key in ("calibration", "reject"))
+    files.write_text(run.recipe, f"{RECIPE}{fitted}\n")
+    text = card_of(run)
+    lines = text.split("```sh\n")[-1].split("```", 1)[0].splitlines()
+    assert lines == [
+        "soundbench run recipe.toml --folds all --out folds",
+        "soundbench run recipe.toml --set calibration.predictions=folds/logits.safetensors "
+        "--set reject.predictions=folds/logits.safetensors --out model",
+    ]
+    recipe = text.split("```toml\n")[-1].split("```", 1)[0]
+    assert "predictions" not in recipe
 
 
 def test_a_model_without_a_test_says_that_nothing_is_known(tmp_path: Path) -> None:

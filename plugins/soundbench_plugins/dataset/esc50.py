@@ -57,7 +57,7 @@ class ESC50:
 
     def __init__(self, *, root: Path = Path("data/ESC-50"), subset: Literal["esc50", "esc10"] = "esc50") -> None:
         self.root = Path(root)
-        self.license = "CC-BY-3.0" if subset == "esc10" else "CC-BY-NC-3.0"
+        self.title, self.license = ("ESC-10", "CC-BY-3.0") if subset == "esc10" else ("ESC-50", "CC-BY-NC-3.0")
         self.targets = _ESC10 if subset == "esc10" else tuple(range(len(_CLASSES)))
 
     @staticmethod

@@ -29,6 +29,7 @@ class SpeechCommands:
     """
 
     multilabel = False
+    title = "Speech Commands"
     license = "CC-BY-4.0"
     classes: ClassVar[tuple[str, ...]] = (
         *("backward", "bed", "bird", "cat", "dog", "down", "eight", "five", "follow", "forward", "four", "go"),

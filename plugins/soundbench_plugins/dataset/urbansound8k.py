@@ -42,6 +42,7 @@ class UrbanSound8K:
     """
 
     multilabel = False
+    title = "UrbanSound8K"
     license = "CC-BY-NC-3.0"
     classes: ClassVar[tuple[str, ...]] = (
         "air_conditioner",

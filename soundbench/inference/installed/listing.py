@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from soundbench import files, limits
+from soundbench.data import digests
 from soundbench.errors import RecipeError, RunError, SoundbenchError
 from soundbench.messages import megabytes, printable
 from soundbench.model.named.names import NamedModel
@@ -36,6 +37,7 @@ class Listed:
         distribution: the distribution that brings it.
         version: the version of the distribution.
         classes: the names of its classes.
+        folder: its model folder, with its card.
         bytes: the size of its folder.
         license: its licence, by its card; empty where that does not say.
         data_license: that of the data that it learnt from, likewise.
@@ -49,6 +51,7 @@ class Listed:
     distribution: str
     version: str
     classes: tuple[str, ...] = ()
+    folder: str = ""
     bytes: int = 0
     license: str = ""
     data_license: str = ""
@@ -81,6 +84,7 @@ def _lines(model: Listed) -> list[str]:
         "licence": licenses,
         "figures": model.summary or _UNKNOWN,
         "protocol": model.protocol or _UNKNOWN,
+        "folder": model.folder,
     }
     return [head, *(f"  {key:<9} {value}" for key, value in rows.items())]
 
@@ -91,14 +95,15 @@ def _listed(model: NamedModel, twice: bool) -> Listed:
         folder = model.folder()
         path = folder / "model.toml"
         classes = read_classes(_tables(path), str(path))
+        _refuse_damaged(folder, model)
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     except RecipeError as error:
         return attrs.evolve(row, error="; ".join(error.lines))
     except (SoundbenchError, OSError) as error:
         return attrs.evolve(row, error=str(error))
-    row = attrs.evolve(row, classes=classes, bytes=size)
+    row = attrs.evolve(row, classes=classes, folder=str(folder), bytes=size)
     if twice:
-        row = attrs.evolve(row, error="another distribution has a model of this name; uninstall one of them")
+        row = attrs.evolve(row, error=f"two models have this name; uninstall one, or give this folder: {folder}")
     return _with_card(row, folder / CARD)
 
 
@@ -111,6 +116,15 @@ def _tables(path: Path) -> dict[str, Any]:
         raise RunError(f"{path}: damaged: {error}") from None
     check_format(str(path), tables.get("format", 0))
     return tables
+
+
+def _refuse_damaged(folder: Path, model: NamedModel) -> None:
+    """Refuse a model of which a file is missing or not as it was written."""
+    path = folder / "digests.json"
+    known = digests.read_table(path)
+    if known is None:
+        raise RunError(f"{path}: missing; {model.cure}")
+    digests.refuse_changed(folder, digests.changed(folder, known), model.cure)
 
 
 def _with_card(row: Listed, path: Path) -> Listed:

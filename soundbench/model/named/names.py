@@ -12,7 +12,9 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import re
 import sys
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -20,9 +22,9 @@ import attrs
 
 from soundbench.errors import BrokenPlugin, CallError, ClaimedTwice
 from soundbench.messages import escaped, nearest
-from soundbench.recipe.entry_points import allowed, origins_of
+from soundbench.recipe.entry_points import allowed, only_allowed, origins_of
 
-__all__ = ["GROUP", "NO_SUCH", "NamedModel", "installed", "model_path", "refuse_missing"]
+__all__ = ["GROUP", "NO_SUCH", "NamedModel", "bringing", "installed", "model_path", "refuse_missing"]
 
 GROUP = "soundbench.model"
 
@@ -50,13 +52,23 @@ class NamedModel:
         """The distribution and its version."""
         return f"{self.distribution} {self.version}".strip()
 
+    @property
+    def cure(self) -> str:
+        """What makes its files good again."""
+        return f"install {self.origin} again"
+
     def folder(self) -> Path:
         """Its model folder.
 
         Raises:
-            BrokenPlugin: the package has no such folder.
+            BrokenPlugin: the name or the value cannot be one, or the package has no such folder.
         """
+        if _is_path(self.name) or self.name.startswith("-"):
+            raise self._broken("no command can be given this name: it is a path, or begins with a hyphen")
         package, *inside = self.value.split(".")
+        if not all((package, *inside)) or re.search(r"[\s/\\:\[\]]", self.value):
+            given = f'its entry point has the value "{self.value}", which is no path with dots from the package on'
+            raise self._broken(f"{given}, such as acme_sounds.models.owls")
         try:
             spec = importlib.util.find_spec(package)  # of a package that is in no other, which imports nothing
         except (ImportError, ValueError):
@@ -64,8 +76,24 @@ class NamedModel:
         for place in (spec.submodule_search_locations if spec else None) or ():
             if (folder := Path(place, *inside)).is_dir():
                 return folder
-        where = f"{'/'.join((package, *inside))}, its folder in the package, is missing"
-        raise BrokenPlugin(f'model "{self.name}" ({self.origin}): {where}; install {self.distribution} again')
+        missing = f"{'/'.join((package, *inside))}, its folder in the package," if spec else f"its package {package}"
+        raise self._broken(f"{missing} is missing; {self.cure}")
+
+    def is_in(self, folder: Path) -> bool:
+        """Whether a folder is its model folder."""
+        with suppress(BrokenPlugin, OSError):
+            return folder.samefile(self.folder())
+        return False
+
+    def place(self) -> str:
+        """Its model folder for a message, or what stands for it."""
+        try:
+            return str(self.folder())
+        except BrokenPlugin:
+            return self.value
+
+    def _broken(self, why: str) -> BrokenPlugin:
+        return BrokenPlugin(f'model "{self.name}" ({self.origin}): {why}')
 
 
 def installed() -> list[NamedModel]:
@@ -73,6 +101,11 @@ def installed() -> list[NamedModel]:
     entries = allowed(entry_points(group=GROUP))
     listed = {NamedModel(one.name, *origin[:2], one.value.strip()) for one, origin in origins_of(entries)}
     return sorted(listed)
+
+
+def bringing(folder: Path) -> NamedModel | None:
+    """The installed model that a folder is of, which is for the package alone to change; None if there is none."""
+    return next((model for model in installed() if model.is_in(folder)), None)
 
 
 def model_path(path: str | os.PathLike[str]) -> Path:
@@ -89,20 +122,22 @@ def model_path(path: str | os.PathLike[str]) -> Path:
     text = os.fspath(path)
     if not text:
         raise CallError("the name of the run or model is empty: give a run directory or a name of soundbench models")
-    if os.path.basename(text) != text or text in ("", ".", ".."):
+    if _is_path(text):
         return _no_name(Path(path))
     models = installed()
     same = [model for model in models if model.name == text]
     if os.path.lexists(text):
         if same:
-            _say_once(f"{text}: taken for the {_kind(text)} of this name here, not for the model of {same[0].origin}")
+            taken = f"{text}: taken for the {_kind(text)} of this name here, not for the model of {same[0].origin}"
+            _say_once(f"{taken}; for that, call it from another folder")
         return Path(path)
     if len(same) > 1:
-        brought = " and ".join(f"{model.origin} ({model.value})" for model in same)
+        brought = " and ".join(f"{model.origin} ({model.place()})" for model in same)
         raise ClaimedTwice(f'two models are called "{text}", of {brought}: uninstall one, or give the path of a folder')
     if not same:
-        names = list(dict.fromkeys(model.name for model in models))
-        listed = f"{nearest(text, names) or ';'} installed: {', '.join(names) or 'none'} (see soundbench models)"
+        names = list(dict.fromkeys(model.name for model in models if not _is_path(model.name)))
+        listed = f"{nearest(text, names) or ';'} installed: {', '.join(names) or 'none'}{only_allowed()}"
+        listed += " (see soundbench models)"
         raise CallError(f"{text}: no such run directory, model folder, ONNX file or installed model{listed}")
     return same[0].folder()
 
@@ -116,6 +151,11 @@ def refuse_missing(path: str | os.PathLike[str]) -> None:
     """
     if not os.path.lexists(path) and not model_path(path).exists():
         raise CallError(f"{os.fspath(path)}: {NO_SUCH}")
+
+
+def _is_path(text: str) -> bool:
+    """Whether what is given as a run or model cannot be a name."""
+    return os.path.basename(text) != text or text in ("", ".", "..")
 
 
 def _no_name(path: Path) -> Path:

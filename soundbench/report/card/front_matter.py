@@ -6,6 +6,7 @@ A page that soundbench has written carries a seal, a digest of all of it, which 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ def page(head: Mapping[str, Any], facts: Mapping[str, Any], body: str) -> str:
         facts: what soundbench reads again by `facts_of`; values of JSON.
         body: the Markdown below the head.
     """
-    own = _json({**facts, "seal": _EMPTY})
+    own = _json({**facts, "digest": _digest(_json(facts)), "seal": _EMPTY})
     text = "\n".join(["---", *_block(head), f"{OWN}: {own}", "---", "", body])
     return _SEAL.sub(_digest(text), text, count=1)
 
@@ -45,25 +46,35 @@ def is_as_written(text: str) -> bool:
 
 
 def facts_of(text: str) -> dict[str, Any]:
-    """The facts of a page that `page` made; empty where there are none that can be read."""
+    """The facts of a page that `page` made; empty where none can be read, or somebody has changed them."""
     for line in _head(text):
         if line.startswith(f"{OWN}: "):
             try:
                 found = json.loads(line.removeprefix(f"{OWN}: "))
-            except (ValueError, RecursionError):
+                facts = {key: value for key, value in found.items() if key not in ("digest", "seal")}
+                return facts if found["digest"] == _digest(_json(facts)) else {}
+            except (ValueError, RecursionError, AttributeError, KeyError):
                 return {}
-            return found if isinstance(found, dict) else {}
     return {}
 
 
 def scalar_of(text: str, key: str) -> str:
-    """The text at a key of the head, if it is on the line of the key; else an empty string."""
-    for line in _head(text):
-        if line.startswith(f"{key}:"):
-            value = line.removeprefix(f"{key}:").strip()
-            quoted = re.fullmatch(r"""(["'])(.*)\1\s*(#.*)?""", value)
-            return quoted[2] if quoted else re.sub(r"\s+#.*|^#.*", "", value)
+    """The text at a key of the head, on its line or below; the items of a list with commas; empty if there is none."""
+    lines = _head(text)
+    for place, line in enumerate(lines):
+        if found := re.match(rf"{re.escape(key)}\s*:(?=\s|$)", line):
+            below = itertools.takewhile(lambda one: re.match(r"\s+\S|- ", one), lines[place + 1 :])
+            value = _plain(line[found.end() :])
+            items = [_plain(one.strip().removeprefix("- ")) for one in below]
+            return ", ".join(items) if value.rstrip("+-") in ("", "|", ">") else value.strip("[]")
     return ""
+
+
+def _plain(value: str) -> str:
+    """A value of a line, without quotes and comment."""
+    value = value.strip()
+    quoted = re.fullmatch(r"""(["'])(.*)\1\s*(#.*)?""", value)
+    return quoted[2] if quoted else re.sub(r"\s+#.*|^#.*", "", value)
 
 
 def _head(text: str) -> list[str]:

@@ -53,7 +53,9 @@ class Facts:
 
     @property
     def dataset(self) -> str:
-        """The name of the dataset; of one in a local file, that of the class."""
+        """The name of the published data, or else that of the dataset; of one in a local file, that of the class."""
+        if title := self.report.get("title"):
+            return str(title)
         table = self.recipe.get("dataset")
         return str(table.get("use") if isinstance(table, Mapping) else "unknown").rpartition(":")[2]
 
@@ -103,7 +105,11 @@ def _head(facts: Facts) -> dict[str, Any]:
         return head
     result = {
         "task": {"type": "audio-classification"},
-        "dataset": {"name": facts.dataset, "type": facts.dataset, "split": "test"},
+        "dataset": {
+            "name": facts.dataset,
+            "type": facts.dataset.lower(),
+            "split": "cross-validation" if len(facts.tested.get("folds", ())) > 1 else "test",
+        },
         "metrics": metrics,
     }
     return head | {"model-index": [{"name": facts.name, "results": [result]}]}
@@ -162,7 +168,7 @@ def _data(facts: Facts) -> Iterator[str]:
     table = _named(Places.of(facts.report), facts.recipe.get("dataset") or {})
     options = ", ".join(f"{key} = {value}" for key, value in table.items() if key != "use")
     yield from ("", "## Data", "")
-    yield f"Dataset `{facts.dataset}`" + (f" ({markdown(options)})" if options else "") + ":"
+    yield f"{markdown(facts.dataset)}" + (f" ({markdown(options)})" if options else "") + ":"
     yield ", ".join(f"{count:,} {part}" for part, count in parts.items()) + " clips."
     yield ""
     yield f"- Licence of the data: {markdown(facts.license_of('data')) or '**not stated**'}."
@@ -202,8 +208,9 @@ def _limits(facts: Facts) -> Iterator[str]:
         yield "- The figures are of networks that the same recipe trained without the clips that they were tested on."
         yield "  This network has learnt from all clips, and was not tested itself."
     if report["metrics"]:
-        yield f"- The figures are of {_measured(report)} of `{facts.dataset}`. Sound of other places and microphones"
-        yield "  may fare worse. With labelled sound: `soundbench evaluate FOLDER --dataset SOUNDS --out REPORT`."
+        yield f"- The figures are of {_measured(report)} of {markdown(facts.dataset)}. Sound of other places and"
+        yield "  microphones may fare worse. With labelled sound:"
+        yield "  `soundbench evaluate FOLDER --dataset SOUNDS --out REPORT`."
         yield from _worst(report)
     if _rejects(model):
         yield "- Some sound of none of the classes is taken for one of them all the same."
@@ -232,12 +239,20 @@ def _worst(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _again(facts: Facts) -> Iterator[str]:
-    """The recipe, and the command that runs it."""
+    """The recipe, and the commands that run it: where it is fitted to a cross-validation, that of the same first."""
     places = Places.of(facts.report)
     tables = {key: _named(places, value) for key, value in facts.recipe.items() if key != "observer"}
+    fitted = [key for key in ("calibration", "reject") if (tables.get(key) or {}).pop("predictions", None)]
     yield from ("", "## How it was made", "")
     yield f"By soundbench {facts.version}, from this recipe, with the data in the place that `[dataset]` names:"
-    yield from ("", "```sh", "soundbench run recipe.toml", "```", "")
+    yield from ("", "```sh")
+    if fitted:
+        yield "soundbench run recipe.toml --folds all --out folds"
+        words = " ".join(f"--set {key}.predictions=folds/logits.safetensors" for key in fitted)
+        yield f"soundbench run recipe.toml {words} --out model"
+    else:
+        yield "soundbench run recipe.toml"
+    yield from ("```", "")
     yield from ("<details><summary>recipe.toml</summary>", "", "```toml")
     yield from map(printable, tomli_w.dumps(tables).strip().splitlines())
     yield from ("```", "", "</details>")

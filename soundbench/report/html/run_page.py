@@ -126,7 +126,7 @@ def sentence(run: RunDirectory, folds: Sequence[RunDirectory], report: Mapping[s
     """What was run on what, and by which protocol."""
     protocol, parts = report.get("protocol") or {}, report.get("parts") or {}
     tested = f"{numbers.counted(report['clips'], 'clip')} from {numbers.counted(report['groups'], 'group')}"
-    data = f"{_of_classes(report)}{_of_dataset(protocol)}"
+    data = f"{_of_classes(report)}{_of_dataset(report)}"
     if "evaluated" in protocol:
         return (
             f"The model of {protocol.get('model', 'a run')} was evaluated on {protocol['evaluated']}: {tested}, {data}."
@@ -151,9 +151,10 @@ def _of_classes(report: Mapping[str, Any]) -> str:
     return f"{count} classes"
 
 
-def _of_dataset(protocol: Mapping[str, Any]) -> str:
-    name = (protocol.get("dataset") or {}).get("use")
-    return f" of {_name(name)}" if name else ""
+def _of_dataset(report: Mapping[str, Any]) -> str:
+    use = ((report.get("protocol") or {}).get("dataset") or {}).get("use", "")
+    name = report.get("title") or _name(use)
+    return f" of {name}" if name else ""
 
 
 def _chosen(protocol: Mapping[str, Any], parts: Mapping[str, Any]) -> str:
