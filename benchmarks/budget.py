@@ -2,8 +2,9 @@
 
     python benchmarks/budget.py SPEED.json RECIPE       writes what it has measured of RECIPE to SPEED.json
 
-`measured` starts this script for each recipe, as many side by side as will be trained so, and keeps what it finds. A
-network trains 48 clips for two epochs, of which the second counts, and predicts 16 others.
+`measured` starts this script for each recipe, as many side by side as will be trained so, and keeps what it finds until
+the recipe is another. A network trains 96 clips for five epochs, of which the median counts, the first left out, and
+predicts 32 others.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import sweeping
 import soundbench
 from soundbench.contracts import Clip
 
-TRAINED, PREDICTED = 48, 16
+TRAINED, PREDICTED, EPOCHS = 96, 32, 5
 
 
 @attrs.frozen
@@ -36,11 +37,13 @@ class Speed:
         training: seconds a clip in an epoch.
         predicting: seconds a clip, when it is tested.
         rest: seconds of a run besides: imports, checkpoints, report.
+        recipe: what was measured, as TOML.
     """
 
     training: float
     predicting: float
     rest: float
+    recipe: str
 
 
 def epochs(speed: Speed, seconds: float, trained: int, tested: int) -> int:
@@ -57,11 +60,17 @@ def epochs(speed: Speed, seconds: float, trained: int, tested: int) -> int:
 
 
 def measured(recipes: Mapping[str, Path], side_by_side: int) -> dict[str, Speed]:
-    """The speed of each recipe, by its name; what lies beside a recipe is not measured again."""
+    """The speed of each recipe, by its name; what lies beside a recipe is not measured again while it is the same."""
     places = {name: path.with_suffix(".speed.json") for name, path in recipes.items()}
-    calls = [[str(place), str(recipes[name])] for name, place in places.items() if not place.exists()]
-    sweeping.run([sys.executable, __file__], calls, side_by_side)
-    return {name: Speed(**json.loads(place.read_text(encoding="utf-8"))) for name, place in places.items()}
+    texts = {name: soundbench.read_recipe(path).to_toml() for name, path in recipes.items()}
+    calls = [[str(place), str(recipes[name])] for name, place in places.items() if _read(place).recipe != texts[name]]
+    sweeping.refuse_failed(sweeping.run([sys.executable, __file__], calls, side_by_side))
+    return {name: _read(place) for name, place in places.items()}
+
+
+def _read(place: Path) -> Speed:
+    """A speed from its file; of no recipe where there is none."""
+    return Speed(**json.loads(place.read_text(encoding="utf-8"))) if place.exists() else Speed(0, 0, 0, "")
 
 
 def stated(speeds: Mapping[str, Speed], trained: int) -> str:
@@ -86,19 +95,19 @@ def _few(recipe: soundbench.Recipe, place: Path) -> None:
 def _speed(path: Path, manifest: Path, out: Path) -> Speed:
     """Train and test a recipe on a manifest, as a process of its own."""
     own = {"dataset": {"use": "manifest", "path": str(manifest)}, "split": {"test": ["test"], "validation": 0}}
-    sets = [*(f"{name}={_inline(table)}" for name, table in own.items()), "train.epochs=2"]
+    sets = [*(f"{name}={_inline(table)}" for name, table in own.items()), f"train.epochs={EPOCHS}"]
     options = [word for text in sets for word in ("--set", text)]
     began = time.perf_counter()
     command = [sys.executable, "-m", "soundbench", "run", str(path), "--out", str(out), *options]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     whole, run = time.perf_counter() - began, soundbench.Run(out)
-    first, second = np.asarray(run.history["seconds"])
+    epochs = np.asarray(run.history["seconds"])
     classifier, sounds = soundbench.load(run), run.predictions["path"]
     began = time.perf_counter()
     classifier.predict(list(sounds))
     predicting = (time.perf_counter() - began) / len(sounds)
-    rest = whole - first - second - predicting * len(sounds)
-    return Speed(float(second) / TRAINED, predicting, max(0.0, float(rest)))
+    rest = max(0.0, float(whole - epochs.sum() - predicting * len(sounds)))
+    return Speed(float(np.median(epochs[1:])) / TRAINED, predicting, rest, soundbench.read_recipe(path).to_toml())
 
 
 def _inline(table: Mapping[str, object]) -> str:

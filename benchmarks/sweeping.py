@@ -47,20 +47,25 @@ def finished(file: Path) -> list[Path]:
     return [folder.run(cell).path for cell in cells] if done else []
 
 
-def finish(sweeps: Sequence[Path], side_by_side: int) -> None:
-    """Train what of these sweeps is not trained yet.
-
-    Raises:
-        SystemExit: some have failed; the others are done first.
-    """
-    run(SWEEP, [[str(file), "--out", str(runs_of(file))] for file in sweeps], side_by_side)
+def finish(sweeps: Sequence[Path], side_by_side: int) -> list[str]:
+    """Train what of these sweeps is not trained yet; as `run`, returns a line about each that has failed."""
+    return run(SWEEP, [[str(file), "--out", str(runs_of(file))] for file in sweeps], side_by_side)
 
 
-def run(program: Sequence[str], calls: Sequence[Sequence[str]], side_by_side: int) -> None:
+def refuse_failed(failed: Sequence[str]) -> None:
+    """End the script if anything has failed, with the lines about it."""
+    if failed:
+        raise SystemExit("\n".join(["failed:", *failed]))
+
+
+def run(program: Sequence[str], calls: Sequence[Sequence[str]], side_by_side: int) -> list[str]:
     """Run a program with the arguments of each call, some at a time, each with its share of the cores.
 
+    Returns:
+        A line about each call that has failed; the others are done all the same.
+
     Raises:
-        SystemExit: some have failed; the others are done first. Or this process was ended by SIGTERM.
+        SystemExit: this process was ended by SIGTERM.
     """
     threads = {"OMP_NUM_THREADS": str(max(1, cores() // side_by_side))}
     waiting, running, failed = list(calls), dict[str, Process](), list[str]()
@@ -83,5 +88,4 @@ def run(program: Sequence[str], calls: Sequence[Sequence[str]], side_by_side: in
                 with suppress(subprocess.TimeoutExpired):
                     process.popen.wait(STOPPING)
             signal.signal(signal.SIGTERM, before)
-    if failed:
-        raise SystemExit("\n".join(["failed:", *failed]))
+    return failed

@@ -65,8 +65,8 @@ def test_what_is_missing_or_other_has_changed(tmp_path: Path) -> None:
     with pytest.raises(RunError) as caught:
         digests.refuse_changed(tmp_path, ["b", "c"])
     assert str(caught.value) == (
-        f"{tmp_path / 'b'}, {tmp_path / 'c'}: were changed or removed since soundbench wrote them, by damage or by hand; put them "
-        "back, or accept them with --accept-changes (accept_changes=True)"
+        f"{tmp_path / 'b'}, {tmp_path / 'c'}: were changed or removed since soundbench wrote them, by damage or by "
+        "hand; put them back, or accept them with --accept-changes (accept_changes=True)"
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import attrs
 import pytest
 import torch
 
@@ -135,12 +136,38 @@ def test_answers_are_about_the_folds_that_a_run_left_out(benchmark: Benchmark, t
 
 def test_epochs_fill_the_time_that_tests_leave(benchmark: Benchmark, tmp_path: Path) -> None:
     budget = benchmark("budget")
-    speed = budget.Speed(training=0.5, predicting=0.1, rest=10.0)
+    recipe = tmp_path / "net.toml"
+    recipe.write_text('dataset = "tones"\nbackbone = "tdnn"\n', encoding="utf-8")
+    speed = budget.Speed(0.5, 0.1, 10.0, soundbench.read_recipe(recipe).to_toml())
     # 100 s less 10 for the rest and 20 for 200 tests are 70 s: three epochs of 40 clips, 20 s each.
     assert budget.epochs(speed, 100, trained=40, tested=200) == 3
     assert budget.epochs(speed, 1, trained=40, tested=200) == 1
-    (tmp_path / "net.speed.json").write_text('{"training": 0.5, "predicting": 0.1, "rest": 10.0}', encoding="utf-8")
-    assert budget.measured({"net": tmp_path / "net.toml"}, 1) == {"net": speed}  # no such recipe: it was not read again
+    files.write_json(tmp_path / "net.speed.json", attrs.asdict(speed))
+    assert budget.measured({"net": recipe}, 1) == {"net": speed}
+
+
+def test_another_recipe_is_measured_again(
+    benchmark: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget, sweeping = benchmark("budget"), benchmark("sweeping")
+    recipe = tmp_path / "net.toml"
+    recipe.write_text('dataset = "tones"\nbackbone = "tdnn"\n', encoding="utf-8")
+    calls: list[Any] = []
+
+    def measure(program: Sequence[str], given: Sequence[Sequence[str]], side_by_side: int) -> list[str]:
+        calls.extend(given)
+        for place, path in given:
+            now = soundbench.read_recipe(path).to_toml()
+            files.write_json(Path(place), {"training": 1.0, "predicting": 1.0, "rest": 1.0, "recipe": now})
+        return []
+
+    monkeypatch.setattr(sweeping, "run", measure)
+    for _ in range(2):
+        budget.measured({"net": recipe}, 1)
+    assert len(calls) == 1
+    recipe.write_text('dataset = "tones"\nbackbone = "mobilenet"\n', encoding="utf-8")
+    budget.measured({"net": recipe}, 1)
+    assert len(calls) == 2
 
 
 def rows_of(path: Path) -> list[Mapping[str, str]]:
@@ -194,10 +221,12 @@ def test_a_sweep_that_fails_is_named_after_the_others(
 ) -> None:
     sweeping = benchmark("sweeping")
     program = [sys.executable, "-c", "import sys; sys.argv[1] == 'bad' and sys.exit('no such thing')"]
-    with pytest.raises(SystemExit) as ended:
-        sweeping.run(program, [["bad"], ["good"]], 1)
-    assert str(ended.value) == "failed:\nbad: no such thing"
-    assert "good: 0 s" in capfd.readouterr().err
+    failed = sweeping.run(program, [["bad"], ["good"]], 1)
+    assert failed == ["bad: no such thing"]
+    assert "\ngood: " in capfd.readouterr().err
+    with pytest.raises(SystemExit, match=r"^failed:\nbad: no such thing$"):
+        sweeping.refuse_failed(failed)
+    sweeping.refuse_failed([])
 
 
 # The model that comes along -------------------------------------------------------------------------------------------
@@ -242,7 +271,7 @@ def test_recipes_within_the_inner_folds_validate_nothing_and_leave_out_two_folds
         recipe = soundbench.read_recipe(path)
         assert recipe.tables()["backbone"]["use"].rpartition("/")[2] == name
         assert recipe.split.validation == 0
-        file = tomllib.loads(hour.sweep(path, budget.Speed(0.1, 0.0, 0.0), 10).read_text(encoding="utf-8"))
+        file = tomllib.loads(hour.sweep(path, budget.Speed(0.1, 0.0, 0.0, ""), 10).read_text(encoding="utf-8"))
         # Ten minutes of two cores are 240 s for each of five runs: ten epochs of 240 clips, 24 s each.
         assert file["train"] == {"epochs": 10}
         assert file["sweep"] == {"split.test": [[1, 2], [2, 3], [3, 4], [4, 5], [5, 1]]}
@@ -253,7 +282,7 @@ def test_networks_on_two_folds_differ_in_nothing_that_the_test_decides(benchmark
     clips = [Clip(f"/{place}.wav", ("siren",), fold=place % 2 + 1, group=str(place // 4)) for place in range(40)]
     written = urbansound.recipes(tmp_path, tmp_path, list(urbansound.NETWORKS))
     for name, path in written.items():
-        file = urbansound.sweep(name, path, budget.Speed(0.5, 0.1, 3.0), 105, leak.by_fold(clips, 2))
+        file = urbansound.sweep(name, path, budget.Speed(0.5, 0.1, 3.0, ""), 105, leak.by_fold(clips, 2))
         text = tomllib.loads(file.read_text(encoding="utf-8"))
         assert text.pop("sweep") == {"seeds": [1]}
         assert text["train"]["epochs"] == 10  # 105 s less 3 and 2 for twenty tests; twenty clips take 10 s
