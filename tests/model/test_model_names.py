@@ -165,9 +165,8 @@ def test_a_name_that_no_command_can_take_is_listed_with_that(
     assert invoke(["models"]) == 0
     assert "cannot be used: " in (out := capsys.readouterr().out)
     assert "no command can be given this name" in out
-    if name != "-owls":  # which is no path, and is said to be broken where it is given
-        with pytest.raises(CallError, match="installed: owls "):
-            model_path("gulls")
+    with pytest.raises(CallError, match="installed: owls "):
+        model_path("gulls")
 
 
 def test_what_needs_a_run_says_so_of_a_name(site: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,6 +53,11 @@ class NamedModel:
         return f"{self.distribution} {self.version}".strip()
 
     @property
+    def can_be_given(self) -> bool:
+        """Whether a command can be given its name: it is neither a path nor an option."""
+        return not (_is_path(self.name) or self.name.startswith("-"))
+
+    @property
     def cure(self) -> str:
         """What makes its files good again."""
         return f"install {self.origin} again"
@@ -63,7 +68,7 @@ class NamedModel:
         Raises:
             BrokenPlugin: the name or the value cannot be one, or the package has no such folder.
         """
-        if _is_path(self.name) or self.name.startswith("-"):
+        if not self.can_be_given:
             raise self._broken("no command can be given this name: it is a path, or begins with a hyphen")
         package, *inside = self.value.split(".")
         if not all((package, *inside)) or re.search(r"[\s/\\:\[\]]", self.value):
@@ -135,7 +140,7 @@ def model_path(path: str | os.PathLike[str]) -> Path:
         brought = " and ".join(f"{model.origin} ({model.place()})" for model in same)
         raise ClaimedTwice(f'two models are called "{text}", of {brought}: uninstall one, or give the path of a folder')
     if not same:
-        names = list(dict.fromkeys(model.name for model in models if not _is_path(model.name)))
+        names = list(dict.fromkeys(model.name for model in models if model.can_be_given))
         listed = f"{nearest(text, names) or ';'} installed: {', '.join(names) or 'none'}{only_allowed()}"
         listed += " (see soundbench models)"
         raise CallError(f"{text}: no such run directory, model folder, ONNX file or installed model{listed}")
