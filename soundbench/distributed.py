@@ -183,12 +183,16 @@ def leave() -> None:
     """
     if _alone():
         return
+    # The last reference must be this one: it waits for the threads without Python's lock (GIL), which one that lets go
+    # of a tensor needs. A network wrapped for several processes would keep the lock meanwhile, and both would wait.
+    group = torch.distributed.group.WORLD
     idist.finalize()
     error = sys.exc_info()[1]
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
     gc.collect()
+    del group
 
 
 def rank() -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -92,15 +94,24 @@ def test_the_only_rank_over_gloo_does_all_that_several_do(only_rank_of_gloo: Non
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have names in /proc")
 def test_no_thread_of_a_stopped_run_is_left_when_the_interpreter_ends(only_rank_of_gloo: None) -> None:
-    """One that lets go of a tensor then would abort the process."""
+    """One that lets go of a tensor then would abort the process. Nor does a thread that is at work hold up its end."""
 
     def threads() -> int:
         return sum("gloo" in path.read_text() for path in Path("/proc/self/task").glob("*/comm"))
+
+    at_work, own = threading.Event(), threading.get_ident()
+
+    def work(_: object) -> None:
+        if threading.get_ident() != own:  # it needs Python's lock once more, after a second
+            at_work.set()
+            time.sleep(1)
 
     def stopped() -> None:
         distributed.join("cpu")
         wrapped = distributed.wrap(torch.nn.Linear(3, 2), torch.device("cpu"))
         wrapped(torch.ones(4, 3)).sum().backward()
+        while not at_work.is_set():
+            torch.distributed.all_reduce(torch.ones(1), async_op=True).get_future().then(work)
         assert threads() > before
         raise KeyboardInterrupt
 
