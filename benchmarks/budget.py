@@ -3,8 +3,8 @@
     python benchmarks/budget.py SPEED.json RECIPE       writes what it has measured of RECIPE to SPEED.json
 
 `measured` starts this script for each recipe, as many side by side as will be trained so, and keeps what it finds until
-the recipe is another. A network trains 96 clips for five epochs, of which the median counts, the first left out, and
-predicts 32 others.
+the recipe is another; it is of the machine that it was measured on. A network trains 96 clips for five epochs, of which
+the median counts, the first left out, and predicts 32 others.
 """
 
 from __future__ import annotations
@@ -59,13 +59,17 @@ def epochs(speed: Speed, seconds: float, trained: int, tested: int) -> int:
     return max(1, math.floor(left / (trained * speed.training)))
 
 
-def measured(recipes: Mapping[str, Path], side_by_side: int) -> dict[str, Speed]:
-    """The speed of each recipe, by its name; what lies beside a recipe is not measured again while it is the same."""
+def measured(recipes: Mapping[str, Path], side_by_side: int) -> tuple[dict[str, Speed], list[str]]:
+    """The speed of each recipe, by its name, and a line about each that has failed, which has none.
+
+    What lies beside a recipe is not measured again while it is the same.
+    """
     places = {name: path.with_suffix(".speed.json") for name, path in recipes.items()}
     texts = {name: soundbench.read_recipe(path).to_toml() for name, path in recipes.items()}
     calls = [[str(place), str(recipes[name])] for name, place in places.items() if _read(place).recipe != texts[name]]
-    sweeping.refuse_failed(sweeping.run([sys.executable, __file__], calls, side_by_side))
-    return {name: _read(place) for name, place in places.items()}
+    failed = sweeping.run([sys.executable, __file__], calls, side_by_side)
+    found = {name: _read(place) for name, place in places.items()}
+    return {name: speed for name, speed in found.items() if speed.recipe == texts[name]}, failed
 
 
 def _read(place: Path) -> Speed:

@@ -2,12 +2,12 @@
 
     SOUNDBENCH_DATA=... python benchmarks/hour.py --out FOLDER [--minutes 3 9 27] [--only NETWORK ...] [--write]
 
-Each network takes the place of that of `recipes/esc10_best.toml`; sound, features, mixing, optimizer, schedule and the
+Each network takes the place of that in `recipes/esc10_best.toml`; sound, features, mixing, optimizer, schedule and the
 mean of the last weights are the same. For each network and time it is trained five times, on three of ESC-10's folds,
 and tested on the two others (`inner_folds.py`); nothing is chosen. The time is that of two cores for all five runs:
 each run has a core, and two networks are trained side by side. Its epochs are those that fit, by the measured time of
 an epoch, so that the schedule ends with the time (`budget.py`). The shortest times are first. Runs lie in FOLDER; the
-same command goes on where it was stopped, and shows what is finished. `--write` saves the table and the figure in
+same command goes on where it was stopped, and shows what is finished. `--write` saves the tables and the figure in
 `benchmarks/results/hour.md` and `hour.png`; a network that fails has no figures there, and is named.
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 import attrs
 import budget
 import sweeping
-from inner_folds import LEFT_OUT, answers, estimate
+from inner_folds import LEFT_OUT, Answer, answers, estimate, pairs
 from leak import percent
 from matplotlib.figure import Figure
 from turns import line, machine_info
@@ -43,7 +43,7 @@ NETWORKS: dict[str, Mapping[str, Any]] = {
 
 @attrs.frozen
 class Point:
-    """What a network came to in a time: the `seconds` of its five runs, `epochs` of each, sizes, and the accuracy."""
+    """What a network came to in a time: the `seconds` of its five runs, `epochs` of each, sizes, and the answers."""
 
     network: str
     minutes: float
@@ -52,12 +52,17 @@ class Point:
     precision: str
     parameters: int
     macs: int
-    accuracy: Mapping[str, float]
+    answers: Sequence[Answer]
 
     @property
     def took(self) -> float:
-        """The minutes of two cores that the runs took, start and test included."""
+        """The minutes of two cores that the runs took, test included."""
         return self.seconds / 60 / CORES
+
+    @property
+    def accuracy(self) -> Mapping[str, float]:
+        """Of all answers, with its interval."""
+        return estimate(self.answers)
 
 
 def recipes(folder: Path, names: Sequence[str]) -> dict[str, Path]:
@@ -88,7 +93,7 @@ def point(name: str, minutes: float, file: Path) -> Point | None:
         report["precision"],
         report["parameters"],
         report["macs"],
-        estimate(answers(run.path for run in runs)),
+        answers(run.path for run in runs),
     )
 
 
@@ -100,6 +105,19 @@ def table(points: Sequence[Point]) -> list[str]:
         sizes = [f"{one.parameters:,}", f"{one.macs / 1e6:,.0f} M"]
         took = [f"{one.minutes:g}", f"{one.took:.1f}", str(one.epochs), one.precision]
         rows.append(line([one.network, *took, *sizes, percent(one.accuracy)]))
+    return rows
+
+
+def apart(points: Sequence[Point]) -> list[str]:
+    """A row for every two networks with the same time."""
+    head = ["minutes", "better", "than", "by, points (95%)", "p (Holm)"]
+    rows = [line(head), line(["---"] * len(head))]
+    for minutes in sorted({one.minutes for one in points}):
+        own = sorted((one for one in points if one.minutes == minutes), key=lambda one: one.accuracy["value"])
+        for worse, better, pair in reversed(pairs({one.network: one.answers for one in own})):
+            main = pair.differences[0]
+            value, low, high = (f"{100 * (bound or 0.0):.1f}" for bound in (main.value, main.low, main.high))
+            rows.append(line([f"{minutes:g}", better, worse, f"{value} ({low} to {high})", f"{main.holm or 0.0:.3f}"]))
     return rows
 
 
@@ -130,9 +148,9 @@ def page(points: Sequence[Point], speeds: Mapping[str, budget.Speed], minutes: S
         "",
         f"`{command}`: {machine_info()}. ESC-10; each figure is of five runs that each train on three folds, 240 "
         "clips, and are tested on the two others: 800 answers about 400 clips, intervals over recordings. Minutes are "
-        "those of two cores for all five runs, a core for each run; *took* is their time by the clock, start and test "
-        "included. The five runs of the official folds, with 320 clips to train on, take a third longer for as many "
-        "epochs.",
+        "those of two cores for all five runs, a core for each run: one network has two fifths of them, on one core. "
+        "*Took* is their time by the clock, test included, the imports of each process not. The five runs of the "
+        "official folds, with 320 clips to train on, take a third longer for as many epochs.",
         "",
         "All that is not the network is that of `recipes/esc10_best.toml`, learning rate, mixing and head included: "
         "chosen for panns-cnn10, on runs like these, which favours it. Every fold is a test fold of somebody's in "
@@ -141,7 +159,12 @@ def page(points: Sequence[Point], speeds: Mapping[str, budget.Speed], minutes: S
         *table(points),
         "",
         *([f"Without figures, for their runs have failed: {'; '.join(missing)}.", ""] if missing else []),
-        budget.stated(speeds, TRAINED),
+        f"{budget.stated(speeds, TRAINED)} It is of {TRAINED} clips, on one core.",
+        "",
+        "Every two networks with the same time, on the same clips, with a paired interval over recordings; p is "
+        "corrected for the six pairs of a time. Another seed was not tried.",
+        "",
+        *apart(points),
         "",
         "![Accuracy over minutes of training, a line for each network](hour.png)",
         "",
@@ -158,12 +181,11 @@ def main() -> None:
     if options.write and len(options.only) < len(NETWORKS):
         parser.error("--write is for all networks, and --only for some")
     written = recipes(options.out.absolute(), options.only)
-    speeds = budget.measured(written, CORES)
-    cells = [(name, minutes) for minutes in sorted(options.minutes) for name in options.only]
+    speeds, failed = budget.measured(written, CORES)
+    cells = [(name, minutes) for minutes in sorted(options.minutes) for name in speeds]
     sweeps = {cell: sweep(written[cell[0]], speeds[cell[0]], cell[1]) for cell in cells}
-    failed: list[str] = []
     try:
-        failed = sweeping.finish(list(sweeps.values()), CORES)
+        failed += sweeping.finish(list(sweeps.values()), CORES)
     finally:
         points = [found for cell, file in sorted(sweeps.items()) if (found := point(*cell, file))]
         print("\n".join(table(points)))

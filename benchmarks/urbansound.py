@@ -152,20 +152,21 @@ def main() -> None:
     split_of = leak.splits(root, FOLDS)
     tenth, fold = split_of.values()
     written = recipes(options.out.absolute(), root, options.only)
-    speeds, seconds = budget.measured(written, CORES), options.minutes * 60 * CORES / len(NETWORKS)
-    sweeps = {name: sweep(name, path, speeds[name], seconds, fold) for name, path in written.items()}
-    if "small" in written:
+    speeds, failed = budget.measured(written, CORES)
+    seconds = options.minutes * 60 * CORES / len(NETWORKS)
+    sweeps = {name: sweep(name, written[name], speed, seconds, fold) for name, speed in speeds.items()}
+    if "small" in speeds:
         sweeps[LEAK] = sweep(LEAK, leaky(written["small"], tenth), speeds["small"], seconds, tenth)
-    failed: list[str] = []
     try:
-        failed = sweeping.finish(list(sweeps.values()), CORES)
+        failed += sweeping.finish(list(sweeps.values()), CORES)
     finally:
         runs = {name: soundbench.Run(run) for name, file in sweeps.items() for run in sweeping.finished(file)}
         networks = table({name: run for name, run in runs.items() if name != LEAK})
         leaking = leaks(split_of, dict(zip(split_of, (runs.get(LEAK), runs.get("small")), strict=True)))
         print("\n".join([*networks, "", *leaking]))
     if options.write:
-        stated, missing = budget.stated(speeds, len(fold.train)), [name for name in sweeps if name not in runs]
+        stated = budget.stated(speeds, len(fold.train))
+        missing = [name for name in (*written, LEAK) if name not in runs]
         RESULT.write_text("\n".join(page(networks, missing, stated, leaking, options.minutes)), encoding="utf-8")
     sweeping.refuse_failed(failed)
 

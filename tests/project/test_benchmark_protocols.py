@@ -46,7 +46,8 @@ def made_up(inner_folds: ModuleType, draw: random.Random) -> list[Any]:
     skill = draw.random()
     return [
         inner_folds.Answer(
-            frozenset(left_out), fold, f"{fold}-{clip}", "dog", "dog" if draw.random() < skill else "cat"
+            *(frozenset(left_out), fold, f"{fold}-{clip}.wav", f"{fold}-{clip}"),
+            *("dog", "dog" if draw.random() < skill else "cat"),
         )
         for left_out in inner_folds.LEFT_OUT
         for fold in left_out
@@ -54,9 +55,9 @@ def made_up(inner_folds: ModuleType, draw: random.Random) -> list[Any]:
     ]
 
 
-def invented(inner_folds: ModuleType, draw: random.Random, one: Any) -> Any:
+def invented(draw: random.Random, one: Any) -> Any:
     """The same answer with another prediction, drawn anew."""
-    return inner_folds.Answer(one.left_out, one.fold, one.recording, one.label, draw.choice(["dog", "cat"]))
+    return attrs.evolve(one, predicted=draw.choice(["dog", "cat"]))
 
 
 @pytest.mark.parametrize("test", FOLDS)
@@ -67,9 +68,7 @@ def test_nothing_of_a_test_fold_has_a_part_in_a_choice_for_it(benchmark: Benchma
         draw = random.Random(seed)
         settings = {name: made_up(inner_folds, draw) for name in ("a", "b", "c")}
         changed = {
-            name: [
-                invented(inner_folds, draw, one) if one.fold == test or test not in one.left_out else one for one in own
-            ]
+            name: [invented(draw, one) if one.fold == test or test not in one.left_out else one for one in own]
             for name, own in settings.items()
         }
         assert changed != settings
@@ -84,8 +83,7 @@ def test_all_clips_of_two_other_folds_choose_for_a_test_fold(benchmark: Benchmar
     assert len(own) == 16
     assert len({one.recording for one in own}) == 16
     assert {one.fold for one in own} == {(test - 2) % 5 + 1, test % 5 + 1}
-    wrong = [inner_folds.Answer(one.left_out, one.fold, one.recording, "dog", "cat") for one in right]
-    better = [inner_folds.Answer(one.left_out, one.fold, one.recording, "dog", "dog") for one in own]
+    wrong, better = ([attrs.evolve(one, predicted=name) for one in right] for name in ("cat", "dog"))
     assert inner_folds.chosen({"wrong": wrong, "right": better}, test) == "right"
     assert inner_folds.accuracy_for(wrong, test) == 0
 
@@ -99,13 +97,40 @@ def test_of_settings_that_are_nearly_equal_the_last_is_chosen(benchmark: Benchma
 
     def answered(wrongly: int) -> list[Any]:
         labels = ["cat"] * wrongly + ["dog"] * (len(own) - wrongly)
-        return [
-            inner_folds.Answer(one.left_out, one.fold, one.recording, "dog", label)
-            for one, label in zip(own, labels, strict=True)
-        ]
+        return [attrs.evolve(one, predicted=label) for one, label in zip(own, labels, strict=True)]
 
     settings = {"trained less": answered(2), "bad": answered(9), "trained most": answered(2 + wrong)}
     assert inner_folds.chosen(settings, 3) == choice
+
+
+def test_answers_about_one_recording_count_as_one(benchmark: Benchmark) -> None:
+    """Of 16 answers 12 are right. Where four are of each recording, so all right or all wrong, there are four."""
+    inner_folds = benchmark("inner_folds")
+    own = inner_folds.inner(made_up(inner_folds, random.Random(1)), 3)
+    answered = [
+        attrs.evolve(one, predicted="cat" if place < 4 else "dog", recording=str(place // 4))
+        for place, one in enumerate(own)
+    ]
+    apart = [attrs.evolve(one, recording=str(place)) for place, one in enumerate(answered)]
+    assert inner_folds.standard_error(apart) == pytest.approx((0.75 * 0.25 / 16) ** 0.5)
+    assert inner_folds.standard_error(answered) == pytest.approx((0.75 * 0.25 / 4) ** 0.5)
+
+
+def test_two_settings_are_compared_on_the_same_clips_in_any_order(benchmark: Benchmark) -> None:
+    inner_folds = benchmark("inner_folds")
+    right, other = made_up(inner_folds, random.Random(1)), made_up(inner_folds, random.Random(2))
+    ((first, second, pair),) = inner_folds.pairs({"a": right, "b": other[::-1]})
+    share = [sum(one.right for one in own) / 80 for own in (right, other)]
+    assert (first, second) == ("a", "b")
+    assert pair.differences[0].value == pytest.approx(share[1] - share[0])
+    with pytest.raises(ValueError, match="not answered the same clips"):
+        inner_folds.pairs({"a": right, "b": other[1:]})
+
+
+def test_settings_of_which_none_is_finished_are_named(benchmark: Benchmark) -> None:
+    esc10 = benchmark("esc10")
+    (line,) = esc10.table({})
+    assert all(name in line for name in esc10.SETTINGS)
 
 
 def runs_in(folder: Path, left_out: Sequence[Sequence[int]]) -> Iterator[Path]:
@@ -143,7 +168,7 @@ def test_epochs_fill_the_time_that_tests_leave(benchmark: Benchmark, tmp_path: P
     assert budget.epochs(speed, 100, trained=40, tested=200) == 3
     assert budget.epochs(speed, 1, trained=40, tested=200) == 1
     files.write_json(tmp_path / "net.speed.json", attrs.asdict(speed))
-    assert budget.measured({"net": recipe}, 1) == {"net": speed}
+    assert budget.measured({"net": recipe}, 1) == ({"net": speed}, [])
 
 
 def test_another_recipe_is_measured_again(
@@ -257,6 +282,71 @@ def test_a_distance_is_fitted_to_all_windows_of_a_clip(benchmark: Benchmark, mon
     fitted = esc10_model.components(classifier, rows)["distance, without noise"]
     torch.testing.assert_close(fitted.centre, torch.tensor([2.5, 0.5]))
     assert fitted.means.shape == (2, 2)
+
+
+def test_figures_of_a_model_are_measured_again_for_other_networks_or_sounds(
+    benchmark: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    esc10_model = benchmark("esc10_model")
+    calls: list[Path] = []
+    monkeypatch.setattr(esc10_model, "fold_scores", calls.append)
+    monkeypatch.setattr(esc10_model, "out_of_fold", len)
+    monkeypatch.setattr(esc10_model, "by_the_model", str)
+    fold, final = tmp_path / "fold-1", tmp_path / "final"
+    for run in (fold, final):
+        (run / "model").mkdir(parents=True)
+        files.write_json(run / "model" / "digests.json", {"weights": [run.name]})
+
+    def measured() -> int:
+        found = esc10_model.measured(tmp_path / "unknown.json", [fold], final)
+        assert (found["out of fold"], found["final"]) == (1, str(final))
+        return len(calls)
+
+    assert [measured(), measured()] == [1, 1]
+    files.write_json(fold / "model" / "digests.json", {"weights": ["another"]})
+    assert [measured(), measured()] == [2, 2]
+    monkeypatch.setattr(esc10_model, "DRAW", 1)
+    assert measured() == 3
+
+
+def test_what_a_kind_is_taken_for_is_named(benchmark: Benchmark) -> None:
+    esc10_model = benchmark("esc10_model")
+    kinds = [*esc10_model.KINDS, *esc10_model.KNOWN]
+    labels = ["unknown"] * 12 + ["helicopter"] * 7 + ["rain"] * 1
+    clips = [[kind, str(place // 2), f"{place}.wav", label] for kind in kinds for place, label in enumerate(labels)]
+    rows = esc10_model.by_kind(clips, dict.fromkeys(esc10_model.KINDS, 0.25)).splitlines()
+    assert rows[2] == "| air_conditioner | 20, 10 | 25.0 | 60.0 | helicopter 35.0, rain 5.0 |"
+    first = esc10_model.first_of_each(clips).splitlines()[2:]
+    assert first[1] == "| 2.wav | dog_bark | unknown |"
+    assert len(first) == 10
+
+
+def test_the_setting_with_the_most_shrinkage_of_equals_is_chosen(benchmark: Benchmark) -> None:
+    """Differences over classes have a standard error; another metric is no equal."""
+    rejecting = benchmark("rejecting")
+    best = [0.9, 0.8, 0.7, 0.6]
+    found = {
+        rejecting.Setting("relative", 0.3, 1.0): best,
+        rejecting.Setting("relative", 0.5, 10.0): [0.85, 0.85, 0.7, 0.6],
+        rejecting.Setting("relative", 0.5, 3.0): [0.85, 0.84, 0.7, 0.6],  # lower by 0.0025, with an error of 0.019
+        rejecting.Setting("relative", 0.7, 3.0): [one - 0.01 for one in best],
+        rejecting.Setting("cosine", 0.9, 0.0): [0.85, 0.84, 0.7, 0.6],
+    }
+    assert rejecting.chosen(found) == rejecting.Setting("relative", 0.5, 3.0)
+
+
+def test_a_pull_is_that_of_a_setting_while_it_is_used(benchmark: Benchmark) -> None:
+    rejecting, setting = benchmark("rejecting"), benchmark("rejecting").Setting("relative", 0.5, 0.0)
+    draw = torch.Generator().manual_seed(1)
+    known, noise = torch.randn(40, 4, generator=draw), 3 + torch.randn(20, 4, generator=draw)
+    targets = torch.eye(2)[torch.arange(40) % 2]
+    given = rejecting.Given(0.9, (targets, known), targets, [(torch.zeros(20, 2), noise)], None, None, {})
+    module, between = given.fitted(setting.make, noise=True), torch.full((1, 4), 2.5)
+    assert len(module.noises) == 20
+    before = module(torch.zeros(1, 2), between)
+    with setting.used():
+        assert module(torch.zeros(1, 2), between) > before
+    assert module(torch.zeros(1, 2), between) == before
 
 
 # Recipes that are written ---------------------------------------------------------------------------------------------

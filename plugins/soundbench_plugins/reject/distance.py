@@ -28,7 +28,7 @@ __all__ = ["Distance"]
 # A variance that is not zero, where all training windows of a class are alike.
 _LEAST = 1e-12
 # What is lost by being nearer to noise, as a factor of the difference.
-_PULL = 3.0
+PULL = 3.0
 # What is nearer to a window of noise than the other window of noise of this rank is among noise.
 _RANK = 6
 # How much lower the score among noise is, in ranges of the scores of training windows.
@@ -97,7 +97,7 @@ class Distance(nn.Module):
             return scores
         near = _squares(self._placed(vectors), self.noises)
         among = ((near <= self.radius) & (near < own[:, None])).any(1)
-        return scores - _PULL * (own - near.amin(1)).clamp(min=0.0) - self.lower * among
+        return scores - PULL * (own - near.amin(1)).clamp(min=0.0) - self.lower * among
 
     def _scores(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """The scores of vectors as if there were no noise, and their squared distances to the nearest class mean."""
