@@ -322,17 +322,21 @@ def test_what_a_kind_is_taken_for_is_named(benchmark: Benchmark) -> None:
 
 
 def test_the_setting_with_the_most_shrinkage_of_equals_is_chosen(benchmark: Benchmark) -> None:
-    """Differences over classes have a standard error; another metric is no equal."""
+    """Differences over classes have a standard error; another metric, or what keeps noise, is no equal."""
     rejecting = benchmark("rejecting")
-    best = [0.9, 0.8, 0.7, 0.6]
+    best, near = [0.9, 0.8, 0.7, 0.6], [0.85, 0.84, 0.7, 0.6]  # lower by 0.0025, with an error of 0.019
     found = {
-        rejecting.Setting("relative", 0.3, 1.0): best,
-        rejecting.Setting("relative", 0.5, 10.0): [0.85, 0.85, 0.7, 0.6],
-        rejecting.Setting("relative", 0.5, 3.0): [0.85, 0.84, 0.7, 0.6],  # lower by 0.0025, with an error of 0.019
-        rejecting.Setting("relative", 0.7, 3.0): [one - 0.01 for one in best],
-        rejecting.Setting("cosine", 0.9, 0.0): [0.85, 0.84, 0.7, 0.6],
+        rejecting.Setting("relative", 0.3, 1.0): rejecting.Tried(best, 1.0),
+        rejecting.Setting("relative", 0.5, 10.0): rejecting.Tried(near, 1.0),
+        rejecting.Setting("relative", 0.5, 3.0): rejecting.Tried(near, 0.99),
+        rejecting.Setting("relative", 0.5, 0.0): rejecting.Tried(near, 0.98),
+        rejecting.Setting("relative", 0.7, 3.0): rejecting.Tried([one - 0.01 for one in best], 1.0),
+        rejecting.Setting("relative", 0.9, 0.0): rejecting.Tried([0.95] * 4, 0.5),
+        rejecting.Setting("cosine", 0.9, 0.0): rejecting.Tried(near, 1.0),
     }
     assert rejecting.chosen(found) == rejecting.Setting("relative", 0.5, 3.0)
+    kept = {setting: attrs.evolve(one, noise=0.4) for setting, one in found.items()}
+    assert rejecting.best_of(kept) == rejecting.Setting("relative", 0.9, 0.0)
 
 
 def test_a_pull_is_that_of_a_setting_while_it_is_used(benchmark: Benchmark) -> None:
