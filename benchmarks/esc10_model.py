@@ -268,19 +268,18 @@ def between(values: Sequence[float]) -> str:
 
 def page(command: str, folds: dict[str, Any], found: dict[str, Any], kept: float) -> str:
     """The figures as a page; `kept` is the share that the model's threshold keeps."""
-    accuracy, final = folds["metrics"]["accuracy"], found["final"]
-    interval = f"{percent(accuracy['low'])} to {percent(accuracy['high'])}"
+    final = found["final"]
     lines = [
         "# The model esc10",
         f"`{command}`: {machine_info()}.",
-        f"Five folds pooled, {folds['clips']} clips of {folds['groups']} recordings: accuracy "
-        f"{percent(accuracy['value'])}% ({interval}); {folds['seconds']:,.0f} s for the epochs of the five networks of "
-        f"{folds['parameters']:,} parameters.",
+        f"Five folds pooled, {folds['clips']} clips of {folds['groups']} recordings: accuracy in % "
+        f"{with_interval(folds['metrics']['accuracy'])}; {folds['seconds']:,.0f} s for the epochs of the five networks "
+        f"of {folds['parameters']:,} parameters.",
         "What is unknown, in %, at the threshold that keeps 95% of the test clips of all folds: the mean of the five "
         f"networks (least to most). Noise is at {len(LEVELS)} levels from {LEVELS[0]} to {LEVELS[-1]} dB, of "
         f"{len(SECONDS)} lengths from {SECONDS[0]} to {SECONDS[-1]} s, at {len(RATES)} sample rates. UrbanSound8K is "
-        f"the clips of {', '.join(KINDS)} in folds 1 and 2. What is kept elsewhere are test clips, at the threshold "
-        "of the four other networks.",
+        f"the clips of {', '.join(KINDS)} in folds 1 and 2, without recordings that ESC-50 has too. What is kept "
+        "elsewhere are test clips, at the threshold of the four other networks.",
     ]
     table = [line(["component", "white noise", "pink noise", "UrbanSound8K", "kept elsewhere"]), line(["---"] * 5)]
     for name, one in found["out of fold"].items():
