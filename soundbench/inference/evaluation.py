@@ -26,9 +26,10 @@ from soundbench.inference.loading import load_by_all
 from soundbench.model import assembly
 from soundbench.model import folder as model_folder
 from soundbench.model.exported.network import as_scorer
-from soundbench.model.named.names import model_path
+from soundbench.model.named.names import bringing, model_path
 from soundbench.model.outputs.window_logits import WindowLogits, clip_means, window_logits
 from soundbench.model.scoring import Scorer
+from soundbench.model.stored.reading import TABLES, missing
 from soundbench.recipe import Recipe
 from soundbench.report import pages, run_directory
 from soundbench.report.assessment import assess
@@ -167,7 +168,9 @@ def _windows(classifier: Classifier, sound: EvaluatedClips, store: Store, batch:
 def opened(run: str | os.PathLike[str], dataset: bool, out: bool) -> RunDirectory:
     """The run directory; of a model alone, one that has nothing but its path."""
     path = model_path(run)
-    if not path.is_file() and not (path / "model.toml").exists():
+    if not path.is_file() and not (path / TABLES).exists():
+        if bringing(path):
+            raise missing(path, TABLES)
         return RunDirectory.open(path)
     if not dataset:
         raise CallError(f"{path}: a model alone has no test set: give labelled sound with --dataset")

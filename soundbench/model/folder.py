@@ -7,7 +7,6 @@ checked whenever the model is loaded: one that is not as it was written is refus
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -20,7 +19,7 @@ import tomli_w
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from soundbench import files, limits
+from soundbench import files
 from soundbench.data import digests
 from soundbench.errors import RunError
 from soundbench.model.exported.metadata import Metadata
@@ -28,7 +27,17 @@ from soundbench.model.exported.onnx_file import read_onnx
 from soundbench.model.named.names import bringing
 from soundbench.model.network import Network
 from soundbench.model.rejecting.rejector import fill
-from soundbench.recipe import toml
+from soundbench.model.stored.reading import (
+    DIGESTS,
+    TABLES,
+    WEIGHTS,
+    known_digests,
+    missing,
+    parsed,
+    read,
+    read_tables,
+    refuse,
+)
 
 __all__ = [
     "ASSETS",
@@ -53,7 +62,6 @@ MARKED = "thresholds.csv"
 ASSETS = {"featurizer": "assets", "backbone": "assets/backbone"}
 """Where the files are that a part of the network is created from again."""
 
-_TABLES, _WEIGHTS, _DIGESTS = "model.toml", "weights.safetensors", "digests.json"
 _REJECT = "reject.safetensors"  # what a component that rejects sound was fitted to, if it is fitted to anything
 
 # Writing --------------------------------------------------------------------------------------------------------------
@@ -74,17 +82,17 @@ def save_model(
     _write_assets(folder, network, before)
     text = tomli_w.dumps(dict(tables)).encode("utf-8", "backslashreplace")  # as `files` writes text
     fitted = safetensors.torch.save(dict(reject)) if reject else None
-    files.refuse_full(folder / _WEIGHTS, sum(tensor.nbytes for tensor in network.state_dict().values()))
-    with files.atomic(folder / _WEIGHTS) as part:
+    files.refuse_full(folder / WEIGHTS, sum(tensor.nbytes for tensor in network.state_dict().values()))
+    with files.atomic(folder / WEIGHTS) as part:
         safetensors.torch.save_model(network, str(part), force_contiguous=True)
-        now = {_TABLES: digests.of_bytes(text), _WEIGHTS: digests.of_file(part), **_of_others(folder)}
+        now = {TABLES: digests.of_bytes(text), WEIGHTS: digests.of_file(part), **_of_others(folder)}
         now |= {_REJECT: digests.of_bytes(fitted)} if fitted else {}
         both = {name: [*before.get(name, ()), digest] for name, digest in now.items()}
-        digests.write_table(folder / _DIGESTS, both)
+        digests.write_table(folder / DIGESTS, both)
     if fitted:
         files.write_bytes(folder / _REJECT, fitted)
-    files.write_bytes(folder / _TABLES, text)
-    digests.write_table(folder / _DIGESTS, {name: [digest] for name, digest in now.items()})
+    files.write_bytes(folder / TABLES, text)
+    digests.write_table(folder / DIGESTS, {name: [digest] for name, digest in now.items()})
     return now
 
 
@@ -99,9 +107,9 @@ def save_thresholds(folder: Path, thresholds: Sequence[float]) -> None:
     tables = read_model_tables(folder) | {"thresholds": [float(value) for value in thresholds]}
     text = tomli_w.dumps(tables).encode("utf-8", "backslashreplace")
     before, now = _before(folder), digests.of_bytes(text)
-    digests.write_table(folder / _DIGESTS, {**before, _TABLES: [*before.get(_TABLES, ()), now]})
-    files.write_bytes(folder / _TABLES, text)
-    digests.write_table(folder / _DIGESTS, {**before, _TABLES: [now]})
+    digests.write_table(folder / DIGESTS, {**before, TABLES: [*before.get(TABLES, ()), now]})
+    files.write_bytes(folder / TABLES, text)
+    digests.write_table(folder / DIGESTS, {**before, TABLES: [now]})
 
 
 def scores_digest(folder: Path) -> str:
@@ -111,15 +119,15 @@ def scores_digest(folder: Path) -> str:
         RunError: there is no model, or it cannot be read.
     """
     tables = {name: value for name, value in read_model_tables(folder).items() if name != "thresholds"}
-    with files.explain_os_errors(folder / _WEIGHTS):
-        weights = digests.of_file(folder / _WEIGHTS)
+    with files.explain_os_errors(folder / WEIGHTS):
+        weights = digests.of_file(folder / WEIGHTS)
     return digests.of_bytes(json.dumps([tables, weights], sort_keys=True, default=str).encode())
 
 
 def _before(folder: Path) -> digests.Table:
     """The digests of the model that is replaced; none if they cannot be read."""
     try:
-        return digests.read_table(folder / _DIGESTS) or {}
+        return digests.read_table(folder / DIGESTS) or {}
     except RunError:
         return {}
 
@@ -155,20 +163,20 @@ def open_model(folder: Path, accept_changes: bool = False) -> StoredModel:
     Raises:
         RunError: there is no model, or a file has changed; one message names all.
     """
-    data = _read(folder, _TABLES)
-    if not (folder / _DIGESTS).exists():
-        _parsed(folder / _TABLES, data)  # what is no model at all has no need of digests
-    known = _known(folder, accept_changes)
-    others = {name: digest for name, digest in known.items() if name not in (_TABLES, _WEIGHTS)}
+    data = read(folder)
+    if not (folder / DIGESTS).exists():
+        parsed(folder, data)  # what is no model at all has no need of digests
+    known = known_digests(folder, accept_changes)
+    others = {name: digest for name, digest in known.items() if name not in (TABLES, WEIGHTS)}
     wrong = digests.changed(folder, others)
-    if digests.of_bytes(data) not in [*known.get(_TABLES, ()), *_again(folder, _TABLES)]:
-        wrong.insert(0, _TABLES)
+    if digests.of_bytes(data) not in [*known.get(TABLES, ()), *_again(folder, TABLES)]:
+        wrong.insert(0, TABLES)
     if not accept_changes:
-        _refuse(folder, wrong)
+        refuse(folder, wrong)
     pool = ThreadPoolExecutor(1)
-    digest = pool.submit(digests.of_file, folder / _WEIGHTS)
+    digest = pool.submit(digests.of_file, folder / WEIGHTS)
     pool.shutdown(wait=False)
-    return StoredModel(folder, _parsed(folder / _TABLES, data), known, digest, accept_changes, bool(wrong))
+    return StoredModel(folder, parsed(folder, data), known, digest, accept_changes, bool(wrong))
 
 
 @attrs.frozen(eq=False)
@@ -202,10 +210,10 @@ class StoredModel:
             digest = self.digest.result()
         except OSError:  # `load_weights` will say why
             digest = ""
-        if digest not in [*self.known.get(_WEIGHTS, ()), *_again(self.folder, _WEIGHTS)]:
+        if digest not in [*self.known.get(WEIGHTS, ()), *_again(self.folder, WEIGHTS)]:
             wrong = True
             if digest and not self.accept_changes:
-                _refuse(self.folder, [_WEIGHTS])
+                refuse(self.folder, [WEIGHTS])
         load_weights(self.folder, network, classes)
         if wrong:
             accept(self.folder)
@@ -214,12 +222,12 @@ class StoredModel:
 def check(folder: Path) -> list[str]:
     """The files of a model that are missing or have changed; `digests.json` if it is itself missing or damaged."""
     try:
-        known = digests.read_table(folder / _DIGESTS)
+        known = digests.read_table(folder / DIGESTS)
     except RunError:
         known = None
     if known is None:
-        return [_DIGESTS]
-    return digests.changed(folder, {_TABLES: [], _WEIGHTS: [], **known})
+        return [DIGESTS]
+    return digests.changed(folder, {TABLES: [], WEIGHTS: [], **known})
 
 
 def check_weights(path: Path) -> None:
@@ -229,8 +237,8 @@ def check_weights(path: Path) -> None:
         RunError: they have changed since soundbench wrote them, or the folder's digests are lost.
     """
     folder = path.parent
-    if path.name == _WEIGHTS and any((folder / name).exists() for name in (_TABLES, _DIGESTS)):
-        _check_one(folder, _WEIGHTS)
+    if path.name == WEIGHTS and any((folder / name).exists() for name in (TABLES, DIGESTS)):
+        _check_one(folder, WEIGHTS)
 
 
 def check_tables(folder: Path) -> None:
@@ -239,11 +247,11 @@ def check_tables(folder: Path) -> None:
     Raises:
         RunError: it has changed since soundbench wrote it, or the folder's digests are lost.
     """
-    _check_one(folder, _TABLES)
+    _check_one(folder, TABLES)
 
 
 def _check_one(folder: Path, name: str) -> None:
-    _refuse(folder, digests.changed(folder, {name: _known(folder, False).get(name, [])}))
+    refuse(folder, digests.changed(folder, {name: known_digests(folder, False).get(name, [])}))
 
 
 def read_model_tables(folder: Path) -> dict[str, Any]:
@@ -254,31 +262,7 @@ def read_model_tables(folder: Path) -> dict[str, Any]:
     """
     if folder.is_file():
         return Metadata.of(read_onnx(folder)[1], str(folder)).tables
-    return _parsed(folder / _TABLES, _read(folder, _TABLES))
-
-
-def _known(folder: Path, accept_changes: bool) -> digests.Table:
-    """The digests that the files of a model may have."""
-    try:
-        known, why = digests.read_table(folder / _DIGESTS), "missing"
-    except RunError as error:
-        known, why = None, str(error).removeprefix(f"{folder / _DIGESTS}: ")
-    if known is None and not accept_changes and (folder / _TABLES).exists():
-        raise RunError(
-            f"{folder / _DIGESTS}: {why}, so damage to the model cannot be seen; put it back, "
-            "or accept the model as it is with --accept-changes (accept_changes=True)"
-        )
-    return known or {}
-
-
-def _refuse(folder: Path, names: list[str]) -> None:
-    """Refuse files that have changed; a run can make its own model anew, a package is installed again."""
-    remedy, brought = "", bringing(folder) if names else None
-    if brought:
-        remedy = brought.cure
-    elif (folder.parent / "checkpoints").is_dir():
-        remedy = f"put it back, make the model anew with soundbench run --resume {shlex.quote(str(folder.parent))}"
-    digests.refuse_changed(folder, names, remedy)
+    return read_tables(folder)
 
 
 def _again(folder: Path, name: str) -> list[str]:
@@ -290,25 +274,9 @@ def accept(folder: Path) -> None:
     """Replace the digests by those of the files as they are, unless the folder is read-only or part of a package."""
     if bringing(folder):
         return
-    names = [_TABLES, _WEIGHTS, *([_REJECT] if (folder / _REJECT).exists() else []), *_of_others(folder)]
+    names = [TABLES, WEIGHTS, *([_REJECT] if (folder / _REJECT).exists() else []), *_of_others(folder)]
     with suppress(RunError):
-        digests.write_table(folder / _DIGESTS, digests.table_of(folder, names))
-
-
-def _read(folder: Path, name: str) -> bytes:
-    try:
-        return files.read_bytes(folder / name, limits.TEXT)
-    except FileNotFoundError:
-        raise RunError(f"{folder}: no model here: {name} is missing") from None
-    except OSError as error:
-        raise RunError(f"{folder / name}: {error.strerror or error}") from None
-
-
-def _parsed(path: Path, data: bytes) -> dict[str, Any]:
-    try:
-        return toml.parse(data)
-    except ValueError as error:
-        raise RunError(f"{path}: damaged: {error}") from None
+        digests.write_table(folder / DIGESTS, digests.table_of(folder, names))
 
 
 def load_reject(folder: Path, module: nn.Module) -> None:
@@ -334,7 +302,7 @@ def load_weights(folder: Path, network: nn.Module, classes: int | None = None) -
     Raises:
         RunError: the weights are missing, damaged, or do not fit the network that `model.toml` describes.
     """
-    path = folder / _WEIGHTS
+    path = folder / WEIGHTS
     weights = _tensors(path)
     last = weights.get("head.classify.weight")
     if last is not None and classes not in (None, len(last)):
@@ -364,7 +332,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         files.open_regular(path).close()  # safetensors reports a file without read permission as missing
         found: dict[str, Tensor] = safetensors.torch.load_file(path)
     except FileNotFoundError:
-        raise RunError(f"{path.parent}: no model here: {path.name} is missing") from None
+        raise missing(path.parent, path.name) from None
     except OSError as error:
         raise RunError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     except SafetensorError as error:

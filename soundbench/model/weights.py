@@ -19,8 +19,9 @@ from soundbench.data.clips import normal
 from soundbench.errors import PluginError, Problem, RecipeError, RunError, SoundbenchError
 from soundbench.messages import nearest, show
 from soundbench.model import folder as model_folder
-from soundbench.model.named.names import model_path
+from soundbench.model.named.names import bringing, model_path
 from soundbench.model.network import Network
+from soundbench.model.stored.reading import missing
 from soundbench.recipe import Recipe
 
 __all__ = [
@@ -175,6 +176,8 @@ def _classes_of(path: Path, accept_changes: bool) -> tuple[str, ...]:
     """The classes of a file of weights, by the `model.toml` of its folder or its run; none if there is none."""
     folder = path.parent.parent / "model" if path.parent.name == "checkpoints" else path.parent
     if not (folder / "model.toml").exists():
+        if bringing(folder):
+            raise missing(folder, "model.toml")
         return ()
     if not accept_changes:
         model_folder.check_tables(folder)
@@ -231,6 +234,8 @@ def _weights_file(source: Path) -> Path:
     for path in (source / "weights.safetensors", source / "model" / "weights.safetensors"):
         if path.exists():
             return path
+    if bringing(source):
+        raise missing(source, "weights.safetensors")
     raise RunError(f"{source}: not a run and not a model: it has no weights.safetensors")
 
 

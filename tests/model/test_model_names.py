@@ -246,7 +246,12 @@ def test_files_that_are_missing_or_changed_are_listed_with_the_package(
         assert "install acme-sounds 1.0 again" in line
     (folder / "digests.json").unlink()
     assert invoke(["models"]) == 0
-    assert "digests.json: missing; install acme-sounds 1.0 again" in capsys.readouterr().out
+    said = "digests.json: missing, so damage to the model cannot be seen; install acme-sounds 1.0 again, or accept "
+    assert said in capsys.readouterr().out
+    (folder / "model.toml").unlink()
+    assert invoke(["models"]) == 0
+    line = f"cannot be used: {folder}: no model here: model.toml is missing; install acme-sounds 1.0 again\n"
+    assert line in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -125,21 +125,61 @@ def test_training_begins_with_its_weights(site: Path, capsys: pytest.CaptureFixt
 def test_a_model_of_a_newer_version_is_refused_with_the_formats_that_this_one_knows(
     site: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    site.chmod(0o755)
+    writable(site)
     newer = site / "model.toml"
-    newer.chmod(0o644)
     newer.write_text(newer.read_text().replace("format = 2", "format = 99", 1))
-    (site / "digests.json").chmod(0o644)
     digests.write_table(site / "digests.json", digests.table_of(site, ["model.toml", "weights.safetensors"]))
+    line = "format: is 99, but this soundbench knows formats up to"
     assert invoke(["infer", "pitches", "a.wav"]) == 2
-    assert "format: is 99, but this soundbench knows formats up to" in capsys.readouterr().err
+    assert line in capsys.readouterr().err
+    for start in ("pitches", site, site / "weights.safetensors"):
+        with pytest.raises(RecipeError, match=rf"init\.from: .*model\.toml: {line}"):
+            begin_with(start)
+
+
+@pytest.mark.parametrize("name", ["model.toml", "weights.safetensors", "digests.json", "assets"])
+def test_a_file_that_is_missing_names_the_package_to_install_again(
+    name: str, site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writable(site)
+    if name == "assets":  # any other file that scores depend on
+        table = digests.read_table(site / "digests.json") or {}
+        digests.write_table(site / "digests.json", {**table, name: ["0"]})
+    else:
+        (site / name).unlink()
+    Path("table.csv").write_text("path,label\na.wav,swell\nb.wav,decay\n")
+    for call in (
+        "infer pitches a.wav",
+        "evaluate pitches --dataset table.csv --out report",
+        "export pitches --to pt2 --out a.pt2",
+        "models",
+    ):
+        assert invoke(call.split()) == (call != "models")
+        said = "".join(capsys.readouterr())
+        assert name in said
+        assert "install acme-sounds 1.0 again" in said
+        assert "put it back" not in said
+    if name != "assets":
+        with pytest.raises(RecipeError, match=rf"init\.from: .*{name}.* install acme-sounds 1\.0 again"):
+            begin_with("pitches")
+
+
+def begin_with(start: str | Path) -> None:
+    """Begin a training with weights."""
+    recipe = Recipe(dataset="tones", backbone=SMALL, init={"from": start})
+    made = assemble(recipe)
+    initialize(recipe, made.network, made.dataset.classes, lambda line: None)
+
+
+def writable(folder: Path) -> None:
+    for path in (folder, *folder.iterdir()):
+        path.chmod(0o755)
 
 
 def test_changes_are_accepted_for_the_call_and_the_package_stays_as_it_is(
     site: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for path in (site, *site.iterdir()):
-        path.chmod(0o755)
+    writable(site)
     (site / "model.toml").write_text((site / "model.toml").read_text() + "# mine\n")
     before = {path: path.read_bytes() for path in site.iterdir()}
     for _ in range(2):

@@ -9,23 +9,19 @@ from typing import Any
 import attrs
 
 from soundbench import files, limits
-from soundbench.data import digests
-from soundbench.errors import RecipeError, RunError, SoundbenchError
+from soundbench.errors import RecipeError, SoundbenchError
 from soundbench.messages import megabytes, printable
 from soundbench.model.named.names import NamedModel
-from soundbench.recipe import toml
+from soundbench.model.stored.reading import TABLES, read_tables, refuse_damaged
 from soundbench.recipe.composing import read_classes
-from soundbench.recipe.reading import check_format
 from soundbench.report.card import front_matter
 
-__all__ = ["CARD", "Listed", "as_text", "listed"]
-
-CARD = "README.md"
-"""The model card, in the model folder."""
+__all__ = ["Listed", "as_text", "listed"]
 
 # A class list that is longer is cut in the text, not in JSON.
 _SHOWN = 12
 _UNKNOWN = "not stated"
+_CARD = "README.md"
 
 
 @attrs.frozen
@@ -93,9 +89,8 @@ def _listed(model: NamedModel, twice: bool) -> Listed:
     row = Listed(model.name, model.distribution, model.version)
     try:
         folder = model.folder()
-        path = folder / "model.toml"
-        classes = read_classes(_tables(path), str(path))
-        _refuse_damaged(folder, model)
+        classes = read_classes(read_tables(folder), str(folder / TABLES))
+        refuse_damaged(folder)
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     except RecipeError as error:
         return attrs.evolve(row, error="; ".join(error.lines))
@@ -104,27 +99,7 @@ def _listed(model: NamedModel, twice: bool) -> Listed:
     row = attrs.evolve(row, classes=classes, folder=str(folder), bytes=size)
     if twice:
         row = attrs.evolve(row, error=f"two models have this name; uninstall one, or give this folder: {folder}")
-    return _with_card(row, folder / CARD)
-
-
-def _tables(path: Path) -> dict[str, Any]:
-    """The content of `model.toml`, of a format that this version knows."""
-    try:
-        with files.explain_os_errors(path):
-            tables = toml.parse(files.read_bytes(path, limits.TEXT))
-    except ValueError as error:
-        raise RunError(f"{path}: damaged: {error}") from None
-    check_format(str(path), tables.get("format", 0))
-    return tables
-
-
-def _refuse_damaged(folder: Path, model: NamedModel) -> None:
-    """Refuse a model of which a file is missing or not as it was written."""
-    path = folder / "digests.json"
-    known = digests.read_table(path)
-    if known is None:
-        raise RunError(f"{path}: missing; {model.cure}")
-    digests.refuse_changed(folder, digests.changed(folder, known), model.cure)
+    return _with_card(row, folder / _CARD)
 
 
 def _with_card(row: Listed, path: Path) -> Listed:

@@ -1,0 +1,1 @@
+"""What a model folder says of itself, `reading` which needs no torch."""
