@@ -103,8 +103,16 @@ def sentence(found: Mapping[str, Any]) -> str:
         on = f" on {found['clips']} clips of {found['groups']} groups" + (f" ({source})" if source else "")
     if "reason" in found:
         return f"The scores are not calibrated: {found['use']} was not fitted{on}: {found['reason']}."
+    if not on and _unchanged(found):
+        asked = "the recipe asks for none" if found["use"] == "none" else f"{found['use']} was not fitted"
+        return f"The scores are not calibrated: {asked}."
     said = f"The scores are calibrated by {found['use']}" + (f", fitted{on}." if on else ".")
     return f"{said} Other figures of this report are of each fold's own scores." if source == OTHER_FOLDS else said
+
+
+def _unchanged(found: Mapping[str, Any]) -> bool:
+    """Whether scores are as they are without a calibration."""
+    return found["use"] == "none" or ("before" in found and found["before"] == found["after"])
 
 
 def rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -101,6 +101,9 @@ def fit(trained: Trained, log: Log) -> Fitted:
         fitted |= {"source": source, "clips": held_out.clips, "groups": held_out.groups}
         spec, reason = calibrated(spec, held_out, scorer.loss, multilabel, opened.prepared.recipe.source)
         fitted |= {"reason": reason} if reason else {}
+    elif _lacks_numbers(spec):
+        fitted |= {"reason": "there is no validation set"}
+    if attrs.fields(spec.component.options):
         log(f"calibration: {fitted['use']}, {_said(fitted)}")
     made = assembly.make_calibration(spec, len(opened.prepared.table.classes), opened.prepared.recipe.source)
     scorer = attrs.evolve(scorer, calibration=made)
@@ -137,6 +140,12 @@ def _held_out(opened: Opened, windows: WindowLogits | None, spec: ComponentSpec)
     return None if windows is None else logits.of_windows(windows, table)
 
 
+def _lacks_numbers(spec: ComponentSpec) -> bool:
+    """Whether a component has numbers to fit, and the recipe gives none of them."""
+    fields = [field for field in attrs.fields(spec.component.options) if field.default is None]
+    return bool(fields) and not any(field.name in spec.options for field in fields)
+
+
 def calibrated(
     spec: ComponentSpec, held_out: HeldOutLogits, loss: Loss, multilabel: bool, source: str
 ) -> tuple[ComponentSpec, str]:
@@ -170,6 +179,8 @@ def _thinned(held_out: HeldOutLogits) -> HeldOutLogits:
 
 
 def _said(fitted: Mapping[str, Any]) -> str:
+    if "clips" not in fitted:
+        return f"not fitted: {fitted['reason']}" if "reason" in fitted else "as the recipe gives it"
     clips = f"{fitted['clips']} clips of {fitted['groups']} groups ({fitted['source']})"
     return f"not fitted on {clips}: {fitted['reason']}" if "reason" in fitted else f"fitted on {clips}"
 

@@ -89,6 +89,46 @@ def test_too_few_validation_clips_fit_nothing_and_the_report_says_so(recipe: Pat
     ]
 
 
+@pytest.mark.parametrize(
+    ("given", "sentence", "line"),
+    [
+        (
+            (),
+            "The scores are not calibrated: ToyCalibration was not fitted: there is no validation set.",
+            "ToyCalibration, not fitted: there is no validation set",
+        ),
+        (
+            ("calibration.divisor=1.5",),
+            "The scores are calibrated by ToyCalibration.",
+            "ToyCalibration, as the recipe gives it",
+        ),
+        (('calibration="none"',), "The scores are not calibrated: the recipe asks for none.", ""),
+    ],
+)
+def test_without_a_validation_set_scores_are_calibrated_only_by_what_the_recipe_gives(
+    recipe: Path, tmp_path: Path, given: tuple[str, ...], sentence: str, line: str
+) -> None:
+    said: list[str] = []
+    sets = ("train.epochs=1", "split.validation=0", *given)
+    run = RunDirectory(toy_run(recipe, tmp_path / "run", *sets, say=said.append))
+    report = json.loads(run.report_json.read_text())["calibration"]
+    assert report.get("reason") == ("there is no validation set" if not given else None)
+    assert (report["before"] == report["after"]) is ("not calibrated" in sentence)
+    for page in (run.report_md, run.report_html, run.card):
+        shown = page.read_text(encoding="utf-8").replace("./model/code/toys.py:", "").replace("toys.py:", "")
+        assert sentence in shown
+    shown_lines = [one.partition("toys.py:")[2] for one in said if one.startswith("calibration")]
+    assert shown_lines == ([line] if line else [])
+
+
+def test_an_evaluation_of_scores_that_were_never_calibrated_says_so(recipe: Path, tmp_path: Path) -> None:
+    run = toy_run(recipe, tmp_path / "run", "train.epochs=1", "split.validation=0")
+    found = soundbench.evaluate(run, out=tmp_path / "again", trust_code=True)
+    report = RunDirectory(found.path).report_md.read_text(encoding="utf-8")
+    assert "The scores are not calibrated: " in report
+    assert "The scores are calibrated by" not in report
+
+
 @pytest.fixture(scope="module")
 def folds(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     made = soundbench.read_recipe(recipe, ["dataset.clips=80", "train.epochs=1", "split.validation=0"])
