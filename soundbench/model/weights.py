@@ -31,6 +31,7 @@ __all__ = [
     "initialize",
     "load_matching",
     "parameter_groups",
+    "place_of",
     "unknown_part",
 ]
 
@@ -107,7 +108,7 @@ def initialize(
     if recipe.init.from_ is None:
         return
     try:
-        weights = load_matching(network, _named(recipe.init.from_), classes, accept_changes)
+        weights = load_matching(network, place_of(recipe.init.from_), classes, accept_changes)
     except SoundbenchError as error:
         installed = isinstance(error, PluginError)
         raise RecipeError(recipe.source, [Problem("init.from", str(error), installed)]) from error
@@ -115,10 +116,14 @@ def initialize(
         say(line)
 
 
-def _named(source: Path | str) -> Path:
-    """The place of the weights; what is no path that is there may be the name of an installed model.
+def place_of(source: Path | str) -> Path:
+    """The place of the weights that `[init]` names; what is no path that is there may be an installed model.
 
     A recipe gives paths in full. One in the working directory may have been meant as a name.
+
+    Raises:
+        CallError: there is no model of this name.
+        PluginError: it cannot be used.
     """
     beside = isinstance(source, Path) and source.parent == Path.cwd()
     return model_path(source.name if isinstance(source, Path) and beside else source)

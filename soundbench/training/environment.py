@@ -7,7 +7,6 @@ import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -15,8 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from soundbench import distributed, files, limits
-from soundbench.contracts import Dataset
+from soundbench import distributed, files
 from soundbench.data import digests
 from soundbench.data.clips import ClipTable, fingerprint
 from soundbench.data.splits import PARTS, SplitResult
@@ -24,7 +22,6 @@ from soundbench.errors import CallError, DataError, RunError
 from soundbench.machine import Machine, cores, processor, settle
 from soundbench.messages import out_of_memory
 from soundbench.recipe import Recipe
-from soundbench.recipe.toml import parse
 from soundbench.report import run_directory
 from soundbench.report.run_directory import RunDirectory
 from soundbench.training.compiling.compiler import Compiling, planned
@@ -35,7 +32,6 @@ __all__ = [
     "describe_environment",
     "explaining_out_of_memory",
     "for_resuming",
-    "learnt_before",
     "notes_on",
     "read_environment",
     "record_compiling",
@@ -246,65 +242,6 @@ def agreed_fingerprint(table: ClipTable, parts: NDArray[np.int8], lengths: NDArr
     if any(other != data for other in distributed.gather(data)):
         raise DataError("the processes do not have the same data: their clip tables differ")
     return data
-
-
-def learnt_before(recipe: Recipe, dataset: Dataset, table: ClipTable, test: NDArray[np.int64]) -> str:
-    """A line about test clips that the weights of `init.from` have learnt from; empty if there are none.
-
-    If they are of a run that began with the weights of another one, that counts too, as long as its folder is there;
-    nothing is known of weights outside of runs. Without files, paths are compared within the same dataset only.
-
-    Args:
-        recipe: the recipe.
-        dataset: its dataset.
-        table: the clips.
-        test: the rows of the test set.
-
-    Raises:
-        RunError: the `clips.csv` of a run is damaged.
-    """
-    start, runs, known = recipe.init.from_, list[RunDirectory](), set[str]()
-    source = start if isinstance(start, Path) else None  # an installed model is no run
-    while source is not None and (run := _run_of(source)) is not None and run not in runs:
-        runs.append(run)
-        tables = _tables_of(run)
-        if not hasattr(dataset, "read") or _dataset_of(tables) == _dataset_of(recipe.tables()):
-            rows = files.read_rows(run.clips, "part", "path")
-            known.update(row["path"] for row in rows if row["part"] in ("train", "validation"))
-        before = _table(tables, "init").get("from")
-        source = Path(before) if isinstance(before, str) else None
-    count = sum(table.paths[row] in known for row in test.tolist())
-    if not count:
-        return ""
-    return (
-        f"{count} of {len(test)} test clips come from files that the weights of init.from were trained or validated "
-        "on: expect worse figures for other sound"
-    )
-
-
-def _run_of(source: Path) -> RunDirectory | None:
-    """The run directory that weights are of, or in; None if they are in none."""
-    runs = map(RunDirectory, (source, *source.parents[:2]))
-    return next((run for run in runs if run.recipe.is_file() and run.clips.is_file()), None)
-
-
-def _tables_of(run: RunDirectory) -> dict[str, Any]:
-    """The tables of a run's recipe; none if it cannot be read."""
-    try:
-        return parse(files.read_bytes(run.recipe, limits.TEXT))
-    except (OSError, ValueError):
-        return {}
-
-
-def _table(tables: Mapping[str, Any], name: str) -> dict[str, Any]:
-    found = tables.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def _dataset_of(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """The table of the dataset, without the folder of own code, of which a run has a copy."""
-    table = _table(tables, "dataset")
-    return {**table, "use": str(table.get("use")).rpartition("/")[2]}
 
 
 def record_data(

@@ -30,7 +30,6 @@ from soundbench.training.environment import (
     accept_recipe,
     agreed_fingerprint,
     explaining_out_of_memory,
-    learnt_before,
     read_environment,
     record_recipe,
     refuse_changed_recipe,
@@ -43,6 +42,7 @@ from soundbench.training.observers import Observers, make_observers
 from soundbench.training.profiling import StepTimes, advice
 from soundbench.training.rejecting.others import read_negatives
 from soundbench.training.stages import Opened, Prepared
+from soundbench.training.starting.learnt import learnt_before
 
 __all__ = ["device_set", "extract", "held", "leaving_out", "new_directory", "resume", "run"]
 

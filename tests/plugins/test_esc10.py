@@ -6,6 +6,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from soundbench.cli.main import invoke
 from soundbench.model.assembly import assemble
 from soundbench.model.named.names import model_path
 from soundbench.model.weights import initialize
+from soundbench.training.starting.learnt import learnt_before
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "soundbench" / "models" / "esc10"
@@ -117,6 +119,16 @@ def test_training_begins_with_its_weights() -> None:
     assert len(learnt) > 10
     for name in learnt:
         torch.testing.assert_close(found[name], wanted[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("use", "warned"), [("esc50", True), ("folder", False)])
+def test_a_training_that_tests_on_its_data_is_warned(use: str, warned: bool) -> None:
+    recipe = Recipe(dataset={"use": use, "root": "."}, backbone="identity", init={"from": "esc10"})
+    dataset: Any = SimpleNamespace(title="ESC-50") if warned else SimpleNamespace()
+    table: Any = SimpleNamespace(paths=["a.wav", "b.wav"])
+    said = learnt_before(recipe, dataset, table, np.arange(2))
+    assert ("may have learnt from the test clips" in said) == warned
+    assert learnt_before(recipe, dataset, table, np.arange(0)) == ""
 
 
 def test_a_package_that_claims_the_name_and_a_folder_of_it_are_told(

@@ -146,6 +146,22 @@ def test_test_clips_that_the_start_has_learnt_from_are_said(recipe: Path, tmp_pa
     assert notes(folds.path) == [f"fold {fold}: {note}" for fold in (1, 2, 3)]
 
 
+def test_a_model_without_its_run_tells_by_its_card_what_it_has_learnt_from(recipe: Path, tmp_path: Path) -> None:
+    short, alone = "train.epochs=1", tmp_path / "alone"
+    shutil.move(toy_run(recipe, tmp_path / "first", short) / "model", alone)
+    shutil.rmtree(tmp_path / "first")
+    start = f'init.from="{alone}"'
+    line = "the model of init.from is of the same dataset, so its weights may have learnt from the test clips"
+    begun = toy_run(recipe, tmp_path / "begun", short, start)
+    (note,) = notes(begun)
+    assert note.startswith(line)
+    assert f"WARNING: init: {note}" in (begun / "log.txt").read_text()
+    assert notes(toy_run(recipe, tmp_path / "other", short, start, "dataset.seed=7")) == []
+    (alone / "README.md").unlink()
+    (note,) = notes(toy_run(recipe, tmp_path / "unknown", short, start))
+    assert note.startswith("whether the weights of init.from have learnt from the test clips is not known")
+
+
 def test_an_imported_model_is_a_start_for_other_classes(tmp_path: Path, only_toys: None) -> None:
     torch.manual_seed(5)
     backbone = toys.ToyBackbone(32, channels=4)

@@ -20,10 +20,12 @@ from soundbench.report.metrics import metric_of
 from soundbench.report.protocol import NOT_TESTED
 from soundbench.report.rejecting import figures as rejecting
 
-__all__ = ["Facts", "card"]
+__all__ = ["Facts", "card", "recipe_in"]
 
 # Up to so many classes have a row each.
 _ROWS_UP_TO = 60
+# What stands before the recipe.
+_RECIPE = ("<details><summary>recipe.toml</summary>", "", "```toml")
 # The names that hubs have for metrics, where they are not ours.
 _TYPES = {"macro_f1": "f1"}
 
@@ -83,6 +85,11 @@ def card(facts: Facts) -> str:
     title = f"# {markdown(facts.name)}"
     body = "\n".join([title, *(line for section in sections for line in section)]) + "\n"
     return front_matter.page(_head(facts), _own(facts), body)
+
+
+def recipe_in(text: str) -> str:
+    """The recipe that a card shows, as TOML; empty where it shows none."""
+    return text.replace("\r\n", "\n").partition("\n".join(_RECIPE))[2].partition("\n```")[0]
 
 
 # For programs ---------------------------------------------------------------------------------------------------------
@@ -253,7 +260,7 @@ def _again(facts: Facts) -> Iterator[str]:
     else:
         yield "soundbench run recipe.toml"
     yield from ("```", "")
-    yield from ("<details><summary>recipe.toml</summary>", "", "```toml")
+    yield from _RECIPE
     yield from map(printable, tomli_w.dumps(tables).strip().splitlines())
     yield from ("```", "", "</details>")
 

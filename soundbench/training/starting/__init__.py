@@ -1,0 +1,1 @@
+"""What a run begins with: what the weights of `[init]` have `learnt` from."""
