@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers.runs import RECIPE, toy_run
 
 import soundbench
@@ -62,7 +63,18 @@ def test_a_model_of_all_clips_has_the_figures_of_the_cross_validation_that_calib
     assert "This network has learnt from all clips, and was not tested itself." in text
     assert "nothing is known" not in text
     assert "the last epoch was tested" not in text
-    assert "each fold calibrated on the test clips of the other folds.\nThe figures above are of scores" in text
+    assert "each fold calibrated on the test clips of the other folds.\n" in text
+    hub = {
+        one["type"]: one["value"]
+        for one in yaml.safe_load(text.split("\n---\n")[0])["model-index"][0]["results"][0]["metrics"]
+    }
+    for name in ("negative_log_likelihood", "brier_score", "expected_calibration_error"):
+        after = pooled["calibration"]["after"][name]
+        assert after != pooled["metrics"][name]["value"]
+        assert hub[name] == after
+        assert facts["figures"][name] == {"value": after, "low": None, "high": None}
+    assert f"| Brier score (lower is better) | {pooled['calibration']['after']['brier_score']:.3f} | - |" in text
+    assert "Log loss, Brier score and calibration error are of calibrated scores, as this model gives them" in text
     assert f"for each of {len(pooled['folds'])} folds was trained on the other folds" in facts["protocol"]
 
 

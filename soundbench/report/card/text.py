@@ -65,7 +65,22 @@ class Facts:
     def tested(self) -> Mapping[str, Any]:
         """The report whose figures these are: the run's own, or that of the cross-validation of its recipe."""
         crossed = self.report.get("cross_validation")
-        return {**self.report, **crossed} if crossed else self.report
+        if not crossed:
+            return self.report
+        return {**self.report, **crossed, "metrics": {**crossed["metrics"], **self.recalibrated}}
+
+    @property
+    def recalibrated(self) -> Mapping[str, Any]:
+        """The figures of a cross-validation whose scores were calibrated afterwards, as this model's are.
+
+        They have no intervals. Empty where its metrics are of calibrated scores anyway, or the model's scores are not.
+        """
+        crossed = self.report.get("cross_validation") or {}
+        found, own = crossed.get("calibration") or {}, self.report.get("calibration") or {}
+        if found.get("source") != calibration.OTHER_FOLDS or "reason" in own:
+            return {}
+        after = found["after"]
+        return {name: {"value": after[name], "low": None, "high": None} for name in crossed["metrics"] if name in after}
 
     @property
     def protocol(self) -> str:
@@ -192,6 +207,7 @@ def _figures(facts: Facts) -> Iterator[str]:
         yield from ("", f"Note: {markdown(str(note).rstrip('.'))}.")
     if report["metrics"]:
         yield from ("", pages.headline(report), "", *pages.metric_lines(report))
+        yield from _recalibrated(facts)
         if len(report["classes"]) <= _ROWS_UP_TO:
             yield from ("", "### By class", "", *pages.class_table(report))
     else:
@@ -203,8 +219,20 @@ def _figures(facts: Facts) -> Iterator[str]:
     if (facts.report.get("cross_validation") or {}).get("calibration", {}).get("source") == calibration.OTHER_FOLDS:
         yield ""
         yield f"Before and after are of the cross-validation, each fold calibrated on {calibration.OTHER_FOLDS}."
-        yield "The figures above are of scores that are not calibrated."
     yield from rejecting.lines({**report, "reject": rejected})
+
+
+def _recalibrated(facts: Facts) -> Iterator[str]:
+    """Which figures of a cross-validation are of calibrated scores, and which are not."""
+    if (facts.report.get("cross_validation") or {}).get("calibration", {}).get("source") != calibration.OTHER_FOLDS:
+        return
+    names = [metric_of(name).title for name in facts.recalibrated]
+    if not names:
+        yield from ("", "All these figures are of scores that are not calibrated.")
+        return
+    said = f"{', '.join(names[:-1])} and {names[-1]} are of calibrated scores, as this model gives them"
+    yield from ("", f"{said[0].upper()}{said[1:]}, and have no")
+    yield "intervals. The other figures are of the scores before calibration."
 
 
 def _limits(facts: Facts) -> Iterator[str]:
