@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -16,14 +17,17 @@ from soundbench import distributed
 from soundbench import recipe as recipes
 from soundbench.contracts import Calibration, Dataset, HeldOut, Loss
 from soundbench.data.clips import ClipTable
+from soundbench.errors import SoundbenchError
 from soundbench.model import assembly, logits
 from soundbench.model.logits import HeldOutLogits
+from soundbench.model.named.names import model_path
 from soundbench.model.network import cost
 from soundbench.model.outputs.window_logits import WindowLogits, clip_means, refuse_not_finite
 from soundbench.model.rejecting.rejector import state_of
 from soundbench.model.scoring import ClipScores, Scorer
 from soundbench.recipe import ComponentSpec, Recipe
 from soundbench.report import calibration, pages, run_directory
+from soundbench.report.card import start
 from soundbench.report.card.cross_validation import cross_validation
 from soundbench.report.card.writing import write_card
 from soundbench.report.protocol import protocol, skipped
@@ -253,6 +257,8 @@ def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
         "sounds": recipe.report.sounds,
         "seconds": round(time.monotonic() - began, 1),
     }
+    began_with = distributed.from_main(lambda: _began_with(recipe))
+    report |= {"began_with": began_with} if began_with else {}
     crossed, unlike = distributed.from_main(lambda: cross_validation(as_written))
     report |= {"cross_validation": crossed} if crossed else {}
 
@@ -274,6 +280,20 @@ def write_report(scored: Scored, began: float, log: Log) -> dict[str, Any]:
 def _data_license(recipe: Recipe, dataset: Dataset) -> str:
     """What the recipe states, or else the dataset itself."""
     return recipe.report.data_license or str(getattr(dataset, "license", ""))
+
+
+def _began_with(recipe: Recipe) -> list[dict[str, str]]:
+    """What is known of the weights that `[init]` names; nothing where it names none."""
+    given = recipe.init.from_
+    if given is None:
+        return []
+    # A recipe gives paths in full; one in the working directory may have been meant as the name of a model.
+    name = given.name if isinstance(given, Path) and given.parent == Path.cwd() else given
+    try:
+        place = model_path(name)
+    except SoundbenchError:
+        place = Path(given)
+    return start.known_of(given, place)
 
 
 def _figures(scored: Scored, log: Log) -> dict[str, Any]:

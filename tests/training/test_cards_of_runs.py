@@ -78,6 +78,37 @@ def test_a_model_of_all_clips_has_the_figures_of_the_cross_validation_that_calib
     assert f"for each of {len(pooled['folds'])} folds was trained on the other folds" in facts["protocol"]
 
 
+def test_the_card_says_what_the_weights_at_the_start_learnt_from(recipe: Path, tmp_path: Path) -> None:
+    quick, licence = ("train.epochs=1", "dataset.clips=80"), 'report.data_license="CC0-1.0"'
+    first = RunDirectory(toy_run(recipe, tmp_path / "first", *quick, 'report.data_license="CC-BY-3.0"'))
+    second = RunDirectory(toy_run(recipe, tmp_path / "second", *quick, licence, f'init.from="{first.model}"'))
+    text = second.card.read_text(encoding="utf-8")
+    assert "\nIt began with the weights of first (ToyDataset, CC-BY-3.0).\n" in text
+    assert "- Licence of the data: CC0-1.0; first: CC-BY-3.0.\n" in text
+    assert "- Licence of the model: **not stated**; first: **not stated**.\n" in text
+    assert front_matter.facts_of(text)["data_license"] == "CC0-1.0; first: CC-BY-3.0"
+    assert str(tmp_path) not in text
+
+    third = RunDirectory(toy_run(recipe, tmp_path / "third", *quick, f'init.from="{second.path}"'))
+    assert (
+        "\nIt began with the weights of second (ToyDataset, CC0-1.0), "
+        "which began with those of first (ToyDataset, CC-BY-3.0).\n"
+    ) in third.card.read_text(encoding="utf-8")
+
+
+def test_weights_of_which_nothing_is_known_leave_licences_incomplete(recipe: Path, tmp_path: Path) -> None:
+    quick = ("train.epochs=1", "dataset.clips=80")
+    first = RunDirectory(toy_run(recipe, tmp_path / "first", *quick))
+    bare = tmp_path / "bare.safetensors"
+    bare.write_bytes((first.model / "weights.safetensors").read_bytes())
+    stated = ('report.data_license="CC0-1.0"', 'report.license="MIT"', f'init.from="{bare}"')
+    text = RunDirectory(toy_run(recipe, tmp_path / "run", *quick, *stated)).card.read_text(encoding="utf-8")
+    assert "It began with the weights of bare.safetensors (what these learnt from is not stated here)." in text
+    assert "- Licence of the data: CC0-1.0; bare.safetensors: **not stated**.\n" in text
+    assert "- Licence of the model: MIT; bare.safetensors: **not stated**.\n" in text
+    assert front_matter.facts_of(text)["data_license"] == "CC0-1.0; bare.safetensors: not stated"
+
+
 def test_the_figures_of_another_recipe_are_not_taken(recipe: Path, folds: RunDirectory, tmp_path: Path) -> None:
     other = [*SETS, "split.test=0", f'calibration.predictions="{folds.logits}"', "train.epochs=2", "train.keep=2"]
     said: list[str] = []

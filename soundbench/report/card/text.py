@@ -13,7 +13,7 @@ import tomli_w
 
 from soundbench.messages import markdown, printable
 from soundbench.report import calibration, pages
-from soundbench.report.card import front_matter
+from soundbench.report.card import front_matter, start
 from soundbench.report.html.numbers import counted, percent, with_interval
 from soundbench.report.html.places import Places
 from soundbench.report.metrics import metric_of
@@ -88,6 +88,11 @@ class Facts:
         crossed = self.report.get("cross_validation")
         return self.trained + (f" By the same recipe, in cross-validation: {crossed['sentence']}" if crossed else "")
 
+    @property
+    def began_with(self) -> Sequence[Mapping[str, str]]:
+        """The weights that it began with, and what is known of them, as of `start.known_of`."""
+        return self.report.get("began_with") or ()
+
     def license_of(self, what: str) -> str:
         """The licence of the `model` or of the `data`; empty where nobody has stated it."""
         return str((self.report.get("licenses") or {}).get(what, ""))
@@ -142,13 +147,22 @@ def _own(facts: Facts) -> dict[str, Any]:
     keys = ("value", "low", "high")
     report = facts.tested
     return {
-        "data_license": facts.license_of("data"),
+        "data": facts.dataset,
+        "data_license": start.licences(facts.license_of("data"), facts.began_with, "data_license"),
+        **_start(facts),
         "figures": {name: {key: figure[key] for key in keys} for name, figure in report["metrics"].items()},
         "clips": report["clips"],
         "groups": report["groups"],
         "summary": _summary(report),
         "protocol": facts.protocol,
     }
+
+
+def _start(facts: Facts) -> dict[str, Any]:
+    """For the card of a network that begins with this one: with what this one began."""
+    if not facts.began_with:
+        return {}
+    return {"own_data_license": facts.license_of("data"), "began_with": list(facts.began_with)}
 
 
 def _summary(report: Mapping[str, Any]) -> str:
@@ -192,9 +206,12 @@ def _data(facts: Facts) -> Iterator[str]:
     yield from ("", "## Data", "")
     yield f"{markdown(facts.dataset)}" + (f" ({markdown(options)})" if options else "") + ":"
     yield ", ".join(f"{count:,} {part}" for part, count in parts.items()) + " clips."
+    if said := start.sentence(facts.began_with):
+        yield from ("", markdown(said))
     yield ""
-    yield f"- Licence of the data: {markdown(facts.license_of('data')) or '**not stated**'}."
-    yield f"- Licence of the model: {markdown(facts.license_of('model')) or '**not stated**'}."
+    for what, key in (("data", "data_license"), ("model", "license")):
+        stated = markdown(start.licences(facts.license_of(what), facts.began_with, key)) or "not stated"
+        yield f"- Licence of the {what}: {stated.replace('not stated', '**not stated**')}."
 
 
 def _figures(facts: Facts) -> Iterator[str]:
