@@ -173,9 +173,9 @@ def opened(run: str | os.PathLike[str], dataset: bool, out: bool) -> RunDirector
             raise missing(path, TABLES)
         return RunDirectory.open(path)
     if not dataset:
-        raise CallError(f"{path}: a model alone has no test set: give labelled sound with --dataset")
+        raise CallError(f"{os.fspath(run)}: a model alone has no test set: give labelled sound with --dataset")
     if not out:
-        raise CallError(f"{path}: a model alone has no place for reports: give a folder with --out")
+        raise CallError(f"{os.fspath(run)}: a model alone has no place for reports: give a folder with --out")
     return RunDirectory(path)
 
 

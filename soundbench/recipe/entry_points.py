@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
 __all__ = [
+    "MODELS",
     "ALLOW",
     "Listing",
     "allowed",
@@ -33,6 +34,9 @@ __all__ = [
     "origins_of",
     "unfit",
 ]
+
+MODELS = "soundbench.model"
+"""The group of installed models, which are folders and no components."""
 
 ALLOW = "SOUNDBENCH_PLUGINS"
 """The environment variable with the distributions whose components and models are used; all, where it is not set."""

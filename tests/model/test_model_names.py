@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.model_packages import install
@@ -13,7 +14,7 @@ from helpers.model_packages import install
 import soundbench
 from soundbench.cli.main import invoke
 from soundbench.data import digests
-from soundbench.errors import BrokenPlugin, CallError, ClaimedTwice
+from soundbench.errors import BrokenPlugin, CallError, ClaimedTwice, RunPlaceError
 from soundbench.model.named import names
 from soundbench.model.named.names import installed, model_path
 from soundbench.report.card import front_matter
@@ -94,6 +95,21 @@ def test_an_unknown_name_is_answered_with_the_nearest(site: Path) -> None:
 def test_an_empty_name_is_refused_in_one_line() -> None:
     with pytest.raises(CallError, match=r"^the name of the run or model is empty: give "):
         soundbench.load("")
+
+
+@pytest.mark.parametrize("given", [None, 5, b"owls"])
+def test_what_is_no_path_is_refused_in_one_line(given: Any) -> None:
+    with pytest.raises(CallError, match=r"^a run or model must be a path or a name, as str or Path, is ") as caught:
+        soundbench.load(given)
+    assert str(caught.value).endswith(repr(given))
+
+
+def test_a_run_that_is_a_model_says_so(site: Path) -> None:
+    install(site, "owls")
+    with pytest.raises(
+        RunPlaceError, match=r"^owls: no such run directory; it is an installed model: .*soundbench\.load"
+    ):
+        soundbench.Run("owls")
 
 
 @pytest.mark.parametrize(
@@ -215,6 +231,18 @@ def test_the_listing_says_what_folder_and_card_say(site: Path, capsys: pytest.Ca
     (folder / "README.md").write_text(CARD.replace("0.9,", "0.99,"))
     assert invoke(["models"]) == 0
     assert "figures   not stated" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("license", "shown"), [("unknown", "not stated"), ("null", "not stated"), ("unknown-terms", "unknown-terms")]
+)
+def test_a_licence_is_shown_as_it_is(license: str, shown: str, site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = install(site, "owls", version="")
+    (folder / "README.md").write_text(f"---\nlicense: {license}\n---\n")
+    assert invoke(["models"]) == 0
+    out = capsys.readouterr().out
+    assert f"  licence   {shown}; " in out
+    assert out.startswith("owls  (acme-sounds)\n")
 
 
 def test_what_cannot_be_used_is_listed_with_the_reason(site: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -91,14 +91,16 @@ def test_load_from_python(site: Path) -> None:
 def test_evaluate_needs_data_and_a_place_as_for_a_folder(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("table.csv").write_text("path,label\na.wav,swell\nb.wav,decay\n")
     assert invoke(["evaluate", "pitches", "--dataset", "table.csv"]) == 2
-    assert "has no place for reports: give a folder with --out" in capsys.readouterr().err
+    assert capsys.readouterr().err == "pitches: a model alone has no place for reports: give a folder with --out\n"
+    assert invoke(["evaluate", "pitches", "--out", "report"]) == 2
+    assert capsys.readouterr().err.startswith("pitches: a model alone has no test set: ")
     assert invoke(["evaluate", "pitches", "--dataset", "table.csv", "--out", "report", "--no-cache"]) == 0
     assert json.loads(Path("report/report.json").read_text())["clips"] == 2
 
 
 def test_export_needs_a_place(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["export", "pitches", "--to", "pt2"]) == 2
-    assert "has no place for exports: give a file with --out" in capsys.readouterr().err
+    assert capsys.readouterr().err == "pitches: a model folder has no place for exports: give a file with --out\n"
 
 
 def test_training_begins_with_its_weights(site: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,7 +127,7 @@ def export(
     component = (registry or Registry()).get("exporter", to)
     values = _options(component, options or {})
     model = _opened(model_path(run), trust_code, accept_changes)
-    path = _place(model, component, out, int8 is not None)
+    path = _place(model, component, os.fspath(run), out, int8 is not None)
     _refuse_components(model)
     samples, compared_on = _samples(model, compare_on, trust_code)
     macs = int(cost(model.classifier.network, model.classifier.grid.window)["macs"])
@@ -167,7 +167,7 @@ def _opened(given: Path, trust_code: bool, accept_changes: bool) -> _Model:
     return _Model(given, classifier, folder, model_folder.read_model_tables(folder))
 
 
-def _place(model: _Model, component: Component, out: str | os.PathLike[str] | None, int8: bool) -> Path:
+def _place(model: _Model, component: Component, given: str, out: str | os.PathLike[str] | None, int8: bool) -> Path:
     """The file to write, which does not exist.
 
     Raises:
@@ -180,7 +180,7 @@ def _place(model: _Model, component: Component, out: str | os.PathLike[str] | No
     if int8 and not hasattr(component.obj, "int8"):
         raise CallError(f'--int8: the exporter "{component.name}" has no form in 8 bits; leave it out')
     if out is None and not model.is_run:
-        raise CallError(f"{model.given}: a model folder has no place for exports: give a file with --out")
+        raise CallError(f"{given}: a model folder has no place for exports: give a file with --out")
     path = model.given / EXPORTS / f"model{'.int8' * int8}{suffix}" if out is None else Path(out)
     if path.suffix != suffix:
         raise CallError(f"--out {path}: the name of a file of this exporter must end in {suffix}")

@@ -69,7 +69,7 @@ def as_text(models: Sequence[Listed]) -> str:
 
 
 def _lines(model: Listed) -> list[str]:
-    head = f"{model.name}  ({model.distribution} {model.version})"
+    head = f"{model.name}  ({f'{model.distribution} {model.version}'.strip()})"
     if model.error:
         return [head, f"  cannot be used: {model.error}"]
     names = ", ".join(model.classes[:_SHOWN]) + (", ..." if len(model.classes) > _SHOWN else "")
@@ -109,10 +109,10 @@ def _with_card(row: Listed, path: Path) -> Listed:
     except (OSError, ValueError):
         return row
     facts = front_matter.facts_of(text)
-    figures = facts.get("figures")
+    figures, license = facts.get("figures"), front_matter.scalar_of(text, "license")
     return attrs.evolve(
         row,
-        license=front_matter.scalar_of(text, "license").removeprefix("unknown"),
+        license="" if license in ("unknown", "null", "~") else license,
         data_license=str(facts.get("data_license", "")),
         figures=figures if isinstance(figures, dict) else {},
         summary=str(facts.get("summary", "")),

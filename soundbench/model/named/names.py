@@ -22,11 +22,11 @@ import attrs
 
 from soundbench.errors import BrokenPlugin, CallError, ClaimedTwice
 from soundbench.messages import escaped, nearest
-from soundbench.recipe.entry_points import allowed, only_allowed, origins_of
+from soundbench.recipe.entry_points import MODELS, allowed, only_allowed, origins_of
 
 __all__ = ["GROUP", "NO_SUCH", "NamedModel", "bringing", "installed", "model_path", "refuse_missing"]
 
-GROUP = "soundbench.model"
+GROUP = MODELS
 
 NO_SUCH = "no such run directory, model folder or ONNX file"
 
@@ -120,11 +120,12 @@ def model_path(path: str | os.PathLike[str]) -> Path:
     left to the caller, unless it may be meant as a name: it has no folder before it.
 
     Raises:
-        CallError: it is empty, or there is neither a file or folder nor a model of this name.
+        CallError: it is no path, or empty, or there is neither a file or folder nor a model of this name.
         ClaimedTwice: two distributions bring a model of this name.
         BrokenPlugin: its folder is missing.
     """
-    text = os.fspath(path)
+    if not isinstance(path, str | os.PathLike) or not isinstance(text := os.fspath(path), str):
+        raise CallError(f"a run or model must be a path or a name, as str or Path, is {path!r}")
     if not text:
         raise CallError("the name of the run or model is empty: give a run directory or a name of soundbench models")
     if _is_path(text):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +12,8 @@ import attrs
 import numpy as np
 
 from soundbench import files
-from soundbench.errors import CallError, RunError
+from soundbench.errors import CallError, RunError, RunPlaceError
+from soundbench.recipe.entry_points import MODELS, allowed
 from soundbench.report.results import notebook
 from soundbench.report.results.tables import Frame, frame, pandas, read_columns
 from soundbench.report.run_directory import FOLDS, RunDirectory
@@ -51,6 +53,9 @@ def _directory(path: str | os.PathLike[str] | RunDirectory) -> RunDirectory:
     found = RunDirectory(Path(path))
     with files.explain_os_errors(found.path):
         evaluation = not found.recipe.exists() and found.report_json.exists()
+    if not found.path.exists() and str(found.path) in [one.name for one in allowed(entry_points(group=MODELS))]:
+        hint = "it is an installed model: give it to soundbench.load"
+        raise RunPlaceError(f"{found.path}: no such run directory; {hint}")
     return found if evaluation else RunDirectory.open(found.path)
 
 
