@@ -146,17 +146,43 @@ def test_published_data_has_its_title(tmp_path: Path) -> None:
 
 def test_what_is_fitted_to_a_cross_validation_has_both_commands(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run")
+    report = files.read_json(run.report_json)
+    crossed = {"metrics": report["metrics"], "sentence": "Folds.", "split": {"validation": 0.2}}
+    files.write_json(run.report_json, report | {"cross_validation": crossed})
     fitted = "\n".join(f'[{key}]\npredictions = "/home/me/x/logits.safetensors"' for key in ("calibration", "reject"))
     files.write_text(run.recipe, f"{RECIPE}{fitted}\n")
     text = card_of(run)
     lines = text.split("```sh\n")[-1].split("```", 1)[0].splitlines()
     assert lines == [
-        "soundbench run recipe.toml --folds all --out folds",
+        "soundbench run recipe.toml --folds all --set split.validation=0.2 --out folds",
         "soundbench run recipe.toml --set calibration.predictions=folds/logits.safetensors "
         "--set reject.predictions=folds/logits.safetensors --out model",
     ]
     recipe = text.split("```toml\n")[-1].split("```", 1)[0]
     assert "predictions" not in recipe
+
+
+@pytest.mark.parametrize("crossed", [False, True])
+def test_what_is_fitted_to_other_predictions_names_their_file_and_no_cross_validation(
+    tmp_path: Path, crossed: bool
+) -> None:
+    run = run_of(tmp_path / "run")
+    report = files.read_json(run.report_json)
+    if crossed:  # of the calibration alone
+        files.write_json(
+            run.report_json, report | {"cross_validation": {"metrics": report["metrics"], "sentence": "Folds."}}
+        )
+    fitted = (
+        '[calibration]\npredictions = "/home/me/x/a.safetensors"\n[reject]\npredictions = "/home/me/x/b.safetensors"'
+    )
+    files.write_text(run.recipe, f"{RECIPE}{fitted}\n")
+    text = card_of(run)
+    assert "--folds" not in text
+    assert "fitted to predictions from elsewhere, which this recipe does not make, in `calibration`, `reject`:" in text
+    assert (
+        "soundbench run recipe.toml --set calibration.predictions=a.safetensors "
+        "--set reject.predictions=b.safetensors --out model\n"
+    ) in text
 
 
 def test_a_model_without_a_test_says_that_nothing_is_known(tmp_path: Path) -> None:

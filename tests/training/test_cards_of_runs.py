@@ -75,6 +75,7 @@ def test_a_model_of_all_clips_has_the_figures_of_the_cross_validation_that_calib
         assert facts["figures"][name] == {"value": after, "low": None, "high": None}
     assert f"| Brier score (lower is better) | {pooled['calibration']['after']['brier_score']:.3f} | - |" in text
     assert "Log loss, Brier score and calibration error are of calibrated scores, as this model gives them" in text
+    assert "soundbench run recipe.toml --folds all --out folds\n" in text
     assert f"for each of {len(pooled['folds'])} folds was trained on the other folds" in facts["protocol"]
 
 
@@ -114,4 +115,7 @@ def test_the_figures_of_another_recipe_are_not_taken(recipe: Path, folds: RunDir
     said: list[str] = []
     run = RunDirectory(toy_run(recipe, tmp_path / "run", *other, say=said.append))
     assert f"the card has no figures of {folds.path}: its recipe is another one, by train.epochs" in said
-    assert "No test set: nothing is known" in run.card.read_text(encoding="utf-8")
+    text = run.card.read_text(encoding="utf-8")
+    assert "No test set: nothing is known" in text
+    assert "--folds" not in text
+    assert "fitted to predictions from elsewhere, which this recipe does not make, in `calibration`:" in text

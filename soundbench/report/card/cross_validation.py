@@ -42,7 +42,8 @@ def cross_validation(recipe: Recipe) -> tuple[dict[str, Any], str]:
         recipe: resolved, with its code where the run keeps it.
 
     Returns:
-        Keys of that run's `report.json`, and its `sentence`; empty where the recipe tests, or names no such run. And a
+        Keys of that run's `report.json`, its `sentence`, and what of its `split` is another one; empty where the
+        recipe tests, or names no such run. And a
         line that says why figures are not used; empty if they are, or there are none.
     """
     own = recipe.calibration.own
@@ -64,7 +65,9 @@ def cross_validation(recipe: Recipe) -> tuple[dict[str, Any], str]:
     if different:
         return {}, f"the card has no figures of {run.path}: its recipe is another one, by {', '.join(different)}"
     figures = {key: report[key] for key in _KEPT if key in report}
-    return figures | {"sentence": run_page.sentence(run, folds, report)}, ""
+    split = {key: value for key, value in other.get("split", {}).items() if value != mine["split"].get(key)}
+    split.pop("test", None)
+    return figures | {"sentence": run_page.sentence(run, folds, report), "split": split}, ""
 
 
 def _differing(name: str, one: Any, other: Any) -> list[str]:

@@ -5,6 +5,8 @@ What is not known is said to be unknown. The card is sent to others, so it has n
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -291,23 +293,42 @@ def _worst(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _again(facts: Facts) -> Iterator[str]:
-    """The recipe, and the commands that run it: where it is fitted to a cross-validation, that of the same first."""
+    """The recipe, and the commands that run it: where it is fitted to its own cross-validation, that first."""
     places = Places.of(facts.report)
     tables = {key: _named(places, value) for key, value in facts.recipe.items() if key != "observer"}
-    fitted = [key for key in ("calibration", "reject") if (tables.get(key) or {}).pop("predictions", None)]
+    given = {key: (tables.get(key) or {}).pop("predictions", None) for key in ("calibration", "reject")}
+    fitted = {key: str(path) for key, path in given.items() if path}
+    crossed = _own_folds(facts, list(fitted))
     yield from ("", "## How it was made", "")
-    yield f"By soundbench {facts.version}, from this recipe, with the data in the place that `[dataset]` names:"
+    yield f"By soundbench {facts.version}, from this recipe, with the data in the place that `[dataset]` names" + (
+        f". It was fitted to predictions from elsewhere, which this recipe does not make, in `{'`, `'.join(fitted)}`:"
+        if fitted and crossed is None
+        else ":"
+    )
     yield from ("", "```sh")
-    if fitted:
-        yield "soundbench run recipe.toml --folds all --out folds"
-        words = " ".join(f"--set {key}.predictions=folds/logits.safetensors" for key in fitted)
-        yield f"soundbench run recipe.toml {words} --out model"
-    else:
-        yield "soundbench run recipe.toml"
+    if crossed is not None:
+        yield _command("--folds all", {f"split.{key}": value for key, value in crossed.items()}, "--out folds")
+        fitted = dict.fromkeys(fitted, "folds/logits.safetensors")
+    yield _command("", {f"{key}.predictions": path for key, path in fitted.items()}, "--out model" if fitted else "")
     yield from ("```", "")
     yield from _RECIPE
     yield from map(printable, tomli_w.dumps(tables).strip().splitlines())
     yield from ("```", "", "</details>")
+
+
+def _own_folds(facts: Facts, fitted: Sequence[str]) -> Mapping[str, Any] | None:
+    """What of the split differs in the cross-validation of this recipe, which all is fitted to; None without one."""
+    crossed = facts.report.get("cross_validation")
+    if not crossed or len({facts.recipe[key]["predictions"] for key in fitted}) != 1:
+        return None
+    return crossed.get("split") or {}
+
+
+def _command(how: str, sets: Mapping[str, Any], out: str) -> str:
+    """The command that runs the recipe, with other values of some keys."""
+    values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in sets.items()}
+    words = [f"--set {shlex.quote(f'{key}={value}')}" for key, value in values.items()]
+    return printable(" ".join(word for word in ("soundbench run recipe.toml", how, *words, out) if word))
 
 
 def _named(places: Places, value: Any) -> Any:
