@@ -17,7 +17,7 @@ from soundbench.errors import SoundbenchError
 from soundbench.messages import markdown as _cell
 from soundbench.messages import printable
 from soundbench.report import calibration, figures
-from soundbench.report.html import run_page
+from soundbench.report.html import numbers, run_page
 from soundbench.report.html.numbers import across, counted, flat, percent, threshold, value_of, with_interval
 from soundbench.report.html.places import Places
 from soundbench.report.html.run_page import Drawn
@@ -210,10 +210,9 @@ def headline(report: Mapping[str, Any]) -> str:
         precision = with_interval("mean_average_precision", metrics["mean_average_precision"])
         common = percent(baseline["mean_average_precision"]["value"])
         return f"**mAP {precision}**, macro-F1 {macro_f1}, on {measured}. One score for all gives an mAP of {common}."
-    whose = baseline.get("of", "the training clips")
     return (
         f"**Accuracy {with_interval('accuracy', metrics['accuracy'])}**, macro-F1 {macro_f1}, on {measured}. "
-        f"Always predicting {_cell(baseline['class'])}, the most common class of {whose}, "
+        f"Always predicting {_cell(baseline['class'])}, {numbers.commonness(report)}, "
         f"gives {percent(baseline['accuracy']['value'])}."
     )
 

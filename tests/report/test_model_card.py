@@ -108,6 +108,14 @@ def test_a_licence_that_a_person_wrote_is_read(line: str, value: str) -> None:
     assert front_matter.scalar_of(f"no head\n{line}\n", "license") == ""
 
 
+def test_a_class_that_is_as_common_as_others_is_not_the_most_common(tmp_path: Path) -> None:
+    tied = card_of(run_of(tmp_path / "tied", prior=[40, 40, 40]))
+    assert ", as common as any class of these clips, gives" in tied
+    first = card_of(run_of(tmp_path / "first", prior=[41, 40, 40]))
+    assert ", the most common class of these clips, gives" in first
+    assert "any format" not in first
+
+
 def test_a_hub_reads_licence_task_and_figures(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", licenses={"model": "CC-BY-4.0", "data": ""})
     card_of(run)

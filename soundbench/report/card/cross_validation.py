@@ -43,8 +43,8 @@ def cross_validation(recipe: Recipe) -> tuple[dict[str, Any], str]:
 
     Returns:
         Keys of that run's `report.json`, its `sentence`, and what of its `split` is another one; empty where the
-        recipe tests, or names no such run. And a
-        line that says why figures are not used; empty if they are, or there are none.
+        recipe tests, or names no such run. And a line that says why figures are not used; empty if they are, or there
+        are none.
     """
     own = recipe.calibration.own
     logits = None if own is None else own.predictions

@@ -195,7 +195,8 @@ def _use(facts: Facts) -> Iterator[str]:
     yield from ("```sh", "soundbench infer FOLDER recording.wav", "soundbench stream FOLDER", "```", "")
     yield from ("```python", "import soundbench", "")
     yield from ('soundbench.load("FOLDER").predict("recording.wav").label', "```", "")
-    yield "Sound may have any format, length and sample rate. It is mixed to one channel, resampled to"
+    yield "Sound may be WAV, FLAC, Ogg, MP3 and others (M4A, AAC and WebM with the extra `soundbench[av]`), of any"
+    yield "length and sample rate. It is mixed to one channel, resampled to"
     yield f"{audio['rate']:,} Hz, and scored in windows of {audio['window']:g} s; the scores of a longer sound are the"
     yield "means over its windows."
 

@@ -7,12 +7,20 @@ from typing import Any
 
 from soundbench.report.metrics import metric_of
 
-__all__ = ["across", "counted", "flat", "percent", "threshold", "value_of", "with_interval"]
+__all__ = ["across", "commonness", "counted", "flat", "percent", "threshold", "value_of", "with_interval"]
 
 
 def counted(number: int, of: str) -> str:
     """`1 clip`, `2 clips`."""
     return f"{number} {of}" if number == 1 else f"{number} {of}s"
+
+
+def commonness(report: Mapping[str, Any]) -> str:
+    """How common the class is that the baseline always predicts: the most common, or as common as others."""
+    whose = report["baseline"].get("of", "the training clips")
+    counts = report.get("prior") or [row["support"] for row in report["per_class"]]
+    tied = list(counts).count(max(counts)) > 1
+    return f"as common as any class of {whose}" if tied else f"the most common class of {whose}"
 
 
 def percent(share: float | None) -> str:

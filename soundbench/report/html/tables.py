@@ -42,8 +42,7 @@ def figures(report: Mapping[str, Any]) -> Markup:
         rows.append(row)
     body = table(head, rows, caption="Metrics of the test clips")
     if "class" in baseline:
-        whose = baseline.get("of", "the training clips")
-        body += paragraph(f"The baseline always predicts {baseline['class']}, the most common class of {whose}.")
+        body += paragraph(f"The baseline always predicts {baseline['class']}, {numbers.commonness(report)}.")
     else:
         body += paragraph("The baseline gives every clip the same score.")
     cautions = list(_cautions(report))
