@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from soundbench_plugins.augmentation.background import Background
+    from soundbench_plugins.augmentation.crop import Crop
     from soundbench_plugins.augmentation.filter import Filter
     from soundbench_plugins.augmentation.gain import Gain
     from soundbench_plugins.augmentation.mixup import Mixup
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Background",
+    "Crop",
     "Filter",
     "Gain",
     "Mixup",

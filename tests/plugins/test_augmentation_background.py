@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from helpers.waveforms import padded
 from soundbench_plugins.augmentation.background import Background
 
 from soundbench.chance import Chance
@@ -21,15 +22,6 @@ LENGTHS = [4000, 2500, 700, 1]
 
 # Samples of a period: what a kind is known by.
 KINDS = {"fan": 16, "hum": 40, "rain": 100}
-
-
-def _batch(data: torch.Tensor, lengths: list[int] | None = None, first: int = 0) -> Batch:
-    count = data.shape[0]
-    index = torch.arange(first, first + count)
-    whole = torch.tensor(lengths) if lengths else torch.full((count,), data.shape[1])
-    for row, length in zip(data, whole, strict=True):
-        row[length:] = 0.0
-    return Batch(data=data, lengths=whole, target=torch.zeros(count, 2), index=index, position=index)
 
 
 def _write(path: Path, period: int) -> None:
@@ -59,7 +51,7 @@ def _kinds_in(before: Batch, after: Batch) -> torch.Tensor:
 
 
 def test_each_kind_is_as_likely_however_many_files_it_has(around: Path) -> None:
-    batch = _batch(torch.randn(900, 800))
+    batch = padded(torch.randn(900, 800))
     for folders in ([around], [around / kind for kind in KINDS]):
         mixed = _kinds_in(batch, _background(*folders)(batch, CHANCE))
         assert (mixed.sum(1) == 1).all()
@@ -69,13 +61,13 @@ def test_each_kind_is_as_likely_however_many_files_it_has(around: Path) -> None:
 def test_folders_of_kinds_and_kinds_themselves_go_together(around: Path, tmp_path: Path) -> None:
     for kind, period in KINDS.items():
         _write(tmp_path / ("two" if kind != "rain" else "") / kind / "in" / "depth.wav", period)
-    batch = _batch(torch.randn(900, 800))
+    batch = padded(torch.randn(900, 800))
     mixed = _kinds_in(batch, _background(tmp_path / "two", tmp_path / "rain")(batch, CHANCE))
     assert mixed.float().mean(0).tolist() == pytest.approx([1 / 3] * 3, abs=0.05)
 
 
 def test_up_to_so_many_are_mixed_each_as_loud(around: Path) -> None:
-    batch = _batch(torch.randn(900, 800))
+    batch = padded(torch.randn(900, 800))
     out = _background(around, most=2, snr=(0.0, 0.0))(batch, CHANCE)
     mixed = _kinds_in(batch, out)
     # One in half of the rows; two in the others, in a third of them of the same kind.
@@ -87,7 +79,7 @@ def test_up_to_so_many_are_mixed_each_as_loud(around: Path) -> None:
 
 @pytest.mark.parametrize("most", [1, 3])
 def test_the_ratio_is_to_all_of_them_over_the_rows_true_length(around: Path, most: int) -> None:
-    batch = _batch(torch.randn(39, 4000), LENGTHS[:3] * 13)
+    batch = padded(torch.randn(39, 4000), LENGTHS[:3] * 13)
     for snr in (-5.0, 20.0):
         added = _background(around, most=most, snr=(snr, snr))(batch, CHANCE).data.double() - batch.data.double()
         ratios = 10 * torch.log10(batch.data.double().square().sum(1) / added.square().sum(1))
@@ -96,27 +88,27 @@ def test_the_ratio_is_to_all_of_them_over_the_rows_true_length(around: Path, mos
 
 def test_padding_stays_zero_and_a_row_is_the_same_alone(around: Path) -> None:
     background, data = _background(around, most=3, chance=0.7), torch.randn(24, 4000)
-    together = background(_batch(data, LENGTHS * 6), CHANCE)
+    together = background(padded(data, LENGTHS * 6), CHANCE)
     assert together.lengths.tolist() == LENGTHS * 6
     for i, length in enumerate(LENGTHS * 6):
         assert not together.data[i, length:].any()
-        alone = background(_batch(data[i : i + 1, :length].clone(), first=i), CHANCE).data
+        alone = background(padded(data[i : i + 1, :length].clone(), first=i), CHANCE).data
         torch.testing.assert_close(alone[0], together.data[i, :length], rtol=0, atol=1e-5)
 
 
 def test_chance_says_how_often(around: Path) -> None:
-    batch = _batch(torch.randn(2000, 40))
+    batch = padded(torch.randn(2000, 40))
     out = _background(around, chance=0.3)(batch, CHANCE).data
     assert (out != batch.data).any(1).float().mean().item() == pytest.approx(0.3, abs=0.04)
     assert torch.equal(_background(around, chance=0.0)(batch, CHANCE).data, batch.data)
 
 
 def test_epochs_draw_anew_and_silence_stays_silent(around: Path) -> None:
-    background, batch = _background(around, most=2), _batch(torch.randn(8, 500))
+    background, batch = _background(around, most=2), padded(torch.randn(8, 500))
     first = background(batch, CHANCE).data
     assert torch.equal(background(batch, CHANCE).data, first)
     assert not torch.equal(background(batch, Chance(1, 2, "augmentation[0]")).data, first)
-    assert not background(_batch(torch.zeros(3, 200)), CHANCE).data.any()
+    assert not background(padded(torch.zeros(3, 200)), CHANCE).data.any()
     assert not background.state_dict()
 
 

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers.waveforms import counting, waveforms
 from soundbench_plugins.augmentation.crop import Crop
 
 from soundbench.chance import Chance
-from soundbench.contracts import Batch
 
 CHANCE = Chance(1, 1, "augmentation[0]")
 
 
-def _batch(data: torch.Tensor, lengths: list[int] | None = None, first: int = 0) -> Batch:
-    index = torch.arange(first, first + len(data))
-    whole = torch.tensor(lengths) if lengths else torch.full((len(data),), data.shape[1])
-    return Batch(data=data, lengths=whole, target=torch.zeros(len(data), 2), index=index, position=index)
-
-
-def _counting(rows: int, samples: int) -> torch.Tensor:
-    return torch.arange(1.0, samples + 1).repeat(rows, 1)
-
-
 def test_what_is_kept_is_a_part_of_the_row_itself() -> None:
     lengths = [100, 61, 2, 1] * 60
-    out = Crop(16000, chance=1.0)(_batch(_counting(240, 100), lengths), CHANCE)
+    out = Crop(16000, chance=1.0)(waveforms(counting(240, 100), lengths), CHANCE)
     for row, kept, length in zip(out.data, out.lengths.tolist(), lengths, strict=True):
         first = int(row[0])
         assert 1 <= kept <= length
@@ -34,7 +24,7 @@ def test_what_is_kept_is_a_part_of_the_row_itself() -> None:
 
 
 def test_all_lengths_from_the_shortest_and_all_places_are_equally_likely() -> None:
-    out = Crop(16000, shortest=0.2, chance=1.0)(_batch(_counting(4000, 1000)), CHANCE)
+    out = Crop(16000, shortest=0.2, chance=1.0)(waveforms(counting(4000, 1000)), CHANCE)
     kept = out.lengths.double()
     assert (kept.min(), kept.max()) == (pytest.approx(200, abs=5), pytest.approx(1000, abs=5))
     assert kept.mean().item() == pytest.approx(600, abs=15)
@@ -44,16 +34,16 @@ def test_all_lengths_from_the_shortest_and_all_places_are_equally_likely() -> No
 
 def test_the_draw_is_the_positions_and_the_epochs() -> None:
     data, crop, lengths = torch.randn(9, 60), Crop(16000, chance=0.7), [60, 30, 11] * 3
-    together = crop(_batch(data, lengths), CHANCE)
+    together = crop(waveforms(data, lengths), CHANCE)
     for i, length in enumerate(lengths):
-        alone = crop(_batch(data[i : i + 1, :length], first=i), CHANCE)
+        alone = crop(waveforms(data[i : i + 1, :length], first=i), CHANCE)
         assert alone.lengths[0] == together.lengths[i]
         assert torch.equal(alone.data[0], together.data[i, :length])
-    assert not torch.equal(crop(_batch(data, lengths), Chance(1, 2, "augmentation[0]")).lengths, together.lengths)
+    assert not torch.equal(crop(waveforms(data, lengths), Chance(1, 2, "augmentation[0]")).lengths, together.lengths)
 
 
 def test_chance_says_how_often() -> None:
-    out = Crop(16000, chance=0.3)(_batch(_counting(3000, 200)), CHANCE)
+    out = Crop(16000, chance=0.3)(waveforms(counting(3000, 200)), CHANCE)
     assert (out.lengths != 200).float().mean().item() == pytest.approx(0.3, abs=0.03)
 
 

@@ -7,20 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.waveforms import waveforms
 from soundbench_plugins.augmentation.filter import Filter
 from torch.nn import functional as F
 
 from soundbench.chance import Chance
-from soundbench.contracts import Batch
 
 RATE = 16000
 CHANCE = Chance(1, 1, "augmentation[0]")
-
-
-def _batch(data: torch.Tensor, lengths: list[int] | None = None, first: int = 0) -> Batch:
-    index = torch.arange(first, first + len(data))
-    whole = torch.tensor(lengths) if lengths else torch.full((len(data),), data.shape[1])
-    return Batch(data=data, lengths=whole, target=torch.zeros(len(data), 2), index=index, position=index)
 
 
 def _filter(*types: str, low: float = 2000.0, high: float = 500.0, chance: float = 1.0) -> Filter:
@@ -36,7 +30,7 @@ def _tone(frequency: float, samples: int = RATE) -> torch.Tensor:
 def test_it_is_scipys_butterworth_forwards_and_backwards(kind: str) -> None:
     signal = pytest.importorskip("scipy.signal")
     x = torch.randn(1, 6000, dtype=torch.float64)
-    out = _filter(kind)(_batch(x), CHANCE).data[0]
+    out = _filter(kind)(waveforms(x), CHANCE).data[0]
     expected = F.pad(x[0], (2000, 2000)).numpy()
     # SciPy's own band-pass is of another shape; this one is one filter after the other.
     for cutoff, shape in ((2000.0, "low"), (500.0, "high")):
@@ -51,7 +45,7 @@ def test_it_is_scipys_butterworth_forwards_and_backwards(kind: str) -> None:
 def test_the_cutoff_is_6_db_down_and_two_octaves_on_nothing_is_left(cutoff: float) -> None:
     for kind, gone, kept in (("low-pass", 4 * cutoff, cutoff / 4), ("high-pass", cutoff / 4, min(4 * cutoff, 7000))):
         data = torch.stack([_tone(cutoff), _tone(gone if gone < 8000 else 7900.0), _tone(kept)])
-        out = _filter(kind, low=cutoff, high=cutoff)(_batch(data), CHANCE).data[:, 2000:-2000]
+        out = _filter(kind, low=cutoff, high=cutoff)(waveforms(data), CHANCE).data[:, 2000:-2000]
         levels = 10 * torch.log10(2 * out.square().mean(1))
         assert levels[0].item() == pytest.approx(-6.02, abs=0.05)
         assert levels[1].item() < -45
@@ -62,7 +56,7 @@ def test_nothing_is_delayed_and_a_constant_passes_below() -> None:
     impulse = torch.zeros(1, 4001)
     impulse[0, 2000] = 1.0
     for kind in ("low-pass", "high-pass", "band-pass"):
-        out = _filter(kind)(_batch(impulse.clone()), CHANCE).data[0]
+        out = _filter(kind)(waveforms(impulse.clone()), CHANCE).data[0]
         assert out.argmax() == 2000
         torch.testing.assert_close(out, out.flip(0), rtol=0, atol=1e-6)
         assert out.sum().item() == pytest.approx(1.0 if kind == "low-pass" else 0.0, abs=1e-3)
@@ -70,7 +64,7 @@ def test_nothing_is_delayed_and_a_constant_passes_below() -> None:
 
 def test_at_half_the_rate_a_low_pass_filter_does_nothing() -> None:
     data = torch.stack([_tone(7900.0), _tone(3000.0)])
-    out = _filter("low-pass", low=RATE / 2)(_batch(data), CHANCE).data
+    out = _filter("low-pass", low=RATE / 2)(waveforms(data), CHANCE).data
     torch.testing.assert_close(out[:, 200:-200], data[:, 200:-200], rtol=0, atol=1e-3)
 
 
@@ -91,26 +85,26 @@ def test_padding_stays_zero_and_the_draw_is_the_positions() -> None:
     data = torch.randn(6, 5000)
     data[1, 3001:] = float("nan")
     augment = Filter(RATE, chance=0.8)
-    together = augment(_batch(data, lengths), CHANCE)
+    together = augment(waveforms(data, lengths), CHANCE)
     assert together.lengths.tolist() == lengths
     for i, length in enumerate(lengths):
         assert not together.data[i, length:].any()
-        alone = augment(_batch(data[i : i + 1, :length], first=i), CHANCE).data[0]
+        alone = augment(waveforms(data[i : i + 1, :length], first=i), CHANCE).data[0]
         torch.testing.assert_close(alone, together.data[i, :length], rtol=0, atol=5e-5)
 
 
 def test_chance_says_how_often_and_epochs_draw_anew() -> None:
     data = torch.randn(1000, 40)
-    out = Filter(RATE, chance=0.3)(_batch(data), CHANCE).data
+    out = Filter(RATE, chance=0.3)(waveforms(data), CHANCE).data
     assert (out != data).any(1).float().mean().item() == pytest.approx(0.3, abs=0.05)
-    assert torch.equal(Filter(RATE, chance=0.0)(_batch(data), CHANCE).data, data)
-    again = Filter(RATE, chance=0.3)(_batch(data), Chance(1, 2, "augmentation[0]")).data
+    assert torch.equal(Filter(RATE, chance=0.0)(waveforms(data), CHANCE).data, data)
+    again = Filter(RATE, chance=0.3)(waveforms(data), Chance(1, 2, "augmentation[0]")).data
     assert not torch.equal(again, out)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_the_type_stays(dtype: torch.dtype) -> None:
-    out = _filter("band-pass")(_batch(torch.randn(2, 100).to(dtype)), CHANCE)
+    out = _filter("band-pass")(waveforms(torch.randn(2, 100).to(dtype)), CHANCE)
     assert out.data.dtype == dtype
     assert torch.isfinite(out.data).all()
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from helpers.waveforms import padded
 from soundbench_plugins.augmentation.noise import Noise
 
 from soundbench.audio import SUFFIXES
@@ -20,15 +21,6 @@ from soundbench.errors import DataError, MissingDataError
 RATE = 16000
 CHANCE = Chance(1, 1, "augmentation[0]")
 LENGTHS = [4000, 2500, 700, 1]
-
-
-def _batch(data: torch.Tensor, lengths: list[int] | None = None, first: int = 0) -> Batch:
-    count = data.shape[0]
-    index = torch.arange(first, first + count)
-    whole = torch.tensor(lengths) if lengths else torch.full((count,), data.shape[1])
-    for row, length in zip(data, whole, strict=True):
-        row[length:] = 0.0
-    return Batch(data=data, lengths=whole, target=torch.zeros(count, 2), index=index, position=index)
 
 
 def _write(path: Path, samples: np.ndarray, rate: int = RATE) -> None:
@@ -59,13 +51,13 @@ def _ratios(before: Batch, after: Batch) -> torch.Tensor:
 
 
 def test_the_ratio_is_the_drawn_one_over_the_rows_true_length(folder: Path) -> None:
-    batch = _batch(torch.randn(40, 4000), LENGTHS[:3] * 13 + [4000])
+    batch = padded(torch.randn(40, 4000), LENGTHS[:3] * 13 + [4000])
     for snr in (-10.0, 0.0, 25.0):
         assert _ratios(batch, _noise(folder, snr=(snr, snr))(batch, CHANCE)).numpy() == pytest.approx(snr, abs=0.05)
 
 
 def test_ratios_are_spread_over_their_range(folder: Path) -> None:
-    batch = _batch(torch.randn(2000, 100))
+    batch = padded(torch.randn(2000, 100))
     ratios = _ratios(batch, _noise(folder, snr=(5.0, 20.0))(batch, CHANCE))
     counts = torch.histc(ratios, 5, 4.999, 20.001)
     assert counts.sum() == 2000
@@ -75,7 +67,7 @@ def test_ratios_are_spread_over_their_range(folder: Path) -> None:
 def test_how_loud_the_files_are_changes_nothing(folder: Path, tmp_path: Path) -> None:
     for path in folder.rglob("*.wav"):
         _write(tmp_path / "quiet" / path.relative_to(folder), soundfile.read(path)[0] * 1e-4)
-    batch = _batch(torch.randn(8, 4000))
+    batch = padded(torch.randn(8, 4000))
     loud, quiet = (_noise(place)(batch, CHANCE).data for place in (folder, tmp_path / "quiet"))
     torch.testing.assert_close(loud, quiet, rtol=0, atol=1e-4)
 
@@ -83,7 +75,7 @@ def test_how_loud_the_files_are_changes_nothing(folder: Path, tmp_path: Path) ->
 def test_longer_noise_is_cut_at_a_random_place(tmp_path: Path) -> None:
     noise = _sound(4003)
     _write(tmp_path / "1.wav", noise)
-    batch = _batch(torch.randn(400, 4000))
+    batch = padded(torch.randn(400, 4000))
     added = _noise(tmp_path)(batch, CHANCE).data - batch.data
     cuts = torch.from_numpy(noise).unfold(0, 4000, 1)
     likeness = torch.nn.functional.normalize(added) @ torch.nn.functional.normalize(cuts).T
@@ -95,7 +87,7 @@ def test_longer_noise_is_cut_at_a_random_place(tmp_path: Path) -> None:
 def test_shorter_noise_is_repeated_from_anywhere_in_it(tmp_path: Path, samples: int) -> None:
     noise = _sound(samples) + 0.6
     _write(tmp_path / "1.wav", noise)
-    batch = _batch(torch.zeros(60, 4000) + 0.5)
+    batch = padded(torch.zeros(60, 4000) + 0.5)
     added = _noise(tmp_path, snr=(0.0, 0.0))(batch, CHANCE).data - batch.data
     torch.testing.assert_close(added[:, samples:], added[:, :-samples])
     wanted = torch.from_numpy(np.tile(noise, 2)).unfold(0, samples, 1)[:samples]
@@ -108,20 +100,20 @@ def test_shorter_noise_is_repeated_from_anywhere_in_it(tmp_path: Path, samples: 
 def test_each_file_is_as_likely_however_long(tmp_path: Path) -> None:
     _write(tmp_path / "short.wav", np.full(300, 0.5, np.float32))
     _write(tmp_path / "long.wav", np.full(90000, -0.5, np.float32))
-    batch = _batch(torch.ones(1000, 50))
+    batch = padded(torch.ones(1000, 50))
     added = _noise(tmp_path)(batch, CHANCE).data - batch.data
     assert (added.mean(1) > 0).float().mean().item() == pytest.approx(0.5, abs=0.05)
 
 
 def test_files_are_resampled(tmp_path: Path) -> None:
     _write(tmp_path / "1.wav", np.sin(2 * np.pi * 1000 / 8000 * np.arange(16000)) * 0.5, 8000)
-    batch = _batch(torch.full((1, 8000), 1.0))
+    batch = padded(torch.full((1, 8000), 1.0))
     added = _noise(tmp_path)(batch, CHANCE).data - batch.data
     assert torch.fft.rfft(added[0]).abs().argmax().item() * RATE / 8000 == 1000
 
 
 def test_padding_stays_zero_and_lengths_stay(folder: Path) -> None:
-    batch = _batch(torch.randn(4, 4000), LENGTHS)
+    batch = padded(torch.randn(4, 4000), LENGTHS)
     out = _noise(folder)(batch, CHANCE)
     assert out.lengths.tolist() == LENGTHS
     for row, length in zip(out.data, out.lengths, strict=True):
@@ -130,24 +122,24 @@ def test_padding_stays_zero_and_lengths_stay(folder: Path) -> None:
 
 def test_a_row_is_the_same_alone_and_whatever_stands_in_its_padding(folder: Path) -> None:
     noise, data = _noise(folder, chance=0.5), torch.randn(24, 4000)
-    batch = _batch(data, LENGTHS * 6)
+    batch = padded(data, LENGTHS * 6)
     together = noise(batch, CHANCE).data
     for i, length in enumerate(LENGTHS * 6):
-        alone = noise(_batch(data[i : i + 1, :length].clone(), first=i), CHANCE).data
+        alone = noise(padded(data[i : i + 1, :length].clone(), first=i), CHANCE).data
         torch.testing.assert_close(alone[0], together[i, :length], rtol=0, atol=1e-5)
     data[1, 2500:] = torch.nan
     torch.testing.assert_close(noise(batch, CHANCE).data, together)
 
 
 def test_chance_says_how_often_and_the_others_stay_as_they_are(folder: Path) -> None:
-    batch = _batch(torch.randn(2000, 40))
+    batch = padded(torch.randn(2000, 40))
     out = _noise(folder, chance=0.3)(batch, CHANCE).data
     assert (out != batch.data).any(1).float().mean().item() == pytest.approx(0.3, abs=0.04)
     assert torch.equal(_noise(folder, chance=0.0)(batch, CHANCE).data, batch.data)
 
 
 def test_epochs_draw_anew_and_the_given_batch_stays(folder: Path) -> None:
-    noise, batch = _noise(folder), _batch(torch.randn(4, 500))
+    noise, batch = _noise(folder), padded(torch.randn(4, 500))
     before = batch.data.clone()
     first = noise(batch, CHANCE).data
     assert torch.equal(batch.data, before)
@@ -159,14 +151,14 @@ def test_silence_stays_silent_and_silent_noise_adds_nothing(tmp_path: Path) -> N
     _write(tmp_path / "1.wav", np.r_[np.zeros(60000), 0.5].astype(np.float32))
     data = torch.randn(6, 100)
     data[0] = 0.0
-    out = _noise(tmp_path)(_batch(data), CHANCE).data
+    out = _noise(tmp_path)(padded(data), CHANCE).data
     assert torch.isfinite(out).all()
     assert not out[0].any()
     assert torch.equal(out[1:], data[1:])
 
 
 def test_the_folder_is_read_once_and_no_checkpoint_keeps_it(folder: Path) -> None:
-    noise, batch = _noise(folder), _batch(torch.randn(4, 500))
+    noise, batch = _noise(folder), padded(torch.randn(4, 500))
     first = noise(batch, CHANCE).data
     for path in folder.rglob("*.wav"):
         path.unlink()

@@ -7,23 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.waveforms import padded
 from soundbench_plugins.augmentation.pitch import Pitch
 
 from soundbench.chance import Chance
-from soundbench.contracts import Batch
 
 RATE = 16000
 CHANCE = Chance(1, 1, "augmentation[0]")
 STEPS = [-12.0, -5.0, -1.0, 0.5, 1.0, 2.0, 7.0]
-
-
-def _batch(data: torch.Tensor, lengths: list[int] | None = None, first: int = 0) -> Batch:
-    count = data.shape[0]
-    index = torch.arange(first, first + count)
-    whole = torch.tensor(lengths) if lengths else torch.full((count,), data.shape[1])
-    for row, length in zip(data, whole, strict=True):
-        row[length:] = 0.0
-    return Batch(data=data, lengths=whole, target=torch.zeros(count, 2), index=index, position=index)
 
 
 def _pitch(*semitones: float, chance: float = 1.0) -> Pitch:
@@ -36,7 +27,7 @@ def _tone(frequency: float, samples: int = 2 * RATE) -> torch.Tensor:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_tone_moves_by_semitones_at_its_level(step: float) -> None:
-    out = _pitch(step)(_batch(_tone(440)), CHANCE)
+    out = _pitch(step)(padded(_tone(440)), CHANCE)
     assert out.lengths.tolist() == [2 * RATE]
     inner = out.data[0, 1500:-1500]
     found = torch.fft.rfft(inner * torch.hann_window(len(inner)), 2**19).abs().argmax().item() * RATE / 2**19
@@ -46,7 +37,7 @@ def test_a_tone_moves_by_semitones_at_its_level(step: float) -> None:
 
 @pytest.mark.parametrize(("step", "frequency"), [(7.0, 6000.0), (2.0, 7500.0), (12.0, 4500.0)])
 def test_what_would_lie_above_the_band_is_gone(step: float, frequency: float) -> None:
-    out = _pitch(step)(_batch(_tone(frequency)), CHANCE)
+    out = _pitch(step)(padded(_tone(frequency)), CHANCE)
     assert 20 * out.data[0, 1500:-1500].square().mean().sqrt().log10() < -60
 
 
@@ -54,19 +45,19 @@ def test_what_would_lie_above_the_band_is_gone(step: float, frequency: float) ->
 def test_what_happens_happens_when_it_did(step: float) -> None:
     data = torch.zeros(1, 2 * RATE)
     data[0, 12000:15000] = _tone(1000, 3000)[0]
-    energy = _pitch(step)(_batch(data), CHANCE).data[0].square()
+    energy = _pitch(step)(padded(data), CHANCE).data[0].square()
     centre = (energy * torch.arange(2 * RATE)).sum() / energy.sum()
     assert centre.item() == pytest.approx(13500, abs=150)
 
 
 def test_step_0_changes_nothing() -> None:
-    batch = _batch(torch.randn(4, 5000), [5000, 3000, 20, 1])
+    batch = padded(torch.randn(4, 5000), [5000, 3000, 20, 1])
     assert torch.equal(_pitch(0.0)(batch, CHANCE).data, batch.data)
 
 
 def test_lengths_stay_and_padding_stays_zero() -> None:
     for step in STEPS:
-        out = _pitch(step)(_batch(torch.randn(4, 4000), [4000, 2500, 700, 1]), CHANCE)
+        out = _pitch(step)(padded(torch.randn(4, 4000), [4000, 2500, 700, 1]), CHANCE)
         assert out.data.shape == (4, 4000)
         assert torch.isfinite(out.data).all()
         assert out.lengths.tolist() == [4000, 2500, 700, 1]
@@ -77,10 +68,10 @@ def test_lengths_stay_and_padding_stays_zero() -> None:
 def test_a_row_is_the_same_alone_and_whatever_stands_in_its_padding() -> None:
     lengths = [3000, 2500, 1000, 1] * 2
     pitch, data = _pitch(-2.0, 1.0, 3.0, chance=0.8), torch.randn(8, 3000)
-    batch = _batch(data, lengths)
+    batch = padded(data, lengths)
     together = pitch(batch, CHANCE).data
     for i, length in enumerate(lengths):
-        alone = pitch(_batch(data[i : i + 1, :length].clone(), first=i), CHANCE).data
+        alone = pitch(padded(data[i : i + 1, :length].clone(), first=i), CHANCE).data
         torch.testing.assert_close(alone[0], together[i, :length], rtol=0, atol=1e-5)
     data[1, 2500:] = torch.nan
     torch.testing.assert_close(pitch(batch, CHANCE).data, together)
@@ -88,14 +79,14 @@ def test_a_row_is_the_same_alone_and_whatever_stands_in_its_padding() -> None:
 
 def test_steps_are_drawn_alike_and_chance_says_how_often() -> None:
     rows = _tone(1000, 512).repeat(300, 1)
-    spectra = torch.fft.rfft(_pitch(-12.0, 12.0, chance=0.5)(_batch(rows), CHANCE).data).abs()
+    spectra = torch.fft.rfft(_pitch(-12.0, 12.0, chance=0.5)(padded(rows), CHANCE).data).abs()
     found = spectra[:, [16, 32, 64]].argmax(1)  # 500, 1000, 2000 Hz
     assert (torch.bincount(found, minlength=3) / 300).tolist() == pytest.approx([0.25, 0.5, 0.25], abs=0.08)
-    assert torch.equal(_pitch(2.0, chance=0.0)(_batch(rows), CHANCE).data, rows)
+    assert torch.equal(_pitch(2.0, chance=0.0)(padded(rows), CHANCE).data, rows)
 
 
 def test_epochs_draw_anew_and_the_given_batch_stays() -> None:
-    pitch, batch = _pitch(-2.0, 2.0), _batch(torch.randn(10, 500))
+    pitch, batch = _pitch(-2.0, 2.0), padded(torch.randn(10, 500))
     before = batch.data.clone()
     first = pitch(batch, CHANCE).data
     assert torch.equal(batch.data, before)
@@ -104,7 +95,7 @@ def test_epochs_draw_anew_and_the_given_batch_stays() -> None:
 
 
 def test_silence_stays_silent_and_no_checkpoint_keeps_a_filter() -> None:
-    assert not _pitch(1.0)(_batch(torch.zeros(2, 800)), CHANCE).data.any()
+    assert not _pitch(1.0)(padded(torch.zeros(2, 800)), CHANCE).data.any()
     assert not _pitch(1.0).state_dict()
 
 

@@ -9,24 +9,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from helpers.waveforms import padded
 from soundbench_plugins.augmentation.reverb import Reverb
 
 from soundbench.chance import Chance
-from soundbench.contracts import Batch
 from soundbench.errors import DataError, MissingDataError
 
 RATE = 16000
 CHANCE = Chance(1, 1, "augmentation[0]")
 LENGTHS = [4000, 2500, 700, 1]
-
-
-def _batch(data: torch.Tensor, lengths: list[int] | None = None, first: int = 0) -> Batch:
-    count = data.shape[0]
-    index = torch.arange(first, first + count)
-    whole = torch.tensor(lengths) if lengths else torch.full((count,), data.shape[1])
-    for row, length in zip(data, whole, strict=True):
-        row[length:] = 0.0
-    return Batch(data=data, lengths=whole, target=torch.zeros(count, 2), index=index, position=index)
 
 
 def _response(samples: int, peak: int, seed: int = 0) -> np.ndarray:
@@ -62,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
 def test_it_is_the_convolution_aligned_and_at_the_level_before(tmp_path: Path, samples: int, peak: int) -> None:
     response = _response(samples, peak)
     _write(tmp_path / "1.wav", response)
-    batch = _batch(torch.randn(4, 4000), LENGTHS)
+    batch = padded(torch.randn(4, 4000), LENGTHS)
     out = _reverb(tmp_path)(batch, CHANCE)
     assert out.lengths.tolist() == LENGTHS
     for before, after, length in zip(batch.data, out.data, LENGTHS, strict=True):
@@ -75,7 +66,7 @@ def test_it_is_the_convolution_aligned_and_at_the_level_before(tmp_path: Path, s
 
 
 def test_a_lone_direct_path_changes_nothing_however_late(tmp_path: Path) -> None:
-    batch = _batch(torch.randn(4, 4000), LENGTHS)
+    batch = padded(torch.randn(4, 4000), LENGTHS)
     for number, delay in enumerate((0, 1, 777, 9000)):
         _write(tmp_path / f"{number}" / "1.wav", np.r_[np.zeros(delay), 0.5, np.zeros(50)])
         out = _reverb(tmp_path / f"{number}")(batch, CHANCE).data
@@ -85,7 +76,7 @@ def test_a_lone_direct_path_changes_nothing_however_late(tmp_path: Path) -> None
 def test_the_level_is_kept_and_nothing_is_shifted(folder: Path) -> None:
     data = torch.randn(40, 4000)
     data[:, :1000] = 0.0
-    batch = _batch(data, [4000, 3000] * 20)
+    batch = padded(data, [4000, 3000] * 20)
     out = _reverb(folder)(batch, CHANCE).data
     torch.testing.assert_close(out.norm(dim=1), batch.data.norm(dim=1), rtol=1e-5, atol=0)
     assert (out[:, :800].norm(dim=1) < 0.05 * out.norm(dim=1)).all()
@@ -95,17 +86,17 @@ def test_responses_are_resampled(tmp_path: Path) -> None:
     _write(tmp_path / "1.wav", np.r_[np.zeros(100), 1.0, np.zeros(399), 0.5, np.zeros(99)], 8000)
     data = torch.zeros(1, 4000)
     data[0, 100:130] = torch.hann_window(30)
-    out = _reverb(tmp_path)(_batch(data), CHANCE).data[0]
+    out = _reverb(tmp_path)(padded(data), CHANCE).data[0]
     # Half as loud, 400 samples of 8 kHz and so 800 of 16 kHz later.
     torch.testing.assert_close(out[900:930], 0.5 * out[100:130], rtol=0, atol=0.02)
 
 
 def test_a_row_is_the_same_alone_and_whatever_stands_in_its_padding(folder: Path) -> None:
     reverb, data = _reverb(folder, chance=0.7), torch.randn(24, 4000)
-    batch = _batch(data, LENGTHS * 6)
+    batch = padded(data, LENGTHS * 6)
     together = reverb(batch, CHANCE).data
     for i, length in enumerate(LENGTHS * 6):
-        alone = reverb(_batch(data[i : i + 1, :length].clone(), first=i), CHANCE).data
+        alone = reverb(padded(data[i : i + 1, :length].clone(), first=i), CHANCE).data
         torch.testing.assert_close(alone[0], together[i, :length], rtol=0, atol=1e-5)
     data[1, 2500:] = torch.nan
     torch.testing.assert_close(reverb(batch, CHANCE).data, together)
@@ -114,9 +105,9 @@ def test_a_row_is_the_same_alone_and_whatever_stands_in_its_padding(folder: Path
 def test_many_rows_are_convolved_a_few_at_a_time(folder: Path) -> None:
     data = torch.randn(20, 60000)
     reverb = _reverb(folder)
-    together = reverb(_batch(data), CHANCE).data
+    together = reverb(padded(data), CHANCE).data
     for i in (0, 7, 19):
-        alone = reverb(_batch(data[i : i + 1], first=i), CHANCE).data
+        alone = reverb(padded(data[i : i + 1], first=i), CHANCE).data
         torch.testing.assert_close(alone[0], together[i], rtol=0, atol=1e-5)
 
 
@@ -125,21 +116,21 @@ def test_each_response_is_as_likely(tmp_path: Path) -> None:
         _write(tmp_path / f"{number}.wav", np.r_[1.0, echo])
     data = torch.zeros(900, 10)
     data[:, 0] = 1.0
-    out = _reverb(tmp_path)(_batch(data), CHANCE).data
+    out = _reverb(tmp_path)(padded(data), CHANCE).data
     found = torch.bincount((out[:, 1] / out[:, 0] * 4).round().long(), minlength=4)
     assert (found / 900).tolist() == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3], abs=0.05)
 
 
 def test_chance_says_how_often_and_the_others_stay_as_they_are(tmp_path: Path) -> None:
     _write(tmp_path / "1.wav", np.array([1.0, 0.5]))
-    batch = _batch(torch.randn(2000, 40))
+    batch = padded(torch.randn(2000, 40))
     out = _reverb(tmp_path, chance=0.3)(batch, CHANCE).data
     assert (out != batch.data).any(1).float().mean().item() == pytest.approx(0.3, abs=0.04)
     assert torch.equal(_reverb(tmp_path, chance=0.0)(batch, CHANCE).data, batch.data)
 
 
 def test_epochs_draw_anew_and_the_given_batch_stays(folder: Path) -> None:
-    reverb, batch = _reverb(folder), _batch(torch.randn(8, 500))
+    reverb, batch = _reverb(folder), padded(torch.randn(8, 500))
     before = batch.data.clone()
     first = reverb(batch, CHANCE).data
     assert torch.equal(batch.data, before)
@@ -149,7 +140,7 @@ def test_epochs_draw_anew_and_the_given_batch_stays(folder: Path) -> None:
 
 def test_silence_stays_silent_and_no_checkpoint_keeps_a_response(folder: Path) -> None:
     reverb = _reverb(folder)
-    assert not reverb(_batch(torch.zeros(3, 200)), CHANCE).data.any()
+    assert not reverb(padded(torch.zeros(3, 200)), CHANCE).data.any()
     assert not reverb.state_dict()
 
 

@@ -6,23 +6,14 @@ import math
 
 import pytest
 import torch
+from helpers.waveforms import padded
 from soundbench_plugins.augmentation.tempo import Tempo
 
 from soundbench.chance import Chance
-from soundbench.contracts import Batch
 
 RATE = 16000
 CHANCE = Chance(1, 1, "augmentation[0]")
 RATES = [0.5, 0.8, 0.93, 1.1, 1.25, 2.0]
-
-
-def _batch(data: torch.Tensor, lengths: list[int] | None = None, first: int = 0) -> Batch:
-    count = data.shape[0]
-    index = torch.arange(first, first + count)
-    whole = torch.tensor(lengths) if lengths else torch.full((count,), data.shape[1])
-    for row, length in zip(data, whole, strict=True):
-        row[length:] = 0.0
-    return Batch(data=data, lengths=whole, target=torch.zeros(count, 2), index=index, position=index)
 
 
 def _tempo(low: float, high: float | None = None, chance: float = 1.0) -> Tempo:
@@ -36,7 +27,7 @@ def _tones(*frequencies: float, samples: int = 2 * RATE) -> torch.Tensor:
 
 @pytest.mark.parametrize("rate", RATES)
 def test_tones_keep_pitch_and_level_and_last_as_long_as_the_factor_says(rate: float) -> None:
-    batch = _batch(_tones(440, 3000))
+    batch = padded(_tones(440, 3000))
     out = _tempo(rate)(batch, CHANCE)
     length = int(out.lengths)
     assert length == min(math.ceil(2 * RATE / rate), 2 * RATE)
@@ -55,7 +46,7 @@ def test_what_happens_happens_at_its_time_by_the_factor(rate: float) -> None:
     data = torch.zeros(1, 2 * RATE)
     for begin in (2000, 12000):
         data[0, begin : begin + 3000] = _tones(1270, samples=3000)[0]
-    out = _tempo(rate)(_batch(data), CHANCE).data[0]
+    out = _tempo(rate)(padded(data), CHANCE).data[0]
     for begin in (2000, 12000):
         lapse = slice(int((begin - 2500) / rate) if begin > 2500 else 0, int((begin + 5500) / rate))
         energy = out[lapse].square()
@@ -65,26 +56,26 @@ def test_what_happens_happens_at_its_time_by_the_factor(rate: float) -> None:
 
 @pytest.mark.parametrize("rate", RATES)
 def test_noise_keeps_its_level(rate: float) -> None:
-    out = _tempo(rate)(_batch(0.1 * torch.randn(4, RATE), [16000, 16000, 9000, 5000]), CHANCE)
+    out = _tempo(rate)(padded(0.1 * torch.randn(4, RATE), [16000, 16000, 9000, 5000]), CHANCE)
     for row, length in zip(out.data, out.lengths, strict=True):
         assert 20 * row[:length].square().mean().sqrt().log10().item() == pytest.approx(-20, abs=0.5)
 
 
 def test_tempo_1_changes_nothing() -> None:
-    batch = _batch(torch.randn(4, 5000), [5000, 3000, 20, 1])
+    batch = padded(torch.randn(4, 5000), [5000, 3000, 20, 1])
     out = _tempo(1.0)(batch, CHANCE)
     torch.testing.assert_close(out.data, batch.data, rtol=0, atol=2e-5)
     assert torch.equal(out.lengths, batch.lengths)
 
 
 def test_lengths_stay_honest_and_padding_stays_zero() -> None:
-    out = _tempo(1.25)(_batch(torch.randn(4, 1000), [1000, 500, 7, 1]), CHANCE)
+    out = _tempo(1.25)(padded(torch.randn(4, 1000), [1000, 500, 7, 1]), CHANCE)
     assert out.data.shape == (4, 1000)
     assert out.lengths.tolist() == [800, 400, 6, 1]
     for row, length in zip(out.data, out.lengths, strict=True):
         assert not row[length:].any()
         assert row[:length].any()
-    slower = _tempo(0.5)(_batch(torch.randn(2, 1000), [1000, 300]), CHANCE)
+    slower = _tempo(0.5)(padded(torch.randn(2, 1000), [1000, 300]), CHANCE)
     assert slower.data.shape == (2, 1000)
     assert slower.lengths.tolist() == [1000, 600]
 
@@ -92,30 +83,30 @@ def test_lengths_stay_honest_and_padding_stays_zero() -> None:
 def test_a_row_is_the_same_alone_and_whatever_stands_in_its_padding() -> None:
     lengths = [3000, 2500, 1000, 1] * 2
     tempo, data = _tempo(0.7, 1.4, chance=0.8), torch.randn(8, 3000)
-    batch = _batch(data, lengths)
+    batch = padded(data, lengths)
     together = tempo(batch, CHANCE)
     for i in range(8):
-        alone = tempo(_batch(data[i : i + 1].clone(), [lengths[i]], first=i), CHANCE)
+        alone = tempo(padded(data[i : i + 1].clone(), [lengths[i]], first=i), CHANCE)
         assert alone.lengths[0] == together.lengths[i]
         torch.testing.assert_close(alone.data[0], together.data[i], rtol=0, atol=1e-5)
     # Without its padding too, where it is not cut off.
     faster = _tempo(1.0, 1.4)
     together = faster(batch, CHANCE)
     for i, length in enumerate(lengths):
-        alone = faster(_batch(data[i : i + 1, :length].clone(), first=i), CHANCE)
+        alone = faster(padded(data[i : i + 1, :length].clone(), first=i), CHANCE)
         torch.testing.assert_close(alone.data[0], together.data[i, :length], rtol=0, atol=1e-5)
     data[1, 2500:] = torch.nan
     torch.testing.assert_close(faster(batch, CHANCE).data, together.data)
 
 
 def test_tempos_are_spread_over_their_range() -> None:
-    out = _tempo(1.0, 2.0)(_batch(torch.ones(300, 200)), CHANCE)
+    out = _tempo(1.0, 2.0)(padded(torch.ones(300, 200)), CHANCE)
     rates = 200 / out.lengths
     assert (torch.histc(rates, 4, 1.0, 2.0) / 300).tolist() == pytest.approx([0.25] * 4, abs=0.08)
 
 
 def test_chance_says_how_often_and_epochs_draw_anew() -> None:
-    batch, tempo = _batch(torch.randn(300, 100)), _tempo(1.5, chance=0.25)
+    batch, tempo = padded(torch.randn(300, 100)), _tempo(1.5, chance=0.25)
     lengths = tempo(batch, CHANCE).lengths
     assert (lengths == 67).float().mean().item() == pytest.approx(0.25, abs=0.07)
     assert (lengths == 100).float().mean().item() == pytest.approx(0.75, abs=0.07)
@@ -125,7 +116,7 @@ def test_chance_says_how_often_and_epochs_draw_anew() -> None:
 
 
 def test_silence_stays_silent_and_the_given_batch_stays() -> None:
-    batch = _batch(torch.zeros(2, 3000))
+    batch = padded(torch.zeros(2, 3000))
     batch.data[1, 1000:1100] = 1.0
     before = batch.data.clone()
     out = _tempo(0.8)(batch, CHANCE).data

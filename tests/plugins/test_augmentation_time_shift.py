@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers.waveforms import counting, waveforms
 from soundbench_plugins.augmentation.time_shift import TimeShift
 
 from soundbench.chance import Chance
-from soundbench.contracts import Batch
 
 CHANCE = Chance(1, 1, "augmentation[0]")
 
 
-def _batch(data: torch.Tensor, lengths: list[int] | None = None, first: int = 0) -> Batch:
-    index = torch.arange(first, first + len(data))
-    whole = torch.tensor(lengths) if lengths else torch.full((len(data),), data.shape[1])
-    return Batch(data=data, lengths=whole, target=torch.zeros(len(data), 2), index=index, position=index)
-
-
-def _counting(rows: int, samples: int) -> torch.Tensor:
-    return torch.arange(1.0, samples + 1).repeat(rows, 1)
-
-
 def test_a_row_turns_round_its_own_length() -> None:
     lengths = [100, 61, 2, 1] * 30
-    out = TimeShift(16000)(_batch(_counting(120, 100), lengths), CHANCE)
+    out = TimeShift(16000)(waveforms(counting(120, 100), lengths), CHANCE)
     assert out.lengths.tolist() == lengths
     for row, length in zip(out.data, lengths, strict=True):
         first = int(row[0]) - 1
@@ -33,14 +23,14 @@ def test_a_row_turns_round_its_own_length() -> None:
 
 
 def test_every_beginning_is_reached() -> None:
-    out = TimeShift(16000)(_batch(_counting(4000, 10)), CHANCE)
+    out = TimeShift(16000)(waveforms(counting(4000, 10)), CHANCE)
     shares = torch.bincount(out.data[:, 0].long())[1:] / 4000
     assert shares.min() > 0.07
     assert shares.max() < 0.17  # the shift by nothing comes as -10, 0 and 10
 
 
 def test_share_says_how_far_at_most() -> None:
-    out = TimeShift(16000, share=0.3)(_batch(_counting(900, 100), [100, 50, 3] * 300), CHANCE)
+    out = TimeShift(16000, share=0.3)(waveforms(counting(900, 100), [100, 50, 3] * 300), CHANCE)
     first = out.data[:, 0].long() - 1
     for start, length, most in ((0, 100, 30), (1, 50, 15), (2, 3, 0)):
         earlier = first[start::3]
@@ -49,7 +39,7 @@ def test_share_says_how_far_at_most() -> None:
 
 
 def test_silence_comes_in_where_it_is_not_circular() -> None:
-    out = TimeShift(16000, circular=False, share=0.5)(_batch(_counting(300, 40), [40, 20, 1] * 100), CHANCE)
+    out = TimeShift(16000, circular=False, share=0.5)(waveforms(counting(300, 40), [40, 20, 1] * 100), CHANCE)
     seen = set()
     for row, length in zip(out.data, out.lengths.tolist(), strict=True):
         places = torch.nonzero(row).squeeze(1)
@@ -66,15 +56,15 @@ def test_silence_comes_in_where_it_is_not_circular() -> None:
 
 def test_the_draw_is_the_positions_and_the_epochs() -> None:
     data, shift, lengths = torch.randn(9, 60), TimeShift(16000, chance=0.7), [60, 30, 11] * 3
-    together = shift(_batch(data, lengths), CHANCE).data
+    together = shift(waveforms(data, lengths), CHANCE).data
     for i, length in enumerate(lengths):
-        alone = shift(_batch(data[i : i + 1, :length], first=i), CHANCE).data
+        alone = shift(waveforms(data[i : i + 1, :length], first=i), CHANCE).data
         assert torch.equal(alone[0], together[i, :length])
-    assert not torch.equal(shift(_batch(data, lengths), Chance(1, 2, "augmentation[0]")).data, together)
+    assert not torch.equal(shift(waveforms(data, lengths), Chance(1, 2, "augmentation[0]")).data, together)
 
 
 def test_chance_says_how_often() -> None:
-    out = TimeShift(16000, chance=0.3)(_batch(_counting(3000, 200)), CHANCE)
+    out = TimeShift(16000, chance=0.3)(waveforms(counting(3000, 200)), CHANCE)
     assert (out.data[:, 0] != 1).float().mean().item() == pytest.approx(0.3, abs=0.03)
 
 
