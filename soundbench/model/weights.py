@@ -21,7 +21,7 @@ from soundbench.messages import nearest, show
 from soundbench.model import folder as model_folder
 from soundbench.model.named.names import bringing, model_path
 from soundbench.model.network import Network
-from soundbench.model.stored.reading import missing
+from soundbench.model.stored.reading import TABLES, WEIGHTS, missing
 from soundbench.recipe import Recipe
 
 __all__ = [
@@ -180,9 +180,9 @@ def load_matching(
 def _classes_of(path: Path, accept_changes: bool) -> tuple[str, ...]:
     """The classes of a file of weights, by the `model.toml` of its folder or its run; none if there is none."""
     folder = path.parent.parent / "model" if path.parent.name == "checkpoints" else path.parent
-    if not (folder / "model.toml").exists():
+    if not (folder / TABLES).exists():
         if bringing(folder):
-            raise missing(folder, "model.toml")
+            raise missing(folder, TABLES)
         return ()
     if not accept_changes:
         model_folder.check_tables(folder)
@@ -236,12 +236,12 @@ def _misfit(wanted: Tensor, given: Tensor | None) -> str:
 def _weights_file(source: Path) -> Path:
     if not source.is_dir():
         return source
-    for path in (source / "weights.safetensors", source / "model" / "weights.safetensors"):
+    for path in (source / WEIGHTS, source / "model" / WEIGHTS):
         if path.exists():
             return path
     if bringing(source):
-        raise missing(source, "weights.safetensors")
-    raise RunError(f"{source}: not a run and not a model: it has no weights.safetensors")
+        raise missing(source, WEIGHTS)
+    raise RunError(f"{source}: not a run and not a model: it has no {WEIGHTS}")
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -20,11 +20,11 @@ from soundbench.data.clips import ClipTable
 from soundbench.errors import SoundbenchError
 from soundbench.model import assembly, logits
 from soundbench.model.logits import HeldOutLogits
-from soundbench.model.named.names import model_path
 from soundbench.model.network import cost
 from soundbench.model.outputs.window_logits import WindowLogits, clip_means, refuse_not_finite
 from soundbench.model.rejecting.rejector import state_of
 from soundbench.model.scoring import ClipScores, Scorer
+from soundbench.model.weights import place_of
 from soundbench.recipe import ComponentSpec, Recipe
 from soundbench.report import calibration, pages, run_directory
 from soundbench.report.card import start
@@ -287,11 +287,9 @@ def _began_with(recipe: Recipe) -> list[dict[str, str]]:
     given = recipe.init.from_
     if given is None:
         return []
-    # A recipe gives paths in full; one in the working directory may have been meant as the name of a model.
-    name = given.name if isinstance(given, Path) and given.parent == Path.cwd() else given
     try:
-        place = model_path(name)
-    except SoundbenchError:
+        place = place_of(given)
+    except SoundbenchError:  # removed since the run began with them
         place = Path(given)
     return start.known_of(given, place)
 
