@@ -8,7 +8,7 @@
 3. FOLDER/unknown.json: what is called unknown by the five networks of 1 at the threshold that keeps 95% of all test
    clips: noise, by each component that rejects, which is what one is chosen by; then kinds of sound of UrbanSound8K
    that ESC-10 lacks, which nothing here is trained on, fitted to or chosen by. What the final network says of the same,
-   and of UrbanSound8K's dogs and engines.
+   and of UrbanSound8K's dogs and engines; and the five networks of parts of their test clips (`short_sounds.py`).
 
 The same command goes on where it was stopped, and measures again when networks or what is asked have changed; another
 recipe needs another FOLDER. `--write` copies the model into the package, with credits on its card, and writes
@@ -31,10 +31,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import short_sounds
 import torch
-from leak import accuracy
 from leak import percent as with_interval
 from rejecting import Outputs, outputs
+from short_sounds import share_unknown
 from soundbench_plugins.reject.distance import Distance
 from soundbench_plugins.reject.energy import Energy
 from soundbench_plugins.reject.max_logit import MaxLogit
@@ -59,8 +60,8 @@ KNOWN = ("dog_bark", "engine_idling")  # of UrbanSound8K: a class of ESC-10, and
 FIRST = 5  # recordings of each, answered one by one
 # Noise to be rejected: another draw than what the components are fitted to, and than what their rank was chosen by.
 DRAW = 2611
-LEVELS = (-80, -60, -45, -30, -20, -10, 0)
-SECONDS = (0.1, 0.5, 2.0, 5.0, 12.0)
+LEVELS = tuple(range(-80, 1, 4))
+SECONDS = (0.1, 0.3, 0.5, 0.7, 0.85, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 2.0, 2.35, 2.7, 3.0, 4.0, 5.0, 12.0)
 RATES = (8000, 16000, 22050, 44100)
 SHOWN = 0.05  # of a kind's clips, for the class that they are taken for to be named
 COLOURS = ("white", "pink")
@@ -164,16 +165,25 @@ def of_urbansound(kinds: Sequence[str]) -> list[dict[str, str]]:
     return [row | {"path": str(root / f"audio/fold{row['fold']}" / row["slice_file_name"])} for row in chosen]
 
 
-def fold_scores(run: Path) -> dict[str, dict[str, list[float]]]:
-    """For the network of a fold, the reject scores by each component: of its test clips, of noise, of UrbanSound8K."""
+def fold_scores(run: Path) -> dict[str, Any]:
+    """For the network of a fold, the reject scores by each component: of its test clips, of noise, of UrbanSound8K.
+
+    And what it says of `parts` of its test clips.
+    """
     classifier, clips = soundbench.load(run), rows_of(run / "clips.csv")
-    modules = components(classifier, [row for row in clips if row["part"] == "train"])
-    found = {"known": scores(classifier, modules, [row["path"] for row in clips if row["part"] == "test"])}
+    train, test = ([row for row in clips if row["part"] == part] for part in ("train", "test"))
+    modules = components(classifier, train)
+    found = {"known": scores(classifier, modules, [row["path"] for row in test])}
     for colour in COLOURS:
         parts = [scores(classifier, modules, sounds, rate) for rate, sounds in noises(colour)]
         found[colour] = {name: np.concatenate([part[name] for part in parts]) for name in modules}
     found["others"] = scores(classifier, modules, [row["path"] for row in of_urbansound(KINDS)])
-    return {sound: {name: values.tolist() for name, values in by.items()} for sound, by in found.items()}
+    lists: dict[str, Any] = {sound: {name: one.tolist() for name, one in by.items()} for sound, by in found.items()}
+    own = {"distance": modules["distance"]}
+    lists["parts"] = short_sounds.measured(
+        classifier, test, lambda parts: scores(classifier, own, parts, classifier.rate)["distance"]
+    )
+    return lists
 
 
 def kept_elsewhere(folds: Sequence[Any], name: str) -> float:
@@ -203,9 +213,10 @@ def out_of_fold(folds: Sequence[Any]) -> dict[str, Any]:
     return found
 
 
-def share_unknown(unknown: Iterable[bool], recordings: Sequence[str]) -> dict[str, float]:
-    """The share of sounds that is unknown, `value`, with an interval over recordings, `low` and `high`."""
-    return accuracy(["unknown"] * len(recordings), ["unknown" if one else "known" for one in unknown], recordings)
+def of_parts(folds: Sequence[Any]) -> list[str]:
+    """The table of parts of test clips, at the threshold that keeps 95% of the whole ones."""
+    threshold = fit_threshold(np.concatenate([fold["known"]["distance"] for fold in folds]), [], KEEP)
+    return short_sounds.table([fold["parts"] for fold in folds], threshold)
 
 
 def rejected(classifier: soundbench.Classifier, sounds: Iterable[tuple[int, list[np.ndarray]]]) -> float:
@@ -238,7 +249,7 @@ def by_the_model(run: Path) -> dict[str, Any]:
 def asked(runs: Iterable[Path]) -> dict[str, Any]:
     """What the figures depend on: the networks by the digests of their files, and the sounds."""
     networks = [json.loads((run / "model" / "digests.json").read_text(encoding="utf-8")) for run in runs]
-    sounds = [DRAW, LEVELS, SECONDS, RATES, COLOURS, KINDS, KNOWN]
+    sounds = [DRAW, LEVELS, SECONDS, RATES, COLOURS, KINDS, KNOWN, short_sounds.SECONDS]
     found: dict[str, Any] = json.loads(json.dumps({"networks": networks, "sounds": sounds}))
     return found
 
@@ -249,7 +260,7 @@ def measured(place: Path, runs: Sequence[Path], final: Path) -> dict[str, Any]:
     if place.exists() and (before := json.loads(place.read_text(encoding="utf-8"))).get("asked") == now:
         return dict(before)
     each = [fold_scores(run) for run in runs]
-    found = {"asked": now, "out of fold": out_of_fold(each), "final": by_the_model(final)}
+    found = {"asked": now, "out of fold": out_of_fold(each), "parts": of_parts(each), "final": by_the_model(final)}
     files.write_json(place, found)
     return found
 
@@ -298,7 +309,8 @@ def page(command: str, folds: dict[str, Any], found: dict[str, Any], kept: float
     )
     kinds, first = by_kind(final["clips"], distance["kinds"]), first_of_each(final["clips"])
     shown = ["By kind, what the model itself says with its own threshold:", kinds, FIRST_OF_EACH, first]
-    return "\n\n".join([*lines, "\n".join(table), over, rest, *shown]) + "\n"
+    short = "What the five networks say of parts of their own test clips, around the middle of the energy:"
+    return "\n\n".join([*lines, "\n".join(table), over, short, "\n".join(found["parts"]), rest, *shown]) + "\n"
 
 
 def by_kind(clips: Sequence[Sequence[str]], out_of_fold: dict[str, float]) -> str:
@@ -339,7 +351,7 @@ def lay_in(model: Path, unknown: dict[str, float]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "esc10_best.toml")
+    parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "esc10_model.toml")
     parser.add_argument("--set", nargs="+", action="extend", default=[], dest="sets", metavar="KEY=VALUE")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()

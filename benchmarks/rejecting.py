@@ -2,7 +2,7 @@
 
     SOUNDBENCH_DATA=... python benchmarks/rejecting.py --out FOLDER [--epochs 80] [--write]
 
-For each of ESC-10's classes the network of `recipes/esc10_best.toml` is trained without it on four folds; each fold is
+For each of ESC-10's classes the network of `recipes/esc10_model.toml` is trained without it on four folds; each fold is
 the fifth for two classes. The reject scores of the clips of the fifth fold are compared with those of all clips of the
 class: AUROC, and the share that is kept where 95% of the test clips are.
 
@@ -41,7 +41,7 @@ from soundbench.model.rejecting.thresholds import separation
 from soundbench.training.rejecting.others import FITTED_ON, FITTING
 
 RESULT = Path(__file__).parent / "results" / "rejecting.md"
-RECIPE = Path(__file__).parents[1] / "recipes" / "esc10_best.toml"
+RECIPE = Path(__file__).parents[1] / "recipes" / "esc10_model.toml"
 CORES = 2
 CLASSES = (
     *("dog", "rooster", "rain", "sea_waves", "crackling_fire"),
@@ -286,7 +286,7 @@ def page(every: Mapping[str, Given], epochs: int) -> list[str]:
         "# Sound of none of the classes",
         "",
         f"`python benchmarks/rejecting.py --out FOLDER --epochs {epochs} --write`: {machine_info()}. Ten networks of "
-        "`recipes/esc10_best.toml`, each trained without a class of ESC-10 on four folds; AUROC between the test clips "
+        "`recipes/esc10_model.toml`, each trained without a class of ESC-10 on four folds; AUROC between test clips "
         "of the fifth fold and the 40 clips of the class. Accuracy on the test clips of the other classes: "
         f"{', '.join(accuracies)}. Each is one training; how far another seed would move the figures was not measured.",
         "",

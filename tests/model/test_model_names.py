@@ -202,6 +202,7 @@ def test_only_distributions_that_the_environment_allows_count(site: Path, monkey
 CARD = front_matter.page(
     {"license": "cc-by-4.0"},
     {
+        "data_license": "CC0-1.0",
         "figures": {"accuracy": {"value": 0.9, "low": 0.8, "high": 0.95}},
         "summary": "accuracy 90%",
         "protocol": "fold 5",
@@ -219,7 +220,7 @@ def test_the_listing_says_what_folder_and_card_say(site: Path, capsys: pytest.Ca
         "owls  (acme-sounds 1.0)\n"
         "  classes   2: dog, owl\n"
         "  size      2.0 MB\n"
-        "  licence   cc-by-4.0; of the data: not stated\n"
+        "  licence   cc-by-4.0; of the data: CC0-1.0\n"
         "  figures   accuracy 90%\n"
         "  protocol  fold 5\n"
         f"  folder    {folder}\n",
@@ -230,7 +231,9 @@ def test_the_listing_says_what_folder_and_card_say(site: Path, capsys: pytest.Ca
     assert (row["classes"], row["figures"]["accuracy"]["high"], row["error"]) == (["dog", "owl"], 0.95, "")
     (folder / "README.md").write_text(CARD.replace("0.9,", "0.99,"))
     assert invoke(["models"]) == 0
-    assert "figures   not stated" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "  figures   not shown: the figures of its card were changed by hand\n" in out
+    assert "  licence   cc-by-4.0; of the data: CC0-1.0\n" in out
 
 
 @pytest.mark.parametrize(
@@ -313,12 +316,14 @@ def test_what_is_wrong_with_the_classes_of_a_listed_model_is_said_in_a_line(
 
 def test_a_model_without_a_card_or_with_a_damaged_one_is_listed(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = install(site, "owls")
-    for content in (None, b"\xff\xfe", b"# mine\n", b'---\nlicense: "mit" # mine\nsoundbench: [1\n---\n'):
+    damaged = b'---\nlicense: "mit" # mine\nsoundbench: [1\n---\n'
+    for content in (None, b"\xff\xfe", b"# mine\n", damaged):
         if content is not None:
             (folder / "README.md").write_bytes(content)
         assert invoke(["models"]) == 0
         out = capsys.readouterr().out
-        assert "figures   not stated" in out
+        said = 'not shown: the line "soundbench:" of its card is no longer' if content == damaged else "not stated"
+        assert f"figures   {said}" in out
     assert "licence   mit; of the data: not stated" in out
 
 

@@ -23,13 +23,31 @@ def test_what_is_kept_is_a_part_of_the_row_itself() -> None:
         assert not row[kept:].any()
 
 
-def test_all_lengths_from_the_shortest_and_all_places_are_equally_likely() -> None:
-    out = Crop(16000, shortest=0.2, chance=1.0)(waveforms(counting(4000, 1000)), CHANCE)
+def test_all_lengths_from_the_shortest_and_all_places_in_an_even_sound_are_equally_likely() -> None:
+    even = 1.0 + counting(4000, 1000) * 1e-4
+    out = Crop(200, shortest=0.2, chance=1.0)(waveforms(even), CHANCE)
     kept = out.lengths.double()
     assert (kept.min(), kept.max()) == (pytest.approx(200, abs=5), pytest.approx(1000, abs=5))
     assert kept.mean().item() == pytest.approx(600, abs=15)
-    place = (out.data[:, 0] - 1) / (1000 - kept).clamp(min=1)
+    place = ((out.data[:, 0] - 1) * 1e4 - 1) / (1000 - kept).clamp(min=1)
     assert place.mean().item() == pytest.approx(0.5, abs=0.03)
+
+
+def test_sound_is_in_every_part_and_what_is_louder_in_more_of_them() -> None:
+    data = torch.zeros(2000, 1600)
+    data[:, 300:310], data[:, 1200:1210] = 1.0, 3.0**0.5  # three times the energy
+    out = Crop(16000, shortest=0.05, chance=1.0)(waveforms(data), CHANCE)
+    quiet, loud = ((out.data == level).any(1) for level in (1.0, 3.0**0.5))
+    assert (quiet | loud).all()
+    short = out.lengths < 800
+    assert loud[short].float().mean().item() == pytest.approx(0.75, abs=0.04)
+    assert not (quiet & loud)[short].any()
+
+
+def test_a_silent_row_is_cut_too() -> None:
+    out = Crop(16000, chance=1.0)(waveforms(torch.zeros(50, 400), [400, 1] * 25), CHANCE)
+    assert out.lengths.unique().numel() > 10
+    assert not out.data.any()
 
 
 def test_the_draw_is_the_positions_and_the_epochs() -> None:

@@ -16,6 +16,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import attrs
+import numpy as np
 import pytest
 import torch
 
@@ -291,6 +292,7 @@ def test_figures_of_a_model_are_measured_again_for_other_networks_or_sounds(
     calls: list[Path] = []
     monkeypatch.setattr(esc10_model, "fold_scores", calls.append)
     monkeypatch.setattr(esc10_model, "out_of_fold", len)
+    monkeypatch.setattr(esc10_model, "of_parts", len)
     monkeypatch.setattr(esc10_model, "by_the_model", str)
     fold, final = tmp_path / "fold-1", tmp_path / "final"
     for run in (fold, final):
@@ -321,8 +323,16 @@ def test_what_a_kind_is_taken_for_is_named(benchmark: Benchmark) -> None:
     assert len(first) == 10
 
 
+def test_a_part_of_a_sound_is_around_the_middle_of_its_energy(benchmark: Benchmark) -> None:
+    short_sounds = benchmark("short_sounds")
+    sound = np.zeros(100, np.float32)
+    sound[70] = 1.0
+    assert short_sounds.part(sound, 10).tolist() == sound[65:75].tolist()
+    assert short_sounds.part(sound[::-1], 80).tolist() == sound[::-1][:80].tolist()
+    assert len(short_sounds.part(sound, 200)) == 100
+
+
 def test_the_setting_with_the_most_shrinkage_of_equals_is_chosen(benchmark: Benchmark) -> None:
-    """Differences over classes have a standard error; another metric, or what keeps noise, is no equal."""
     rejecting = benchmark("rejecting")
     best, near = [0.9, 0.8, 0.7, 0.6], [0.85, 0.84, 0.7, 0.6]  # lower by 0.0025, with an error of 0.019
     found = {

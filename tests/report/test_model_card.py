@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -87,11 +88,37 @@ def test_any_changed_character_is_seen() -> None:
     assert not front_matter.is_as_written("# written by hand\n")
 
 
-def test_facts_that_somebody_has_changed_are_none() -> None:
-    text = front_matter.page({"license": "mit"}, {"value": 0.935, "note": "a\u2028b"}, "# title\n")
-    assert front_matter.facts_of(text + "more\n") == {"value": 0.935, "note": "a\u2028b"}
-    assert front_matter.facts_of(text.replace("0.935", "0.995")) == {}
-    assert front_matter.facts_of(text.replace("0.935", "NaN")) == {}
+FACTS = {"data_license": "CC0-1.0", "value": 0.935, "note": "a\u2028b"}
+"""Facts of a page."""
+
+
+def test_facts_that_somebody_has_changed_are_not_read_but_what_anybody_may_state() -> None:
+    text = front_matter.page({"license": "mit"}, FACTS, "# title\n")
+    assert front_matter.facts_of(text + "more\n") == FACTS
+    assert not front_matter.unread(text + "more\n")
+    for value in ("0.995", "NaN"):
+        changed = text.replace("0.935", value)
+        assert front_matter.facts_of(changed) == {"data_license": "CC0-1.0"}
+        assert front_matter.unread(changed) == "the figures of its card were changed by hand"
+
+
+def test_the_licence_of_the_data_and_the_order_of_facts_may_be_changed() -> None:
+    text = front_matter.page({"license": "mit"}, FACTS, "# title\n")
+    stated = text.replace("CC0-1.0", "CC-BY-3.0")
+    assert front_matter.facts_of(stated) == {**FACTS, "data_license": "CC-BY-3.0"}
+    line = next(line for line in text.splitlines() if line.startswith("soundbench:"))
+    own = json.loads(line.partition(":")[2])
+    sorted_own = json.dumps(dict(sorted(own.items())), indent=None, separators=(",", ":"))
+    assert front_matter.facts_of(text.replace(line, f"soundbench:  {sorted_own}")) == FACTS
+
+
+def test_facts_that_are_no_json_any_more_are_said_to_be_unread() -> None:
+    text = front_matter.page({"license": "mit"}, FACTS, "# title\n")
+    head = head_of(text)
+    dumped = f"---\n{yaml.safe_dump(head)}---\n# title\n"
+    assert front_matter.facts_of(dumped) == {}
+    assert front_matter.unread(dumped).startswith('the line "soundbench:" of its card is no longer')
+    assert not front_matter.unread("---\nlicense: mit\n---\n# by hand\n")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 import attrs
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from soundbench import masks
 from soundbench.chance import Chance
@@ -20,9 +21,11 @@ from soundbench.contracts import Batch
 
 __all__ = ["Crop"]
 
+_BLOCK = 0.005  # seconds, for energy
+
 
 class Crop(nn.Module):
-    """Rows cut to a part of a drawn length, anywhere in them.
+    """Rows cut to a part of a drawn length, with 5 ms in it that are drawn by their energy: no part is silent by chance.
 
     Args:
         shortest: least length that is kept, as a share of the row's; all from there to the whole are equally likely.
@@ -38,20 +41,36 @@ class Crop(nn.Module):
         if not 0.0 <= chance <= 1.0:
             raise ValueError(f"chance must be from 0 to 1, is {chance}")
         self.shortest, self.chance = shortest, chance
+        self.block = max(round(_BLOCK * rate), 1)
 
     def forward(self, batch: Batch, chance: Chance) -> Batch:
         """The batch with each row cut to its drawn part."""
         lengths, position = batch.lengths, batch.position
         kept = (lengths * chance.uniform(position, "length", self.shortest, 1.0)).ceil().long()
         kept = torch.where(chance.uniform(position, "chance") < self.chance, torch.minimum(kept, lengths), lengths)
-        first = chance.integers(position, "first", lengths - kept + 1)
-        return attrs.evolve(batch, data=masks.apply(earlier(batch.data, first), kept), lengths=kept)
+        heard = self._heard(masks.apply(batch.data, lengths), chance.uniform(position, "moment"))
+        heard = heard.minimum(lengths - 1)  # of silence no energy is ever heard
+        latest = heard.minimum(lengths - kept)
+        earliest = ((heard + self.block).minimum(lengths) - kept).clamp(min=0).minimum(latest)
+        first = earliest + chance.integers(position, "first", latest - earliest + 1)
+        return attrs.evolve(batch, data=parts(batch.data, first, kept), lengths=kept)
+
+    def _heard(self, data: Tensor, share: Tensor) -> Tensor:
+        """Where the block begins in which that share of the energy of each row of `(B, S)` has been heard, `(B,)`."""
+        whole = F.pad(masks.wide(data), (0, -data.shape[1] % self.block))
+        blocks = whole.view(len(data), -1, self.block)
+        heard = torch.linalg.vector_norm(blocks, dim=2).square().cumsum(1)
+        place = torch.searchsorted(heard, share.unsqueeze(1) * heard[:, -1:], right=True).squeeze(1)
+        return place * self.block
 
 
-def earlier(data: Tensor, first: Tensor) -> Tensor:
-    """Rows `(B, S)` that begin with their sample `first` `(B,)`; at their ends are any other samples of theirs."""
+def parts(data: Tensor, first: Tensor, kept: Tensor) -> Tensor:
+    """So many samples of each row of `(B, S)` from its `first` on, and zeros."""
     if data.device.type != "cpu":
         source = torch.arange(data.shape[1], device=data.device) + first.unsqueeze(1)
-        return data.gather(1, source.remainder(data.shape[1]))
-    # Ten times as fast on a CPU as gathering single samples.
-    return torch.stack([row.roll(-start) for row, start in zip(data, first.tolist(), strict=True)])
+        return masks.apply(data.gather(1, source.remainder(data.shape[1])), kept)
+    # Several times as fast on a CPU as gathering single samples.
+    made = torch.zeros_like(data)
+    for row, source, start, count in zip(made, data, first.tolist(), kept.tolist(), strict=True):
+        row[:count] = source[start : start + count]
+    return made

@@ -40,6 +40,7 @@ class Listed:
         figures: each metric's `value`, `low` and `high`, by its card; empty where it was not tested.
         summary: the figures in a line.
         protocol: how it was tested, in a line.
+        note: why its card's figures are not shown, where somebody has changed them.
         error: why it cannot be used; empty if nothing is known against it.
     """
 
@@ -54,6 +55,7 @@ class Listed:
     figures: Mapping[str, Any] = attrs.field(factory=dict)
     summary: str = ""
     protocol: str = ""
+    note: str = ""
     error: str = ""
 
 
@@ -82,6 +84,8 @@ def _lines(model: Listed) -> list[str]:
         "protocol": model.protocol or _UNKNOWN,
         "folder": model.folder,
     }
+    if model.note:
+        rows = {**rows, "figures": f"not shown: {model.note}"}
     return [head, *(f"  {key:<9} {value}" for key, value in rows.items())]
 
 
@@ -117,4 +121,5 @@ def _with_card(row: Listed, path: Path) -> Listed:
         figures=figures if isinstance(figures, dict) else {},
         summary=str(facts.get("summary", "")),
         protocol=str(facts.get("protocol", "")),
+        note=front_matter.unread(text),
     )

@@ -12,10 +12,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["facts_of", "is_as_written", "page", "scalar_of"]
+__all__ = ["facts_of", "is_as_written", "page", "scalar_of", "unread"]
 
 OWN = "soundbench"
 """The key of what soundbench itself reads of the page: one line of JSON, which is YAML too."""
+
+STATED = ("data_license", "own_data_license")
+"""The facts that are for anybody to state: the digest of the facts, which shows whether one was changed, lacks them."""
 
 _SEAL = re.compile(r'(?<="seal": ")[0-9a-f]{32}(?="\})')
 _EMPTY = "0" * 32
@@ -34,7 +37,7 @@ def page(head: Mapping[str, Any], facts: Mapping[str, Any], body: str) -> str:
         facts: what soundbench reads again by `facts_of`; values of JSON.
         body: the Markdown below the head.
     """
-    own = _json({**facts, "digest": _digest(_json(facts)), "seal": _EMPTY})
+    own = _json({**facts, "digest": _digest_of(facts), "seal": _EMPTY})
     text = "\n".join(["---", *_block(head), f"{OWN}: {own}", "---", "", body])
     return _SEAL.sub(_digest(text), text, count=1)
 
@@ -46,16 +49,27 @@ def is_as_written(text: str) -> bool:
 
 
 def facts_of(text: str) -> dict[str, Any]:
-    """The facts of a page that `page` made; empty where none can be read, or somebody has changed them."""
-    for line in _head(text):
-        if line.startswith(f"{OWN}: "):
-            try:
-                found = json.loads(line.removeprefix(f"{OWN}: "))
-                facts = {key: value for key, value in found.items() if key not in ("digest", "seal")}
-                return facts if found["digest"] == _digest(_json(facts)) else {}
-            except (ValueError, RecursionError, AttributeError, KeyError):
-                return {}
-    return {}
+    """The facts of a page that `page` made; of changed ones those that are for anybody to state, of no others any."""
+    facts, why_not = _own(text)
+    return {key: facts[key] for key in STATED if key in facts} if why_not else facts
+
+
+def unread(text: str) -> str:
+    """Why `facts_of` lacks facts of a page that `page` made, in a line; empty if it does not."""
+    return _own(text)[1]
+
+
+def _own(text: str) -> tuple[dict[str, Any], str]:
+    """What is at the key of soundbench, and why it is not what `page` wrote there; empty if it is, or was not there."""
+    lines = [line for line in _head(text) if re.match(rf"{OWN}\s*:", line)]
+    if not lines:
+        return {}, ""
+    try:
+        found = json.loads(lines[0].partition(":")[2])
+        facts = {key: value for key, value in found.items() if key not in ("digest", "seal")}
+        return facts, "" if found["digest"] == _digest_of(facts) else "the figures of its card were changed by hand"
+    except (ValueError, RecursionError, AttributeError, KeyError):
+        return {}, f'the line "{OWN}:" of its card is no longer the JSON that soundbench wrote'
 
 
 def scalar_of(text: str, key: str) -> str:
@@ -81,6 +95,11 @@ def _head(text: str) -> list[str]:
     """The lines of the head."""
     first, *lines = text.removeprefix("\ufeff").splitlines() or [""]
     return lines[: lines.index("---")] if first.rstrip() == "---" and "---" in lines else []
+
+
+def _digest_of(facts: Mapping[str, Any]) -> str:
+    """A digest of facts in any order, as JSON has them."""
+    return _digest(json.dumps({key: value for key, value in facts.items() if key not in STATED}, sort_keys=True))
 
 
 def _digest(text: str) -> str:
