@@ -47,6 +47,7 @@ __all__ = [
     "calibration_quality",
     "clip_scores_of",
     "fit",
+    "is_given",
     "score_test",
     "write_report",
 ]
@@ -100,7 +101,7 @@ def fit(trained: Trained, log: Log) -> Fitted:
     fitted: dict[str, Any] = {"use": recipes.relocated(opened.prepared.recipe, "./model/code").calibration.use}
     windows = _validation(opened, scorer)
     held_out = _held_out(opened, windows, spec)
-    if held_out is not None:
+    if held_out is not None and not is_given(spec):
         source = "validation set" if spec.own.predictions is None else spec.own.predictions.name
         fitted |= {"source": source, "clips": held_out.clips, "groups": held_out.groups}
         spec, reason = calibrated(spec, held_out, scorer.loss, multilabel, opened.prepared.recipe.source)
@@ -144,10 +145,21 @@ def _held_out(opened: Opened, windows: WindowLogits | None, spec: ComponentSpec)
     return None if windows is None else logits.of_windows(windows, table)
 
 
+def is_given(spec: ComponentSpec) -> bool:
+    """Whether a component has numbers to fit, and the recipe gives all of them."""
+    numbers = _numbers(spec)
+    return bool(numbers) and all(name in spec.options for name in numbers)
+
+
 def _lacks_numbers(spec: ComponentSpec) -> bool:
     """Whether a component has numbers to fit, and the recipe gives none of them."""
-    fields = [field for field in attrs.fields(spec.component.options) if field.default is None]
-    return bool(fields) and not any(field.name in spec.options for field in fields)
+    numbers = _numbers(spec)
+    return bool(numbers) and not any(name in spec.options for name in numbers)
+
+
+def _numbers(spec: ComponentSpec) -> list[str]:
+    """The options that are fitted where a recipe does not give them."""
+    return [field.name for field in attrs.fields(spec.component.options) if field.default is None]
 
 
 def calibrated(

@@ -273,7 +273,7 @@ def _calibration(
     found: dict[str, Any] = {"use": own[0].get("use", recipe.calibration.use)}
     if all("clips" in one and "reason" not in one for one in own):
         found |= {"source": "the validation set of each fold"}
-    elif attrs.fields(recipe.calibration.component.options):
+    elif attrs.fields(recipe.calibration.component.options) and not finishing.is_given(recipe.calibration):
         pairs = [(one, [other for other in held_out if other is not one]) for one in held_out]
         scores = np.concatenate([_fitted_on(recipe, loss, one, others, multilabel) for one, others in pairs])
         found |= {"source": calibration.OTHER_FOLDS}

@@ -102,10 +102,15 @@ def test_too_few_validation_clips_fit_nothing_and_the_report_says_so(recipe: Pat
             "The scores are calibrated by ToyCalibration.",
             "ToyCalibration, as the recipe gives it",
         ),
+        (
+            ("calibration.divisor=1.5", "split.validation=0.25"),
+            "The scores are calibrated by ToyCalibration.",
+            "ToyCalibration, as the recipe gives it",
+        ),
         (('calibration="none"',), "The scores are not calibrated: the recipe asks for none.", ""),
     ],
 )
-def test_without_a_validation_set_scores_are_calibrated_only_by_what_the_recipe_gives(
+def test_where_nothing_is_fitted_scores_are_calibrated_only_by_what_the_recipe_gives(
     recipe: Path, tmp_path: Path, given: tuple[str, ...], sentence: str, line: str
 ) -> None:
     said: list[str] = []
@@ -142,6 +147,16 @@ def test_folds_without_validation_are_calibrated_on_one_another_and_keep_all_log
     assert kept.clips == 80
     report = json.loads(folds.report_json.read_text())["calibration"]
     assert report["source"] == "the test clips of the other folds"
+    assert report["before"] != report["after"]
+
+
+def test_folds_with_a_given_calibration_are_not_said_to_be_calibrated_on_one_another(
+    recipe: Path, tmp_path: Path
+) -> None:
+    sets = ["dataset.clips=80", "train.epochs=1", "split.validation=0", "calibration.divisor=1.5"]
+    soundbench.run_folds(soundbench.read_recipe(recipe, sets), out=tmp_path / "folds")
+    report = json.loads(RunDirectory(tmp_path / "folds").report_json.read_text())["calibration"]
+    assert "source" not in report
     assert report["before"] != report["after"]
 
 
