@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.distance import cosine, mahalanobis
+from scipy.spatial.distance import cdist, cosine, mahalanobis
 from scipy.special import logsumexp
+from soundbench_plugins.reject import distance
 from soundbench_plugins.reject.distance import Distance
 from soundbench_plugins.reject.energy import Energy
 from soundbench_plugins.reject.max_logit import MaxLogit
@@ -104,10 +105,38 @@ def test_what_is_nearer_to_noise_than_to_a_class_scores_lower_and_nothing_else(m
     near = each.min(1)
     given = torch.zeros(len(rows), CLASSES), torch.from_numpy(rows)
     plain, found = alone(*given).numpy(), module(*given).numpy()
-    among = ((each <= np.sort(apart, 1)[:, 2]) & (each < own[:, None])).any(1)
+    among = ((each <= np.sort(apart, 1)[:, 5]) & (each < own[:, None])).any(1)
     assert 5 < among.sum() < len(noise)
     assert found[~among] == pytest.approx((plain - 3 * np.maximum(own - near, 0))[~among], rel=1e-5)
     assert (found[among] < plain[: len(vectors)].min()).all()
+
+
+def test_of_much_noise_some_is_kept_and_all_of_it_is_among_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reach of what is kept ends at what is nearest to it, or the sixth nearest, if that is farther."""
+    draws = np.random.default_rng(5)
+    noise = np.concatenate([draws.normal(size=(60, SIZE)), draws.normal(size=(3, SIZE)) * 0.01 + 9])
+    known, targets = np.concatenate([noise[:2] + 50, noise[:2] - 50]), np.eye(CLASSES)[[0, 0, 1, 1]]
+    rows = torch.from_numpy(np.concatenate([known, noise]))
+    labels = torch.from_numpy(np.concatenate([targets, np.zeros((len(noise), CLASSES))]))
+    monkeypatch.setattr(distance, "_KEPT", 8)
+    module = Distance(CLASSES, shrinkage=1.0)
+    module.fit(torch.zeros(len(rows), CLASSES), rows, labels)
+    kept, placed = module.noises.double().numpy(), module._placed(rows[4:]).float().double().numpy()
+    apart = cdist(placed, kept, "sqeuclidean")
+    assert len(np.unique(kept, axis=0)) == 8
+    assert (apart.min(0) == 0).all()
+    assert (apart[-3:].min(1) < 1).all()  # far from all other noise, and not left out
+    sixth = np.sort(cdist(kept, placed, "sqeuclidean"), 1)[:, 6]
+    covered = [apart[apart.argmin(1) == place, place].max() for place in range(8)]
+    assert module.radius.numpy() == pytest.approx(np.maximum(sixth, covered), rel=1e-5)
+
+
+def test_alike_windows_of_noise_are_kept_once() -> None:
+    module = Distance(2)
+    rows = torch.cat([torch.eye(2, 4), torch.full((30, 4), 3.0)])
+    module.fit(torch.zeros(32, 2), rows, torch.cat([torch.eye(2), torch.zeros(30, 2)]))
+    assert len(module.noises) == 1
+    assert module(torch.zeros(32, 2), rows).isfinite().all()
 
 
 def test_one_clip_a_class_gives_finite_scores() -> None:

@@ -10,7 +10,9 @@ Well-conditioned Estimator for Large-dimensional Covariance Matrices", 2004, equ
 
 Noise is no paper's. What is nearer to a window of noise than to any class loses three times the difference of the
 squared distances; and what is as near to one as the sixth nearest other one is gets a far lower score, since windows of
-noise lie close together, in places where a class may be near (`benchmarks/results/rejecting.md`).
+noise lie close together, in places where a class may be near (`benchmarks/results/rejecting.md`). Of many windows of
+noise those are kept that are farthest from each other (Gonzalez, "Clustering to Minimize the Maximum Intercluster
+Distance", Theoretical Computer Science 38, 1985, section 2), each with a reach up to the others that are nearest to it.
 
 Shapes: logits `(B, K)` and embeddings `(B, D)` to `(B,)`. Computed in float64, from means and covariances that are
 kept in float32: beside a small network, two matrices of the size of its embedding are much.
@@ -31,6 +33,8 @@ _LEAST = 1e-12
 PULL = 3.0
 # What is nearer to a window of noise than the other window of noise of this rank is among noise.
 _RANK = 6
+# How many windows of noise are kept.
+_KEPT = 192
 # How much lower the score among noise is, in ranges of the scores of training windows.
 _LOWER = 3.0
 
@@ -79,13 +83,15 @@ class Distance(nn.Module):
         of_all = known - known.mean(0)
         self.within, self.overall = (_whitening(rows, self.shrinkage).float() for rows in (around, of_all))
         self.means = self._placed(means).float()
-        self.noises = self._placed(vectors[~of_class]).float()
-        if len(self.noises) < 2:
-            self.noises = self.noises[:0]
+        noises = self._placed(vectors[~of_class]).float()
+        if len(noises) < 2:
+            self.noises = noises[:0]
             self.radius, self.lower = known.new_zeros(0).float(), known.new_zeros(()).float()
             return
-        apart = _squares(self.noises, self.noises).fill_diagonal_(torch.inf)
-        self.radius = apart.sort(1).values[:, min(_RANK, len(apart) - 1) - 1].float()
+        apart = _squares(noises, noises)
+        kept, covered = _spread(apart, _KEPT)
+        near = apart.sort(1).values[kept, min(_RANK, len(apart) - 1)]  # the first is the window itself
+        self.noises, self.radius = noises[kept], near.maximum(covered).float()
         scores = self._scores(known)[0]
         self.lower = (_LOWER * (scores.amax() - scores.amin())).float()
 
@@ -119,6 +125,25 @@ def _squares(vectors: Tensor, others: Tensor) -> Tensor:
     if torch.compiler.is_exporting():  # few runtimes have an operation for it
         return (vectors.unsqueeze(1) - others).square().sum(2)
     return torch.cdist(vectors, others, compute_mode="donot_use_mm_for_euclid_dist").square()
+
+
+def _spread(squares: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Points of which each is the farthest from those before, and how far the points reach that are nearest to each.
+
+    Args:
+        squares: the squared distance of each point to each, `(N, N)`.
+        count: how many there are at most, M.
+
+    Returns:
+        Their places `(M,)`, and the largest squared distance of the points that are nearest to each, `(M,)`.
+    """
+    kept, nearest, near = [0], squares.new_zeros(len(squares), dtype=torch.long), squares[0]
+    while len(kept) < count and near.amax() > 0:
+        farthest = int(near.argmax())
+        nearest[squares[farthest] < near] = len(kept)
+        near = near.minimum(squares[farthest])
+        kept.append(farthest)
+    return torch.tensor(kept), near.new_zeros(len(kept)).scatter_reduce(0, nearest, near, "amax")
 
 
 def _whitening(rows: Tensor, shrinkage: float) -> Tensor:

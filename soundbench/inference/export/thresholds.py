@@ -21,7 +21,7 @@ from soundbench.model.rejecting.noise import COLOURS, Colour, NoiseStore
 from soundbench.recipe import Recipe
 from soundbench.report.thresholds import choose_thresholds
 from soundbench.training.rejecting.fitting import RejectScores, fit_thresholds
-from soundbench.training.rejecting.others import FITTED_ON, FITTING, negative_clips
+from soundbench.training.rejecting.others import FITTING, THRESHOLDS_ON, negative_clips
 
 __all__ = ["fit_again", "has_thresholds"]
 
@@ -83,9 +83,9 @@ def _scored(
 
 
 def _noise(classifier: Classifier, colour: Colour) -> list[NDArray[np.float32]]:
-    """The noise that training fits on, at most a window each."""
-    size, rows = classifier.grid.window, np.arange(FITTED_ON)
-    store = NoiseStore(colour, FITTED_ON, size, FITTING)
+    """The noise that thresholds are fitted on in training, at most a window each."""
+    size, rows = classifier.grid.window, np.arange(THRESHOLDS_ON)
+    store = NoiseStore(colour, THRESHOLDS_ON, size, FITTING)
     samples, scales = store.gather(rows, np.zeros_like(rows), store.lengths, size)
     return [row[:length] * scale for row, length, scale in zip(samples, store.lengths, scales, strict=True)]
 

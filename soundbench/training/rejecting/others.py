@@ -32,6 +32,7 @@ __all__ = [
     "FITTING",
     "NOISE_SECONDS",
     "REPORT",
+    "THRESHOLDS_ON",
     "Other",
     "left_out",
     "negative_clips",
@@ -46,8 +47,8 @@ NOISE_SECONDS = 600
 FITTING, REPORT = 1, 2
 """What noise is for; each has its own."""
 
-FITTED_ON = 96
-"""Windows of noise of each colour that are fitted on; `distance` keeps the embeddings of all of them."""
+FITTED_ON, THRESHOLDS_ON = 384, 96
+"""Windows of noise of each colour that a component is fitted on, and thresholds alone are."""
 
 
 @attrs.frozen(eq=False)
@@ -71,10 +72,12 @@ class Other:
         return Other(self.windows.part(own), self.seconds * own.mean())
 
 
-def noise(opened: Opened, scorer: Scorer, colour: Colour, purpose: int, embeddings: bool) -> Other:
-    """Noise, each window a clip of its own: as many as fill ten minutes for the report, `FITTED_ON` to fit on."""
+def noise(
+    opened: Opened, scorer: Scorer, colour: Colour, purpose: int, embeddings: bool, count: int | None = None
+) -> Other:
+    """Noise, each window a clip of its own: so many, or as many as fill ten minutes."""
     window, rate = opened.prepared.grid.window, opened.prepared.recipe.audio.rate
-    count = FITTED_ON if purpose == FITTING else -(-NOISE_SECONDS * rate // window)
+    count = count or -(-NOISE_SECONDS * rate // window)
     table = opened.prepared.table
     clips = [Clip(f"{colour} noise {number}", (table.classes[0],)) for number in range(count)]
     rows = ClipTable.of(Relabelled(None, clips, table.classes))
