@@ -25,7 +25,7 @@ _BLOCK = 0.005  # seconds, for energy
 
 
 class Crop(nn.Module):
-    """Rows cut to a part of a drawn length, with 5 ms in it that are drawn by their energy, so that few parts are silent.
+    """Rows cut to a part of a drawn length, with 5 ms in it that are drawn by their energy, so few parts are silent.
 
     Args:
         shortest: least length that is kept, as a share of the row's; all from there to the whole are equally likely.
