@@ -94,7 +94,7 @@ def test_cosine_distances_are_those_of_scipy() -> None:
 def test_what_is_nearer_to_noise_than_to_a_class_scores_lower_and_nothing_else(metric: str) -> None:
     module, vectors, labels, noise = fitted(True, metric=metric)
     alone, *_ = fitted(metric=metric)
-    means, (within, _) = covariances(vectors, labels, 0.7)
+    means, (within, _) = covariances(vectors, labels, 0.9)
 
     def squares(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
         return np.array([[mahalanobis(one, other, within) ** 2 for other in others] for one in rows])

@@ -63,7 +63,7 @@ class Distance(nn.Module):
         classes: int,
         *,
         metric: Literal["relative", "mahalanobis", "cosine"] = "relative",
-        shrinkage: float = 0.7,
+        shrinkage: float = 0.9,
     ) -> None:
         super().__init__()
         if not 0.0 < shrinkage <= 1.0:
