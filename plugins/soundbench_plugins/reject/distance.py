@@ -90,7 +90,7 @@ class Distance(nn.Module):
             return
         apart = _squares(noises, noises)
         kept, covered = _spread(apart, _KEPT)
-        near = apart.sort(1).values[kept, min(_RANK, len(apart) - 1)]  # the first is the window itself
+        near = apart[kept].kthvalue(min(_RANK, len(apart) - 1) + 1, 1).values  # the first is the window itself
         self.noises, self.radius = noises[kept], near.maximum(covered).float()
         scores = self._scores(known)[0]
         self.lower = (_LOWER * (scores.amax() - scores.amin())).float()
