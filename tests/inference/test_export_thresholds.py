@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,11 +18,14 @@ import soundbench
 from soundbench.contracts import Clip
 from soundbench.errors import RunError
 from soundbench.inference.classifier import Classifier
+from soundbench.inference.export import thresholds
 from soundbench.inference.export.exporting import export
 from soundbench.inference.export.program import program_of
 from soundbench.inference.export.sounds import RunClips
 from soundbench.inference.export.thresholds import fit_again
+from soundbench.model.rejecting.noise import NoiseStore
 from soundbench.recipe import toml
+from soundbench.training.rejecting import others
 
 TO = f"{TOYS}:ToyQuantizer"
 
@@ -45,6 +49,25 @@ def test_to_the_scores_of_the_model_itself_they_are_those_of_training(run: Path)
     assert own.clip == pytest.approx(table["clip_threshold"], abs=1e-4)
     assert own.window == pytest.approx(table["window_threshold"], abs=1e-4)
     assert said.startswith("fitted again on ")
+
+
+def test_they_are_fitted_to_the_noise_of_training(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[object, ...]] = []
+
+    class Noted(NoiseStore):
+        def __init__(self, *given: Any) -> None:
+            made.append(given)
+            super().__init__(*given)
+
+    monkeypatch.setattr(others, "NoiseStore", Noted)
+    monkeypatch.setattr(thresholds, "NoiseStore", Noted)
+    toy_run(run / "recipe.toml", tmp_path / "run", "train.epochs=1")
+    in_training = [one for one in made if one[-1] == others.FITTING]
+    made.clear()
+    classifier = soundbench.load(run, trust_code=True)
+    runner = ToyQuantizer.read(ToyQuantizer(program_of(classifier, {})).export())
+    fit_again(classifier, runner, RunClips.open(run, True), marked=False)
+    assert made == in_training != []
 
 
 def test_they_follow_the_scores_in_8_bits(run: Path, tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ def test_the_listing_says_what_folder_and_card_say(site: Path, capsys: pytest.Ca
     (folder / "README.md").write_text(CARD.replace("0.9,", "0.99,"))
     assert invoke(["models"]) == 0
     out = capsys.readouterr().out
-    assert "  figures   not shown: the figures of its card were changed by hand\n" in out
+    assert "  figures   not shown: what soundbench wrote on its card was changed by hand\n" in out
     assert "  licence   cc-by-4.0; of the data: CC0-1.0\n" in out
 
 

@@ -10,11 +10,14 @@ from soundbench_plugins.augmentation.crop import Crop
 from soundbench.chance import Chance
 
 CHANCE = Chance(1, 1, "augmentation[0]")
+RATE = 200
+"""At which 5 ms are a sample."""
 
 
 def test_what_is_kept_is_a_part_of_the_row_itself() -> None:
     lengths = [100, 61, 2, 1] * 60
-    out = Crop(16000, chance=1.0)(waveforms(counting(240, 100), lengths), CHANCE)
+    out = Crop(RATE, chance=1.0)(waveforms(counting(240, 100), lengths), CHANCE)
+    assert (out.data[:, 0] > 1).float().mean() > 0.4  # of the long ones, most do not begin with the row
     for row, kept, length in zip(out.data, out.lengths.tolist(), lengths, strict=True):
         first = int(row[0])
         assert 1 <= kept <= length
@@ -23,14 +26,17 @@ def test_what_is_kept_is_a_part_of_the_row_itself() -> None:
         assert not row[kept:].any()
 
 
-def test_all_lengths_from_the_shortest_and_all_places_in_an_even_sound_are_equally_likely() -> None:
+def test_all_lengths_from_the_shortest_are_equally_likely_and_no_place_of_an_even_sound_is_left_out() -> None:
     even = 1.0 + counting(4000, 1000) * 1e-4
-    out = Crop(200, shortest=0.2, chance=1.0)(waveforms(even), CHANCE)
+    out = Crop(RATE, shortest=0.2, chance=1.0)(waveforms(even), CHANCE)
     kept = out.lengths.double()
     assert (kept.min(), kept.max()) == (pytest.approx(200, abs=5), pytest.approx(1000, abs=5))
     assert kept.mean().item() == pytest.approx(600, abs=15)
+    assert kept.var().item() == pytest.approx(800**2 / 12, rel=0.05)
     place = ((out.data[:, 0] - 1) * 1e4 - 1) / (1000 - kept).clamp(min=1)
     assert place.mean().item() == pytest.approx(0.5, abs=0.03)
+    tenths = torch.histc(place[kept < 900].clamp(0, 1), 10, 0, 1) / (kept < 900).sum()
+    assert (tenths.min() > 0.04, tenths.max() < 0.25) == (True, True)
 
 
 def test_sound_is_in_every_part_and_what_is_louder_in_more_of_them() -> None:
@@ -51,8 +57,9 @@ def test_a_silent_row_is_cut_too() -> None:
 
 
 def test_the_draw_is_the_positions_and_the_epochs() -> None:
-    data, crop, lengths = torch.randn(9, 60), Crop(16000, chance=0.7), [60, 30, 11] * 3
+    data, crop, lengths = torch.randn(30, 60), Crop(RATE, chance=0.7), [60, 30, 11] * 10
     together = crop(waveforms(data, lengths), CHANCE)
+    assert (together.data[:, 0] != data[:, 0]).sum() > 5
     for i, length in enumerate(lengths):
         alone = crop(waveforms(data[i : i + 1, :length], first=i), CHANCE)
         assert alone.lengths[0] == together.lengths[i]

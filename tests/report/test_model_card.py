@@ -99,7 +99,7 @@ def test_facts_that_somebody_has_changed_are_not_read_but_what_anybody_may_state
     for value in ("0.995", "NaN"):
         changed = text.replace("0.935", value)
         assert front_matter.facts_of(changed) == {"data_license": "CC0-1.0"}
-        assert front_matter.unread(changed) == "the figures of its card were changed by hand"
+        assert front_matter.unread(changed) == "what soundbench wrote on its card was changed by hand"
 
 
 def test_the_licence_of_the_data_and_the_order_of_facts_may_be_changed() -> None:

@@ -79,6 +79,16 @@ def test_a_model_of_all_clips_has_the_figures_of_the_cross_validation_that_calib
     assert f"for each of {len(pooled['folds'])} folds was trained on the other folds" in facts["protocol"]
 
 
+def test_a_given_calibration_is_not_that_of_the_cross_validation(
+    recipe: Path, folds: RunDirectory, tmp_path: Path
+) -> None:
+    given = [*SETS, "split.test=0", f'calibration.predictions="{folds.logits}"', "calibration.divisor=1.5"]
+    text = RunDirectory(toy_run(recipe, tmp_path / "run", *given)).card.read_text(encoding="utf-8")
+    assert "All these figures are of scores that are not calibrated." in text
+    assert "The scores are calibrated by ./model/code/toys.py:ToyCalibration." in text.replace("`", "")
+    assert "the test clips of the other folds" not in text
+
+
 def test_the_card_says_what_the_weights_at_the_start_learnt_from(recipe: Path, tmp_path: Path) -> None:
     quick, licence = ("train.epochs=1", "dataset.clips=80"), 'report.data_license="CC0-1.0"'
     first = RunDirectory(toy_run(recipe, tmp_path / "first", *quick, 'report.data_license="CC-BY-3.0"'))

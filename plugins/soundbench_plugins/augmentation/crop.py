@@ -3,6 +3,9 @@
 What is trained on windows of one length alone may know no other: a network that halves time and leaves out what remains
 sees the end of a row at some lengths, and at others never.
 
+A part holds a moment of 5 ms, drawn by its energy, and begins anywhere that this allows; one that is shorter begins
+with the moment. So in an even sound, parts at the start and at the end are somewhat more frequent than others.
+
 Shapes: waveforms `(B, S)` stay `(B, S)`; the part begins at the first sample, and the lengths are those of the parts.
 """
 

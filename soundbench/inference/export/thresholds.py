@@ -21,7 +21,7 @@ from soundbench.model.rejecting.noise import COLOURS, Colour, NoiseStore
 from soundbench.recipe import Recipe
 from soundbench.report.thresholds import choose_thresholds
 from soundbench.training.rejecting.fitting import RejectScores, fit_thresholds
-from soundbench.training.rejecting.others import FITTING, THRESHOLDS_ON, negative_clips
+from soundbench.training.rejecting.others import FITTING, fitted_on, negative_clips
 
 __all__ = ["fit_again", "has_thresholds"]
 
@@ -57,7 +57,8 @@ def fit_again(classifier: Classifier, runner: Runner, clips: RunClips, marked: b
         thresholds = choose_thresholds(scores, clips.table.targets(rows)).tolist()
     given = own.clip_threshold is not None or own.window_threshold is not None or own.predictions is not None
     if rejector is not None and rejector.clip is not None and not given:
-        others = [_scored(classifier, runner, _noise(classifier, colour))[1] for colour in COLOURS if own.noise]
+        count = fitted_on(rejector.module)
+        others = [_scored(classifier, runner, _noise(classifier, colour, count))[1] for colour in COLOURS if own.noise]
         negatives = _negatives(clips.recipe, classifier)
         others += [_scored(classifier, runner, negatives)[1]] if negatives else []
         rejector = fit_thresholds(rejector, evidence, others, own.keep)
@@ -82,10 +83,10 @@ def _scored(
     return sums / np.bincount(clip)[:, None], evidence
 
 
-def _noise(classifier: Classifier, colour: Colour) -> list[NDArray[np.float32]]:
-    """The noise that thresholds are fitted on in training, at most a window each."""
-    size, rows = classifier.grid.window, np.arange(THRESHOLDS_ON)
-    store = NoiseStore(colour, THRESHOLDS_ON, size, FITTING)
+def _noise(classifier: Classifier, colour: Colour, count: int) -> list[NDArray[np.float32]]:
+    """The noise that training fits on, at most a window each."""
+    size, rows = classifier.grid.window, np.arange(count)
+    store = NoiseStore(colour, count, size, FITTING)
     samples, scales = store.gather(rows, np.zeros_like(rows), store.lengths, size)
     return [row[:length] * scale for row, length, scale in zip(samples, store.lengths, scales, strict=True)]
 

@@ -18,7 +18,8 @@ OWN = "soundbench"
 """The key of what soundbench itself reads of the page: one line of JSON, which is YAML too."""
 
 STATED = ("data_license", "own_data_license")
-"""The facts that are for anybody to state: the digest of the facts, which shows whether one was changed, lacks them."""
+"""The facts that anybody may state anew. A change of any other is seen by the digest of the facts, which leaves these
+out."""
 
 _SEAL = re.compile(r'(?<="seal": ")[0-9a-f]{32}(?="\})')
 _EMPTY = "0" * 32
@@ -49,7 +50,7 @@ def is_as_written(text: str) -> bool:
 
 
 def facts_of(text: str) -> dict[str, Any]:
-    """The facts of a page that `page` made; of changed ones those that are for anybody to state, of no others any."""
+    """The facts of a page that `page` made; where one was changed, only those that anybody may state anew."""
     facts, why_not = _own(text)
     return {key: facts[key] for key in STATED if key in facts} if why_not else facts
 
@@ -67,7 +68,8 @@ def _own(text: str) -> tuple[dict[str, Any], str]:
     try:
         found = json.loads(lines[0].partition(":")[2])
         facts = {key: value for key, value in found.items() if key not in ("digest", "seal")}
-        return facts, "" if found["digest"] == _digest_of(facts) else "the figures of its card were changed by hand"
+        same = found["digest"] == _digest_of(facts) or is_as_written(text)
+        return facts, "" if same else "what soundbench wrote on its card was changed by hand"
     except (ValueError, RecursionError, AttributeError, KeyError):
         return {}, f'the line "{OWN}:" of its card is no longer the JSON that soundbench wrote'
 

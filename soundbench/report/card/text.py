@@ -79,7 +79,7 @@ class Facts:
         """
         crossed = self.report.get("cross_validation") or {}
         found, own = crossed.get("calibration") or {}, self.report.get("calibration") or {}
-        if found.get("source") != calibration.OTHER_FOLDS or "reason" in own:
+        if found.get("source") != calibration.OTHER_FOLDS or "source" not in own or "reason" in own:
             return {}
         after = found["after"]
         return {name: {"value": after[name], "low": None, "high": None} for name in crossed["metrics"] if name in after}
@@ -235,8 +235,10 @@ def _figures(facts: Facts) -> Iterator[str]:
     # What this network was calibrated on, and the figures of the folds.
     both = ({**report.get(name, {}), **facts.report.get(name, {})} for name in ("calibration", "reject"))
     calibrated, rejected = both
-    yield from calibration.lines({"calibration": calibrated})
-    if (facts.report.get("cross_validation") or {}).get("calibration", {}).get("source") == calibration.OTHER_FOLDS:
+    own, crossed = (one.get("calibration", {}) for one in (facts.report, facts.report.get("cross_validation") or {}))
+    given = "source" in crossed and "source" not in own and "reason" not in own  # and no fold was calibrated by it
+    yield from calibration.lines({"calibration": own if given else calibrated})
+    if crossed.get("source") == calibration.OTHER_FOLDS and not given:
         yield ""
         yield f"Before and after are of the cross-validation, each fold calibrated on {calibration.OTHER_FOLDS}."
     yield from rejecting.lines({**report, "reject": rejected})

@@ -24,7 +24,7 @@ from soundbench.model.rejecting.thresholds import fit_threshold
 from soundbench.model.scoring import Scorer
 from soundbench.recipe import ComponentSpec
 from soundbench.training.log import Log
-from soundbench.training.rejecting.others import FITTED_ON, FITTING, THRESHOLDS_ON, Other, negatives, noise
+from soundbench.training.rejecting.others import FITTING, Other, fitted_on, negatives, noise
 from soundbench.training.stages import Opened, held_out_scores
 
 __all__ = [
@@ -117,7 +117,7 @@ def fit(opened: Opened, scorer: Scorer, validation: WindowLogits | None, log: Lo
     reason = "" if given else _reason(validation, held_out, table)
     fits, noises = hasattr(module, "fit"), []
     if own.noise and (fits or not (reason or given)):
-        count = FITTED_ON if fits else THRESHOLDS_ON
+        count = fitted_on(module)
         noises = [noise(opened, scorer, colour, FITTING, rejector.embeddings, count).windows for colour in COLOURS]
     if fits:
         train = opened.windows(scorer, _few_of_each(table, opened.parts["train"]), rejector.embeddings)

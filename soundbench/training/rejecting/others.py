@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from soundbench import recipe as recipes
 from soundbench.contracts import Clip
@@ -32,8 +33,8 @@ __all__ = [
     "FITTING",
     "NOISE_SECONDS",
     "REPORT",
-    "THRESHOLDS_ON",
     "Other",
+    "fitted_on",
     "left_out",
     "negative_clips",
     "negatives",
@@ -47,8 +48,13 @@ NOISE_SECONDS = 600
 FITTING, REPORT = 1, 2
 """What noise is for; each has its own."""
 
-FITTED_ON, THRESHOLDS_ON = 384, 96
-"""Windows of noise of each colour that a component is fitted on, and thresholds alone are."""
+FITTED_ON, FITTED_ON_FEW = 384, 96
+"""Windows of noise of each colour to fit on: where a component is fitted, and where its thresholds alone are."""
+
+
+def fitted_on(module: nn.Module) -> int:
+    """How many windows of noise of each colour what rejects sound and its thresholds are fitted on."""
+    return FITTED_ON if hasattr(module, "fit") else FITTED_ON_FEW
 
 
 @attrs.frozen(eq=False)
