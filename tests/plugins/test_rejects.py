@@ -100,13 +100,15 @@ def test_what_is_nearer_to_noise_than_to_a_class_scores_lower_and_nothing_else(m
         return np.array([[mahalanobis(one, other, within) ** 2 for other in others] for one in rows])
 
     apart = squares(noise, noise) + np.where(np.eye(len(noise)), np.inf, 0)
-    rows = np.concatenate([vectors, (noise[:-1] + noise[1:]) / 2, noise + 1])
+    between = noise[0] + np.linspace(0, 1, 60)[:, None] * (means[1] - noise[0])
+    rows = np.concatenate([vectors, (noise[:-1] + noise[1:]) / 2, between])
     own, each = squares(rows, means).min(1), squares(rows, noise)
     near = each.min(1)
     given = torch.zeros(len(rows), CLASSES), torch.from_numpy(rows)
     plain, found = alone(*given).numpy(), module(*given).numpy()
-    among = ((each <= np.sort(apart, 1)[:, 5]) & (each < own[:, None])).any(1)
-    assert 5 < among.sum() < len(noise)
+    among = (near < 0.4 * own) | ((each <= np.sort(apart, 1)[:, 5]) & (each < own[:, None])).any(1)
+    assert 5 < among.sum() < len(rows) - len(vectors)
+    assert (near < own)[~among].any()
     assert found[~among] == pytest.approx((plain - 3 * np.maximum(own - near, 0))[~among], rel=1e-5)
     assert (found[among] < plain[: len(vectors)].min()).all()
 

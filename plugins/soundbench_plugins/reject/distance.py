@@ -9,8 +9,9 @@ multiple of the identity, since an embedding often has more dimensions than ther
 Well-conditioned Estimator for Large-dimensional Covariance Matrices", 2004, equation 1, with a given intensity).
 
 Noise is no paper's. What is nearer to a window of noise than to any class loses three times the difference of the
-squared distances; and what is as near to one as the sixth nearest other one is gets a far lower score, since windows of
-noise lie close together, in places where a class may be near (`benchmarks/results/rejecting_before.md`). Of many
+squared distances; and what is much nearer to one, or as near as the sixth nearest other one, gets a far lower score,
+since windows of noise lie close together, in places where a class may be near
+(`benchmarks/results/rejecting_before.md`). Of many
 windows of noise those are kept that are farthest from each other (Gonzalez, "Clustering to Minimize the Maximum
 Intercluster Distance", Theoretical Computer Science 38, 1985, section 2), each with a reach up to those that are
 nearest to it.
@@ -32,6 +33,8 @@ __all__ = ["Distance"]
 _LEAST = 1e-12
 # What is lost by being nearer to noise, as a factor of the difference.
 PULL = 3.0
+# What is among noise is nearer to a window of it than this share of the squared distance to any class.
+SHARE = 0.4
 # What is nearer to a window of noise than the other window of noise of this rank is among noise.
 _RANK = 6
 # How many windows of noise are kept.
@@ -102,9 +105,10 @@ class Distance(nn.Module):
         scores, own = self._scores(vectors)
         if not len(self.noises):
             return scores
-        near = _squares(self._placed(vectors), self.noises)
-        among = ((near <= self.radius) & (near < own[:, None])).any(1)
-        return scores - PULL * (own - near.amin(1)).clamp(min=0.0) - self.lower * among
+        squares = _squares(self._placed(vectors), self.noises)
+        near = squares.amin(1)
+        among = (near < SHARE * own) | ((squares <= self.radius) & (squares < own[:, None])).any(1)
+        return scores - PULL * (own - near).clamp(min=0.0) - self.lower * among
 
     def _scores(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """The scores of vectors as if there were no noise, and their squared distances to the nearest class mean."""
