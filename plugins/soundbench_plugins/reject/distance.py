@@ -11,10 +11,9 @@ Well-conditioned Estimator for Large-dimensional Covariance Matrices", 2004, equ
 Noise is no paper's. What is nearer to a window of noise than to any class loses three times the difference of the
 squared distances; and what is much nearer to one, or as near as the sixth nearest other one, gets a far lower score,
 since windows of noise lie close together, in places where a class may be near
-(`benchmarks/results/rejecting_before.md`). Of many
-windows of noise those are kept that are farthest from each other (Gonzalez, "Clustering to Minimize the Maximum
-Intercluster Distance", Theoretical Computer Science 38, 1985, section 2), each with a reach up to those that are
-nearest to it.
+(`benchmarks/results/rejecting_before.md`). Of many windows of noise those are kept that are farthest from each other
+(Gonzalez, "Clustering to Minimize the Maximum Intercluster Distance", Theoretical Computer Science 38, 1985, section
+2), each with a reach up to those that are nearest to it.
 
 Shapes: logits `(B, K)` and embeddings `(B, D)` to `(B,)`. Computed in float64, from means and covariances that are
 kept in float32: beside a small network, two matrices of the size of its embedding are much.
