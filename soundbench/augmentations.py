@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from soundbench_plugins.augmentation.gain import Gain
     from soundbench_plugins.augmentation.mixup import Mixup
     from soundbench_plugins.augmentation.noise import Noise
+    from soundbench_plugins.augmentation.outlier_exposure import OutlierExposure
     from soundbench_plugins.augmentation.pitch import Pitch
     from soundbench_plugins.augmentation.polarity import Polarity
     from soundbench_plugins.augmentation.reverb import Reverb
@@ -26,6 +27,7 @@ __all__ = [
     "Gain",
     "Mixup",
     "Noise",
+    "OutlierExposure",
     "Pitch",
     "Polarity",
     "Reverb",

@@ -243,9 +243,9 @@ class Augmentation(Protocol):
     `rate` is the sample rate in Hz. `on` says whether it takes waveforms or features. It may change the time dimension
     of `data`; it then returns the new `lengths`, and data after them stay zero. Random numbers come from the methods of
     `chance`, such as `chance.uniform(batch.position, ...)`, never from torch's global generator: each depends only on
-    the seed, the epoch, the row's position and the component's place in the recipe. An augmentation that combines two
-    rows of a batch sets `mixes = True` and mixes their targets too; the sum of each row's target stays the same.
-    Augmentations are not used in validation, test or prediction.
+    the seed, the epoch, the row's position and the component's place in the recipe. One that changes targets, as one
+    that combines rows does, sets `mixes = True`; the sum of each row's target stays the same. One that is for one class
+    a clip sets `multilabel = False`. Augmentations are not used in validation, test or prediction.
 
     One that needs files can have a method `prepare()`, called before a run reads any sound. It raises
     `soundbench.errors.MissingDataError` for missing files and `DataError` for files that cannot be used. The

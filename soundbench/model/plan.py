@@ -60,7 +60,7 @@ def plan(
             clips of all processes.
         DataError: no clip is left in a part, or only one class to train on.
     """
-    _refuse_single_label_loss(recipe, made, table)
+    _refuse_single_label(recipe, made, table)
     _refuse_left_out_without_test(recipe)
     refuse_unknown_columns(recipe, table)
     rows = {name: cut.rows(name) for name in ("train", "validation", "test")}
@@ -99,14 +99,22 @@ def _shards(recipe: Recipe, made: Assembly, table: ClipTable) -> NDArray[np.int3
     return shards_of(table.paths.names, made.dataset)[table.paths.codes]
 
 
-def _refuse_single_label_loss(recipe: Recipe, made: Assembly, table: ClipTable) -> None:
-    """Refuse a loss for one class a clip, whose scores add up to 1, on a multi-label dataset."""
-    if table.multilabel and not getattr(made.loss, "multilabel", False):
-        text = (
-            f"{recipe.loss.use!r} is for one class a clip, but the dataset is multi-label; "
-            f'use loss = "{MULTILABEL_LOSS}", which scores each class independently'
-        )
-        raise RecipeError(recipe.source, [Problem("loss", text)])
+def _refuse_single_label(recipe: Recipe, made: Assembly, table: ClipTable) -> None:
+    """Refuse what is for one class a clip on a multi-label dataset: a loss whose scores add up to 1, augmentations."""
+    if not table.multilabel:
+        return
+    what = "{!r} is for one class a clip, but the dataset is multi-label; "
+    problems = []
+    if not getattr(made.loss, "multilabel", False):
+        text = f'use loss = "{MULTILABEL_LOSS}", which scores each class independently'
+        problems.append(Problem("loss", what.format(recipe.loss.use) + text))
+    modules = dict([*made.on_waveform, *made.on_features])
+    for number, spec in enumerate(recipe.augmentation):
+        place = f"augmentation[{number}]"
+        if not getattr(modules[place], "multilabel", True):
+            problems.append(Problem(place, what.format(spec.use) + "leave it out"))
+    if problems:
+        raise RecipeError(recipe.source, problems)
 
 
 def _refuse_left_out_without_test(recipe: Recipe) -> None:

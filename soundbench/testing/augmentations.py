@@ -1,7 +1,7 @@
 """What an augmentation promises.
 
-One that sets `mixes = True` mixes each row with a partner from the batch: a row and its target may then depend on the
-others. For all others, the change of a row depends only on that row and on the address of its draws.
+With `mixes = True` it may change targets, and mix a row with others from the batch, on which the row then depends. Else
+the change of a row depends only on that row and on the address of its draws.
 """
 
 from __future__ import annotations
@@ -118,14 +118,14 @@ def values(case: Case) -> str:
 
 
 def targets(case: Case) -> str:
-    """Targets stay `(B, K)`, and keep the sum of each row; they change only where rows are mixed."""
+    """Targets stay `(B, K)`, and keep the sum of each row; they change only where it says so, by `mixes`."""
     for before, after in augmented(case):
         if after.target.shape != before.target.shape:
             raise Broken(
                 f"changes the shape of targets from {tuple(before.target.shape)} to {tuple(after.target.shape)}"
             )
         if not mixes(case) and not torch.equal(after.target, before.target):
-            raise Broken("targets change; an augmentation that mixes rows must set mixes = True")
+            raise Broken("targets change; an augmentation that changes them must set mixes = True")
         apart = float((after.target.sum(1) - before.target.sum(1)).abs().max())
         if not apart <= 1e-5 or after.target.min() < 0:
             raise Broken(f"targets must be at least 0 and keep their sum; it changes by {apart:.1e} (allowed 1e-05)")

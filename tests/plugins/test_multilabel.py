@@ -79,3 +79,12 @@ def test_a_loss_for_one_class_per_clip_is_refused(chords: Path, tmp_path: Path) 
         'use loss = "bce", which scores each class independently'
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_an_augmentation_for_one_class_per_clip_is_refused(chords: Path, tmp_path: Path) -> None:
+    recipe = chord_recipe(chords, augmentation=[{"use": "gain"}, {"use": "outlier-exposure"}])
+    with pytest.raises(RecipeError) as caught:
+        soundbench.run(recipe, out=tmp_path / "run", cache=False)
+    assert str(caught.value).endswith(
+        "augmentation[1]: 'outlier-exposure' is for one class a clip, but the dataset is multi-label; leave it out"
+    )

@@ -169,7 +169,7 @@ class Moving(Augmentation):
             r"row 3 in a batch of 2 differs from the same row in a batch of 8 by .* \(allowed 1e-04\)",
         ),
         (Remembering, "same draw", r"the same batch, augmented twice, differs by \d\.\de[-+]\d\d \(allowed 0e\+00\)"),
-        (Mixing, "targets", r"targets change; an augmentation that mixes rows must set mixes = True"),
+        (Mixing, "targets", r"targets change; an augmentation that changes them must set mixes = True"),
         (Doubling, "targets", r"targets must be at least 0 and keep their sum; it changes by 1\.0e\+00 .*"),
         (Noisy, "lengths", r"row 2 of length 5001 is not zero beyond its length"),
         (Stretching, "lengths", r"row 2 of length 5001 now has length 8000, but only zeros beyond 5001"),

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from soundbench import masks
 from soundbench.chance import Chance
 from soundbench.contracts import Batch
+from soundbench_plugins.layers.convolving import convolved
 from soundbench_plugins.layers.example_sounds import write_sounds
 from soundbench_plugins.layers.rows import rows_where
 from soundbench_plugins.layers.sound_bank import SoundBank
@@ -96,19 +97,3 @@ class Reverb(nn.Module):
         places = begins.unsqueeze(1) + torch.arange(before + after, device=which.device)
         inside = (places >= 0) & (places < bank.lengths[which].unsqueeze(1))
         return bank.stretches(which, begins, before + after) * inside / 32767.0, before
-
-
-def convolved(x: Tensor, responses: Tensor, before: int) -> Tensor:
-    """Rows `(B, S)`, each convolved with a response `(B, K)` whose time 0 is its sample `before`: `(B, S)`."""
-    size = x.shape[1]
-    # Wrapped samples must not reach the part that is kept, which begins at `before`.
-    count = _fast(size + max(responses.shape[1] - before - 1, before))
-    spectrum = torch.fft.rfft(x, count) * torch.fft.rfft(responses, count)
-    wet: Tensor = torch.fft.irfft(spectrum, count)[:, before : before + size]
-    return wet
-
-
-def _fast(least: int) -> int:
-    """The smallest length from `least` on with a fast Fourier transform: an even product of 2, 3 and 5."""
-    odd: list[int] = [3**three * 5**five for three in range(8) for five in range(6)]
-    return min(part << max((-(-least // part) - 1).bit_length(), 1) for part in odd)
