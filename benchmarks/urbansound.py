@@ -25,6 +25,7 @@ from typing import Any
 import budget
 import leak
 import sweeping
+from inner_folds import answers, pairs
 from turns import line, machine_info
 
 import soundbench
@@ -95,6 +96,18 @@ def table(runs: Mapping[str, soundbench.Run]) -> list[str]:
     return [*rows, *(line(row(name, runs[name])) for name in ordered)]
 
 
+def behind(runs: Mapping[str, soundbench.Run]) -> list[str]:
+    """How far each network is behind the best, on the same clips."""
+    rows = [line(["network", "behind the best by, points (95%)", "p (Holm)"]), line(["---"] * 3)]
+    worst_first = sorted(runs, key=lambda name: runs[name].metrics["accuracy"].value or 0.0)
+    for worse, better, pair in reversed(pairs({name: answers([runs[name].path]) for name in worst_first})):
+        if better == worst_first[-1]:
+            main = pair.differences[0]
+            value, low, high = (f"{100 * (bound or 0.0):.1f}" for bound in (main.value, main.low, main.high))
+            rows.append(line([worse, f"{value} ({low} to {high})", f"{main.holm or 0.0:.3f}"]))
+    return rows
+
+
 def leaks(splits: Mapping[str, leak.Split], runs: Mapping[str, soundbench.Run | None]) -> list[str]:
     """What is looked up, and what the small network gets, on each split."""
     rows = [line([*leak.HEAD, "small network, % (95%)"]), line(["---"] * (len(leak.HEAD) + 1))]
@@ -106,7 +119,12 @@ def leaks(splits: Mapping[str, leak.Split], runs: Mapping[str, soundbench.Run | 
 
 
 def page(
-    networks: Sequence[str], missing: Sequence[str], speeds: str, leaking: Sequence[str], minutes: float
+    networks: Sequence[str],
+    apart: Sequence[str],
+    missing: Sequence[str],
+    speeds: str,
+    leaking: Sequence[str],
+    minutes: float,
 ) -> list[str]:
     """The page of the results."""
     return [
@@ -125,6 +143,11 @@ def page(
         "Multiply-adds are those of a window; a clip of 4 s has one of 4 s, or two of 3 s.",
         "",
         *networks,
+        "",
+        "With paired intervals over recordings; p is corrected for every two networks. Each network was trained once: "
+        "what another seed would change is not in it.",
+        "",
+        *apart,
         "",
         *([f"Without figures, for their runs have failed: {', '.join(missing)}.", ""] if missing else []),
         speeds,
@@ -161,13 +184,14 @@ def main() -> None:
         failed += sweeping.finish(list(sweeps.values()), CORES)
     finally:
         runs = {name: soundbench.Run(run) for name, file in sweeps.items() for run in sweeping.finished(file)}
-        networks = table({name: run for name, run in runs.items() if name != LEAK})
+        compared = {name: run for name, run in runs.items() if name != LEAK}
+        networks, apart = table(compared), behind(compared) if len(compared) > 1 else []
         leaking = leaks(split_of, dict(zip(split_of, (runs.get(LEAK), runs.get("small")), strict=True)))
-        print("\n".join([*networks, "", *leaking]))
+        print("\n".join([*networks, "", *apart, "", *leaking]))
     if options.write:
         stated = budget.stated(speeds, len(fold.train))
         missing = [name for name in (*written, LEAK) if name not in runs]
-        RESULT.write_text("\n".join(page(networks, missing, stated, leaking, options.minutes)), encoding="utf-8")
+        RESULT.write_text("\n".join(page(networks, apart, missing, stated, leaking, options.minutes)), encoding="utf-8")
     sweeping.refuse_failed(failed)
 
 
