@@ -151,7 +151,7 @@ def _size(backbone: str) -> list[str]:
     """Parameters and cost of a backbone, which a test holds `docs/models.md` to; nothing if no recipe shows them."""
     for row in (ROOT / "docs" / "models.md").read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in row.strip("|").split("|")]
-        if cells[0].startswith("[urbansound_") and cells[1] == backbone:
+        if row.startswith("| [urbansound_") and cells[1] == backbone:
             size, cost = cells[4], cells[6]
             text = f"With 80 bands and ten classes: {size} parameters, {cost} multiply-adds for a window of {cells[3]}"
             return [f"{text} ([all models](../../models.md)).", ""]
