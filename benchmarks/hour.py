@@ -22,7 +22,7 @@ from typing import Any
 import attrs
 import budget
 import sweeping
-from inner_folds import LEFT_OUT, Answer, answers, estimate, pairs
+from inner_folds import LEFT_OUT, Answer, answers, difference, estimate, pairs
 from leak import percent
 from matplotlib.figure import Figure
 from turns import line, machine_info
@@ -115,9 +115,7 @@ def apart(points: Sequence[Point]) -> list[str]:
     for minutes in sorted({one.minutes for one in points}):
         own = sorted((one for one in points if one.minutes == minutes), key=lambda one: one.accuracy["value"])
         for worse, better, pair in reversed(pairs({one.network: one.answers for one in own})):
-            main = pair.differences[0]
-            value, low, high = (f"{100 * (bound or 0.0):.1f}" for bound in (main.value, main.low, main.high))
-            rows.append(line([f"{minutes:g}", better, worse, f"{value} ({low} to {high})", f"{main.holm or 0.0:.3f}"]))
+            rows.append(line([f"{minutes:g}", better, worse, *difference(pair)]))
     return rows
 
 

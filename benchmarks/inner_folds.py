@@ -101,3 +101,10 @@ def pairs(settings: Mapping[str, Sequence[Answer]]) -> list[tuple[str, str, Pair
     found = compare_scores(predicted, targets, [one.recording for one in order[0]])
     names = list(settings)
     return [(names[pair.first], names[pair.second], pair) for pair in found]
+
+
+def difference(pair: Pair) -> list[str]:
+    """By how many points the accuracies of a pair differ, with the interval, and p (Holm), as cells of a table."""
+    main = pair.differences[0]
+    value, low, high = (f"{100 * (bound or 0.0):.1f}" for bound in (main.value, main.low, main.high))
+    return [f"{value} ({low} to {high})", f"{main.holm or 0.0:.3f}"]

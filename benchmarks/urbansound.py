@@ -25,7 +25,7 @@ from typing import Any
 import budget
 import leak
 import sweeping
-from inner_folds import answers, pairs
+from inner_folds import answers, difference, pairs
 from turns import line, machine_info
 
 import soundbench
@@ -102,9 +102,7 @@ def behind(runs: Mapping[str, soundbench.Run]) -> list[str]:
     worst_first = sorted(runs, key=lambda name: runs[name].metrics["accuracy"].value or 0.0)
     for worse, better, pair in reversed(pairs({name: answers([runs[name].path]) for name in worst_first})):
         if better == worst_first[-1]:
-            main = pair.differences[0]
-            value, low, high = (f"{100 * (bound or 0.0):.1f}" for bound in (main.value, main.low, main.high))
-            rows.append(line([worse, f"{value} ({low} to {high})", f"{main.holm or 0.0:.3f}"]))
+            rows.append(line([worse, *difference(pair)]))
     return rows
 
 

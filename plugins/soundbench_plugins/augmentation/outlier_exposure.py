@@ -28,16 +28,14 @@ from soundbench_plugins.layers.rows import rows_where
 
 __all__ = ["OutlierExposure"]
 
-LEVELS = (-80.0, 0.0)
-"""The lowest and the highest root mean square, in dB of full scale."""
-
-STEEPEST = 2.0
-"""The power falls with the frequency to this power at most."""
-
-LOWEST = 0.125
-"""The lowest frequency above which there is nothing, as a share of half the sample rate."""
-
-_TAPS = 4096  # of the filters that give noise its spectrum
+# The lowest and the highest root mean square, in dB of full scale.
+_LEVELS = (-80.0, 0.0)
+# The power falls with the frequency to this power at most.
+_STEEPEST = 2.0
+# The lowest frequency above which there is nothing, as a share of half the sample rate.
+_LOWEST = 0.125
+# Of the filters that give noise its spectrum.
+_TAPS = 4096
 
 
 class OutlierExposure(nn.Module):
@@ -75,12 +73,12 @@ class OutlierExposure(nn.Module):
         places = torch.arange(size + _TAPS - 1, device=position.device) + position.unsqueeze(1) * 2**32
         white = math.sqrt(3.0) * chance.uniform(places, "samples", -1.0, 1.0)  # of mean square 1
         coloured = convolved(white, self._responses(position, chance), 0)[:, _TAPS - 1 :]
-        return coloured * 10.0 ** (chance.uniform(position, "level", *LEVELS) / 20.0).unsqueeze(1)
+        return coloured * 10.0 ** (chance.uniform(position, "level", *_LEVELS) / 20.0).unsqueeze(1)
 
     def _responses(self, position: Tensor, chance: Chance) -> Tensor:
         """Filters `(N, _TAPS)` for positions `(N,)`, through which white noise keeps its mean square."""
-        falling = chance.uniform(position, "colour", -STEEPEST / 2, STEEPEST).clamp(min=0.0).unsqueeze(1)
-        highest = LOWEST ** chance.uniform(position, "highest", -1.0, 1.0).clamp(min=0.0).unsqueeze(1)
+        falling = chance.uniform(position, "colour", -_STEEPEST / 2, _STEEPEST).clamp(min=0.0).unsqueeze(1)
+        highest = _LOWEST ** chance.uniform(position, "highest", -1.0, 1.0).clamp(min=0.0).unsqueeze(1)
         places = torch.arange(_TAPS // 2 + 1, device=position.device)
         gains = places.clamp(min=1) ** (-falling / 2) * (places <= highest * (_TAPS // 2))
         responses = torch.fft.irfft(gains, _TAPS).roll(_TAPS // 2, 1) * self.get_buffer("window")
