@@ -29,6 +29,7 @@ def run(cache: Path, out: Path, featurizer: dict[str, Any], **tables: Any) -> di
         audio={"window": 0.5},
         featurizer={"use": "wavlm", "layer": "weighted", **featurizer},
         backbone="identity",
+        reject="none",
         observer=[],
         train=rules | tables.pop("train"),
         **tables,

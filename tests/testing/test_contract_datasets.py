@@ -393,7 +393,7 @@ class Raising(Sharded):
         (Absent, "sounds", r"3 of 3 clips name a file that does not exist: .*1\.wav\.wav"),
         (Loud, "sounds", r"read\(0\) returns samples up to \d+(\.\d)? \(allowed -1 to 1\)"),
         (Fickle, "sounds", r"read\(0\) returns different samples when called again"),
-        (Threaded, "sounds", r"read\(0\) returns other samples while threads call it; it has threads = True"),
+        (Threaded, "sounds", r"read\(\d+\) returns other samples while threads call it; it has threads = True"),
         (
             Crowded,
             "sounds",
