@@ -242,6 +242,7 @@ class SaysSo(Recurrent):
     unexportable = "torch.export traces its recurrent layer for one length"
 
 
+@pytest.mark.slow
 def test_a_module_that_is_exported_for_one_length_is_found_unless_it_says_so() -> None:
     message = r"Recurrent breaks 1 of 15 promises\n  export: .* raised .*; what cannot be traced for any length"
     with pytest.raises(ContractError, match=message):

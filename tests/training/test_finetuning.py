@@ -121,6 +121,7 @@ def notes(run: Path) -> list[str]:
     return [note for note in found if "init.from" in note]
 
 
+@pytest.mark.slow
 def test_test_clips_that_the_start_has_learnt_from_are_said(recipe: Path, tmp_path: Path) -> None:
     """In the log and in the report, also of a resumed run; through runs that lie between; for each fold."""
     short = "train.epochs=1"
