@@ -141,7 +141,7 @@ def server() -> Iterator[tuple[str, list[str]]]:
     asked: list[str] = []
     handler = type("Handler", (Counting,), {"asked": asked})
     with http.server.HTTPServer(("127.0.0.1", 0), handler) as serving:
-        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        threading.Thread(target=serving.serve_forever, args=(0.01,), daemon=True).start()
         yield f"127.0.0.1:{serving.server_port}", asked
         serving.shutdown()
 
